@@ -1,0 +1,1 @@
+"""The parts of the deployment, one component resource and its arguments per file."""

@@ -1,0 +1,65 @@
+"""cert-manager, which re-issues the identity issuer day by day."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pulumi
+import pulumi_kubernetes as kubernetes
+
+from components.charts import ChartSource, merge_values, release
+
+
+@dataclass(frozen=True, kw_only=True)
+class CertManagerArgs:
+    """What cert-manager is installed from.
+
+    Attributes:
+        namespace: Its namespace, which is made here.
+        charts: Where its chart is.
+        values: Further Helm values, which go before this program's own.
+        timeout_seconds: Seconds that it may take to become ready.
+    """
+
+    namespace: str
+    charts: ChartSource
+    values: Mapping[str, Any]
+    timeout_seconds: int
+
+
+class CertManager(pulumi.ComponentResource):
+    """`meshtrust:index:CertManager`: the namespace and the Helm release of cert-manager.
+
+    Who depends on it waits until its API answers: the chart's start-up check is a post-install hook that creates a
+    Certificate in a dry run through the webhook, and Helm waits for hooks.
+    """
+
+    def __init__(self, name: str, args: CertManagerArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("meshtrust:index:CertManager", name, None, opts)
+        namespace = kubernetes.core.v1.Namespace(
+            f"{name}-namespace",
+            metadata=kubernetes.meta.v1.ObjectMetaArgs(name=args.namespace),
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+        release(
+            f"{name}-release",
+            "cert-manager",
+            source=args.charts,
+            namespace=namespace.metadata["name"],
+            values=merge_values(default_values(args.namespace), args.values),
+            timeout_seconds=args.timeout_seconds,
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+        self.register_outputs({})
+
+
+def default_values(namespace: str) -> dict[str, Any]:
+    """Return the Helm values that keep all of cert-manager within its release and its namespace.
+
+    The CRDs go with the release, which owns every Certificate there is on a cluster set up by this program, and the
+    leader election leases stay out of kube-system, so that a destroy leaves nothing behind.
+    """
+    return {
+        "crds": {"enabled": True, "keep": False},
+        "global": {"leaderElection": {"namespace": namespace}},
+    }

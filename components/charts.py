@@ -1,0 +1,100 @@
+"""Helm releases as this program makes them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pulumi
+import pulumi_kubernetes as kubernetes
+
+REMOTE_SCHEMES = ("https://", "http://", "oci://")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChartSource:
+    """Where charts come from.
+
+    Attributes:
+        location: A Helm repository (``https://``), an OCI registry (``oci://``), or a directory that holds the charts.
+        version: Version of the charts. A directory holds just one, so that it needs none.
+    """
+
+    location: str
+    version: str
+
+    def __str__(self) -> str:
+        """Return location and version in one text, which changes exactly when another chart may be installed."""
+        return self.location if self.is_directory else f"{self.location} {self.version}"
+
+    @property
+    def is_directory(self) -> bool:
+        """Whether the charts lie in a directory of this machine."""
+        return not self.location.startswith(REMOTE_SCHEMES)
+
+    def missing(self, charts: Sequence[str]) -> list[str]:
+        """Return which of the charts a local directory does not hold; a remote source is not asked."""
+        if not self.is_directory:
+            return []
+        return [chart for chart in charts if not (Path(self.location) / chart / "Chart.yaml").is_file()]
+
+    def arguments(self, chart: str) -> dict[str, Any]:
+        """Return the arguments of a Release that say where one chart is."""
+        if self.is_directory:
+            return {"chart": str(Path(self.location) / chart)}
+        if self.location.startswith("oci://"):
+            return {"chart": f"{self.location.rstrip('/')}/{chart}", "version": self.version}
+        return {
+            "chart": chart,
+            "version": self.version,
+            "repository_opts": kubernetes.helm.v3.RepositoryOptsArgs(repo=self.location),
+        }
+
+
+def merge_values(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:
+    """Return Helm values with an override laid over them, map by map as Helm does it; lists are replaced whole."""
+    merged = dict(base)
+    for key, value in override.items():
+        below = merged.get(key)
+        if isinstance(below, Mapping) and isinstance(value, Mapping):
+            merged[key] = merge_values(below, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def release(
+    name: str,
+    chart: str,
+    *,
+    source: ChartSource,
+    namespace: pulumi.Input[str],
+    values: Mapping[str, Any],
+    timeout_seconds: int,
+    opts: pulumi.ResourceOptions,
+) -> kubernetes.helm.v3.Release:
+    """Make a Helm release named like its chart, and wait for what it installs.
+
+    A Release, not a Chart: Linkerd's templates make webhook certificates anew at every rendering, which a Release does
+    only when something changed, and cert-manager's start-up check is a hook, which only a Release runs. It is atomic:
+    one that fails is taken back, so that the next run starts from a clean place.
+
+    Args:
+        name: Name of the resource.
+        chart: Name of the chart, and of the release.
+        source: Where the chart is.
+        namespace: Namespace of the release, which must exist.
+        values: Helm values.
+        timeout_seconds: Seconds that it may take to become ready.
+        opts: Parent and dependencies.
+    """
+    return kubernetes.helm.v3.Release(
+        name,
+        name=chart,
+        namespace=namespace,
+        values=values,
+        atomic=True,
+        timeout=timeout_seconds,
+        opts=opts,
+        **source.arguments(chart),
+    )

@@ -1,0 +1,118 @@
+"""Linkerd: its CRDs and its control plane, under the trust anchors of this program."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pulumi
+
+from components.charts import ChartSource, merge_values, release
+
+BUNDLE_ANNOTATION = "meshtrust.io/trust-anchors-sha256"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinkerdInstallation:
+    """What of Linkerd is installed, but for its credentials.
+
+    Attributes:
+        namespace: Namespace of the control plane.
+        trust_domain: Linkerd's trust domain.
+        charts: Where linkerd-crds and linkerd-control-plane are.
+        ha: Whether to run the control plane in high availability.
+        install_gateway_api: Whether linkerd-crds brings the Gateway API's CRDs.
+        values: Further Helm values for linkerd-control-plane.
+        timeout_seconds: Seconds that each release may take to become ready.
+    """
+
+    namespace: str
+    trust_domain: str
+    charts: ChartSource
+    ha: bool
+    install_gateway_api: bool
+    values: Mapping[str, Any]
+    timeout_seconds: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinkerdArgs:
+    """What Linkerd is made from.
+
+    Attributes:
+        installation: What is installed.
+        namespace: Its namespace, which exists and is labelled.
+        bundle: The trusted roots as normalised PEM.
+        bundle_sha256: SHA-256 of the bundle in hex.
+        identity_issuer: What the control plane waits for: an identity service without an issuer does not start.
+    """
+
+    installation: LinkerdInstallation
+    namespace: pulumi.Input[str]
+    bundle: pulumi.Input[str]
+    bundle_sha256: pulumi.Input[str]
+    identity_issuer: pulumi.Resource
+
+
+class Linkerd(pulumi.ComponentResource):
+    """`meshtrust:index:Linkerd`: the Helm releases linkerd-crds and, after it, linkerd-control-plane."""
+
+    def __init__(self, name: str, args: LinkerdArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("meshtrust:index:Linkerd", name, None, opts)
+        crds = release(
+            f"{name}-crds",
+            "linkerd-crds",
+            source=args.installation.charts,
+            namespace=args.namespace,
+            values={"installGatewayAPI": args.installation.install_gateway_api},
+            timeout_seconds=args.installation.timeout_seconds,
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+        release(
+            f"{name}-control-plane",
+            "linkerd-control-plane",
+            source=args.installation.charts,
+            namespace=args.namespace,
+            values=control_plane_values(args),
+            timeout_seconds=args.installation.timeout_seconds,
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[crds, args.identity_issuer]),
+        )
+        self.register_outputs({})
+
+
+def control_plane_values(args: LinkerdArgs) -> dict[str, Any]:
+    """Return the Helm values of linkerd-control-plane: Linkerd's own for high availability, the user's, ours on top.
+
+    The bundle's hash stands on every control-plane pod, so that they roll exactly when the bundle changes: the identity
+    service reads it once, at its start (linkerd2 ``controller/cmd/identity/main.go``).
+    """
+    credentials = {
+        "identityTrustAnchorsPEM": args.bundle,
+        "identityTrustDomain": args.installation.trust_domain,
+        "identity": {"issuer": {"scheme": "kubernetes.io/tls"}},
+        "podAnnotations": {BUNDLE_ANNOTATION: args.bundle_sha256},
+    }
+    return merge_values(
+        merge_values(_HIGH_AVAILABILITY if args.installation.ha else {}, args.installation.values), credentials
+    )
+
+
+def _resources(memory_request: str, memory_limit: str = "250Mi") -> dict[str, dict[str, str]]:
+    return {"cpu": {"request": "100m"}, "memory": {"request": memory_request, "limit": memory_limit}}
+
+
+# linkerd2 charts/linkerd-control-plane/values-ha.yaml, which Helm users pass by -f and a Release cannot reach.
+_HIGH_AVAILABILITY: dict[str, Any] = {
+    "highAvailability": True,
+    "controllerReplicas": 3,
+    "enablePodAntiAffinity": True,
+    "enablePodDisruptionBudget": True,
+    "controller": {"podDisruptionBudget": {"maxUnavailable": 1}},
+    "deploymentStrategy": {"rollingUpdate": {"maxUnavailable": 1, "maxSurge": "25%"}},
+    "webhookFailurePolicy": "Fail",
+    "proxy": {"resources": _resources("20Mi")},
+    "identityResources": _resources("10Mi"),
+    **{
+        f"{part}Resources": _resources("50Mi")
+        for part in ("controller", "destination", "heartbeat", "proxyInjector", "spValidator")
+    },
+}

@@ -1,0 +1,111 @@
+"""The trust anchor: one key and root per generation, the bundle of all of them, and the one that signs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import pulumi
+import pulumi_random as random
+import pulumi_tls as tls
+
+from meshtrust.pem import Identity, normalise_bundle, read_bundle, sha256_hex
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrustAnchorArgs:
+    """What a trust anchor is made from.
+
+    Attributes:
+        generations: Names of the generations that the mesh trusts, oldest first.
+        signer: The generation that signs; one of those that are made here.
+        certificates: Roots that were made elsewhere, as PEM by generation. Their keys are never seen.
+        trust_domain: Linkerd's trust domain, which the subject of a root ends with.
+        validity: Lifetime of a root that is made from now on.
+        protect: Whether Pulumi refuses to delete or replace the signing generation.
+    """
+
+    generations: tuple[str, ...]
+    signer: str
+    certificates: Mapping[str, str]
+    trust_domain: str
+    validity: timedelta
+    protect: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class SigningPair:
+    """The generation that signs, with its certificate and its key (a secret), both PEM."""
+
+    generation: str
+    certificate_pem: pulumi.Output[str]
+    private_key_pem: pulumi.Output[str]
+
+
+class TrustAnchor(pulumi.ComponentResource):
+    """`meshtrust:index:TrustAnchor`: the roots that a mesh trusts.
+
+    Makes, for each generation: a `random.RandomId`, by which a person tells two roots apart; a `tls.PrivateKey` (ECDSA
+    P-256, the only issuer key that linkerd2 ``pkg/issuercerts`` accepts); a `tls.SelfSignedCert` with no extended key
+    usage, because Go's verifier lets one in any certificate of a chain bind all below it.
+
+    It never renews a root in place: that would take the old one from proxies that still need it. A new root is a new
+    generation. The signer is protected: a generation cannot leave while it signs, and needs no unprotecting after.
+    """
+
+    bundle: pulumi.Output[str]
+    """The trusted roots as normalised PEM, oldest first: the value of ``identityTrustAnchorsPEM``."""
+    bundle_sha256: pulumi.Output[str]
+    """SHA-256 of the bundle in hex, which Linkerd puts on pods as ``linkerd.io/trust-root-sha256``."""
+    roots: pulumi.Output[dict[str, dict[str, str]]]
+    """By generation: subject, fingerprint (SHA-256, hex), and start and end of validity (ISO 8601, UTC)."""
+    signing: SigningPair
+    """The generation that signs."""
+
+    def __init__(self, name: str, args: TrustAnchorArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("meshtrust:index:TrustAnchor", name, None, opts)
+        certificates: dict[str, pulumi.Output[str]] = {}
+        for generation in args.generations:
+            brought = args.certificates.get(generation)
+            if brought is not None:
+                certificates[generation] = pulumi.Output.from_input(brought)
+                continue
+            key, root = self._generation(name, generation, args)
+            certificates[generation] = root.cert_pem
+            if generation == args.signer:
+                self.signing = SigningPair(
+                    generation=generation, certificate_pem=root.cert_pem, private_key_pem=key.private_key_pem
+                )
+        self.bundle = pulumi.Output.all(*certificates.values()).apply(lambda pems: normalise_bundle(*pems))
+        self.bundle_sha256 = self.bundle.apply(sha256_hex)
+        self.roots = pulumi.Output.all(**certificates).apply(_describe)
+        self.register_outputs({"bundle": self.bundle, "bundleSha256": self.bundle_sha256, "roots": self.roots})
+
+    def _generation(
+        self, name: str, generation: str, args: TrustAnchorArgs
+    ) -> tuple[tls.PrivateKey, tls.SelfSignedCert]:
+        kept = pulumi.ResourceOptions(parent=self, protect=args.protect and generation == args.signer)
+        serial = random.RandomId(f"{name}-{generation}-id", byte_length=4, opts=kept)
+        key = tls.PrivateKey(f"{name}-{generation}-key", algorithm="ECDSA", ecdsa_curve="P256", opts=kept)
+        root = tls.SelfSignedCert(
+            f"{name}-{generation}-root",
+            private_key_pem=key.private_key_pem,
+            subject=tls.SelfSignedCertSubjectArgs(
+                common_name=f"root.linkerd.{args.trust_domain}",
+                organizational_unit=f"generation {generation}",
+                serial_number=serial.hex,
+            ),
+            is_ca_certificate=True,
+            set_subject_key_id=True,
+            allowed_uses=["cert_signing", "crl_signing"],
+            validity_period_hours=args.validity // timedelta(hours=1),
+            # What configuration can change must not re-key a root that proxies trust.
+            opts=pulumi.ResourceOptions.merge(
+                kept, pulumi.ResourceOptions(ignore_changes=["subject", "validityPeriodHours"])
+            ),
+        )
+        return key, root
+
+
+def _describe(certificates: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    return {generation: Identity.of(read_bundle(pem)[0]).as_outputs() for generation, pem in certificates.items()}

@@ -1,0 +1,109 @@
+"""Certificates as PEM: read, normalise, fingerprint."""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from datetime import datetime
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+
+_BLOCK = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----", re.DOTALL)
+
+
+class PemError(ValueError):
+    """Text that is not a plain list of certificates; the message says why, never quoting key material."""
+
+
+def read_bundle(text: str) -> list[x509.Certificate]:
+    """Return the certificates of a PEM bundle, in their order.
+
+    Args:
+        text: One or more CERTIFICATE blocks. Text between them, such as a subject line, is allowed.
+
+    Raises:
+        PemError: There is no certificate, one cannot be read, or the text holds something else - above all a
+            private key, which must never travel with a bundle.
+    """
+    certificates = []
+    for block in _BLOCK.finditer(text):
+        label = block.group(1)
+        if "PRIVATE KEY" in label:
+            msg = "it holds a private key; a bundle holds certificates only"
+            raise PemError(msg)
+        if label != "CERTIFICATE":
+            msg = f"it holds a {label} block; a bundle holds certificates only"
+            raise PemError(msg)
+        try:
+            certificates.append(x509.load_pem_x509_certificate(block.group().encode()))
+        except ValueError as error:
+            msg = f"certificate {len(certificates) + 1} in it cannot be read ({error})"
+            raise PemError(msg) from error
+    if not certificates:
+        msg = "it holds no certificate"
+        raise PemError(msg)
+    return certificates
+
+
+def to_pem(certificate: x509.Certificate) -> str:
+    """Return one certificate as PEM, without a newline at its end."""
+    return certificate.public_bytes(serialization.Encoding.PEM).decode().strip()
+
+
+def normalise_bundle(*texts: str) -> str:
+    """Return the certificates of all texts as one bundle that is the same to the byte for the same certificates.
+
+    Each certificate appears once, in the order given, and nothing follows the last block: Linkerd refuses a bundle with
+    so much as a blank line there (linkerd2 issue 3414), and its charts hash the value before they trim it, so that a
+    trailing newline gives control plane and data plane different ``linkerd.io/trust-root-sha256`` annotations.
+
+    Raises:
+        PemError: As for `read_bundle`.
+    """
+    return "\n".join(dict.fromkeys(to_pem(certificate) for text in texts for certificate in read_bundle(text)))
+
+
+def sha256_hex(text: str) -> str:
+    """Return the SHA-256 of a text in hex, as Linkerd makes ``linkerd.io/trust-root-sha256`` of a bundle."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def fingerprint(certificate: x509.Certificate) -> str:
+    """Return the SHA-256 of a certificate's DER in lower-case hex, what ``openssl x509 -fingerprint`` shows."""
+    return certificate.fingerprint(hashes.SHA256()).hex()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identity:
+    """What a person tells a certificate by.
+
+    Attributes:
+        subject: Its subject as RFC 4514 text.
+        fingerprint: SHA-256 of its DER, in hex.
+        not_before: Start of its validity, UTC.
+        not_after: End of its validity, UTC.
+    """
+
+    subject: str
+    fingerprint: str
+    not_before: datetime
+    not_after: datetime
+
+    @classmethod
+    def of(cls, certificate: x509.Certificate) -> "Identity":
+        """Return the identity of a certificate."""
+        return cls(
+            subject=certificate.subject.rfc4514_string(),
+            fingerprint=fingerprint(certificate),
+            not_before=certificate.not_valid_before_utc,
+            not_after=certificate.not_valid_after_utc,
+        )
+
+    def as_outputs(self) -> dict[str, str]:
+        """Return the identity as plain texts, its times as ISO 8601 in UTC."""
+        return {
+            "subject": self.subject,
+            "fingerprint": self.fingerprint,
+            "notBefore": self.not_before.isoformat(),
+            "notAfter": self.not_after.isoformat(),
+        }

@@ -1,0 +1,7 @@
+"""Versions of the charts that the program installs; Renovate reads the marker above each."""
+
+# renovate: datasource=helm depName=cert-manager registryUrl=https://charts.jetstack.io
+CERT_MANAGER = "v1.21.2"
+
+# renovate: datasource=helm depName=linkerd-control-plane registryUrl=https://helm.linkerd.io/edge
+LINKERD = "2026.8.4"
