@@ -126,12 +126,15 @@ class _Reader:
             return fallback
         return value
 
+    def is_set(self, key: str) -> bool:
+        return self._config.get(key) is not None
+
     def text(self, key: str) -> str:
         return self._get(key, self._config.get, "a text", "")
 
     def required(self, key: str) -> str:
         value = self.text(key)
-        if not value and self._config.get(key) is not None:
+        if not value and self.is_set(key):
             self.refuse(key, "is empty", f"Run: pulumi config set {key} <value>")
         return value
 
@@ -151,14 +154,17 @@ class _Reader:
 
     def listing(self, key: str) -> list[Any]:
         fallback: list[Any] = []
-        return self._structure(key, list, 'a list, such as ["2026"]', fallback)
+        value = self._structure(key, list, 'a list, such as ["2026"]', fallback)
+        if not value and value is not fallback:
+            self.refuse(key, "is empty", 'Set it to a list, such as ["2026"]')
+        return value
 
     def _structure(self, key: str, kind: type[T], expected: str, fallback: T) -> T:
         value: object = self._get(key, self._config.get_object, expected, fallback)
-        if not isinstance(value, kind):
-            self.refuse(key, f"is {value!r}, not {expected}", f"Set it to {expected}")
-            return fallback
-        return value
+        if isinstance(value, kind):
+            return value
+        self.refuse(key, f"is {value!r}, not {expected}", f"Set it to {expected}")
+        return fallback
 
     def duration(self, key: str) -> timedelta | None:
         """Return a duration, or nothing where it cannot be read, so that no rule is applied to a made-up one."""

@@ -139,7 +139,7 @@ class IdentityIssuer(pulumi.ComponentResource):
         chain = pulumi.Output.all(certificate.cert_pem, args.signing.certificate_pem).apply(
             lambda pems: normalise_bundle(*pems)
         )
-        return chain, key.private_key_pem
+        return chain, pulumi.Output.secret(key.private_key_pem)
 
 
 def anchor_name(generation: str, guide_generation: str) -> str:

@@ -74,7 +74,9 @@ class TrustAnchor(pulumi.ComponentResource):
             certificates[generation] = root.cert_pem
             if generation == args.signer:
                 self.signing = SigningPair(
-                    generation=generation, certificate_pem=root.cert_pem, private_key_pem=key.private_key_pem
+                    generation=generation,
+                    certificate_pem=root.cert_pem,
+                    private_key_pem=pulumi.Output.secret(key.private_key_pem),
                 )
         self.bundle = pulumi.Output.all(*certificates.values()).apply(lambda pems: normalise_bundle(*pems))
         self.bundle_sha256 = self.bundle.apply(sha256_hex)

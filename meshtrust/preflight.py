@@ -81,6 +81,10 @@ async def connect(context: str, kubeconfig: str) -> "Api":
         async with asyncio.timeout(ANSWER_SECONDS):
             # No service account: a run inside some cluster must not take that one for the one it was told.
             return await kr8s.asyncio.api(kubeconfig=paths, context=context, serviceaccount="")
+    except KeyError as error:
+        # kr8s needs one in the first file, though the context is named here.
+        msg = f"The kubeconfig ({paths}) names no {error.args[0]}. Run: kubectl config use-context {context}"
+        raise PreflightError(msg) from error
     except (httpx.HTTPError, OSError, ValueError, kr8s.ServerError, kr8s.APITimeoutError) as error:
         reason = str(error) or f"no answer within {ANSWER_SECONDS} seconds"
         msg = (
@@ -120,8 +124,8 @@ def check_cluster_uid(uid: str, *, context: str, pinned: str, last: str) -> None
     """
     if pinned and uid != pinned:
         msg = (
-            f'meshtrust:clusterUid is "{pinned}", and context "{context}" leads to cluster {uid}. Set meshtrust:context '
-            "to the context of that cluster, or correct meshtrust:clusterUid."
+            f'meshtrust:clusterUid is "{pinned}", and context "{context}" leads to cluster {uid}. Set '
+            "meshtrust:context to the context of that cluster, or correct meshtrust:clusterUid."
         )
         raise PreflightError(msg)
     if last and not pinned and uid != last:
@@ -145,7 +149,7 @@ async def check_releases(api: "Api", releases: Iterable[tuple[str, str]], contex
         PreflightError: An interrupted run left a release pending; the message has the command that clears it.
 
     Source: Helm keeps each revision in a Secret with the labels owner, name and status (helm
-    ``pkg/storage/driver/secrets.go``). Only metadata is asked for: the Secrets themselves hold every value of the release.
+    ``pkg/storage/driver/secrets.go``). Only metadata is asked for: the Secrets hold every value of the release.
     """
     commands = []
     for namespace, name in releases:

@@ -1,0 +1,41 @@
+# Each of these sets up all it needs on a fresh machine: Python 3.11 or later and this checkout are enough.
+VENV   := .venv
+PYTHON := $(VENV)/bin/python
+STACK  ?= dev
+TESTS  ?= tests
+# Where the last set-up left off; it is done again when the requirements change.
+READY  := $(VENV)/.requirements-dev
+
+.DEFAULT_GOAL := help
+.PHONY: help rehearse preview test check docs clean
+
+help: ## Show what can be made
+	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(READY): requirements.txt requirements-dev.txt
+	@echo "Setting up $(VENV) ..."
+	@python3 -m venv $(VENV)
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+rehearse: $(READY) ## The main job on a rehearsal cluster: deploy, renew, verify, destroy (KEEP=1 leaves it, STACK=name)
+	@$(PYTHON) -m rehearsal rehearse $(STACK) $(if $(KEEP),--keep)
+
+preview: $(READY) ## Show the plan of a stack without any cluster (STACK=name)
+	@$(PYTHON) -m rehearsal preview $(STACK)
+
+test: $(READY) ## Pass every check and test (TESTS=path for some of them)
+	@$(MAKE) --no-print-directory check
+	@$(PYTHON) -m rehearsal.cluster build
+	@$(PYTHON) -m pytest $(TESTS)
+
+check: $(READY) ## Format, lint and types
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/mypy .
+
+docs: $(READY) ## Write docs/configuration.md from Pulumi.yaml
+	@$(PYTHON) -m docs.configuration
+
+clean: ## Remove what was made here; the rehearsal's cache stays
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .rehearsal

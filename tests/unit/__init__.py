@@ -1,0 +1,1 @@
+"""What the program declares and decides, without an engine and without a cluster."""

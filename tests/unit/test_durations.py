@@ -1,0 +1,27 @@
+from datetime import timedelta
+
+import pytest
+
+from meshtrust.durations import format_duration, parse_duration
+
+
+@pytest.mark.parametrize(
+    ("text", "length", "canonical"),
+    [
+        ("48h", timedelta(hours=48), "48h"),
+        ("48h0m0s", timedelta(hours=48), "48h"),
+        ("90m", timedelta(minutes=90), "1h30m"),
+        ("1.5h", timedelta(minutes=90), "1h30m"),
+        ("45s", timedelta(seconds=45), "45s"),
+        ("0s", timedelta(), "0s"),
+    ],
+)
+def test_a_go_duration_is_read_and_written(text, length, canonical):
+    assert parse_duration(text) == length
+    assert format_duration(length) == canonical
+
+
+@pytest.mark.parametrize("text", ["", "48", "2d", "h", "48 h", "-1h", "1h30", "48hours"])
+def test_what_is_no_go_duration_is_refused(text):
+    with pytest.raises(ValueError, match="is not a Go duration"):
+        parse_duration(text)

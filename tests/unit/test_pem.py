@@ -1,0 +1,46 @@
+import subprocess
+
+import pytest
+
+from meshtrust.pem import Identity, PemError, normalise_bundle, read_bundle, sha256_hex
+from tests.certificates import make_certificate
+
+
+def test_a_bundle_is_the_same_to_the_byte_however_it_was_written():
+    first, second = make_certificate("first"), make_certificate("second")
+    tidy = first.pem.strip() + "\n" + second.pem.strip()
+    assert normalise_bundle(first.pem, second.pem) == tidy
+    assert normalise_bundle(f"# first\r\n{first.pem}\n\n\n{second.pem}\n \n") == tidy
+    assert normalise_bundle(first.pem, second.pem, first.pem) == tidy
+    assert normalise_bundle(second.pem, first.pem) != tidy, "the order of generations is kept"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "it holds no certificate"),
+        ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----", "certificate 1 in it cannot be read"),
+        ("-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----", "it holds a PUBLIC KEY block"),
+        ("-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----", "it holds a private key"),
+    ],
+)
+def test_what_is_no_bundle_is_refused_with_the_reason(text, message):
+    with pytest.raises(PemError, match=message):
+        read_bundle(text)
+
+
+def test_the_fingerprint_is_the_one_that_openssl_shows():
+    pair = make_certificate()
+    shown = subprocess.run(
+        ["openssl", "x509", "-noout", "-fingerprint", "-sha256"],
+        input=pair.pem,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert shown.strip().partition("=")[2].replace(":", "").lower() == Identity.of(pair.certificate).fingerprint
+
+
+def test_the_hash_of_a_bundle_is_that_of_sha256sum():
+    shown = subprocess.run(["sha256sum"], input="a bundle", capture_output=True, text=True, check=True).stdout
+    assert shown.split()[0] == sha256_hex("a bundle")

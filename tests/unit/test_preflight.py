@@ -1,0 +1,108 @@
+"""What the preflight decides without a cluster; what it asks one is in tests/rehearsal."""
+
+import asyncio
+import http.server
+import threading
+
+import pytest
+
+from meshtrust.preflight import PreflightError, check_chart_source, check_cluster_uid, check_context, connect
+
+KUBECONFIG = """
+apiVersion: v1
+kind: Config
+clusters: [{name: c, cluster: {server: "https://127.0.0.1:1"}}]
+users: [{name: u, user: {token: t}}]
+contexts: [{name: kind-dev, context: {cluster: c, user: u}}]
+current-context: kind-dev
+"""
+
+
+@pytest.fixture
+def kubeconfig(tmp_path):
+    path = tmp_path / "config"
+    path.write_text(KUBECONFIG)
+    return str(path)
+
+
+def test_a_context_that_does_not_exist_is_refused_with_those_that_do(kubeconfig):
+    with pytest.raises(PreflightError, match=r'meshtrust:context is "prod".* It has kind-dev\..*config set context'):
+        check_context("prod", kubeconfig)
+
+
+def test_a_kubeconfig_that_is_not_there_is_said_to_be_missing(tmp_path):
+    with pytest.raises(PreflightError, match="no context, or there is no such file"):
+        check_context("kind-dev", str(tmp_path / "none"))
+
+
+def test_a_kubeconfig_that_is_no_yaml_is_named(tmp_path):
+    path = tmp_path / "config"
+    path.write_text("a: [")
+    with pytest.raises(PreflightError, match="config cannot be read"):
+        check_context("kind-dev", str(path))
+
+
+def test_several_kubeconfigs_are_searched_as_kubectl_does(kubeconfig, tmp_path, monkeypatch):
+    monkeypatch.setenv("KUBECONFIG", f"{tmp_path / 'none'}:{kubeconfig}")
+    check_context("kind-dev", "")
+
+
+def test_an_api_server_that_does_not_answer_is_one_sentence(kubeconfig):
+    with pytest.raises(PreflightError, match='API server of context "kind-dev" cannot be reached'):
+        asyncio.run(connect("kind-dev", kubeconfig))
+
+
+def test_a_kubeconfig_without_a_current_context_says_what_to_run(tmp_path):
+    path = tmp_path / "config"
+    path.write_text(KUBECONFIG.replace("current-context: kind-dev\n", ""))
+    with pytest.raises(PreflightError, match=r"names no current-context. Run: kubectl config use-context kind-dev"):
+        asyncio.run(connect("kind-dev", str(path)))
+
+
+@pytest.mark.parametrize(("pinned", "last"), [("", ""), ("a", ""), ("", "a"), ("a", "b")])
+def test_a_stack_may_meet_its_cluster(pinned, last):
+    check_cluster_uid("a", context="kind-dev", pinned=pinned, last=last)
+
+
+@pytest.mark.parametrize(
+    ("pinned", "last", "message"),
+    [
+        ("b", "", 'meshtrust:clusterUid is "b"'),
+        ("b", "a", 'meshtrust:clusterUid is "b"'),
+        ("", "b", "This stack was last deployed to cluster b"),
+    ],
+)
+def test_a_stack_refuses_any_other_cluster(pinned, last, message):
+    with pytest.raises(PreflightError, match=message):
+        check_cluster_uid("a", context="kind-dev", pinned=pinned, last=last)
+
+
+class _Repository(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200 if self.path == "/charts/index.yaml" else 404)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def repository():
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Repository) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_a_chart_repository_that_answers_is_accepted(repository):
+    asyncio.run(check_chart_source(f"{repository}/charts/", "meshtrust:linkerd.charts"))
+
+
+def test_a_repository_without_an_index_is_refused(repository):
+    with pytest.raises(PreflightError, match=r"meshtrust:linkerd.charts is .* does not answer at .*404"):
+        asyncio.run(check_chart_source(f"{repository}/elsewhere", "meshtrust:linkerd.charts"))
+
+
+def test_a_registry_that_is_not_there_is_refused():
+    with pytest.raises(PreflightError, match=r"oci://127.0.0.1:1/charts"):
+        asyncio.run(check_chart_source("oci://127.0.0.1:1/charts", "meshtrust:certManager.charts"))

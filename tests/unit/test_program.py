@@ -1,0 +1,304 @@
+"""The whole program, run for stacks: what it registers, in which order, and what it exports."""
+
+import base64
+
+import pytest
+
+from meshtrust.pem import read_bundle, sha256_hex
+from tests.certificates import make_certificate
+from tests.recorder import REPOSITORY, Recording, Secret, run_program, stack_config
+
+STACKS = sorted(path.name.split(".")[1] for path in (REPOSITORY / "stacks").glob("Pulumi.*.yaml"))
+ISSUER = "kubernetes:cert-manager.io/v1:Issuer"
+CERTIFICATE = "kubernetes:cert-manager.io/v1:Certificate"
+CA_SECRET = "kubernetes:core/v1:Secret"
+RELEASE = "kubernetes:helm.sh/v3:Release"
+NAMESPACE = "kubernetes:core/v1:Namespace"
+
+
+def everything_before(recording: Recording, name: str) -> set[str]:
+    """Names of all that the engine finishes before a resource: what it, its parents and their dependencies wait for."""
+    by_urn = {entry.urn: entry for entry in recording.resources}
+    # A component and its child may share a name; the resource that does the work is the one that was asked for.
+    waiting = [entry for entry in recording.resources if entry.name == name]
+    before: dict[str, str] = {}
+    while waiting:
+        entry = waiting.pop()
+        for urn in {*entry.depends_on, entry.parent} & by_urn.keys():
+            if urn not in before:
+                before[urn] = by_urn[urn].name
+                waiting.append(by_urn[urn])
+    return set(before.values())
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_every_stack_file_makes_the_whole_chain(stack):
+    recording = run_program(stack_config(stack), stack=stack)
+    assert {entry.inputs["name"] for entry in recording.of_type(RELEASE)} == {
+        "cert-manager",
+        "linkerd-crds",
+        "linkerd-control-plane",
+    }
+    assert [entry.inputs["metadata"]["name"] for entry in recording.of_type(CERTIFICATE)] == ["linkerd-identity-issuer"]
+    assert len(recording.of_type(ISSUER)) == 1
+    assert recording.outputs["signer"] == "2026"
+
+
+def test_there_are_stack_files():
+    assert "dev" in STACKS
+
+
+def test_nothing_on_the_cluster_uses_an_ambient_provider(config):
+    recording = run_program(config)
+    on_cluster = [entry for entry in recording.resources if entry.type.startswith("kubernetes:")]
+    cluster = recording.named("cluster")
+    assert len(on_cluster) == 8
+    assert all(entry.provider.startswith(cluster.urn) for entry in on_cluster)
+    assert cluster.inputs["context"] == "kind-test"
+
+
+def test_the_machines_kubeconfig_never_reaches_the_state(config, monkeypatch):
+    monkeypatch.setenv("KUBECONFIG", "/home/someone/.kube/config")
+    assert run_program(config).named("cluster").inputs["kubeconfig"] == ""
+
+
+def test_every_resource_belongs_to_a_component(config):
+    recording = run_program(config)
+    for entry in recording.resources:
+        if entry.type.startswith(("meshtrust:", "pulumi:")):
+            continue
+        assert recording.parent(entry), f"{entry.name} has no component"
+
+
+def test_custom_resources_wait_for_cert_manager_and_linkerd_for_its_issuer(config):
+    recording = run_program(config)
+    assert "cert-manager-release" in everything_before(recording, "identity-issuer-2026-issuer")
+    assert "identity-issuer-2026-issuer" in everything_before(recording, "identity-issuer-certificate")
+    control_plane = everything_before(recording, "linkerd-control-plane")
+    assert {
+        "identity-issuer-certificate",
+        "linkerd-crds",
+        "linkerd-namespace",
+        "trust-anchor-2026-root",
+    } <= control_plane
+    # The CRDs need no certificate, so that they are installed while cert-manager starts.
+    assert "cert-manager-release" not in everything_before(recording, "linkerd-crds")
+
+
+def test_readiness_is_a_condition_of_the_object(config):
+    recording = run_program(config)
+    for entry in [*recording.of_type(ISSUER), *recording.of_type(CERTIFICATE)]:
+        assert entry.inputs["metadata"]["annotations"] == {"pulumi.com/waitFor": "condition=Ready"}
+
+
+def test_the_certificate_is_that_of_linkerds_guide(config):
+    [certificate] = run_program({**config, "meshtrust:issuer.mode": "anchor"}).of_type(CERTIFICATE)
+    assert certificate.inputs["metadata"]["name"] == "linkerd-identity-issuer"
+    assert certificate.inputs["metadata"]["namespace"] == "linkerd"
+    assert certificate.inputs["spec"] == {
+        "secretName": "linkerd-identity-issuer",
+        "duration": "48h",
+        "renewBefore": "25h",
+        "issuerRef": {"name": "linkerd-trust-anchor", "kind": "Issuer", "group": "cert-manager.io"},
+        "commonName": "identity.linkerd.cluster.local",
+        "dnsNames": ["identity.linkerd.cluster.local"],
+        "isCA": True,
+        "privateKey": {"algorithm": "ECDSA", "size": 256, "rotationPolicy": "Always"},
+        "usages": ["cert sign", "crl sign", "server auth", "client auth"],
+    }
+
+
+def test_anchor_mode_has_the_names_of_linkerds_guide(config):
+    recording = run_program({**config, "meshtrust:issuer.mode": "anchor"})
+    [secret], [issuer] = recording.of_type(CA_SECRET), recording.of_type(ISSUER)
+    assert secret.inputs["metadata"] == {"name": "linkerd-trust-anchor", "namespace": "linkerd"}
+    assert secret.inputs["type"] == "kubernetes.io/tls"
+    assert issuer.inputs["metadata"]["name"] == "linkerd-trust-anchor"
+    assert issuer.inputs["spec"] == {"ca": {"secretName": "linkerd-trust-anchor"}}
+    assert recording.outputs["guideGeneration"] == "2026"
+
+
+def test_a_later_generation_leaves_the_guides_names_to_the_first(config):
+    later = {
+        **config,
+        "meshtrust:issuer.mode": "anchor",
+        "meshtrust:anchors": ["2026", "2027"],
+        "meshtrust:signer": "2027",
+    }
+    recording = run_program(later, last_outputs={"guideGeneration": "2026"})
+    assert recording.of_type(ISSUER)[0].inputs["metadata"]["name"] == "linkerd-trust-anchor-2027"
+    assert recording.outputs["guideGeneration"] == "2026"
+
+
+def test_intermediate_mode_keeps_the_anchors_key_off_the_cluster(config):
+    recording = run_program(config)
+    [secret] = recording.of_type(CA_SECRET)
+    assert isinstance(secret.inputs["data"], Secret)
+    data = secret.inputs["data"].value
+    assert secret.inputs["metadata"]["name"] == "linkerd-issuer-ca-2026"
+    intermediate, root = read_bundle(base64.b64decode(data["tls.crt"]).decode())
+    assert intermediate.issuer == root.subject
+    assert root.issuer == root.subject
+    key = recording.named("trust-anchor-2026-root").inputs["privateKeyPem"]
+    assert isinstance(key, Secret)
+    assert base64.b64decode(data["tls.key"]).decode() != key.value
+
+
+def test_private_keys_are_registered_as_secrets_and_nowhere_else(config):
+    for mode in ("anchor", "intermediate"):
+        recording = run_program({**config, "meshtrust:issuer.mode": mode})
+        for entry in recording.resources:
+            assert_no_open_key(entry.inputs, entry.name)
+        assert_no_open_key(recording.outputs, "outputs")
+
+
+def assert_no_open_key(value, where):
+    if isinstance(value, dict):
+        for key, entry in value.items():
+            assert_no_open_key(entry, f"{where}.{key}")
+    elif isinstance(value, list):
+        for entry in value:
+            assert_no_open_key(entry, where)
+    elif isinstance(value, str):
+        assert "PRIVATE KEY" not in value, where
+        assert base64.b64encode(b"-----BEGIN EC PRIVATE KEY")[:30].decode() not in value, where
+
+
+def test_linkerd_trusts_the_bundle_and_rolls_when_it_changes(config):
+    recording = run_program(config)
+    values = recording.named("linkerd-control-plane").inputs["values"]
+    bundle = recording.outputs["trustAnchors"]
+    assert values == {
+        "identityTrustAnchorsPEM": bundle,
+        "identityTrustDomain": "cluster.local",
+        "identity": {"issuer": {"scheme": "kubernetes.io/tls"}},
+        "podAnnotations": {"meshtrust.io/trust-anchors-sha256": sha256_hex(bundle)},
+    }
+    assert bundle == bundle.strip()
+    assert recording.outputs["trustAnchorsSha256"] == sha256_hex(bundle)
+
+
+def test_the_bundle_holds_every_generation_in_order_and_roots_from_elsewhere(config):
+    brought = make_certificate("root.linkerd.elsewhere")
+    recording = run_program(
+        {
+            **config,
+            "meshtrust:anchors": ["2025", "2026"],
+            "meshtrust:signer": "2026",
+            "meshtrust:anchorCertificates": {"2025": brought.pem},
+        }
+    )
+    first, second = read_bundle(recording.outputs["trustAnchors"])
+    assert first == brought.certificate
+    assert second.subject != first.subject
+    assert [entry.name for entry in recording.of_type("tls:index/privateKey:PrivateKey")] == [
+        "trust-anchor-2026-key",
+        "identity-issuer-2026-intermediate-key",
+    ], "no key is made for a root from elsewhere"
+    assert recording.outputs["roots"]["2025"]["subject"] == "CN=root.linkerd.elsewhere"
+
+
+def test_the_signing_generation_is_protected_and_no_other(config):
+    recording = run_program({**config, "meshtrust:anchors": ["2026", "2027"], "meshtrust:signer": "2027"})
+    protected = {entry.name for entry in recording.resources if entry.protect}
+    assert protected == {"trust-anchor-2027-id", "trust-anchor-2027-key", "trust-anchor-2027-root"}
+
+
+def test_protection_can_be_turned_off_for_clusters_that_are_thrown_away(config):
+    recording = run_program({**config, "meshtrust:anchor.protect": False})
+    assert not [entry.name for entry in recording.resources if entry.protect]
+
+
+def test_a_root_is_p256_has_no_extended_usage_and_is_never_rekeyed_by_configuration(config):
+    recording = run_program({**config, "meshtrust:anchor.validityDays": 400, "meshtrust:trustDomain": "mesh.example"})
+    key, root = recording.named("trust-anchor-2026-key"), recording.named("trust-anchor-2026-root")
+    assert key.inputs == {"algorithm": "ECDSA", "ecdsaCurve": "P256"}
+    assert root.inputs["allowedUses"] == ["cert_signing", "crl_signing"]
+    assert root.inputs["isCaCertificate"] is True
+    assert root.inputs["validityPeriodHours"] == 9600
+    assert root.inputs["subject"] == {
+        "commonName": "root.linkerd.mesh.example",
+        "organizationalUnit": "generation 2026",
+        "serialNumber": "c0ffee00",
+    }
+    assert set(root.ignore_changes) == {"subject", "validityPeriodHours"}
+    assert "earlyRenewalHours" not in root.inputs
+
+
+def test_the_intermediate_may_sign_one_more_ca_and_ends_before_its_root(config):
+    inputs = run_program(config).named("identity-issuer-2026-intermediate-certificate").inputs
+    assert inputs["maxPathLength"] == 1
+    assert inputs["isCaCertificate"] is True
+    assert inputs["validityPeriodHours"] == 3649 * 24
+
+
+def test_the_namespace_carries_what_linkerd_needs(config):
+    recording = run_program({**config, "meshtrust:linkerd.namespace": "mesh"})
+    namespace = recording.named("linkerd-namespace", NAMESPACE)
+    assert namespace.inputs["metadata"] == {
+        "name": "mesh",
+        "labels": {
+            "linkerd.io/is-control-plane": "true",
+            "linkerd.io/control-plane-ns": "mesh",
+            "config.linkerd.io/admission-webhooks": "disabled",
+            "pod-security.kubernetes.io/enforce": "privileged",
+        },
+        "annotations": {"linkerd.io/inject": "disabled"},
+    }
+    assert {entry.inputs["namespace"] for entry in recording.of_type(RELEASE)} == {"mesh", "cert-manager"}
+
+
+def test_cert_manager_keeps_within_its_release_and_its_namespace(config):
+    release = run_program(
+        {**config, "meshtrust:certManager.values": {"crds": {"keep": True}, "replicaCount": 2}}
+    ).named("cert-manager-release")
+    assert release.inputs["values"] == {
+        "crds": {"enabled": True, "keep": True},
+        "global": {"leaderElection": {"namespace": "cert-manager"}},
+        "replicaCount": 2,
+    }
+    assert release.inputs["atomic"] is True
+
+
+def test_charts_come_from_a_repository_a_registry_or_a_directory(config, tmp_path):
+    for chart in ("linkerd-crds", "linkerd-control-plane"):
+        (tmp_path / chart).mkdir()
+        (tmp_path / chart / "Chart.yaml").write_text("name: a chart\n")
+    sources = {
+        "https://charts.example.com": ("linkerd-crds", "1.2.3", {"repo": "https://charts.example.com"}),
+        "oci://registry.example.com/mesh/": ("oci://registry.example.com/mesh/linkerd-crds", "1.2.3", None),
+        str(tmp_path): (str(tmp_path / "linkerd-crds"), None, None),
+    }
+    for location, (chart, version, repository) in sources.items():
+        recording = run_program({**config, "meshtrust:linkerd.charts": location, "meshtrust:linkerd.version": "1.2.3"})
+        inputs = recording.named("linkerd-crds").inputs
+        assert (inputs["chart"], inputs.get("version"), inputs.get("repositoryOpts")) == (chart, version, repository)
+
+
+def test_high_availability_is_linkerds_own_and_the_users_values_go_before_it(config):
+    recording = run_program(
+        {
+            **config,
+            "meshtrust:linkerd.ha": True,
+            "meshtrust:linkerd.values": {"controllerReplicas": 5, "podAnnotations": {"team": "mesh"}},
+        }
+    )
+    values = recording.named("linkerd-control-plane").inputs["values"]
+    assert values["controllerReplicas"] == 5
+    assert values["podAnnotations"]["team"] == "mesh"
+    assert "meshtrust.io/trust-anchors-sha256" in values["podAnnotations"]
+    assert values["webhookFailurePolicy"] == "Fail"
+    assert values["controller"] == {"podDisruptionBudget": {"maxUnavailable": 1}}
+    assert values["identityResources"]["memory"] == {"request": "10Mi", "limit": "250Mi"}
+
+
+def test_the_same_configuration_declares_the_same_thing_twice(config):
+    """No clock and no chance decide an input, so that a second preview has nothing to show."""
+    first, second = run_program(config), run_program(config)
+    of = {entry.name: entry.inputs for entry in first.resources if not entry.type.startswith("kubernetes:")}
+    again = {entry.name: entry.inputs for entry in second.resources if not entry.type.startswith("kubernetes:")}
+    keys = ("privateKeyPem", "caPrivateKeyPem", "caCertPem")
+    for name, inputs in of.items():
+        assert {key: inputs[key] for key in inputs if key not in keys} == {
+            key: again[name][key] for key in again[name] if key not in keys
+        }

@@ -1,0 +1,122 @@
+"""Bad input: one clear sentence each, all of them at once, before a single resource is registered."""
+
+import pulumi
+import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+from tests.certificates import make_certificate
+from tests.recorder import run_program
+
+
+def refused(config, **changes):
+    """Run the program with changed keys; return what it says when it refuses."""
+    changed = {f"meshtrust:{key}": value for key, value in changes.items()}
+    with pytest.raises(pulumi.RunError) as caught:
+        run_program({**config, **changed})
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("context", None, "meshtrust:context is not set. Run: pulumi config set context <value>"),
+        ("context", "", "meshtrust:context is empty"),
+        ("anchors", None, "meshtrust:anchors is not set"),
+        ("anchors", [], "meshtrust:anchors is empty"),
+        ("anchors", "2026", "meshtrust:anchors is 2026, not a list"),
+        ("anchors", [2026], "meshtrust:anchors holds 2026, no name of a generation. Use lower-case letters"),
+        ("anchors", ["2026", "2026"], "names a generation twice"),
+        ("anchors", ["2026", "2027"], "meshtrust:signer is not set, and there are several anchors (2026, 2027)"),
+        ("signer", "2030", 'meshtrust:signer is "2030", which is not one of meshtrust:anchors (2026)'),
+        ("anchor.validityDays", 0, "meshtrust:anchor.validityDays is 0. Set it to 1 or more"),
+        ("anchor.validityDays", "ten", "meshtrust:anchor.validityDays is 'ten', not a whole number"),
+        ("anchor.protect", "maybe", "meshtrust:anchor.protect is 'maybe', not true or false"),
+        ("issuer.mode", "vault", 'meshtrust:issuer.mode is "vault". Use one of intermediate, anchor'),
+        ("issuer.duration", "2d", 'meshtrust:issuer.duration cannot be read: "2d" is not a Go duration'),
+        ("issuer.duration", "30m", 'meshtrust:issuer.duration is "30m", below cert-manager\'s minimum of 1h'),
+        ("issuer.duration", "87600h", "the issuer would outlive its trust anchor"),
+        ("issuer.renewBefore", "48h", 'meshtrust:issuer.renewBefore is "48h", not below issuer.duration ("48h")'),
+        ("issuer.renewBefore", "7320h", 'meshtrust:issuer.renewBefore is "7320h", not below issuer.duration ("48h")'),
+        ("issuer.renewBefore", "1m", "below cert-manager's minimum of 5m"),
+        ("issuer.algorithm", "RSA", "meshtrust:issuer.algorithm is 'RSA', and that is no matter of choice"),
+        ("issuer.keySize", "384", "Linkerd takes ECDSA P-256"),
+        ("issuer", {"mode": "anchor"}, "meshtrust:issuer is a map, and the keys of this program are flat"),
+        ("isuer.mode", "anchor", "Did you mean meshtrust:issuer.mode?"),
+        ("trustDomain", "Cluster_Local", "not a DNS name"),
+        ("linkerd.namespace", "Linkerd", "not a DNS label"),
+        ("linkerd.charts", "./nowhere", "where there is no linkerd-crds/Chart.yaml"),
+        ("certManager.charts", "/nowhere", "where there is no cert-manager/Chart.yaml"),
+        ("linkerd.values", ["a"], "meshtrust:linkerd.values is ['a'], not a map"),
+        (
+            "linkerd.values",
+            {"identityTrustAnchorsPEM": "x"},
+            "sets identityTrustAnchorsPEM, which is the program's own",
+        ),
+        ("linkerd.values", {"identity": {"issuer": {"scheme": "linkerd.io/tls"}}}, "sets identity.issuer.scheme"),
+        ("anchorCertificates", {"2031": "x"}, 'has "2031", which is not one of meshtrust:anchors'),
+        ("anchorCertificates", {"2026": "no pem"}, "it holds no certificate"),
+        ("helm.timeoutSeconds", -1, "meshtrust:helm.timeoutSeconds is -1"),
+    ],
+)
+def test_each_mistake_is_named_with_its_key_its_value_and_the_fix(config, key, value, message):
+    assert message in refused(config, **{key: value})
+
+
+def test_all_mistakes_are_shown_in_one_run(config):
+    message = refused(config, **{"issuer.mode": "x", "trustDomain": "_", "helm.timeoutSeconds": 0})
+    assert message.count("\n  - ") == 3
+    assert "nothing was changed" in message
+
+
+def test_a_bundle_with_a_private_key_is_refused_and_the_key_is_not_repeated(config):
+    pair = make_certificate()
+    message = refused(config, anchorCertificates={"2026": pair.pem + pair.key_pem})
+    assert "it holds a private key" in message
+    assert "PRIVATE KEY-----" not in message
+    assert pair.key_pem.splitlines()[1] not in message
+
+
+@pytest.mark.parametrize(
+    ("pair", "message"),
+    [
+        (lambda: make_certificate(key=ec.generate_private_key(ec.SECP384R1())), "an ECDSA key on secp384r1"),
+        (lambda: make_certificate(key=rsa.generate_private_key(65537, 3072)), "an RSA key of 3072 bits"),
+        (lambda: make_certificate(ca=False, key_cert_sign=False), "is not marked as a CA"),
+        (lambda: make_certificate(path_length=0), "a path length of 0"),
+        (lambda: make_certificate(key_cert_sign=False), "a key usage without certificate signing"),
+        (lambda: make_certificate(algorithm=hashes.SHA512()), "is not signed with SHA-256"),
+        (lambda: make_certificate("leaf", issuer=make_certificate()), "is not self-signed"),
+    ],
+)
+def test_a_root_that_linkerd_would_refuse_is_refused_here(config, pair, message):
+    anchors = {"anchors": ["2025", "2026"], "signer": "2026"}
+    assert message in refused(config, **anchors, anchorCertificates={"2025": pair().pem})
+
+
+def test_a_root_from_elsewhere_cannot_sign(config):
+    message = refused(config, anchorCertificates={"2026": make_certificate().pem})
+    assert 'meshtrust:signer is "2026", whose root was made elsewhere' in message
+
+
+def test_an_rsa_root_of_2048_bits_is_accepted(config):
+    pair = make_certificate(key=rsa.generate_private_key(65537, 2048))
+    recording = run_program(
+        {
+            **config,
+            "meshtrust:anchors": ["2025", "2026"],
+            "meshtrust:signer": "2026",
+            "meshtrust:anchorCertificates": {"2025": pair.pem},
+        }
+    )
+    assert set(recording.outputs["roots"]) == {"2025", "2026"}
+
+
+def test_a_short_renewal_window_is_a_warning_not_an_error(config, caplog):
+    run_program({**config, "meshtrust:issuer.renewBefore": "12h"})
+    assert "below the 24h of a proxy's certificate" in caplog.text
+
+
+def test_an_update_refuses_to_run_without_a_cluster(config):
+    with pytest.raises(pulumi.RunError, match="MESHTRUST_OFFLINE=1 is for previews"):
+        run_program(config, preview=False)
