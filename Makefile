@@ -35,7 +35,7 @@ check: $(READY) ## Format, lint and types
 	@$(VENV)/bin/mypy .
 
 docs: $(READY) ## Write docs/configuration.md from Pulumi.yaml
-	@$(PYTHON) -m docs.configuration
+	@$(PYTHON) -m docs.generate
 
 clean: ## Remove what was made here; the rehearsal's cache stays
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .rehearsal
