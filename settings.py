@@ -100,7 +100,10 @@ class Settings:
 
 
 class _Reader:
-    """Reads key after key and gathers what is wrong with them, so that one run shows every mistake."""
+    """Reads key after key and gathers what is wrong with them, so that one run shows every mistake.
+
+    A key with a dot is a path, as in Pulumi.yaml: `issuer.mode` is the member `mode` of the map `meshtrust:issuer`.
+    """
 
     def __init__(self) -> None:
         self._config = pulumi.Config()
@@ -113,64 +116,80 @@ class _Reader:
     def refuse(self, key: str, wrong: str, fix: str) -> None:
         self.findings.append(Finding(subject=self.full_name(key), wrong=wrong, fix=fix))
 
-    def _get(self, key: str, getter: Callable[[str], T | None], expected: str, fallback: T) -> T:
-        self._read.add(key)
+    def _structure(self, name: str) -> Any:
+        """Return a key that holds a map or a list; text that is neither is returned as it is."""
         try:
-            value = getter(key)
-        except (pulumi.ConfigTypeError, ValueError):
-            self.refuse(key, f"is {self._config.get(key)!r}, not {expected}", f"Set it to {expected}")
-            return fallback
-        if value is None:
-            fix = f"Run: pulumi config set {key} <value>" if isinstance(fallback, str) else f"Set it to {expected}"
-            self.refuse(key, "is not set", fix)
-            return fallback
-        return value
+            return self._config.get_object(name)
+        except pulumi.ConfigTypeError:
+            return self._config.get(name)
 
-    def is_set(self, key: str) -> bool:
-        return self._config.get(key) is not None
+    def _get(self, key: str) -> Any:
+        self._read.add(key)
+        name, _, member = key.partition(".")
+        if not member:
+            return self._config.get(name)
+        section = self._structure(name)
+        return section.get(member) if isinstance(section, Mapping) else None
+
+    def _expect(self, key: str, value: Any, expected: str, fallback: T, convert: Callable[[Any], T | None]) -> T:
+        if value is None:
+            self.refuse(key, "is not set", f"Run: {_set_command(key)}")
+            return fallback
+        converted = convert(value)
+        if converted is None:
+            self.refuse(key, f"is {value!r}, not {expected}", f"Set it to {expected}")
+            return fallback
+        return converted
 
     def text(self, key: str) -> str:
-        return self._get(key, self._config.get, "a text", "")
+        return self._expect(key, self._get(key), "a text", "", lambda value: value if isinstance(value, str) else None)
 
     def required(self, key: str) -> str:
         value = self.text(key)
-        if not value and self.is_set(key):
-            self.refuse(key, "is empty", f"Run: pulumi config set {key} <value>")
+        if not value and self._get(key) is not None:
+            self.refuse(key, "is empty", f"Run: {_set_command(key)}")
         return value
 
     def flag(self, key: str) -> bool:
-        return self._get(key, self._config.get_bool, "true or false", False)
+        return self._expect(
+            key,
+            self._get(key),
+            "true or false",
+            False,
+            lambda value: {"true": True, "false": False}.get(str(value).lower()),
+        )
 
     def count(self, key: str) -> int:
-        value = self._get(key, self._config.get_int, "a whole number", 1)
+        def convert(value: Any) -> int | None:
+            return int(value) if re.fullmatch(r"-?\d+", str(value)) else None
+
+        value = self._expect(key, self._get(key), "a whole number", 1, convert)
         if value < 1:
             self.refuse(key, f"is {value}", "Set it to 1 or more")
             return 1
         return value
 
     def mapping(self, key: str) -> dict[str, Any]:
-        fallback: dict[str, Any] = {}
-        return self._structure(key, dict, "a map of names to values", fallback)
+        empty: dict[str, Any] = {}
+        value = self._get(key) if "." in key else self._structure(key)
+        self._read.add(key)
+        return self._expect(key, value, "a map", empty, lambda value: value if isinstance(value, dict) else None)
 
     def listing(self, key: str) -> list[Any]:
-        fallback: list[Any] = []
-        value = self._structure(key, list, 'a list, such as ["2026"]', fallback)
-        if not value and value is not fallback:
-            self.refuse(key, "is empty", 'Set it to a list, such as ["2026"]')
+        empty: list[Any] = []
+        self._read.add(key)
+        expected = 'a list, such as ["2026"]'
+        value = self._expect(
+            key, self._structure(key), expected, empty, lambda value: value if isinstance(value, list) else None
+        )
+        if not value and value is not empty:
+            self.refuse(key, "is empty", f"Set it to {expected}")
         return value
-
-    def _structure(self, key: str, kind: type[T], expected: str, fallback: T) -> T:
-        value: object = self._get(key, self._config.get_object, expected, fallback)
-        if isinstance(value, kind):
-            return value
-        self.refuse(key, f"is {value!r}, not {expected}", f"Set it to {expected}")
-        return fallback
 
     def duration(self, key: str) -> timedelta | None:
         """Return a duration, or nothing where it cannot be read, so that no rule is applied to a made-up one."""
-        text = self.text(key)
         try:
-            return parse_duration(text)
+            return parse_duration(self.text(key))
         except ValueError as error:
             self.refuse(key, f"cannot be read: {error}", 'Write hours, minutes and seconds, such as "48h" or "1h30m"')
             return None
@@ -184,12 +203,12 @@ class _Reader:
     def namespace(self, key: str) -> str:
         return self.matching(key, _LABEL, "a DNS label (lower-case letters, digits and hyphens, at most 63)")
 
-    def charts(self, prefix: str, pinned: str, charts: tuple[str, ...]) -> ChartSource:
-        location = self.text(f"{prefix}.charts")
-        source = ChartSource(location=location, version=self.text(f"{prefix}.version") or pinned)
+    def charts(self, section: str, pinned: str, charts: tuple[str, ...]) -> ChartSource:
+        location = self.text(f"{section}.charts")
+        source = ChartSource(location=location, version=self.text(f"{section}.version") or pinned)
         for chart in source.missing(charts):
             self.refuse(
-                f"{prefix}.charts",
+                f"{section}.charts",
                 f'is "{location}", where there is no {chart}/Chart.yaml',
                 "Name a directory that holds the chart, a Helm repository (https://) or an OCI registry (oci://)",
             )
@@ -198,25 +217,43 @@ class _Reader:
     def refuse_unknown(self) -> None:
         """Refuse keys that nothing has read: a misspelt key would otherwise leave its default in force unseen."""
         prefix = self.full_name("")
-        present = {key.removeprefix(prefix) for key in {**CONFIG.get(), **get_config_env()} if key.startswith(prefix)}
-        for key in sorted(present - self._read):
-            section = [known for known in sorted(self._read) if known.startswith(f"{key}.")]
-            if section:
-                self.refuse(
-                    key,
-                    "is a map, and the keys of this program are flat",
-                    f"Write {', '.join(self.full_name(known) for known in section)} (pulumi config set without --path)",
-                )
-            elif re.fullmatch(r"(issuer|anchor)\.?.*(algorithm|size|curve|key).*", key, re.IGNORECASE):
-                self.refuse(
-                    key,
-                    f"is {self._config.get(key)!r}, and that is no matter of choice: Linkerd takes ECDSA P-256",
-                    f"Remove it: pulumi config rm {key}",
-                )
+        for name in sorted({**CONFIG.get(), **get_config_env()}):
+            if name.startswith(prefix):
+                self._refuse_unknown(name.removeprefix(prefix))
+
+    def _refuse_unknown(self, name: str) -> None:
+        if "." in name and name in self._read:
+            section, member = name.split(".")
+            self.refuse(
+                name,
+                "is written as one name, and is a path",
+                f"Write {member} below {self.full_name(section)}: {_set_command(name)}, then pulumi config rm {name}",
+            )
+        elif any(known.startswith(f"{name}.") for known in self._read):
+            section = self._structure(name)
+            if isinstance(section, Mapping):
+                for member in sorted(section.keys() - {known.partition(".")[2] for known in self._read}):
+                    self._refuse_key(f"{name}.{member}", section[member])
             else:
-                near = difflib.get_close_matches(key, self._read, n=1)
-                hint = f"Did you mean {self.full_name(near[0])}? " if near else ""
-                self.refuse(key, "is no key of this program", f"{hint}Remove it: pulumi config rm {key}")
+                self.refuse(
+                    name, f"is {section!r}, not a map", "Write its members below it, as docs/configuration.md has"
+                )
+        elif name not in self._read:
+            self._refuse_key(name, self._config.get(name))
+
+    def _refuse_key(self, key: str, value: Any) -> None:
+        remove = f"Remove it: pulumi config rm {'--path ' if '.' in key else ''}{key}"
+        if re.fullmatch(r"(issuer|anchor)\..*(algorithm|size|curve|key).*", key, re.IGNORECASE):
+            wrong = f"is {value!r}, and that is no matter of choice: Linkerd takes ECDSA P-256"
+            self.refuse(key, wrong, remove)
+        else:
+            near = difflib.get_close_matches(key, self._read, n=1)
+            hint = f"Did you mean {self.full_name(near[0])}? " if near else ""
+            self.refuse(key, "is no key of this program", hint + remove)
+
+
+def _set_command(key: str) -> str:
+    return f"pulumi config set {'--path ' if '.' in key else ''}{key} <value>"
 
 
 def _read(reader: _Reader) -> Settings:

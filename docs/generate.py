@@ -10,9 +10,9 @@ DOCS = Path(__file__).parent
 HEAD = """# Configuration
 
 Generated from `Pulumi.yaml` by `make docs`; a test keeps the two the same. Set a key with
-`pulumi config set <key> <value>`, or write it into `stacks/Pulumi.<stack>.yaml` as `meshtrust:<key>`. The keys are flat:
-`issuer.mode` is one name, not a map. `settings.py` checks every value, and how the values fit together, before anything
-is changed.
+`pulumi config set --path <key> <value>`, or write it into `stacks/Pulumi.<stack>.yaml`. A key with a dot is a path:
+`issuer.mode` is the member `mode` of the map `meshtrust:issuer`. `settings.py` checks every value, and how the values
+fit together, before anything is changed.
 
 | key | type | default | what it is |
 | --- | --- | --- | --- |

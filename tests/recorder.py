@@ -19,7 +19,7 @@ from pulumi.runtime.sync_await import _sync_await
 from tests.certificates import Pair, make_certificate
 
 REPOSITORY = Path(__file__).parent.parent
-SECRET_SIGNATURE = "1b47061264138c4ac30d75fd1eb44270"  # noqa: S105 Pulumi's marker of a secret, in sdk/python rpc.py
+SECRET_SIGNATURE = "1b47061264138c4ac30d75fd1eb44270"
 SIGNATURE = "4dabf18193072939515e22adb298388d"
 STACK_REFERENCE = "pulumi:pulumi:StackReference"
 
@@ -183,16 +183,34 @@ def build(declare: Callable[[], Any]) -> Recording:
 
 
 def engine_config(values: Mapping[str, Any]) -> dict[str, str]:
-    """Return configuration as the engine hands it to a program: defaults of Pulumi.yaml below, structures as JSON."""
+    """Return configuration as the engine hands it to a program: the defaults of Pulumi.yaml below, structures as JSON.
+
+    As in Pulumi.yaml, a key with a dot is a path: `meshtrust:issuer.mode` is a member of the map `meshtrust:issuer`.
+    """
     project = yaml.safe_load((REPOSITORY / "Pulumi.yaml").read_text())
-    defaults = {
-        f"meshtrust:{key}": declared["default"] for key, declared in project["config"].items() if "default" in declared
-    }
-    return {
-        key: value if isinstance(value, str) else json.dumps(value)
-        for key, value in {**defaults, **values}.items()
-        if value is not None
-    }
+    config: dict[str, Any] = {}
+    for key, declared in project["config"].items():
+        if "default" in declared:
+            _put(config, f"meshtrust:{key}", declared["default"])
+    for key, value in values.items():
+        _put(config, key, value)
+    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in config.items()}
+
+
+def _put(config: dict[str, Any], key: str, value: Any) -> None:
+    name, _, member = key.partition(".")
+    if member:
+        section = config.setdefault(name, {})
+        if value is None:
+            section.pop(member, None)
+        else:
+            section[member] = value
+    elif isinstance(value, dict) and isinstance(config.get(name), dict):
+        config[name] = {**config[name], **value}
+    elif value is None:
+        config.pop(name, None)
+    else:
+        config[name] = value
 
 
 def stack_config(stack: str) -> dict[str, Any]:

@@ -5,8 +5,9 @@ import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
+from settings import Settings
 from tests.certificates import make_certificate
-from tests.recorder import run_program
+from tests.recorder import engine_config, run_program
 
 
 def refused(config, **changes):
@@ -25,6 +26,7 @@ def refused(config, **changes):
         ("anchors", None, "meshtrust:anchors is not set"),
         ("anchors", [], "meshtrust:anchors is empty"),
         ("anchors", "2026", "meshtrust:anchors is 2026, not a list"),
+        ("anchors", "first", "meshtrust:anchors is 'first', not a list"),
         ("anchors", [2026], "meshtrust:anchors holds 2026, no name of a generation. Use lower-case letters"),
         ("anchors", ["2026", "2026"], "names a generation twice"),
         ("anchors", ["2026", "2027"], "meshtrust:signer is not set, and there are several anchors (2026, 2027)"),
@@ -41,8 +43,10 @@ def refused(config, **changes):
         ("issuer.renewBefore", "1m", "below cert-manager's minimum of 5m"),
         ("issuer.algorithm", "RSA", "meshtrust:issuer.algorithm is 'RSA', and that is no matter of choice"),
         ("issuer.keySize", "384", "Linkerd takes ECDSA P-256"),
-        ("issuer", {"mode": "anchor"}, "meshtrust:issuer is a map, and the keys of this program are flat"),
-        ("isuer.mode", "anchor", "Did you mean meshtrust:issuer.mode?"),
+        ("issuer", "anchor", "meshtrust:issuer is 'anchor', not a map"),
+        ("issuer.mode", None, "meshtrust:issuer.mode is not set. Run: pulumi config set --path issuer.mode <value>"),
+        ("issuer.renewbefore", "25h", "Did you mean meshtrust:issuer.renewBefore? Remove it: pulumi config rm --path"),
+        ("isuer", {"mode": "anchor"}, "meshtrust:isuer is no key of this program"),
         ("trustDomain", "Cluster_Local", "not a DNS name"),
         ("linkerd.namespace", "Linkerd", "not a DNS label"),
         ("linkerd.charts", "./nowhere", "where there is no linkerd-crds/Chart.yaml"),
@@ -61,6 +65,12 @@ def refused(config, **changes):
 )
 def test_each_mistake_is_named_with_its_key_its_value_and_the_fix(config, key, value, message):
     assert message in refused(config, **{key: value})
+
+
+def test_a_path_written_as_one_name_says_how_to_write_it(config):
+    pulumi.runtime.set_all_config({**engine_config(config), "meshtrust:issuer.mode": "anchor"})
+    with pytest.raises(pulumi.RunError, match=r"issuer\.mode is written as one name.*config set --path issuer\.mode"):
+        Settings.load()
 
 
 def test_all_mistakes_are_shown_in_one_run(config):
