@@ -87,10 +87,7 @@ class StackFile:
 
     def _value(self, value: object, cipher: Cipher | None) -> ConfigValue:
         secret = _secure(value)
-        revealed = _reveal(value, cipher)
-        if isinstance(revealed, dict | list):
-            return ConfigValue(json.dumps(revealed, separators=(",", ":")), secret, structured=True)
-        return ConfigValue(projects.scalar_text(revealed), secret)
+        return _config_value(_reveal(value, cipher), secret)
 
     def _replace_entry(self, key: str, rendered: str) -> None:
         text = self._text()
@@ -121,13 +118,11 @@ def resolve(project: Project, file: StackFile, cipher: Cipher | None) -> dict[st
     """The stack's values over the project's defaults, without checking them."""
     result = file.values(cipher)
     for name, declaration in project.schema.items():
-        key = qualify(project, name)
         given = declaration.get("value", declaration.get("default"))
-        if key not in result and given is not None:
-            if isinstance(given, dict | list):
-                result[key] = ConfigValue(json.dumps(given, separators=(",", ":")), structured=True)
-            else:
-                result[key] = ConfigValue(projects.scalar_text(given))
+        if given is not None and _at(project, result, name) is None:
+            key, path = _path(project, name)
+            secret = result[key].secret if key in result else False
+            result[key] = _config_value(_with(_content(result.get(key)), path, given), secret)
     return result
 
 
@@ -142,7 +137,7 @@ def validated(project: Project, stack: str, file: StackFile, cipher: Cipher | No
     missing = sorted(
         name
         for name in project.schema
-        if qualify(project, name).startswith(f"{project.name}:") and qualify(project, name) not in result
+        if qualify(project, name).startswith(f"{project.name}:") and _at(project, result, name) is None
     )
     if missing:
         names = [f"'{name}'" for name in missing]
@@ -151,16 +146,50 @@ def validated(project: Project, stack: str, file: StackFile, cipher: Cipher | No
         raise CliError(f"validating stack config: Stack '{stack}' is missing configuration {plural} {listed}")
     for name, declaration in sorted(project.schema.items()):
         declared = declaration.get("type")
-        value = result.get(qualify(project, name))
-        if not declared or value is None:
+        content = _at(project, result, name)
+        if not declared or content is None:
             continue
         about = f"validating stack config: Stack '{stack}' with configuration key '{name}'"
-        if declaration.get("secret") and not value.secret:
+        if declaration.get("secret") and not result[_path(project, name)[0]].secret:
             raise CliError(f"{about} must be encrypted as it's secret")
-        content = json.loads(value.text) if value.structured else value.text
         if not projects.matches(declared, declaration, content):
             raise CliError(f"{about} must be of type '{projects.type_name(declaration)}'")
     return result
+
+
+def _path(project: Project, name: str) -> tuple[str, list[str]]:
+    """The qualified key and the path below it: the real CLI reads a declared name with dots as a property path."""
+    key, *path = name.split(".")
+    return qualify(project, key), path
+
+
+def _content(value: ConfigValue | None) -> Any:
+    if value is None:
+        return None
+    return json.loads(value.text) if value.structured else value.text
+
+
+def _config_value(content: object, secret: bool) -> ConfigValue:
+    if isinstance(content, dict | list):
+        return ConfigValue(json.dumps(content, separators=(",", ":")), secret, structured=True)
+    return ConfigValue(projects.scalar_text(content), secret)
+
+
+def _at(project: Project, values: dict[str, ConfigValue], name: str) -> Any:
+    key, path = _path(project, name)
+    content = _content(values.get(key))
+    for member in path:
+        content = content.get(member) if isinstance(content, dict) else None
+    return content
+
+
+def _with(content: Any, path: list[str], given: object) -> Any:
+    if not path:
+        return given
+    if content is not None and not isinstance(content, dict):
+        return content
+    below = content or {}
+    return {**below, path[0]: _with(below.get(path[0]), path[1:], given)}
 
 
 def qualify(project: Project, key: str) -> str:
