@@ -77,7 +77,7 @@ class Backend:
             CliError: it exists.
         """
         if self.exists(stack):
-            raise CliError(f"stack '{stack}' already exists")
+            raise CliError(f"stack '{self.fully_qualified(stack)}' already exists")
         self.save(stack, None)
 
     def remove(self, stack: str) -> None:

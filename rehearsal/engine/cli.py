@@ -9,9 +9,10 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn, TypeAlias
 
 from rehearsal.engine import operations, stack_commands
-from rehearsal.engine.display import NOTICE, Painter
+from rehearsal.engine.display import NOTICE
 from rehearsal.engine.errors import BailError, CliError, UsageError
 from rehearsal.engine.operations import Options
+from rehearsal.engine.render import Painter
 from rehearsal.engine.session import Session
 
 Commands: TypeAlias = "_SubParsersAction[_Parser]"

@@ -21,9 +21,11 @@ from rehearsal.engine.errors import InitError, ProviderError
 from rehearsal.engine.journal import Journal
 from rehearsal.engine.providers import CheckError, Diff, Operation, Provider
 from rehearsal.engine.registry import Registry
-from rehearsal.engine.state import PendingOperation, ResourceState, dependents
+from rehearsal.engine.state import PendingOperation, ResourceState, dependents, now
 from rehearsal.engine.steps import Diagnostic, Sink, Step, Summary
 from rehearsal.engine.values import UNKNOWN, UNKNOWN_TEXT, Properties, Value
+
+STACK_REFERENCE = "pulumi:pulumi:StackReference"
 
 
 class ShutdownError(Exception):
@@ -87,6 +89,8 @@ class Deployment:
         self.preview = preview
         self.cancelled = threading.Event()
         self.failed = False
+        # Whether a step, not the program, is why.
+        self.step_failed = False
         self.changes: Counter[str] = Counter()
         self.began = time.monotonic()
         self._slots = threading.BoundedSemaphore(parallel)
@@ -96,6 +100,8 @@ class Deployment:
         self._registered: set[str] = set()
         self._aliases: dict[str, list[str]] = {}
         self._default_providers: dict[str, str] = {}
+        # The stack's state, and the outputs that the program registered for it.
+        self._stack: tuple[ResourceState, Properties] | None = None
         self._open_components: dict[str, Step] = {}
         # Resources that a delete-before-replace took with it, and how they were before.
         self._replaced_early: set[str] = set()
@@ -133,11 +139,27 @@ class Deployment:
             step = self._open_components.pop(urn, None)
         if state is None:
             raise ProviderError(f"outputs were registered for the unknown resource {urn}")
+        if state.type == urns.STACK_TYPE:
+            self._stack = (state, outputs)
+            return
         changed = state.outputs != outputs
         state.outputs = outputs
         if changed and not self.preview:
             self.journal.save()
         if step is not None:
+            self.sink.finished(step)
+
+    def finish(self) -> None:
+        """Settle the stack's outputs, which only now are known to be those of a run that ended well.
+
+        After a failure the outputs that were not registered keep their last values, as in the real engine.
+        """
+        if self._stack is None:
+            return
+        state, outputs = self._stack
+        state.outputs = {**state.outputs, **outputs} if self.failed else outputs
+        step = self._open_components.pop(state.urn, None)
+        if step is not None and not self.failed:
             self.sink.finished(step)
 
     def read(self, goal: Goal, resource_id: str) -> ResourceState:
@@ -146,13 +168,15 @@ class Deployment:
         urn, old = self._claim(goal)
         state = self._state(goal, urn, old, goal.inputs)
         state.id, state.external = resource_id, True
-        step = Step(steps.READ if old is None else steps.SAME, urn, old, state)
+        reference = goal.type == STACK_REFERENCE
+        step = Step(steps.READ, urn, old, state)
         try:
-            if goal.type == "pulumi:pulumi:StackReference":
-                state.provider = self._default_provider("pulumi", "")
+            package = "pulumi" if reference else urns.package_of(goal.type)
+            state.provider = goal.provider or self._default_provider(package, goal.version)
+            self.sink.started(step)
+            if reference:
                 state.outputs = self._read_stack(goal.inputs)
             else:
-                state.provider = goal.provider or self._default_provider(urns.package_of(goal.type), goal.version)
                 with self._running(step):
                     found = self._provider(state.provider).read(
                         self._operation(urn, "read", state), resource_id, goal.inputs, {}
@@ -163,8 +187,7 @@ class Deployment:
         except ProviderError as error:
             self._error(str(error), urn)
             raise self._fail() from error
-        if step.op == steps.READ:
-            state.touch(created=True)
+        state.modified = now()
         self._record(step, drop=old)
         return state
 
@@ -243,18 +266,21 @@ class Deployment:
 
     def _diff(self, goal: Goal, old: ResourceState, new: ResourceState, provider: Provider) -> Diff:
         diff = provider.diff(self._operation(new.urn, "update", new), old.inputs, old.outputs, new.inputs)
-        replaced = set(diff.replace)
+        ignored = [_parsed(pattern) for pattern in goal.ignore_changes]
+        changes = {
+            path: kind for path, kind in diff.changes.items() if not any(_covers(item, path) for item in ignored)
+        }
+        replaced = diff.replace & changes.keys()
         for pattern in goal.replace_on_changes:
             path = _parsed(pattern)
-            replaced |= {changed for changed in diff.changes if _covers(path, changed)}
-        changes = dict(diff.changes)
+            replaced |= {changed for changed in changes if _covers(path, changed)}
         trigger, former = new.replacement_trigger, old.replacement_trigger
         if trigger is not None and former is not None and (trigger is UNKNOWN or trigger != former):
             changes[("replacementTrigger",)] = "update"
-            replaced.add(("replacementTrigger",))
+            replaced |= {("replacementTrigger",)}
         if self._provider_replaced(old.provider, new.provider):
             changes[("provider",)] = "update"
-            replaced.add(("provider",))
+            replaced |= {("provider",)}
         before = diff.delete_before_replace if goal.delete_before_replace is None else goal.delete_before_replace
         return Diff(changes, frozenset(replaced), before)
 
@@ -564,6 +590,7 @@ class Deployment:
             name=urns.name_of(urn),
             preview=self.preview,
             timeout=timeouts.get(kind),
+            ignore_changes=tuple(state.ignore_changes) if state else (),
             cancelled=self.cancelled,
             status=lambda message: self.sink.diagnostic(Diagnostic("info", message, urn, ephemeral=True)),
             warn=lambda message: self.sink.diagnostic(Diagnostic("warning", message, urn)),
@@ -580,6 +607,8 @@ class Deployment:
         Raises:
             ProviderError: it cannot be read.
         """
+        if resource.type == STACK_REFERENCE:
+            return resource.inputs, self._read_stack(resource.inputs)
         with self._slots:
             return self._provider(resource.provider).read(
                 self._operation(resource.urn, "read", resource), resource.id, resource.inputs, resource.outputs
@@ -598,15 +627,17 @@ class Deployment:
         with self._lock:
             return urn in self._registered
 
-    def fail_quietly(self) -> ShutdownError:
-        """Fail without a message of its own."""
-        return self._fail()
+    def program_failed(self, message: str = "") -> None:
+        """Fail because the program did; without a message where it has given its own."""
+        if message:
+            self._error(message, "")
+        self.failed = True
 
     def _error(self, message: str, urn: str) -> None:
         self.sink.diagnostic(Diagnostic("error", message, urn))
 
     def _fail(self) -> ShutdownError:
-        self.failed = True
+        self.failed = self.step_failed = True
         return ShutdownError("resource monitor shut down while waiting on step's done channel")
 
     def _refuse_after_failure(self) -> None:

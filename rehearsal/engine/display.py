@@ -7,14 +7,14 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, TextIO
 
-from rehearsal.engine import steps, urns, values
+from rehearsal.engine import render, steps, urns, values
 from rehearsal.engine.config import ConfigValue
+from rehearsal.engine.render import Painter
 from rehearsal.engine.state import ResourceState
 from rehearsal.engine.steps import Diagnostic, Step, Summary
-from rehearsal.engine.values import UNKNOWN, Value
 
 NOTICE = "meshtrust's embedded engine, not the Pulumi CLI: for rehearsals and tests only"
 
@@ -51,29 +51,6 @@ _DONE = {
     steps.REFRESH: "refresh",
     steps.DISCARD: "discarded",
 }
-_COLORS = {
-    steps.CREATE: "32",
-    steps.UPDATE: "33",
-    steps.DELETE: "31",
-    steps.REPLACE: "35",
-    steps.CREATE_REPLACEMENT: "32",
-    steps.DELETE_REPLACED: "31",
-    "error": "31",
-    "warning": "33",
-    "headline": "1;35",
-}
-
-
-class Painter:
-    """Colours text where the output is for a person."""
-
-    def __init__(self, *, enabled: bool) -> None:
-        self._enabled = enabled
-
-    def __call__(self, kind: str, text: str) -> str:
-        """The text in the colour of an operation, a severity or a headline."""
-        code = _COLORS.get(kind)
-        return f"\x1b[{code}m{text}\x1b[0m" if self._enabled and code else text
 
 
 class TextDisplay:
@@ -102,40 +79,45 @@ class TextDisplay:
         self._steps: dict[str, Step] = {}
         self._diagnostics: dict[str, list[Diagnostic]] = {}
         self._failed: set[str] = set()
+        self._rows: dict[str, str] = {}
+        self._depths: dict[str, int] = {}
         self._stack: Step | None = None
 
     def prelude(self, config: dict[str, ConfigValue]) -> None:  # noqa: ARG002 - shown by --show-config only
         """Print the headline."""
         self._print(self._paint("headline", self._title))
-        self._print(f"@ {self._activity}....")
+        if not self._detailed:
+            self._print(f"@ {self._activity}....\n")
 
     def started(self, step: Step) -> None:
         """Print that a step begins; a resource that stays the same is not worth a line."""
         with self._lock:
             self._began[step.urn, step.op] = time.monotonic()
             self._steps[step.urn] = step
+            parent = step.state.parent
+            self._depths[step.urn] = self._depths.get(parent, 0) + 1 if parent else 0
             if urns.type_of(step.urn) == urns.STACK_TYPE:
                 self._stack = step
-            if self._hidden(step):
-                return
-            if self._detailed and step.op not in (steps.SAME, steps.REFRESH):
-                self._print_lines(detail(step, self._paint))
-            else:
-                self._print(self._row(step, self._running_text(step)))
+            self._show(step, self._running_text(step))
 
     def finished(self, step: Step) -> None:
         """Print that a step has ended."""
         with self._lock:
+            former = self._steps.get(step.urn)
             self._steps[step.urn] = step
-            if not self._hidden(step) and not (self._detailed and step.op != steps.SAME):
-                self._print(self._row(step, self._done_text(step)))
+            if urns.type_of(step.urn) == urns.STACK_TYPE:
+                self._stack = step
+            elif former is not None and former.op == steps.REFRESH:
+                self._print_row(step, self._done_text(step))
+            elif not self._preview and not self._detailed and step.state.custom:
+                self._show(step, self._done_text(step))
 
     def failed(self, step: Step) -> None:
         """Print that a step has failed."""
         with self._lock:
             self._failed.add(step.urn)
-            running = _RUNNING.get(step.op, "")
-            self._print(self._row(step, self._paint("error", f"**{running} failed**"), self._last_message(step.urn)))
+            text = self._paint("error", f"**{_RUNNING.get(step.op, '')} failed**")
+            self._print_row(step, text, self._last_message(step.urn))
 
     def diagnostic(self, diagnostic: Diagnostic) -> None:
         """Keep a message for the end, and show its first line now."""
@@ -146,27 +128,58 @@ class TextDisplay:
             if not diagnostic.ephemeral:
                 self._diagnostics.setdefault(urn, []).append(diagnostic)
             step = self._steps.get(urn) or Step(steps.SAME, urn)
-            self._print(self._row(step, self._running_text(step), self._first_line(diagnostic)))
+            if self._detailed:
+                self._print_lines(self._message_lines(diagnostic, indent=""))
+            else:
+                self._print_row(step, self._running_text(step), self._first_line(diagnostic))
 
     def summary(self, summary: Summary) -> None:
         """Print diagnostics, outputs and the counts."""
         with self._lock:
-            self._print_diagnostics()
+            if not self._detailed:
+                self._print_end_of_stack()
+                self._print_diagnostics()
             self._print_outputs()
             self._print_summary(summary)
 
     # Rows
 
-    def _hidden(self, step: Step) -> bool:
-        if urns.is_default_provider(step.urn):
-            return True
-        return step.op == steps.SAME and urns.type_of(step.urn) != urns.STACK_TYPE
+    def _show(self, step: Step, status: str) -> None:
+        stack = urns.type_of(step.urn) == urns.STACK_TYPE
+        if urns.is_default_provider(step.urn) or step.op == steps.DISCARD or (step.op == steps.SAME and not stack):
+            return
+        if step.op == steps.READ and not self._detailed:
+            # The real display tells of reads in the stack's line only.
+            root = self._stack or Step(steps.SAME, self._root_urn)
+            note = f"read {urns.display_type(step.urn)} {urns.name_of(step.urn)}"
+            self._print_row(root, self._running_text(root), note)
+        elif self._detailed and step.op != steps.REFRESH:
+            self._print_lines(render.detail(step, self._depths.get(step.urn, 0), self._paint))
+        elif not (stack and step.op == steps.SAME and not status):
+            self._print_row(step, status)
 
-    def _row(self, step: Step, status: str, info: str = "") -> str:
+    def _print_row(self, step: Step, status: str, info: str = "") -> None:
         label = self._paint(step.op, steps.PREFIXES[step.op])
-        about = self._changes(step) or ""
-        columns = [f" {label}", urns.display_type(step.urn), urns.name_of(step.urn), status, about, info]
-        return " ".join(column for column in columns if column)
+        notes = "; ".join(note for note in (render.short_changes(step), info) if note)
+        row = f" {label} {urns.display_type(step.urn)} {urns.name_of(step.urn)} {status} {notes}"
+        if self._rows.get(step.urn) != row:
+            self._rows[step.urn] = row
+            self._print(row)
+
+    def _print_end_of_stack(self) -> None:
+        """The stack's last line says how many messages there were, as the real display's does."""
+        step = self._stack
+        if step is None:
+            return
+        messages = self._diagnostics.get(self._root_urn, [])
+        counts = []
+        for severity, noun in (("error", "error"), ("warning", "warning"), ("info", "message")):
+            count = sum(item.severity.startswith(severity) for item in messages)
+            counts += [f"{count} {noun}{'' if count == 1 else 's'}"] if count else []
+        failed = any(item.severity == "error" for item in messages) and not self._preview
+        self._print_row(
+            step, self._paint("error", "**failed**") if failed else self._done_text(step), "; ".join(counts)
+        )
 
     def _running_text(self, step: Step) -> str:
         if step.op == steps.SAME:
@@ -190,18 +203,6 @@ class TextDisplay:
         began = self._began.get((step.urn, step.op)) or self._began.get((step.urn, steps.REFRESH))
         return time.monotonic() - began if began else 0.0
 
-    def _changes(self, step: Step) -> str:
-        if not step.diff or step.op in (steps.SAME, steps.CREATE):
-            return ""
-        marks = {"add": "+", "delete": "-", "update": "~"}
-        kinds: dict[str, set[str]] = {}
-        for path, kind in step.diff.changes.items():
-            kinds.setdefault(str(path[0]), set()).add("update" if len(path) > 1 else kind)
-        grouped: dict[str, list[str]] = {}
-        for key, found in kinds.items():
-            grouped.setdefault(marks[found.pop() if len(found) == 1 else "update"], []).append(key)
-        return f"[diff: {'; '.join(','.join(f'{mark}{key}' for key in keys) for mark, keys in grouped.items())}]"
-
     @staticmethod
     def _first_line(diagnostic: Diagnostic) -> str:
         prefix = f"{diagnostic.severity}: " if diagnostic.severity in ("warning", "error") else ""
@@ -217,24 +218,30 @@ class TextDisplay:
         if not self._diagnostics:
             return
         self._print(self._paint("headline", "Diagnostics:"))
-        for urn, messages in self._diagnostics.items():
+        for urn, messages in sorted(self._diagnostics.items(), key=lambda item: item[0] == self._root_urn):
             self._print(f"  {urns.display_type(urn)} ({urns.name_of(urn)}):")
-            for item in messages:
-                prefix = self._paint(item.severity, f"{item.severity}:") + " "
-                text = item.message if item.severity.startswith("info") else prefix + item.message
-                self._print_lines(f"    {line}".rstrip() for line in text.strip("\n").split("\n"))
-            self._print("")
+            for stream in sorted({item.stream for item in messages}):
+                for item in messages:
+                    if item.stream == stream:
+                        self._print_lines(self._message_lines(item, indent="    "))
+                self._print("")
+
+    def _message_lines(self, item: Diagnostic, *, indent: str) -> Iterator[str]:
+        text = item.message.strip("\n")
+        if not item.severity.startswith("info"):
+            text = f"{self._paint(item.severity, f'{item.severity}:')} {text}"
+        return (f"{indent}{line}".rstrip() for line in text.split("\n"))
 
     def _print_outputs(self) -> None:
-        if self._stack is None:
+        if self._stack is None or self._stack.new is None:
             return
         old = self._stack.old.outputs if self._stack.old else None
-        new = self._stack.new.outputs if self._stack.new else {}
-        lines = list(output_lines(old, new, self._paint))
+        lines = list(render.outputs(old, self._stack.new.outputs, everything=not self._preview, paint=self._paint))
         if lines:
-            self._print(self._paint("headline", "Outputs:"))
+            self._print("    --outputs:--" if self._detailed else self._paint("headline", "Outputs:"))
             self._print_lines(lines)
-            self._print("")
+            if not self._detailed:
+                self._print("")
 
     def _print_summary(self, summary: Summary) -> None:
         self._print(self._paint("headline", "Resources:"))
@@ -257,7 +264,8 @@ class TextDisplay:
         if not summary.preview:
             self._print("")
             self._print(f"{self._paint('headline', 'Duration:')} {duration(math.ceil(summary.seconds))}")
-        self._print("")
+        if not self._detailed:
+            self._print("")
 
     def _print_lines(self, lines: Iterable[str]) -> None:
         for line in lines:
@@ -274,81 +282,6 @@ def duration(seconds: int) -> str:
     return (f"{hours}h" if hours else "") + (f"{minutes}m" if hours or minutes else "") + f"{rest}s"
 
 
-def output_lines(old: dict[str, Value] | None, new: dict[str, Value], paint: Painter) -> Iterable[str]:
-    """The stack's outputs, marked where they differ from those of the last deployment."""
-    for key in sorted({**(old or {}), **new}):
-        if old is None or (key in old and key in new and not values.diff(old[key], new[key])):
-            yield from _property(key, new[key], "    ")
-        elif key not in old:
-            yield from (paint(steps.CREATE, line) for line in _property(key, new[key], "  + "))
-        elif key not in new:
-            yield from (paint(steps.DELETE, line) for line in _property(key, old[key], "  - "))
-        else:
-            change = f"  ~ {key}: {_inline(old[key])} => {_inline(new[key])}"
-            yield from paint(steps.UPDATE, change).split("\n")
-
-
-def detail(step: Step, paint: Painter) -> Iterable[str]:
-    """A step with every property that changes, as `--diff` shows it."""
-    state = step.state
-    mark = steps.PREFIXES[step.op].strip()
-    yield paint(step.op, f"{mark} {urns.type_of(step.urn)}: ({step.op})")
-    if state.id and state.id != values.UNKNOWN_TEXT:
-        yield f"    [id={state.id}]"
-    yield f"    [urn={step.urn}]"
-    if step.op in (steps.UPDATE, steps.REPLACE, steps.CREATE_REPLACEMENT) and step.old and step.new:
-        for path, kind in step.diff.changes.items():
-            old, new = _at(step.old.inputs, path), _at(step.new.inputs, path)
-            forced = " # forces replacement" if path in step.diff.replace else ""
-            name = values.format_path(path)
-            if kind == "add":
-                yield paint(steps.CREATE, f"  + {name}: {_inline(new)}{forced}")
-            elif kind == "delete":
-                yield paint(steps.DELETE, f"  - {name}: {_inline(old)}{forced}")
-            else:
-                yield paint(steps.UPDATE, f"  ~ {name}: {_inline(old)} => {_inline(new)}{forced}")
-    else:
-        for key, value in sorted(state.inputs.items()):
-            yield from _property(key, value, "    ")
-
-
-def _property(key: str, value: Value, lead: str) -> Iterable[str]:
-    text = f"{lead}{key}: {_inline(value)}"
-    return text.split("\n")
-
-
-def _at(value: Value, path: values.Path) -> Value:
-    for part in path:
-        value = value.value if isinstance(value, values.Secret) else value
-        if isinstance(value, dict):
-            value = value.get(str(part))
-        elif isinstance(value, list) and isinstance(part, int) and part < len(value):
-            value = value[part]
-        else:
-            return None
-    return value
-
-
-def _inline(value: Value) -> str:
-    if value is UNKNOWN:
-        return "[unknown]"
-    if isinstance(value, values.Secret):
-        return "[secret]"
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False).replace("\\n", "\n")
-    return json.dumps(_displayable(value), indent=2, ensure_ascii=False) if value else json.dumps(value)
-
-
-def _displayable(value: Value) -> Value:
-    if value is UNKNOWN:
-        return "[unknown]"
-    if isinstance(value, values.Secret):
-        return "[secret]"
-    if isinstance(value, dict):
-        return {key: _displayable(item) for key, item in value.items()}
-    return [_displayable(item) for item in value] if isinstance(value, list) else value
-
-
 class JsonDigest:
     """Collects a preview and prints it as one JSON object, in the shape of the real CLI's `preview --json`."""
 
@@ -356,7 +289,7 @@ class JsonDigest:
         self._out = out or sys.stdout
         self._lock = threading.Lock()
         self._digest: dict[str, Any] = {}
-        self._steps: list[Step] = []
+        self._steps: list[dict[str, Any]] = []
         self._diagnostics: list[dict[str, str]] = []
 
     def prelude(self, config: dict[str, ConfigValue]) -> None:
@@ -367,17 +300,17 @@ class JsonDigest:
             }
 
     def started(self, step: Step) -> None:
-        """Record a step."""
+        """Record a step as it is planned; what stays the same is left out, but for the stack itself."""
         with self._lock:
-            if step.shown:
-                self._steps.append(step)
+            if step.shown and (step.op != steps.SAME or urns.type_of(step.urn) == urns.STACK_TYPE):
+                self._steps.append(digest_step(step))
 
     def finished(self, step: Step) -> None:
         """What was refreshed now has an outcome."""
         with self._lock:
             for index, known in enumerate(self._steps):
-                if known.urn == step.urn and known.op == steps.REFRESH and step.op != steps.SAME:
-                    self._steps[index] = step
+                if known["urn"] == step.urn and known["op"] == steps.REFRESH and step.op != steps.SAME:
+                    self._steps[index] = digest_step(step)
 
     def failed(self, step: Step) -> None:
         """A diagnostic says why."""
@@ -394,11 +327,11 @@ class JsonDigest:
     def summary(self, summary: Summary) -> None:
         """Print the digest."""
         with self._lock:
-            self._digest["steps"] = [digest_step(step) for step in self._steps]
+            self._digest["steps"] = self._steps
             if self._diagnostics:
                 self._digest["diagnostics"] = self._diagnostics
             self._digest["duration"] = int(summary.seconds * 1e9)
-            self._digest["changeSummary"] = summary.changes
+            self._digest["changeSummary"] = dict(sorted(summary.changes.items()))
             print(json.dumps(self._digest, indent=4, ensure_ascii=False), file=self._out, flush=True)
 
 

@@ -75,7 +75,7 @@ class _Monitor(resource_pb2_grpc.ResourceMonitorServicer):
         self._deployment = deployment
         self._parallel = parallel
 
-    def GetDeploymentInfo(self, request: Any, context: Any) -> resource_pb2.DeploymentInfo:  # noqa: ANN401, ARG002, N802
+    def GetDeploymentInfo(self, request: Any, context: Any) -> resource_pb2.DeploymentInfo:  # noqa: ARG002, N802
         """What is deployed, and what the engine supports."""
         target = self._deployment.target
         return resource_pb2.DeploymentInfo(
@@ -89,11 +89,11 @@ class _Monitor(resource_pb2_grpc.ResourceMonitorServicer):
             supportedFeatures=list(_SUPPORTED.values()),
         )
 
-    def SupportsFeature(self, request: Any, context: Any) -> resource_pb2.SupportsFeatureResponse:  # noqa: ANN401, ARG002, N802
+    def SupportsFeature(self, request: Any, context: Any) -> resource_pb2.SupportsFeatureResponse:  # noqa: ARG002, N802
         """Whether the engine supports one feature."""
         return resource_pb2.SupportsFeatureResponse(hasSupport=request.id in _SUPPORTED)
 
-    def RegisterResource(self, request: Any, context: Any) -> resource_pb2.RegisterResourceResponse:  # noqa: ANN401, N802
+    def RegisterResource(self, request: Any, context: Any) -> resource_pb2.RegisterResourceResponse:  # noqa: N802
         """Register a resource and answer when its step has ended."""
 
         def register() -> resource_pb2.RegisterResourceResponse:
@@ -106,7 +106,7 @@ class _Monitor(resource_pb2_grpc.ResourceMonitorServicer):
 
         return self._answer(context, register)
 
-    def RegisterResourceOutputs(self, request: Any, context: Any) -> empty_pb2.Empty:  # noqa: ANN401, N802
+    def RegisterResourceOutputs(self, request: Any, context: Any) -> empty_pb2.Empty:  # noqa: N802
         """Record the outputs of a component."""
 
         def register() -> empty_pb2.Empty:
@@ -115,7 +115,7 @@ class _Monitor(resource_pb2_grpc.ResourceMonitorServicer):
 
         return self._answer(context, register)
 
-    def ReadResource(self, request: Any, context: Any) -> resource_pb2.ReadResourceResponse:  # noqa: ANN401, N802
+    def ReadResource(self, request: Any, context: Any) -> resource_pb2.ReadResourceResponse:  # noqa: N802
         """Read a resource that the program does not manage."""
 
         def read() -> resource_pb2.ReadResourceResponse:
@@ -135,23 +135,23 @@ class _Monitor(resource_pb2_grpc.ResourceMonitorServicer):
 
         return self._answer(context, read)
 
-    def Invoke(self, request: Any, context: Any) -> resource_pb2.ResourceInvokeResponse:  # noqa: ANN401, N802
+    def Invoke(self, request: Any, context: Any) -> resource_pb2.ResourceInvokeResponse:  # noqa: N802
         """Refuse: no provider here serves functions."""
         self._refuse(context, f"the embedded engine does not serve the function {request.tok}")
 
-    def Call(self, request: Any, context: Any) -> Any:  # noqa: ANN401, N802
+    def Call(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Refuse: no provider here serves methods."""
         self._refuse(context, f"the embedded engine does not serve the method {request.tok}")
 
-    def RegisterPackage(self, request: Any, context: Any) -> Any:  # noqa: ANN401, N802
+    def RegisterPackage(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Refuse: no provider here takes parameters."""
         self._refuse(context, f"the embedded engine does not serve the parameterized package {request.name}")
 
-    def SignalAndWaitForShutdown(self, request: Any, context: Any) -> empty_pb2.Empty:  # noqa: ANN401, ARG002, N802
+    def SignalAndWaitForShutdown(self, request: Any, context: Any) -> empty_pb2.Empty:  # noqa: ARG002, N802
         """The program has registered everything; without hooks it has nothing to stay for."""
         return empty_pb2.Empty()
 
-    def _answer(self, context: Any, work: Callable[[], _Answer]) -> _Answer:  # noqa: ANN401 - grpc is untyped
+    def _answer(self, context: Any, work: Callable[[], _Answer]) -> _Answer:
         try:
             return work()
         except ShutdownError as error:
@@ -164,7 +164,7 @@ class _Monitor(resource_pb2_grpc.ResourceMonitorServicer):
             raise
         raise AssertionError("abort raises")
 
-    def _refuse(self, context: Any, message: str) -> NoReturn:  # noqa: ANN401 - grpc is untyped
+    def _refuse(self, context: Any, message: str) -> NoReturn:
         self._deployment.error(message)
         context.abort(grpc.StatusCode.UNAVAILABLE, message)
         raise AssertionError("abort raises")
@@ -177,7 +177,7 @@ class _Engine(engine_pb2_grpc.EngineServicer):
         self._deployment = deployment
         self._root = ""
 
-    def Log(self, request: Any, context: Any) -> empty_pb2.Empty:  # noqa: ANN401, ARG002, N802
+    def Log(self, request: Any, context: Any) -> empty_pb2.Empty:  # noqa: ARG002, N802
         """Display a message; an error makes the deployment fail once the program ends."""
         severity = _SEVERITIES[request.severity]
         if not (severity == "error" and self._deployment.failed and _ECHO in request.message):
@@ -186,16 +186,16 @@ class _Engine(engine_pb2_grpc.EngineServicer):
             )
         return empty_pb2.Empty()
 
-    def GetRootResource(self, request: Any, context: Any) -> engine_pb2.GetRootResourceResponse:  # noqa: ANN401, ARG002, N802
+    def GetRootResource(self, request: Any, context: Any) -> engine_pb2.GetRootResourceResponse:  # noqa: ARG002, N802
         """The root resource's URN."""
         return engine_pb2.GetRootResourceResponse(urn=self._root)
 
-    def SetRootResource(self, request: Any, context: Any) -> engine_pb2.SetRootResourceResponse:  # noqa: ANN401, ARG002, N802
+    def SetRootResource(self, request: Any, context: Any) -> engine_pb2.SetRootResourceResponse:  # noqa: ARG002, N802
         """Set the root resource."""
         self._root = request.urn
         return engine_pb2.SetRootResourceResponse()
 
-    def RequirePulumiVersion(self, request: Any, context: Any) -> engine_pb2.RequirePulumiVersionResponse:  # noqa: ANN401, N802
+    def RequirePulumiVersion(self, request: Any, context: Any) -> engine_pb2.RequirePulumiVersionResponse:  # noqa: N802
         """Check a version range against the CLI version whose behaviour the engine follows."""
         if not in_range(VERSION, request.pulumi_version_range):
             context.abort(
@@ -228,7 +228,7 @@ def in_range(version: str, wanted: str) -> bool:
     )
 
 
-def _goal(request: Any) -> Goal:  # noqa: ANN401 - grpc is untyped
+def _goal(request: Any) -> Goal:
     about = f"resource '{request.name}' ({request.type})"
     if request.remote:
         raise ProviderError(f"{about} is a remote component, which the embedded engine does not serve")
@@ -264,7 +264,7 @@ def _goal(request: Any) -> Goal:  # noqa: ANN401 - grpc is untyped
     )
 
 
-def _alias(item: Any) -> Alias:  # noqa: ANN401 - grpc is untyped
+def _alias(item: Any) -> Alias:
     if item.WhichOneof("alias") == "urn":
         return Alias(urn=item.urn)
     spec = item.spec

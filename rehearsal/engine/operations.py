@@ -12,10 +12,11 @@ from types import FrameType
 
 from rehearsal.engine import monitor, program, removal, urns
 from rehearsal.engine.deployment import Deployment, ShutdownError, Target
-from rehearsal.engine.display import JsonDigest, Painter, TextDisplay
+from rehearsal.engine.display import JsonDigest, TextDisplay
 from rehearsal.engine.errors import BailError, CancelledError, ChangesFoundError, CliError, ProviderError, UsageError
 from rehearsal.engine.journal import Journal
 from rehearsal.engine.registry import Registry
+from rehearsal.engine.render import Painter
 from rehearsal.engine.session import Session
 from rehearsal.engine.state import Snapshot
 from rehearsal.engine.steps import Diagnostic, Sink, Summary
@@ -165,9 +166,10 @@ class _Run:
             except ShutdownError:
                 deployment.failed = True
             finally:
+                deployment.finish()
                 if not preview:
                     journal.save()
-        if deployment.failed:
+        if deployment.step_failed:
             sink.diagnostic(Diagnostic("error", f"{'preview' if preview else phase.kind} failed"))
         summary = deployment.summary()
         sink.summary(summary)

@@ -64,8 +64,8 @@ def run(project: Project, deployment: Deployment, address: str, parallel: int) -
     assert process.stderr is not None  # noqa: S101
     stopper = threading.Thread(target=_stop_when_cancelled, args=(process, deployment), daemon=True)
     readers = [
-        _reader(process.stdout, lambda line: deployment.sink.diagnostic(Diagnostic("info", line))),
-        _reader(process.stderr, lambda line: deployment.sink.diagnostic(Diagnostic("info#err", line))),
+        _reader(process.stdout, lambda line: deployment.sink.diagnostic(Diagnostic("info", line, stream=1))),
+        _reader(process.stderr, lambda line: deployment.sink.diagnostic(Diagnostic("info#err", line, stream=2))),
     ]
     stopper.start()
     with process.stdin as stdin:
@@ -75,9 +75,9 @@ def run(project: Project, deployment: Deployment, address: str, parallel: int) -
     for reader in readers:
         reader.join()
     if code == program_host.SHOWN:
-        deployment.fail_quietly()
+        deployment.program_failed()
     elif code != 0 and not deployment.failed and not deployment.cancelled.is_set():
-        deployment.error(f"an unhandled error occurred: Program exited with non-zero exit code: {code}")
+        deployment.program_failed(f"an unhandled error occurred: program exited with non-zero exit code: {code}")
 
 
 def _environment(options: dict[str, object]) -> dict[str, str]:

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from rehearsal.engine import steps, urns, values
-from rehearsal.engine.deployment import Deployment, ShutdownError
+from rehearsal.engine.deployment import STACK_REFERENCE, Deployment, ShutdownError
 from rehearsal.engine.errors import ProviderError
 from rehearsal.engine.providers import Diff
 from rehearsal.engine.state import ResourceState
@@ -45,7 +45,8 @@ def replace_in(deployment: Deployment, resource: ResourceState) -> ResourceState
 def refresh(deployment: Deployment) -> None:
     """Read every resource anew; what is gone leaves the deployment.
 
-    A resource counts as changed when its inputs, as the provider reads them, differ from those that were deployed.
+    A resource counts as changed when its inputs, as the provider reads them, differ from those that were deployed;
+    a StackReference when the outputs it reads do.
 
     Raises:
         ShutdownError: a resource could not be read.
@@ -78,11 +79,15 @@ def refresh(deployment: Deployment) -> None:
 
 def _read(deployment: Deployment, resource: ResourceState) -> ResourceState | None:
     step = Step(steps.REFRESH, resource.urn, resource, resource)
-    real = resource.custom and not urns.is_provider(resource.type)
-    if not real or resource.pending_replacement or resource.type == "pulumi:pulumi:StackReference":
+    if urns.is_provider(resource.type) or resource.pending_replacement:
         deployment.count(Step(steps.SAME, resource.urn, resource, resource))
         return resource
     deployment.sink.started(step)
+    if not resource.custom:
+        unchanged = Step(steps.SAME, resource.urn, resource, resource)
+        deployment.count(unchanged)
+        deployment.sink.finished(unchanged)
+        return resource
     try:
         answer = deployment.read_again(resource)
     except ProviderError as error:
@@ -95,7 +100,8 @@ def _read(deployment: Deployment, resource: ResourceState) -> ResourceState | No
         inputs, outputs = answer
         marked = values.mark_secrets(outputs, inputs, resource.additional_secret_outputs)
         state = replace(resource, inputs=inputs, outputs=marked, init_errors=[])
-        changes = values.diff(resource.inputs, inputs)
+        reference = resource.type == STACK_REFERENCE
+        changes = values.diff(resource.outputs, outputs) if reference else values.diff(resource.inputs, inputs)
         if changes:
             state.touch()
         outcome = Step(steps.UPDATE if changes else steps.SAME, resource.urn, resource, state, Diff(changes))

@@ -59,7 +59,7 @@ class Crypter:
         except CliError:
             correct = False
         if not correct:
-            raise CliError("incorrect passphrase")
+            raise CliError("getting stack configuration: get stack secrets manager: incorrect passphrase")
         return crypter
 
     def encrypt(self, plaintext: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 from rehearsal.engine import values
 from rehearsal.engine.backend import Backend, Workspace
-from rehearsal.engine.config import qualify
+from rehearsal.engine.config import qualify, resolve
 from rehearsal.engine.errors import CliError, StackNotFoundError, UsageError
 from rehearsal.engine.monitor import VERSION
 from rehearsal.engine.project import Project
@@ -86,7 +86,7 @@ def stack_ls(arguments: Namespace) -> None:
         row: dict[str, Any] = {"name": name, "current": name == selected}
         if "resources" in deployment:
             row |= {"lastUpdate": deployment["manifest"]["time"], "resourceCount": len(deployment["resources"])}
-        rows.append({**row, "updateInProgress": False})
+        rows.append(row)
     if arguments.json:
         print(json.dumps(rows, indent=2))
         return
@@ -124,7 +124,7 @@ def stack_output(arguments: Namespace) -> None:
     shown: dict[str, Any] = values.plain(outputs) if arguments.show_secrets else values.masked(outputs)
     if arguments.name is None:
         if arguments.json:
-            print(json.dumps(shown, indent=2, ensure_ascii=False))
+            print(json.dumps(shown, indent=2, sort_keys=True, ensure_ascii=False))
         else:
             print(f"Current stack outputs ({len(shown)}):")
             _print_outputs(outputs, show_secrets=arguments.show_secrets, lead="    ")
@@ -177,13 +177,13 @@ def config_list(arguments: Namespace) -> None:
     """`config`: every value."""
     session = open_session(arguments)
     cipher = session.crypter if arguments.show_secrets else None
-    found = session.file.values(cipher)
+    found = resolve(session.project, session.file, cipher)
     if arguments.json:
         listed = {}
         for key, value in sorted(found.items()):
             entry: dict[str, Any] = {"value": value.text, "secret": value.secret}
             if value.structured:
-                entry["objectValue"] = json.loads(value.text)
+                entry = {"value": value.text, "objectValue": json.loads(value.text), "secret": value.secret}
             if value.secret and not arguments.show_secrets:
                 entry = {"secret": True}
             listed[key] = entry
@@ -274,7 +274,10 @@ def _print_outputs(outputs: dict[str, Any], *, show_secrets: bool, lead: str) ->
     width = max(len("OUTPUT"), *(len(key) for key in shown))
     print(f"{lead}{'OUTPUT':<{width}}  VALUE")
     for key in sorted(shown):
-        print(f"{lead}{key:<{width}}  {_text(shown[key])}")
+        first, *rest = _text(shown[key]).split("\n")
+        print(f"{lead}{key:<{width}}  {first}")
+        for line in rest:
+            print(f"{lead}{'':<{width}}  {line}")
 
 
 def _text(value: object) -> str:

@@ -61,7 +61,7 @@ class Step:
     def counted(self) -> bool:
         """Whether a summary counts it: a replacement counts once, a provider that nobody named does not."""
         physical = self.op in (CREATE_REPLACEMENT, DELETE_REPLACED, REMOVE_PENDING_REPLACE, REFRESH)
-        return not physical and not urns.is_default_provider(self.urn) and not self._is_stack_reference()
+        return not physical and not urns.is_default_provider(self.urn)
 
     @property
     def shown(self) -> bool:
@@ -76,18 +76,19 @@ class Step:
         """The properties that force the replacement."""
         return sorted(values.format_path(path) for path in self.diff.replace)
 
-    def _is_stack_reference(self) -> bool:
-        return urns.type_of(self.urn) == "pulumi:pulumi:StackReference" and self.op == SAME
-
 
 @dataclass(frozen=True)
 class Diagnostic:
-    """A message for the user: severity `info`, `info#err` (stderr of the program), `warning`, `error` or `debug`."""
+    """A message for the user: severity `info`, `info#err` (stderr of the program), `warning`, `error` or `debug`.
+
+    Messages of one `stream` belong together: 0 is the log, 1 and 2 what the program writes to stdout and stderr.
+    """
 
     severity: str
     message: str
     urn: str = ""
     ephemeral: bool = False
+    stream: int = 0
 
 
 @dataclass(frozen=True)

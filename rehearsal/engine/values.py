@@ -107,7 +107,7 @@ def to_state(value: Value, encrypt: Callable[[str], str]) -> Value:
     if value is UNKNOWN:
         return UNKNOWN_TEXT
     if isinstance(value, dict):
-        return {key: to_state(item, encrypt) for key, item in value.items()}
+        return {key: to_state(item, encrypt) for key, item in sorted(value.items())}
     if isinstance(value, list):
         return [to_state(item, encrypt) for item in value]
     return value
@@ -139,7 +139,7 @@ def plain(value: Value) -> Value:
     if isinstance(value, Secret):
         return plain(value.value)
     if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
+        return {key: plain(item) for key, item in sorted(value.items())}
     if isinstance(value, list):
         return [plain(item) for item in value]
     return value
@@ -152,7 +152,7 @@ def masked(value: Value) -> Value:
     if value is UNKNOWN:
         return UNKNOWN_TEXT
     if isinstance(value, dict):
-        return {key: masked(item) for key, item in value.items()}
+        return {key: masked(item) for key, item in sorted(value.items())}
     if isinstance(value, list):
         return [masked(item) for item in value]
     return value

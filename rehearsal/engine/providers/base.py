@@ -24,7 +24,8 @@ class Operation:
     """The resource a call is about, and what the call may use.
 
     `timeout` is the custom timeout of the call in seconds, None if the program set none. `cancelled` is set when the
-    user interrupts. `status` tells the user what a long call waits for; `warn` gives a warning about the resource.
+    user interrupts. `ignore_changes` are the paths that the program leaves to others. `status` tells the user what a
+    long call waits for; `warn` gives a warning about the resource.
     """
 
     urn: str
@@ -32,6 +33,7 @@ class Operation:
     name: str
     preview: bool = False
     timeout: float | None = None
+    ignore_changes: tuple[str, ...] = ()
     cancelled: threading.Event = field(default_factory=threading.Event)
     status: Callable[[str], None] = lambda _message: None
     warn: Callable[[str], None] = lambda _message: None

@@ -231,7 +231,7 @@ def _certificate(
     inputs: dict[str, Any],
     subject: x509.Name,
     names: list[x509.GeneralName],
-    public_key: Any,  # noqa: ANN401 - cryptography's union of public key types
+    public_key: Any,
     *,
     issuer: x509.Certificate | None,
     signer: PrivateKey,
@@ -284,7 +284,7 @@ def _add_usages(builder: x509.CertificateBuilder, uses: list[str]) -> x509.Certi
     return builder.add_extension(x509.ExtendedKeyUsage(extended), critical=False) if extended else builder
 
 
-def _key_id(public_key: Any) -> x509.SubjectKeyIdentifier:  # noqa: ANN401 - as above
+def _key_id(public_key: Any) -> x509.SubjectKeyIdentifier:
     if isinstance(public_key, ed25519.Ed25519PublicKey):
         # The real provider hashes the key as a DER octet string, not the bare bytes.
         return x509.SubjectKeyIdentifier(hashlib.sha1(b"\x04\x20" + public_key.public_bytes_raw()).digest())  # noqa: S324
