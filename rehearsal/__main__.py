@@ -1,0 +1,38 @@
+"""Rehearsals: see a stack's plan without a cluster, or run it on one that is made for it and thrown away."""
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from rehearsal.plan import make_plan, show_plan
+from rehearsal.workspace import RehearsalError, workspace
+
+app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
+console = Console()
+Stack = Annotated[str, typer.Argument(help="Name of a stack in stacks/.")]
+
+
+@app.callback()
+def _commands() -> None:
+    """Keep the name of a command, even of the only one."""
+
+
+@app.command()
+def preview(stack: Stack = "dev") -> None:
+    """Show what a stack would make. Nothing is changed, and no cluster is needed or asked."""
+    with workspace(stack, embedded=True, environment={"MESHTRUST_OFFLINE": "1"}) as project:
+        show_plan(make_plan(project), stack, console)
+
+
+def main() -> None:
+    """Run a command; what went wrong is one message, and the exit code is 1."""
+    try:
+        app()
+    except RehearsalError as error:
+        Console(stderr=True).print(f"[red]error:[/] {error}", highlight=False, soft_wrap=True)
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+// Package admission stands in for cert-manager's webhook, which cannot be built from cert-manager's public packages.
+//
+// It follows the real one where the cluster sees it: the authority in Secret cert-manager-webhook-ca, from which the CA
+// injector fills in the webhook configurations, and its serving certificate are made by cert-manager's own code. It
+// differs in the one thing that needs internal packages: it admits every object as it is.
+package admission
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/cert-manager/cert-manager/pkg/server"
+	"github.com/cert-manager/cert-manager/pkg/server/tls"
+	"github.com/cert-manager/cert-manager/pkg/server/tls/authority"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+	admissionv1 "k8s.io/api/admission/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"meshtrust/rehearsal/cluster/pods"
+	"meshtrust/rehearsal/cluster/services"
+)
+
+// Names and port of cert-manager's chart (templates/webhook-service.yaml, templates/webhook-deployment.yaml).
+const (
+	labels      = "app.kubernetes.io/name=webhook,app.kubernetes.io/component=webhook"
+	serviceName = "cert-manager-webhook"
+	servicePort = 443
+	authorityCA = serviceName + "-ca"
+)
+
+// NewCommand returns the program of the chart's webhook pod.
+func NewCommand() *cobra.Command {
+	var kubeconfig, directory string
+	command := &cobra.Command{
+		Use:           "cert-manager-webhook",
+		Args:          cobra.NoArgs,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		RunE: func(command *cobra.Command, _ []string) error {
+			config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
+			if err != nil {
+				return err
+			}
+			fmt.Println("stand-in for cert-manager's webhook: it admits every object")
+			return pods.Run(command.Context(), config, labels, func(ctx context.Context, pod *corev1.Pod) error {
+				return serve(ctx, pods.As(config, pod), pod.Namespace, directory)
+			})
+		},
+	}
+	command.Flags().StringVar(&kubeconfig, "kubeconfig", "", "kubeconfig of the cluster")
+	command.Flags().StringVar(&directory, "services", "", "directory in which Services are published")
+	return command
+}
+
+func serve(ctx context.Context, config *rest.Config, namespace, directory string) error {
+	source := &tls.DynamicSource{
+		DNSNames: []string{serviceName, serviceName + "." + namespace, serviceName + "." + namespace + ".svc"},
+		Authority: &authority.DynamicAuthority{
+			SecretNamespace: namespace,
+			SecretName:      authorityCA,
+			RESTConfig:      config,
+		},
+	}
+	listener, err := server.Listen(ctx, "tcp", "127.0.0.1:0", server.WithCertificateSource(source))
+	if err != nil {
+		return err
+	}
+	withdraw, err := services.Publish(directory, namespace, serviceName, servicePort, listener.Addr().String())
+	if err != nil {
+		return err
+	}
+	defer withdraw()
+	web := &http.Server{Handler: http.HandlerFunc(admit), ReadHeaderTimeout: time.Minute}
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return source.Start(ctx) })
+	group.Go(func() error {
+		if err := web.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
+		return nil
+	})
+	group.Go(func() error {
+		<-ctx.Done()
+		return web.Close()
+	})
+	return group.Wait()
+}
+
+func admit(response http.ResponseWriter, request *http.Request) {
+	var review admissionv1.AdmissionReview
+	if err := json.NewDecoder(request.Body).Decode(&review); err != nil || review.Request == nil {
+		http.Error(response, "the body is no AdmissionReview", http.StatusBadRequest)
+		return
+	}
+	response.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(response).Encode(admissionv1.AdmissionReview{
+		TypeMeta: metav1.TypeMeta{APIVersion: admissionv1.SchemeGroupVersion.String(), Kind: "AdmissionReview"},
+		Response: &admissionv1.AdmissionResponse{UID: review.Request.UID, Allowed: true},
+	})
+}

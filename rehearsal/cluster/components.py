@@ -1,0 +1,210 @@
+"""What a rehearsal cluster consists of: each process with its arguments, and the files that they read."""
+
+import base64
+import json
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from rehearsal.cluster.pki import Authority, key_pem, write_secret
+
+ISSUER = "https://kubernetes.default.svc.cluster.local"
+# The audience of the tokens that Linkerd's proxies show the identity service (linkerd2 controller/cmd/identity).
+LINKERD_AUDIENCE = "identity.l5d.io"
+# Controllers of things that a cluster without machines does not have.
+_WITHOUT = (
+    "node-lifecycle-controller",
+    "node-ipam-controller",
+    "node-route-controller",
+    "cloud-node-lifecycle-controller",
+)
+
+
+@dataclass(frozen=True)
+class Process:
+    """A program of the binary, and its arguments. The name is that of its log."""
+
+    name: str
+    args: list[str]
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports of 127.0.0.1 that nobody listens on."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    try:
+        return [int(entry.getsockname()[1]) for entry in sockets]
+    finally:
+        for entry in sockets:
+            entry.close()
+
+
+def write_files(directory: Path, context: str, api_port: int) -> None:
+    """Write the keys, certificates and settings of a cluster into its directory, none of them readable to others.
+
+    Args:
+        directory: The cluster's directory.
+        context: Name of the context of its kubeconfig.
+        api_port: Port of the API server.
+    """
+    authority = Authority.make()
+    server_names = ("127.0.0.1", "localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc")
+    server_pem, server_key = authority.issue("kube-apiserver", server_names=server_names)
+    tokens = ec.generate_private_key(ec.SECP256R1())
+    files = {
+        "ca.crt": authority.pem,
+        "ca.key": key_pem(authority.key),
+        "apiserver.crt": server_pem,
+        "apiserver.key": server_key,
+        "service-accounts.key": key_pem(tokens),
+        "service-accounts.pub": tokens.public_key()
+        .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+        .decode(),
+        "egress.json": json.dumps(_egress(directory)),
+    }
+    server = f"https://127.0.0.1:{api_port}"
+    for name, common_name, organization in (
+        ("kubeconfig", "rehearsal", "system:masters"),
+        ("kube-controller-manager.kubeconfig", "system:kube-controller-manager", ""),
+        ("kube-scheduler.kubeconfig", "system:kube-scheduler", ""),
+    ):
+        certificate, key = authority.issue(common_name, organization)
+        files[name] = json.dumps(_kubeconfig(context, server, authority.pem, certificate, key), indent=2)
+    for name, text in files.items():
+        write_secret(directory / name, text)
+
+
+def processes(directory: Path, api_port: int, etcd_port: int, peer_port: int) -> list[Process]:
+    """Return the processes of a cluster, whose files `write_files` has written."""
+
+    def path(name: str) -> str:
+        return str(directory / name)
+
+    etcd, peer = f"http://127.0.0.1:{etcd_port}", f"http://127.0.0.1:{peer_port}"
+    started_by_a_pod = [f"--kubeconfig={path('kubeconfig')}"]
+    answers = [*started_by_a_pod, f"--services={path('services')}"]
+    return [
+        Process(
+            "etcd",
+            [
+                "etcd",
+                f"--data-dir={path('etcd')}",
+                f"--listen-client-urls={etcd}",
+                f"--advertise-client-urls={etcd}",
+                f"--listen-peer-urls={peer}",
+                f"--initial-advertise-peer-urls={peer}",
+                f"--initial-cluster=default={peer}",
+                "--log-level=warn",
+                # What it holds is thrown away with the cluster.
+                "--unsafe-no-fsync",
+            ],
+        ),
+        Process(
+            "kube-apiserver",
+            [
+                "kube-apiserver",
+                f"--etcd-servers={etcd}",
+                "--bind-address=127.0.0.1",
+                f"--secure-port={api_port}",
+                "--advertise-address=192.0.2.1",
+                # An endpoint on loopback is not allowed, and nothing in the cluster would use it.
+                "--endpoint-reconciler-type=none",
+                "--service-cluster-ip-range=10.96.0.0/16",
+                f"--egress-selector-config-file={path('egress.json')}",
+                "--authorization-mode=RBAC",
+                "--allow-privileged=true",
+                # Without it nodes would be born with a taint that only the node lifecycle controller removes.
+                "--disable-admission-plugins=TaintNodesByCondition",
+                f"--client-ca-file={path('ca.crt')}",
+                f"--tls-cert-file={path('apiserver.crt')}",
+                f"--tls-private-key-file={path('apiserver.key')}",
+                f"--service-account-issuer={ISSUER}",
+                f"--api-audiences={ISSUER},{LINKERD_AUDIENCE}",
+                f"--service-account-key-file={path('service-accounts.pub')}",
+                f"--service-account-signing-key-file={path('service-accounts.key')}",
+            ],
+        ),
+        Process(
+            "kube-controller-manager",
+            [
+                "kube-controller-manager",
+                f"--kubeconfig={path('kube-controller-manager.kubeconfig')}",
+                "--leader-elect=false",
+                "--secure-port=0",
+                "--use-service-account-credentials=true",
+                f"--controllers=*,{','.join(f'-{name}' for name in _WITHOUT)}",
+                f"--root-ca-file={path('ca.crt')}",
+                f"--service-account-private-key-file={path('service-accounts.key')}",
+                f"--cluster-signing-cert-file={path('ca.crt')}",
+                f"--cluster-signing-key-file={path('ca.key')}",
+            ],
+        ),
+        Process(
+            "kube-scheduler",
+            [
+                "kube-scheduler",
+                f"--kubeconfig={path('kube-scheduler.kubeconfig')}",
+                "--leader-elect=false",
+                "--secure-port=0",
+            ],
+        ),
+        Process("kwok", ["kwok", "--manage-all-nodes=true", *started_by_a_pod]),
+        Process("cert-manager", ["cert-manager", *started_by_a_pod]),
+        Process("cainjector", ["cainjector", *started_by_a_pod]),
+        Process("cert-manager-webhook", ["cert-manager-webhook", *answers]),
+    ]
+
+
+def node(name: str) -> dict[str, Any]:
+    """Return a node that kwok plays, large enough for anything that a rehearsal runs."""
+    room = {"cpu": "64", "memory": "256Gi", "pods": "500"}
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {
+            "name": name,
+            "labels": {
+                "kubernetes.io/hostname": name,
+                "kubernetes.io/os": "linux",
+                "kubernetes.io/arch": "amd64",
+                "topology.kubernetes.io/zone": f"zone-of-{name}",
+            },
+        },
+        "status": {"capacity": room, "allocatable": room},
+    }
+
+
+def _egress(directory: Path) -> dict[str, Any]:
+    transport = {"uds": {"udsName": str(directory / "egress.sock")}}
+    return {
+        "apiVersion": "apiserver.k8s.io/v1beta1",
+        "kind": "EgressSelectorConfiguration",
+        "egressSelections": [
+            {"name": "cluster", "connection": {"proxyProtocol": "HTTPConnect", "transport": transport}},
+            {"name": "controlplane", "connection": {"proxyProtocol": "Direct"}},
+            {"name": "etcd", "connection": {"proxyProtocol": "Direct"}},
+        ],
+    }
+
+
+def _kubeconfig(context: str, server: str, ca: str, certificate: str, key: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": context,
+        "contexts": [{"name": context, "context": {"cluster": context, "user": context}}],
+        "clusters": [{"name": context, "cluster": {"server": server, "certificate-authority-data": _base64(ca)}}],
+        "users": [
+            {
+                "name": context,
+                "user": {"client-certificate-data": _base64(certificate), "client-key-data": _base64(key)},
+            }
+        ],
+    }
+
+
+def _base64(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()

@@ -1,0 +1,43 @@
+// Package services lets processes of the rehearsal answer for the Services of its cluster.
+//
+// There is no cluster network: a pod's program is a process on a port of 127.0.0.1. It publishes that port under the
+// name of its Service, as a file in a directory, and whoever would have connected to the Service looks it up.
+package services
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// Publish makes an address answer for a port of a Service until it is withdrawn.
+func Publish(directory, namespace, name string, port int, address string) (withdraw func(), err error) {
+	path := entry(directory, namespace, name, port)
+	// Written aside and renamed, so that nobody reads half an address.
+	draft, err := os.CreateTemp(directory, ".draft-")
+	if err != nil {
+		return nil, err
+	}
+	_, err = draft.WriteString(address)
+	if closing := draft.Close(); err == nil {
+		err = closing
+	}
+	if err != nil {
+		return nil, err
+	}
+	return func() { _ = os.Remove(path) }, os.Rename(draft.Name(), path)
+}
+
+// Lookup returns the address that answers for a port of a Service.
+func Lookup(directory, namespace, name string, port int) (string, error) {
+	address, err := os.ReadFile(entry(directory, namespace, name, port))
+	if err != nil {
+		return "", fmt.Errorf("nothing answers for Service %s/%s port %d", namespace, name, port)
+	}
+	return strings.TrimSpace(string(address)), nil
+}
+
+func entry(directory, namespace, name string, port int) string {
+	return filepath.Join(directory, fmt.Sprintf("%s.%s.%d", namespace, name, port))
+}

@@ -1,0 +1,149 @@
+"""The project in a directory of its own, so that a run of it touches neither the checkout nor the user's state."""
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+REPOSITORY = Path(__file__).parent.parent
+# All that the program consists of; the tests, the documents and the rehearsal itself are no part of it.
+_PROGRAM = ("Pulumi.yaml", "requirements.txt", "components", "meshtrust", *(p.name for p in REPOSITORY.glob("*.py")))
+
+
+class RehearsalError(Exception):
+    """A rehearsal cannot begin, or something in it was not as it must be; the message says what."""
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A project directory with one stack, and the engine that runs it.
+
+    Attributes:
+        directory: Where it is: links to the program's files, a stack file, and the state.
+        stack: Name of the stack.
+        engine: The command line of the engine: the real `pulumi`, or the embedded one.
+        environment: What the engine is given beyond this process's environment.
+    """
+
+    directory: Path
+    stack: str
+    engine: list[str]
+    environment: Mapping[str, str] = field(repr=False)
+
+    @property
+    def is_real(self) -> bool:
+        """Whether the real Pulumi CLI runs it."""
+        return self.engine[0] != sys.executable
+
+    def command(self, *arguments: str) -> list[str]:
+        """Return the command line of one of the engine's commands on this stack."""
+        return [*self.engine, *arguments, "--stack", self.stack, "--cwd", str(self.directory)]
+
+    def capture(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a command and keep what it writes."""
+        return subprocess.run(
+            self.command(*arguments),
+            env=self._environment(),
+            cwd=REPOSITORY,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def run(self, *arguments: str) -> int:
+        """Run a command, its output going to the terminal; return its exit code."""
+        return subprocess.run(self.command(*arguments), env=self._environment(), cwd=REPOSITORY, check=False).returncode
+
+    def outputs(self) -> dict[str, Any]:
+        """Return the stack's outputs.
+
+        Raises:
+            RehearsalError: They cannot be read.
+        """
+        result = self.capture("stack", "output", "--json")
+        if result.returncode:
+            msg = f"The stack's outputs cannot be read: {result.stderr.strip()}"
+            raise RehearsalError(msg)
+        outputs: dict[str, Any] = json.loads(result.stdout)
+        return outputs
+
+    def _environment(self) -> dict[str, str]:
+        return {**os.environ, **self.environment}
+
+
+def real_engine() -> str | None:
+    """Return the path of the real Pulumi CLI, or nothing where there is none."""
+    return shutil.which("pulumi")
+
+
+@contextlib.contextmanager
+def workspace(
+    stack: str,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    environment: Mapping[str, str] | None = None,
+    embedded: bool = False,
+) -> Iterator[Workspace]:
+    """Make a workspace for a stack of stacks/; it is removed at the end.
+
+    Args:
+        stack: Name of the stack.
+        settings: Configuration laid over the stack's own: a map by key of the project's namespace.
+        environment: Environment of the engine, beyond what a file backend and its passphrase need.
+        embedded: Use the embedded engine even where there is a real one.
+
+    Raises:
+        RehearsalError: There is no such stack, or the engine cannot make it.
+    """
+    config = _stack_config(stack)
+    with tempfile.TemporaryDirectory(prefix="meshtrust-") as name:
+        directory = Path(name)
+        for entry in _PROGRAM:
+            (directory / entry).symlink_to(REPOSITORY / entry)
+        (directory / ".venv").symlink_to(sys.prefix)
+        (directory / "state").mkdir()
+        (directory / "stacks").mkdir()
+        for key, value in (settings or {}).items():
+            config[f"meshtrust:{key}"] = _laid_over(config.get(f"meshtrust:{key}"), value)
+        (directory / "stacks" / f"Pulumi.{stack}.yaml").write_text(yaml.safe_dump({"config": config}))
+        real = None if embedded else real_engine()
+        made = Workspace(
+            directory=directory,
+            stack=stack,
+            engine=[real] if real else [sys.executable, "-m", "rehearsal.engine"],
+            environment={
+                "PULUMI_BACKEND_URL": f"file://{directory / 'state'}",
+                "PULUMI_CONFIG_PASSPHRASE": secrets.token_hex(),
+                "PULUMI_SKIP_UPDATE_CHECK": "true",
+                **(environment or {}),
+            },
+        )
+        result = made.capture("stack", "init")
+        if result.returncode:
+            msg = f"The stack cannot be made: {result.stderr.strip()}"
+            raise RehearsalError(msg)
+        yield made
+
+
+def _stack_config(stack: str) -> dict[str, Any]:
+    path = REPOSITORY / "stacks" / f"Pulumi.{stack}.yaml"
+    if not path.is_file():
+        there = ", ".join(sorted(entry.name.split(".")[1] for entry in path.parent.glob("Pulumi.*.yaml")))
+        msg = f'There is no stack "{stack}" in stacks/. There are: {there}.'
+        raise RehearsalError(msg)
+    config: dict[str, Any] = yaml.safe_load(path.read_text())["config"]
+    return config
+
+
+def _laid_over(below: Any, value: Any) -> Any:
+    return {**below, **value} if isinstance(below, dict) and isinstance(value, dict) else value
