@@ -125,8 +125,10 @@ class Deployment:
         except CheckError as error:
             for name, reason in error.failures:
                 about = f"{goal.type} resource '{goal.name}' has a problem: {reason}"
-                self._error(f"{about}. Examine values at '{goal.name}.{name}'." if name else about, urn)
-            raise self._fail() from error
+                self._error(f"{about} Examine values at '{goal.name}.{name}'." if name else about, urn)
+            # Like the real engine, which takes this for a fault of the program, not of a step.
+            self.failed = True
+            raise ShutdownError(str(error)) from error
         except ProviderError as error:
             self._error(str(error), urn)
             raise self._fail() from error
@@ -325,8 +327,7 @@ class Deployment:
         old = step.old
         assert old is not None  # noqa: S101 - a replacement has both
         if old.protect:
-            self._error(_protected("unable to replace resource", old.urn), old.urn)
-            raise self._fail()
+            raise self._refused_replacement(old)
         if not step.diff.delete_before_replace:
             self._keep_replaced(old)
             created = self._create(step, provider)
@@ -337,8 +338,7 @@ class Deployment:
             self._replaced_early.update(item.urn for item in taken)
         for item in [*reversed(taken), old]:
             if item.protect:
-                self._error(_protected("unable to replace resource", item.urn), item.urn)
-                raise self._fail()
+                raise self._refused_replacement(item)
             self.delete(item, steps.DELETE_REPLACED, early=True)
         self._note_replacement(step)
         return self._create(step, provider)
@@ -366,7 +366,13 @@ class Deployment:
         step = Step(op, resource.urn, resource)
         self.sink.started(step)
         if resource.protect and op == steps.DELETE:
-            self._error(_protected("resource", resource.urn, "cannot be deleted\nbecause it is protected"), step.urn)
+            self._error(
+                f'{"Preview failed: " if self.preview else ""}resource "{resource.urn}" cannot be deleted\n'
+                "because it is protected. To unprotect the resource, either remove the `protect` flag from the "
+                "resource in your Pulumi program and run `pulumi up`, or use the command:\n"
+                f"`pulumi state unprotect '{resource.urn}'`",
+                step.urn,
+            )
             self.sink.failed(step)
             raise self._fail()
         real = resource.custom and not resource.external and not urns.is_provider(resource.type)
@@ -386,7 +392,7 @@ class Deployment:
                 self._error(str(error), resource.urn)
                 self.sink.failed(step)
                 raise self._fail() from error
-        if early and not self.preview:
+        if early:
             with self._lock:
                 self._olds[resource.urn] = self.journal.mark(resource, pending_replacement=True)
         if operation is not None or not early:
@@ -431,9 +437,8 @@ class Deployment:
 
     def _keep_replaced(self, old: ResourceState) -> None:
         """The replaced resource stays until the end of the deployment."""
-        if not self.preview:
-            with self._lock:
-                self._olds[old.urn] = self.journal.mark(old, delete=True)
+        with self._lock:
+            self._olds[old.urn] = self.journal.mark(old, delete=True)
 
     def _is_gone(self, old: ResourceState | None) -> bool:
         current = self._olds.get(old.urn) if old else None
@@ -636,6 +641,15 @@ class Deployment:
     def _error(self, message: str, urn: str) -> None:
         self.sink.diagnostic(Diagnostic("error", message, urn))
 
+    def _refused_replacement(self, resource: ResourceState) -> ShutdownError:
+        self._error(
+            f'unable to replace resource "{resource.urn}"\n'
+            "as it is currently marked for protection. To unprotect the resource, remove the `protect` flag from the "
+            "resource in your Pulumi program and run `pulumi up`",
+            resource.urn,
+        )
+        return self._fail()
+
     def _fail(self) -> ShutdownError:
         self.failed = self.step_failed = True
         return ShutdownError("resource monitor shut down while waiting on step's done channel")
@@ -655,12 +669,3 @@ def _parsed(path: str) -> values.Path:
 def _covers(pattern: values.Path, path: values.Path) -> bool:
     """Whether a change at `path` is one of the property that `pattern` names, or of a part of it."""
     return len(pattern) <= len(path) and all(p in ("*", part) for p, part in zip(pattern, path, strict=False))
-
-
-def _protected(what: str, urn: str, why: str = "") -> str:
-    reason = why or "as it is currently marked for protection"
-    return (
-        f'{what} "{urn}"{" " if why else chr(10)}{reason}. To unprotect the resource, remove the `protect` flag from '
-        "the resource in your Pulumi program and run `pulumi up`, or use the command:\n"
-        f"`pulumi state unprotect '{urn}'`"
-    )

@@ -146,13 +146,16 @@ class TextDisplay:
 
     def _show(self, step: Step, status: str) -> None:
         stack = urns.type_of(step.urn) == urns.STACK_TYPE
-        if urns.is_default_provider(step.urn) or step.op == steps.DISCARD or (step.op == steps.SAME and not stack):
+        unchanged = step.op == steps.SAME and not stack and not render.short_changes(step)
+        if urns.is_default_provider(step.urn) or step.op == steps.DISCARD or unchanged:
             return
         if step.op == steps.READ and not self._detailed:
             # The real display tells of reads in the stack's line only.
             root = self._stack or Step(steps.SAME, self._root_urn)
             note = f"read {urns.display_type(step.urn)} {urns.name_of(step.urn)}"
             self._print_row(root, self._running_text(root), note)
+        elif self._detailed and step.op in (steps.CREATE_REPLACEMENT, steps.DELETE_REPLACED):
+            return  # the replacement itself shows what changes
         elif self._detailed and step.op != steps.REFRESH:
             self._print_lines(render.detail(step, self._depths.get(step.urn, 0), self._paint))
         elif not (stack and step.op == steps.SAME and not status):
@@ -251,7 +254,7 @@ class TextDisplay:
             if op in (steps.SAME, steps.READ, steps.DISCARD) or not count:
                 continue
             text = f"to {op}" if summary.preview else _DONE[op]
-            self._print(f"    {self._paint(op, f'{steps.PREFIXES[op].strip()} {count} {text}')}")
+            self._print(f"    {self._paint(op, f'{steps.PREFIXES[op]}{count} {text}')}")
             total, kinds = total + count, kinds + 1
         pieces = [f"{total} changes"] if kinds > 1 else []
         if same := summary.changes.get(steps.SAME, 0):
@@ -302,7 +305,7 @@ class JsonDigest:
     def started(self, step: Step) -> None:
         """Record a step as it is planned; what stays the same is left out, but for the stack itself."""
         with self._lock:
-            if step.shown and (step.op != steps.SAME or urns.type_of(step.urn) == urns.STACK_TYPE):
+            if step.in_digest:
                 self._steps.append(digest_step(step))
 
     def finished(self, step: Step) -> None:

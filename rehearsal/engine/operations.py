@@ -243,6 +243,8 @@ def _refuse_offline(command: str) -> None:
 
 
 def _require_consent(options: Options, flags: str) -> None:
+    if options.yes and options.preview_only:
+        raise CliError("--yes and --preview-only cannot be used together")
     if not options.interactive and not (options.yes or options.skip_preview or options.preview_only):
         raise UsageError(f"{flags} must be passed in to proceed when running in non-interactive mode")
 

@@ -29,17 +29,13 @@ def delete_unregistered(deployment: Deployment) -> None:
         elif resource.external:
             deployment.delete(resource, steps.DISCARD)
         elif resource.deleted_with in doomed:
-            deployment.delete(replace_in(deployment, resource), steps.DELETE)
+            # Another deletion takes it along, so its provider need not delete it.
+            deployment.delete(deployment.journal.mark(resource, retain_on_delete=True), steps.DELETE)
         else:
             deployment.delete(resource, steps.DELETE_REPLACED if resource.delete else steps.DELETE)
 
     for wave in reversed(list(_waves(left))):
         _in_parallel(deployment, remove, wave)
-
-
-def replace_in(deployment: Deployment, resource: ResourceState) -> ResourceState:
-    """The resource with a note that its provider need not delete it: another deletion takes it along."""
-    return resource if deployment.preview else deployment.journal.mark(resource, retain_on_delete=True)
 
 
 def refresh(deployment: Deployment) -> None:

@@ -66,7 +66,40 @@ def scalar(value: Value) -> str:
         return "[unknown]"
     if isinstance(value, dict | list):
         return json.dumps(values.masked(value), ensure_ascii=False)
+    if value is None:
+        return "<null>"
+    if isinstance(value, str):
+        lines = value.split("\n")
+        value = "\n".join([*lines[:3], "..."]) if len(lines) > 4 else value
     return json.dumps(value, ensure_ascii=False)
+
+
+def change(key: str, before: Value, after: Value, *, indent: int, paint: Painter) -> Iterator[str]:
+    """The lines of one property that changes; objects and lists show which of their parts do."""
+    lead = " " * (indent - 2)
+    pairs: list[tuple[str, Value, Value]] = []
+    if isinstance(before, dict) and isinstance(after, dict):
+        width = max((len(name) for name in {**before, **after}), default=0)
+        pairs = [(name.ljust(width), before.get(name), after.get(name)) for name in sorted({**before, **after})]
+    elif isinstance(before, list) and isinstance(after, list):
+        size = max(len(before), len(after))
+        padded = [[*items, *[None] * (size - len(items))] for items in (before, after)]
+        pairs = [(f"[{index}]", padded[0][index], padded[1][index]) for index in range(size)]
+    if not pairs:
+        yield paint(steps.UPDATE, f"{lead}~ {key}: {scalar(before)} => {scalar(after)}")
+        return
+    brackets = "{}" if isinstance(after, dict) else "[]"
+    yield paint(steps.UPDATE, f"{lead}~ {key}: {brackets[0]}")
+    for name, old, new in pairs:
+        if old is None and new is not None:
+            yield from _painted(paint, steps.CREATE, entry(name, new, indent=indent + 4, mark="+"))
+        elif new is None and old is not None:
+            yield from _painted(paint, steps.DELETE, entry(name, old, indent=indent + 4, mark="-"))
+        elif values.diff(old, new):
+            yield from change(name, old, new, indent=indent + 4, paint=paint)
+        else:
+            yield from entry(name, new, indent=indent + 4)
+    yield paint(steps.UPDATE, f"{lead}  {brackets[1]}")
 
 
 def outputs(old: Properties | None, new: Properties, *, everything: bool, paint: Painter) -> Iterator[str]:
@@ -86,7 +119,7 @@ def outputs(old: Properties | None, new: Properties, *, everything: bool, paint:
         elif after is None:
             yield from _painted(paint, steps.DELETE, entry(label, before, indent=4, mark="-"))
         elif values.diff(before, after):
-            yield paint(steps.UPDATE, f"  ~ {label}: {scalar(before)} => {scalar(after)}")
+            yield from change(label, before, after, indent=4, paint=paint)
         elif everything:
             yield from entry(label, after, indent=4)
 
@@ -101,26 +134,27 @@ def detail(step: Step, depth: int, paint: Painter) -> Iterator[str]:
         yield f"{margin}    [id={state.id}]"
     yield f"{margin}    [urn={step.urn}]"
     if step.op in (steps.UPDATE, steps.REPLACE, steps.CREATE_REPLACEMENT) and step.old and step.new:
-        yield from _changes(step, step.old.inputs, step.new.inputs, margin, paint)
+        yield from _changes(step, step.old.inputs, step.new.inputs, depth, paint)
     elif step.op != steps.SAME:
         yield from properties(state.inputs, indent=4 * depth + 4)
 
 
-def _changes(step: Step, old: Properties, new: Properties, margin: str, paint: Painter) -> Iterator[str]:
+def _changes(step: Step, old: Properties, new: Properties, depth: int, paint: Painter) -> Iterator[str]:
+    indent = 4 * depth + 4
     for path, kind in step.diff.changes.items():
-        before, after = _at(old, path), _at(new, path)
-        forced = " # forces replacement" if path in step.diff.replace else ""
         name = values.format_path(path)
         if kind == "add":
-            yield paint(steps.CREATE, f"{margin}  + {name}: {scalar(after)}{forced}")
+            yield from _painted(paint, steps.CREATE, entry(name, _at(new, path), indent=indent, mark="+"))
         elif kind == "delete":
-            yield paint(steps.DELETE, f"{margin}  - {name}: {scalar(before)}{forced}")
+            yield from _painted(paint, steps.DELETE, entry(name, _at(old, path), indent=indent, mark="-"))
         else:
-            yield paint(steps.UPDATE, f"{margin}  ~ {name}: {scalar(before)} => {scalar(after)}{forced}")
+            yield from change(name, _at(old, path), _at(new, path), indent=indent, paint=paint)
 
 
 def short_changes(step: Step) -> str:
     """The top-level properties that change: `[diff: +a;~b,c]`, empty without a difference."""
+    if step.old and step.new and step.old.protect != step.new.protect and step.op == steps.SAME:
+        return "[diff: ~protect]"
     if not step.diff or step.op in (steps.SAME, steps.CREATE, steps.DELETE):
         return ""
     marks = {"add": "+", "delete": "-", "update": "~"}

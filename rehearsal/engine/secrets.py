@@ -103,7 +103,8 @@ def passphrase() -> str:
         except OSError as error:
             raise CliError(f"unable to read PULUMI_CONFIG_PASSPHRASE_FILE: {error}") from error
     raise CliError(
-        "passphrase must be set with PULUMI_CONFIG_PASSPHRASE or PULUMI_CONFIG_PASSPHRASE_FILE environment variables"
+        "getting stack configuration: get stack secrets manager: passphrase must be set with "
+        "PULUMI_CONFIG_PASSPHRASE or PULUMI_CONFIG_PASSPHRASE_FILE environment variables"
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from rehearsal.engine import config, secrets, state
 from rehearsal.engine.backend import Backend, Workspace
 from rehearsal.engine.config import ConfigValue, StackFile
-from rehearsal.engine.errors import StackNotFoundError
+from rehearsal.engine.errors import CliError, StackNotFoundError
 from rehearsal.engine.monitor import VERSION
 from rehearsal.engine.project import Project
 from rehearsal.engine.secrets import Crypter
@@ -33,14 +33,14 @@ class Session:
         """Open a stack: the given one, else PULUMI_STACK, else the selected one.
 
         Raises:
-            StackNotFoundError: none is named or selected, or it does not exist.
-            CliError: the project or the backend cannot be opened.
+            StackNotFoundError: it does not exist.
+            CliError: none is named or selected, or the project or the backend cannot be opened.
         """
         project = Project.find(directory)
         backend = Backend.open(project)
         name = (stack or os.environ.get("PULUMI_STACK") or Workspace(project).selected).rsplit("/", 1)[-1]
         if not name:
-            raise StackNotFoundError("no stack selected; specify a stack name with --stack")
+            raise CliError("no stack selected; please use `pulumi stack select` or `pulumi stack init` to choose one")
         if not backend.exists(name):
             raise StackNotFoundError(f"no stack named '{name}' found")
         return cls(project, backend, name, Path(config_file) if config_file else None)

@@ -64,6 +64,13 @@ class Step:
         return not physical and not urns.is_default_provider(self.urn)
 
     @property
+    def in_digest(self) -> bool:
+        """Whether `preview --json` lists it: a replacement once, what stays the same only for the stack itself."""
+        if self.op in (SAME, DISCARD):
+            return urns.type_of(self.urn) == urns.STACK_TYPE
+        return self.shown and self.op not in (CREATE_REPLACEMENT, DELETE_REPLACED, REMOVE_PENDING_REPLACE)
+
+    @property
     def shown(self) -> bool:
         """Whether a display shows it."""
         return not urns.is_default_provider(self.urn)

@@ -58,11 +58,14 @@ class GeneratedProvider(Provider):
     def check(self, operation: Operation, old: Properties | None, new: Properties) -> Properties:  # noqa: ARG002
         """Refuse missing, unknown and unacceptable inputs."""
         kind = self._kinds[operation.type]
-        failures = [(name, f'Missing required argument. The argument "{name}" is required, but no definition was '
-                     "found.") for name in kind.required if name not in new]  # fmt: skip
+        failures = [
+            (name, f'Missing required argument. The argument "{name}" is required, but no definition was found.')
+            for name in kind.required
+            if name not in new
+        ]
         allowed = {*kind.required, *kind.optional, *kind.defaults}
         failures += [
-            (name, f"the embedded engine does not serve the argument {name} of {operation.type}")
+            (name, f"the embedded engine does not serve the argument {name} of {operation.type}.")
             for name in new
             if name not in allowed
         ]
@@ -95,9 +98,9 @@ class GeneratedProvider(Provider):
         kind = self._kinds[operation.type]
         settled = {**kind.defaults, **inputs}
         if operation.preview:
-            return "", self._with_secrets(kind, settled | dict.fromkeys(kind.computed, UNKNOWN))
+            return "", self._with_secrets(kind, settled | dict.fromkeys((*kind.computed, "id"), UNKNOWN))
         identity, computed = kind.generate(values.plain(settled))
-        return identity, self._with_secrets(kind, {**settled, **computed})
+        return identity, self._with_secrets(kind, {**settled, **computed, "id": identity})
 
     def update(
         self,

@@ -318,27 +318,30 @@ def _ready_for_renewal(outputs: dict[str, Any]) -> str:
     return "readyForRenewal" if end - early <= datetime.datetime.now(datetime.UTC) else ""
 
 
+def _no_match(name: str, allowed: Iterable[str], given: str) -> tuple[str, str]:
+    listed = " ".join(f'"{item}"' for item in allowed)
+    reason = f'Invalid Attribute Value Match. Attribute {name} value must be one of: [{listed}], got: "{given}".'
+    return name, reason
+
+
 def _check_key(inputs: dict[str, Any]) -> list[tuple[str, str]]:
     failures = []
     algorithm, curve = inputs.get("algorithm"), inputs.get("ecdsaCurve")
     if algorithm not in (None, "RSA", "ECDSA", "ED25519"):
-        failures.append(("algorithm", f'value must be one of: ["RSA" "ECDSA" "ED25519"], got: "{algorithm}"'))
+        failures.append(_no_match("algorithm", ("RSA", "ECDSA", "ED25519"), algorithm))
     if curve is not None and curve not in _CURVES:
-        known = " ".join(f'"{name}"' for name in _CURVES)
-        failures.append(("ecdsaCurve", f'value must be one of: [{known}], got: "{curve}"'))
+        failures.append(_no_match("ecdsaCurve", _CURVES, curve))
     return failures
 
 
 def _check_certificate(inputs: dict[str, Any]) -> list[tuple[str, str]]:
     known = {**_KEY_USAGES, **_EXTENDED_KEY_USAGES}
     failures = [
-        ("allowedUses", f'value must be one of: {sorted(known)}, got: "{use}"')
-        for use in inputs.get("allowedUses") or []
-        if use not in known
+        _no_match("allowedUses", sorted(known), use) for use in inputs.get("allowedUses") or [] if use not in known
     ]
     for name, least in (("validityPeriodHours", 0), ("earlyRenewalHours", 0), ("maxPathLength", -1)):
         if inputs.get(name, 0) < least:
-            failures.append((name, f"value must be at least {least}, got: {inputs[name]}"))
+            failures.append((name, f"Attribute {name} value must be at least {least}, got: {inputs[name]}."))
     return failures
 
 
