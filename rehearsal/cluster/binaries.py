@@ -133,7 +133,7 @@ def _module_directory(go: str, module: str) -> Path:
         "-f",
         f'{{{{with .Module}}}}{{{{if eq .Path "{module}"}}}}{{{{.Dir}}}}{{{{end}}}}{{{{end}}}}',
     ]
-    result = subprocess.run([*command, "./..."], cwd=SOURCE, capture_output=True, text=True, check=False)
+    result = subprocess.run([*command, "./cmd/rehearsal"], cwd=SOURCE, capture_output=True, text=True, check=False)
     if result.returncode:
         msg = f"The rehearsal cluster's modules cannot be downloaded:\n{_tail(result.stderr)}"
         raise ClusterError(msg)

@@ -155,6 +155,7 @@ def processes(directory: Path, api_port: int, etcd_port: int, peer_port: int) ->
         Process("cert-manager", ["cert-manager", *started_by_a_pod]),
         Process("cainjector", ["cainjector", *started_by_a_pod]),
         Process("cert-manager-webhook", ["cert-manager-webhook", *answers]),
+        Process("linkerd-identity", ["linkerd-identity", *answers]),
     ]
 
 

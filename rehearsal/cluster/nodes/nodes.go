@@ -43,6 +43,8 @@ func NewCommand() *cobra.Command {
 			player := kwok.NewCommand(ctx)
 			player.PersistentFlags().AddFlagSet(flags)
 			player.SetArgs(arguments)
+			// Kubernetes has a flag --version too, of another type, and its flags are every command's in this binary.
+			player.Version = ""
 			return player.ExecuteContext(ctx)
 		},
 	}

@@ -20,8 +20,8 @@ import (
 )
 
 // serveEgress is the cluster's network as the API server sees it: the proxy of its EgressSelectorConfiguration, through
-// which it calls webhooks. It connects a Service's cluster IP to the process that answers for that Service, and refuses
-// at once where none does, as a Service without endpoints would.
+// which it calls webhooks and reaches pods. It connects the address of a Service or a pod to the process that answers for
+// it, and refuses at once where none does, as a Service without endpoints would.
 func serveEgress(ctx context.Context, cluster plan) error {
 	config, err := clientcmd.BuildConfigFromFlags("", cluster.Kubeconfig)
 	if err != nil {
@@ -57,9 +57,9 @@ func serveEgress(ctx context.Context, cluster plan) error {
 	return nil
 }
 
-// resolve returns where the process listens that answers for a Service, given as cluster IP and port.
+// resolve returns where the process listens that answers for a Service or a pod, given by its address and port.
 func resolve(ctx context.Context, client kubernetes.Interface, directory, target string) (string, error) {
-	clusterIP, portText, err := net.SplitHostPort(target)
+	address, portText, err := net.SplitHostPort(target)
 	if err != nil {
 		return "", err
 	}
@@ -67,15 +67,25 @@ func resolve(ctx context.Context, client kubernetes.Interface, directory, target
 	if err != nil {
 		return "", err
 	}
-	byIP := metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector("spec.clusterIP", clusterIP).String()}
-	found, err := client.CoreV1().Services(metav1.NamespaceAll).List(ctx, byIP)
+	found, err := client.CoreV1().Services(metav1.NamespaceAll).List(ctx, selecting("spec.clusterIP", address))
 	if err != nil {
 		return "", err
 	}
-	if len(found.Items) == 0 {
-		return "", fmt.Errorf("no Service has the address %s", clusterIP)
+	for _, service := range found.Items {
+		return services.Lookup(directory, service.Namespace, service.Name, port)
 	}
-	return services.Lookup(directory, found.Items[0].Namespace, found.Items[0].Name, port)
+	pods, err := client.CoreV1().Pods(metav1.NamespaceAll).List(ctx, selecting("status.podIP", address))
+	if err != nil {
+		return "", err
+	}
+	for _, pod := range pods.Items {
+		return services.Lookup(directory, pod.Namespace, pod.Name, port)
+	}
+	return "", fmt.Errorf("no Service and no pod has the address %s", address)
+}
+
+func selecting(field, value string) metav1.ListOptions {
+	return metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector(field, value).String()}
 }
 
 // tunnel connects the two ends; an error means that nothing has been answered yet.
