@@ -111,12 +111,14 @@ class ClusterClient:
         return api
 
     async def _send(self, method: str, path: str, body: object, content_type: str, params: dict[str, str]) -> Body:
+        parent, _, name = path.rpartition("/")
         try:
             async with self._api.call_api(
                 method,
                 version="",
-                base=path.rsplit("/", 1)[0],
-                url=path.rsplit("/", 1)[1],
+                # kr8s joins the two, and takes an empty one for a missing one.
+                base=parent or path,
+                url=name if parent else "",
                 raise_for_status=False,
                 params=params,
                 content=json.dumps(body).encode() if body is not None else None,
