@@ -6,7 +6,7 @@ from datetime import datetime
 from cryptography import x509
 from cryptography.x509.verification import Criticality, ExtensionPolicy, PolicyBuilder, Store, VerificationError
 
-# Linkerd's proxies take chains of any length; root, intermediate, issuer and leaf are four, and one more for good measure.
+# Between root and leaf there are one or two; a few more are let through, as proxies let them.
 _MAXIMUM_INTERMEDIATES = 4
 
 
@@ -27,7 +27,7 @@ def verify_chain(
     Raises:
         ChainError: There is no such chain.
 
-    Source: RFC 5280 §6 by `cryptography`'s verifier, without the rules of the public web (subject alternative names, key
+    Source: RFC 5280 §6 by `cryptography`'s verifier, without the rules of the public web (alternative names, key
     identifiers), which meshes do not follow: the identity issuer is a CA and may have no name but its subject.
     """
     first, *others = certificates

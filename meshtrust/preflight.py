@@ -4,6 +4,7 @@ import asyncio
 import os
 import urllib.error
 import urllib.request
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 # Seconds to wait for an answer before a server counts as unreachable.
 ANSWER_SECONDS = 15
-_METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=1"
+_METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 _PENDING = "status in (pending-install,pending-upgrade,pending-rollback)"
 
 
@@ -76,6 +77,8 @@ async def connect(context: str, kubeconfig: str) -> "Api":
     import httpx  # noqa: PLC0415
     import kr8s.asyncio  # noqa: PLC0415
 
+    # It says so of every version that is newer than itself.
+    warnings.filterwarnings("ignore", message="Kubernetes version .* is not supported")
     paths = os.pathsep.join(str(path) for path in kubeconfig_files(kubeconfig))
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
@@ -100,13 +103,31 @@ async def cluster_uid(api: "Api") -> str:
     Raises:
         PreflightError: The namespace cannot be read.
     """
+    namespace = await _read(
+        api, "namespace kube-system, whose UID identifies the cluster,", url="namespaces/kube-system"
+    )
+    return str(namespace["metadata"]["uid"])
+
+
+async def _read(api: "Api", what: str, **request: Any) -> Any:
+    """Return what the API server answers.
+
+    Args:
+        api: Client of the cluster.
+        what: What is asked for, as a sentence names it.
+        request: The request: namespace, url, params, headers.
+
+    Raises:
+        PreflightError: The server refuses, or stopped answering.
+    """
+    import httpx  # noqa: PLC0415
     import kr8s  # noqa: PLC0415
 
     try:
-        async with api.call_api("GET", version="v1", url="namespaces/kube-system") as response:
-            return str(response.json()["metadata"]["uid"])
-    except kr8s.ServerError as error:
-        msg = f"The namespace kube-system, whose UID identifies the cluster, cannot be read: {error}. Grant get on it."
+        async with api.call_api("GET", version="v1", **request) as response:
+            return response.json()
+    except (httpx.HTTPError, kr8s.ServerError, kr8s.APITimeoutError) as error:
+        msg = f"The {what} cannot be read: {error}. Give these credentials the right to read it."
         raise PreflightError(msg) from error
 
 
@@ -153,18 +174,18 @@ async def check_releases(api: "Api", releases: Iterable[tuple[str, str]], contex
     """
     commands = []
     for namespace, name in releases:
-        async with api.call_api(
-            "GET",
-            version="v1",
+        secrets = await _read(
+            api,
+            f"Secrets of Helm in namespace {namespace}",
             namespace=namespace,
             url="secrets",
             params={"labelSelector": f"owner=helm,name={name},{_PENDING}"},
             headers={"Accept": _METADATA_ONLY},
-        ) as response:
-            commands += [
-                f"kubectl --context {context} -n {namespace} delete secret {secret['metadata']['name']}"
-                for secret in response.json()["items"]
-            ]
+        )
+        commands += [
+            f"kubectl --context {context} -n {namespace} delete secret {secret['metadata']['name']}"
+            for secret in secrets["items"] or []
+        ]
     if commands:
         listed = "\n".join(f"  {command}" for command in commands)
         msg = (
