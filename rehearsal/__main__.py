@@ -1,11 +1,14 @@
 """Rehearsals: see a stack's plan without a cluster, or run it on one that is made for it and thrown away."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from rehearsal.cluster import ClusterError
 from rehearsal.plan import make_plan, show_plan
+from rehearsal.rehearse import Rehearsal
 from rehearsal.workspace import RehearsalError, workspace
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
@@ -13,9 +16,17 @@ console = Console()
 Stack = Annotated[str, typer.Argument(help="Name of a stack in stacks/.")]
 
 
-@app.callback()
-def _commands() -> None:
-    """Keep the name of a command, even of the only one."""
+@app.command()
+def rehearse(
+    stack: Stack = "dev",
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the cluster and what was deployed on it.")] = False,
+    charts: Annotated[
+        Path | None,
+        typer.Option(help="A directory with Linkerd's charts; without one, stand-ins.", exists=True, file_okay=False),
+    ] = None,
+) -> None:
+    """Run a stack's whole life on a cluster of its own: deploy, renew, verify, deploy again, destroy."""
+    Rehearsal(stack, console, linkerd_charts=charts, keep=keep).run()
 
 
 @app.command()
@@ -29,7 +40,7 @@ def main() -> None:
     """Run a command; what went wrong is one message, and the exit code is 1."""
     try:
         app()
-    except RehearsalError as error:
+    except (RehearsalError, ClusterError) as error:
         Console(stderr=True).print(f"[red]error:[/] {error}", highlight=False, soft_wrap=True)
         raise SystemExit(1) from None
 

@@ -93,29 +93,27 @@ def workspace(
     settings: Mapping[str, Any] | None = None,
     environment: Mapping[str, str] | None = None,
     embedded: bool = False,
+    directory: Path | None = None,
 ) -> Iterator[Workspace]:
-    """Make a workspace for a stack of stacks/; it is removed at the end.
+    """Make a workspace for a stack of stacks/.
 
     Args:
         stack: Name of the stack.
         settings: Configuration laid over the stack's own: a map by key of the project's namespace.
         environment: Environment of the engine, beyond what a file backend and its passphrase need.
         embedded: Use the embedded engine even where there is a real one.
+        directory: Where to make it; it is left there. Without one it is made somewhere and removed at the end.
 
     Raises:
         RehearsalError: There is no such stack, or the engine cannot make it.
     """
     config = _stack_config(stack)
-    with tempfile.TemporaryDirectory(prefix="meshtrust-") as name:
-        directory = Path(name)
-        for entry in _PROGRAM:
-            (directory / entry).symlink_to(REPOSITORY / entry)
-        (directory / ".venv").symlink_to(sys.prefix)
-        (directory / "state").mkdir()
-        (directory / "stacks").mkdir()
-        for key, value in (settings or {}).items():
-            config[f"meshtrust:{key}"] = _laid_over(config.get(f"meshtrust:{key}"), value)
-        (directory / "stacks" / f"Pulumi.{stack}.yaml").write_text(yaml.safe_dump({"config": config}))
+    for key, value in (settings or {}).items():
+        config[f"meshtrust:{key}"] = _laid_over(config.get(f"meshtrust:{key}"), value)
+    with contextlib.ExitStack() as cleanup:
+        if directory is None:
+            directory = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="meshtrust-")))
+        _write_project(directory, stack, config)
         real = None if embedded else real_engine()
         made = Workspace(
             directory=directory,
@@ -133,6 +131,15 @@ def workspace(
             msg = f"The stack cannot be made: {result.stderr.strip()}"
             raise RehearsalError(msg)
         yield made
+
+
+def _write_project(directory: Path, stack: str, config: Mapping[str, Any]) -> None:
+    for name in (".", "state", "stacks"):
+        (directory / name).mkdir(exist_ok=True)
+    for entry in _PROGRAM:
+        (directory / entry).symlink_to(REPOSITORY / entry)
+    (directory / ".venv").symlink_to(sys.prefix)
+    (directory / "stacks" / f"Pulumi.{stack}.yaml").write_text(yaml.safe_dump({"config": dict(config)}))
 
 
 def _stack_config(stack: str) -> dict[str, Any]:

@@ -207,7 +207,7 @@ class Cluster:
         (self.directory / "supervisor.pid").write_text(str(process.pid))
 
     def _wait_until_ready(self) -> None:
-        with self._client() as api:
+        with self.client() as api:
             self._wait(lambda: _answers(api, "/readyz"), "kube-apiserver")
             for name in _NODES:
                 api.post("/api/v1/nodes", json=components.node(name))
@@ -224,7 +224,8 @@ class Cluster:
 
         _wait(check, READY_SECONDS, lambda: f"Cluster {self.name} does not get ready. {self.log(component)}")
 
-    def _client(self) -> httpx.Client:
+    def client(self) -> httpx.Client:
+        """Return an HTTP client of its API server, with the rights of an administrator."""
         config = json.loads(self.kubeconfig.read_text())
         cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
         context = ssl.create_default_context(cadata=base64.b64decode(cluster["certificate-authority-data"]).decode())

@@ -1,0 +1,111 @@
+"""What a rehearsal sees of its cluster, and the one thing that it does to it: ask for a renewal."""
+
+import base64
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+from cryptography import x509
+
+from meshtrust.pem import read_bundle
+from rehearsal.cluster import Cluster
+from rehearsal.workspace import RehearsalError
+
+# Kinds of which a destroyed stack must leave nothing behind.
+_INVENTORY = (
+    ("", "v1", "namespaces"),
+    ("", "v1", "configmaps"),
+    ("", "v1", "secrets"),
+    ("", "v1", "services"),
+    ("", "v1", "serviceaccounts"),
+    ("apps", "v1", "deployments"),
+    ("apiextensions.k8s.io", "v1", "customresourcedefinitions"),
+    ("admissionregistration.k8s.io", "v1", "mutatingwebhookconfigurations"),
+    ("admissionregistration.k8s.io", "v1", "validatingwebhookconfigurations"),
+    ("rbac.authorization.k8s.io", "v1", "clusterroles"),
+    ("rbac.authorization.k8s.io", "v1", "clusterrolebindings"),
+    ("rbac.authorization.k8s.io", "v1", "roles"),
+    ("rbac.authorization.k8s.io", "v1", "rolebindings"),
+    ("coordination.k8s.io", "v1", "leases"),
+)
+
+
+class Observer:
+    """Reads a rehearsal cluster."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self._api = cluster.client()
+
+    def secret_certificate(self, namespace: str, name: str) -> x509.Certificate:
+        """Return the first certificate of a TLS Secret."""
+        data = self._get(f"/api/v1/namespaces/{namespace}/secrets/{name}")["data"]
+        return read_bundle(base64.b64decode(data["tls.crt"]).decode())[0]
+
+    def renew_certificate(self, namespace: str, name: str) -> None:
+        """Make cert-manager issue a Certificate anew.
+
+        Source: cmctl ``pkg/renew/renew.go``, which sets the condition Issuing with the reason ManuallyTriggered.
+        """
+        path = f"/apis/cert-manager.io/v1/namespaces/{namespace}/certificates/{name}"
+        certificate = self._get(path)
+        others = [entry for entry in certificate["status"]["conditions"] if entry["type"] != "Issuing"]
+        condition = {
+            "type": "Issuing",
+            "status": "True",
+            "reason": "ManuallyTriggered",
+            "message": "Certificate re-issuance manually triggered by a rehearsal",
+            "lastTransitionTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "observedGeneration": certificate["metadata"]["generation"],
+        }
+        self._call(
+            "PATCH",
+            f"{path}/status",
+            json={"status": {"conditions": [*others, condition]}},
+            headers={"Content-Type": "application/merge-patch+json"},
+        )
+
+    def wait_for_another(
+        self, namespace: str, name: str, old: x509.Certificate, timeout_seconds: float
+    ) -> x509.Certificate:
+        """Return a TLS Secret's certificate once it is another one."""
+        deadline = time.monotonic() + timeout_seconds
+        while (new := self.secret_certificate(namespace, name)) == old:
+            if time.monotonic() > deadline:
+                msg = f"Secret {namespace}/{name} holds the same certificate after {timeout_seconds:.0f} seconds."
+                raise RehearsalError(msg)
+            time.sleep(0.1)
+        return new
+
+    def inventory(self) -> set[str]:
+        """Return all that there is of the kinds that a stack makes, by path."""
+        found = set()
+        for group, version, plural in _INVENTORY:
+            prefix = f"/apis/{group}/{version}" if group else f"/api/{version}"
+            for item in self._get(f"{prefix}/{plural}")["items"] or []:
+                metadata = item["metadata"]
+                found.add(f"{plural}/{metadata.get('namespace', '')}/{metadata['name']}")
+        return found
+
+    def wait_for_inventory(self, before: set[str], timeout_seconds: float) -> None:
+        """Wait until there is nothing that was not there before.
+
+        Raises:
+            RehearsalError: Something is left; the message lists it.
+        """
+        deadline = time.monotonic() + timeout_seconds
+        while left := self.inventory() - before:
+            if time.monotonic() > deadline:
+                msg = f"The destroyed stack has left behind: {', '.join(sorted(left))}."
+                raise RehearsalError(msg)
+            time.sleep(0.2)
+
+    def _get(self, path: str) -> Any:
+        return self._call("GET", path)
+
+    def _call(self, method: str, path: str, **request: Any) -> Any:
+        response = self._api.request(method, path, **request)
+        if response.is_error:
+            msg = f"{method} {path} was refused: {response.json().get('message', response.text)}"
+            raise RehearsalError(msg)
+        return response.json()

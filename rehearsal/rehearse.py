@@ -1,0 +1,198 @@
+"""The main job on a rehearsal cluster: deploy a stack, renew its identity issuer, verify, take it all away again."""
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from rich.console import Console
+from rich.panel import Panel
+from rich.text import Text
+from rich.tree import Tree
+
+from meshtrust.chain import ChainError, verify_chain
+from meshtrust.pem import fingerprint, read_bundle
+from rehearsal import mesh
+from rehearsal.cluster import Cluster, ensure
+from rehearsal.observe import Observer
+from rehearsal.workspace import RehearsalError, Workspace, workspace
+
+NAMESPACE, SECRET = "linkerd", "linkerd-identity-issuer"
+# How long cert-manager and the identity service may take; both answer within a second or two.
+REACTION_SECONDS = 60
+_NO_PROMPT = ("--yes", "--skip-preview", "--non-interactive")
+
+
+@dataclass
+class Rehearsal:
+    """One rehearsal of a stack.
+
+    Attributes:
+        stack: Name of the stack in stacks/.
+        console: Where it is told.
+        linkerd_charts: A directory with Linkerd's own charts; the stand-ins if there is none.
+        keep: Whether the cluster and what was deployed are left.
+    """
+
+    stack: str
+    console: Console
+    linkerd_charts: Path | None = None
+    keep: bool = False
+    _step: int = 0
+
+    def run(self) -> None:
+        """Run it from beginning to end.
+
+        Raises:
+            RehearsalError: Something was not as it must be.
+            rehearsal.cluster.ClusterError: The cluster cannot be built or started.
+        """
+        with contextlib.ExitStack() as stack:
+            with self._told(
+                "a cluster: etcd, Kubernetes, kwok and cert-manager's controllers, as processes of this machine"
+            ):
+                cluster = Cluster.start(self.stack, keep=self.keep)
+                if not self.keep:
+                    stack.enter_context(cluster)
+            project = stack.enter_context(
+                workspace(
+                    self.stack,
+                    settings=self._settings(cluster),
+                    directory=cluster.directory / "project" if self.keep else None,
+                )
+            )
+            self._rehearse(project, Observer(cluster))
+        self.console.print(f"[bold green]All of it held.[/] {self._step} steps.")
+        if self.keep:
+            self._tell_what_is_left(cluster, project)
+
+    def _rehearse(self, project: Workspace, observer: Observer) -> None:
+        before = observer.inventory()
+        with self._told(f"`up` of the unmodified program, by {_engine(project)}"):
+            self._engine(project, "up", *_NO_PROMPT)
+        first = self._chain(project, observer)
+        self._show("the chain", first)
+        self._renew(project, observer, first)
+        with self._told("`up` again: 0 changes"):
+            self._engine(project, "up", *_NO_PROMPT, "--expect-no-changes")
+        with self._told("`refresh`: the cluster is as declared"):
+            self._engine(project, "refresh", "--yes", "--non-interactive", "--expect-no-changes")
+        if self.keep:
+            return
+        with self._told("`destroy`: nothing is left"):
+            self._engine(project, "destroy", *_NO_PROMPT)
+            observer.wait_for_inventory(before, REACTION_SECONDS)
+
+    def _renew(self, project: Workspace, observer: Observer, first: list[x509.Certificate]) -> None:
+        started = datetime.now(UTC)
+        with self._told("cert-manager is made to renew the identity issuer, as `cmctl renew` does") as tell:
+            old = observer.secret_certificate(NAMESPACE, SECRET)
+            observer.renew_certificate(NAMESPACE, SECRET)
+            new = observer.wait_for_another(NAMESPACE, SECRET, old, REACTION_SECONDS)
+            tell(f"{_short(old)} -> {_short(new)}")
+        with self._told("the identity service takes it over while it runs") as tell:
+            event = mesh.wait_event(observer.cluster, "IssuerUpdated", since=started, timeout_seconds=REACTION_SECONDS)
+            tell(f"event {event.reason}: {event.message}")
+        second = self._chain(project, observer)
+        self._show("the chain after the renewal", second)
+        with self._told("the leaf from before and the leaf from after both verify against the bundle"):
+            if first[1] == second[1] or first[-1] != second[-1]:
+                msg = "The new leaf is not from a new issuer under the same root."
+                raise RehearsalError(msg)
+            for chain in (first, second):
+                verify_chain(chain[:-1], self._roots(project), datetime.now(UTC))
+
+    def _chain(self, project: Workspace, observer: Observer) -> list[x509.Certificate]:
+        """Ask the identity service for a leaf, as a proxy does, and return its verified chain up to the root."""
+        with self._told("a proxy's request for a certificate is answered, and the answer verifies") as tell:
+            leaf = mesh.request_leaf(observer.cluster, namespace=NAMESPACE, service_account="default")
+            try:
+                chain = verify_chain(read_bundle(leaf.chain_pem), self._roots(project), datetime.now(UTC))
+            except ChainError as error:
+                raise RehearsalError(str(error)) from error
+            tell(f"{len(chain)} certificates from leaf to root")
+        return chain
+
+    def _roots(self, project: Workspace) -> list[x509.Certificate]:
+        return read_bundle(str(project.outputs()["trustAnchors"]))
+
+    def _settings(self, cluster: Cluster) -> dict[str, Any]:
+        charts = self.linkerd_charts or mesh.charts()
+        return {
+            "context": cluster.context,
+            "kubeconfig": str(cluster.kubeconfig),
+            "anchor": {"protect": False},
+            "linkerd": {"charts": str(charts), "namespace": NAMESPACE},
+            "certManager": {"charts": str(ensure().charts)},
+        }
+
+    def _engine(self, project: Workspace, *command: str) -> None:
+        if project.run(*command):
+            msg = f"`{' '.join(command[:1])}` failed; what it wrote is above."
+            raise RehearsalError(msg)
+
+    @contextlib.contextmanager
+    def _told(self, what: str) -> Iterator[Any]:
+        """Tell of a step: what it is, how long it took, and what came of it."""
+        self._step += 1
+        came: list[str] = []
+        self.console.rule(f"[bold]{self._step}[/] {what}", align="left", style="dim")
+        started = time.monotonic()
+        yield came.append
+        seconds = time.monotonic() - started
+        self.console.print(f"[green]✓[/] {'; '.join(came) + ' ' if came else ''}[dim]({seconds:.1f} s)[/]")
+
+    def _show(self, title: str, chain: list[x509.Certificate]) -> None:
+        self.console.print(Panel(chain_tree(chain), title=f"[bold]{title}[/]", title_align="left", expand=False))
+
+    def _tell_what_is_left(self, cluster: Cluster, project: Workspace) -> None:
+        engine = " ".join(project.engine)
+        self.console.print(
+            f"The cluster runs on, and the stack is deployed on it:\n\nexport KUBECONFIG={cluster.kubeconfig}"
+        )
+        self.console.print(f"{engine} stack output --stack {project.stack} --cwd {project.directory}", soft_wrap=True)
+        self.console.print(f"\nTo end it: python -m rehearsal.cluster stop {cluster.name}")
+
+
+def chain_tree(chain: list[x509.Certificate]) -> Tree:
+    """Draw a chain, given from leaf to root, from the root down."""
+    *_, root = chain
+    names = {1: ["trust anchor"], 3: ["trust anchor", "identity issuer", "leaf"]}
+    titles = names.get(len(chain), ["trust anchor", "intermediate", "identity issuer", "leaf"])
+    tree = branch = Tree(_line(titles[0], root), guide_style="dim")
+    for title, certificate in zip(titles[1:], reversed(chain[:-1]), strict=True):
+        branch = branch.add(_line(title, certificate))
+    return tree
+
+
+def _line(title: str, certificate: x509.Certificate) -> Text:
+    subject = certificate.subject.rfc4514_string({x509.NameOID.SERIAL_NUMBER: "serialNumber"}) or "(no subject)"
+    left = certificate.not_valid_after_utc - datetime.now(UTC)
+    return Text.assemble(
+        (title, "bold cyan"),
+        f"  {subject}\n",
+        ("sha256 ", "dim"),
+        _short(certificate),
+        ("  until ", "dim"),
+        f"{certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC",
+        (f"  ({_left(left.total_seconds())} left)", "green"),
+    )
+
+
+def _short(certificate: x509.Certificate) -> str:
+    return fingerprint(certificate)[:16]
+
+
+def _left(seconds: float) -> str:
+    hours = seconds / 3600
+    return f"{hours:.0f} hours" if hours < 72 else f"{hours / 24:.0f} days"
+
+
+def _engine(project: Workspace) -> str:
+    return (
+        f"the real CLI ({project.engine[0]})" if project.is_real else "the embedded engine (there is no pulumi on PATH)"
+    )
