@@ -154,6 +154,9 @@ class Cluster:
         pid = self._pid("supervisor")
         if pid is not None and self.is_running():
             os.kill(pid, signal.SIGTERM)
+            if pid in _supervisors:
+                # Its parent has to ask what became of it; until then it stays behind as a zombie.
+                _supervisors.pop(pid).wait(STOP_SECONDS)
             _wait(lambda: not self.is_running(), STOP_SECONDS, f"Cluster {self.name} does not stop (process {pid}).")
         shutil.rmtree(self.directory, ignore_errors=True)
 
@@ -203,7 +206,7 @@ class Cluster:
                 stderr=log,
                 start_new_session=True,
             )
-        _held_open.append(process)
+        _supervisors[process.pid] = process
         (self.directory / "supervisor.pid").write_text(str(process.pid))
 
     def _wait_until_ready(self) -> None:
@@ -238,8 +241,8 @@ class Cluster:
         return httpx.Client(base_url=cluster["server"], verify=context, timeout=5, trust_env=False)
 
 
-# Keeps the pipes open that tell supervisors of this process.
-_held_open: list[subprocess.Popen[bytes]] = []
+# Supervisors that this process has started: the pipes by which they know of it stay open as long as these live.
+_supervisors: dict[int, subprocess.Popen[bytes]] = {}
 
 
 def _get(api: httpx.Client, path: str) -> dict[str, Any]:

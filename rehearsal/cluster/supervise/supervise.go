@@ -15,11 +15,8 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// How long a process may take to end before it is killed, and how long one that fails at once is left alone.
-const (
-	grace   = 5 * time.Second
-	backoff = 200 * time.Millisecond
-)
+// How long a process that ended is left alone before it is started again.
+const backoff = 200 * time.Millisecond
 
 // plan is what a cluster consists of; Python writes it to cluster.json in the cluster's directory.
 type plan struct {
@@ -109,10 +106,9 @@ func keepRunning(ctx context.Context, directory, binary string, entry process) e
 var starting = newStarter()
 
 func runOnce(ctx context.Context, binary string, entry process, log io.Writer, pidFile string) error {
+	// Killed at the end, without ceremony: what a cluster holds is thrown away with it.
 	command := exec.CommandContext(ctx, binary, entry.Args...)
 	command.Stdout, command.Stderr = log, log
-	command.Cancel = func() error { return command.Process.Signal(os.Interrupt) }
-	command.WaitDelay = grace
 	dieWithParent(command)
 	if err := starting.start(command); err != nil {
 		return err

@@ -1,0 +1,79 @@
+"""What the program refuses when it has asked the cluster: one sentence, before anything is changed."""
+
+import pytest
+
+from rehearsal.cluster import Cluster
+from rehearsal.workspace import workspace
+
+
+@pytest.fixture(params=["embedded", pytest.param("real", marks=pytest.mark.e2e)])
+def embedded(request, real_pulumi_or_skip):
+    if request.param == "real":
+        real_pulumi_or_skip()
+    return request.param == "embedded"
+
+
+@pytest.fixture
+def preview(cluster, binaries, embedded):
+    """Preview the stack dev with changed settings; return the exit code and all that was written."""
+
+    def run(**settings):
+        base = {
+            "context": cluster.context,
+            "kubeconfig": str(cluster.kubeconfig),
+            "certManager": {"charts": str(binaries.charts)},
+            "linkerd": {"charts": "https://127.0.0.1:1/charts"},
+        }
+        with workspace("dev", settings={**base, **settings}, embedded=embedded) as project:
+            result = project.capture("preview", "--non-interactive")
+            return result.returncode, result.stdout + result.stderr
+
+    return run
+
+
+def assert_refused(result, *sentences):
+    code, written = result
+    assert code != 0
+    for sentence in sentences:
+        assert sentence in written.replace("\n", " "), written
+    assert "Nothing was changed" in written
+    assert "Traceback" not in written
+    assert "SelfSignedCert" not in written, "something was planned before the refusal"
+
+
+def test_an_unreachable_chart_repository(preview):
+    assert_refused(preview(), 'meshtrust:linkerd.charts is "https://127.0.0.1:1/charts", which does not answer')
+
+
+def test_a_context_that_does_not_exist(preview):
+    assert_refused(preview(context="nowhere"), 'meshtrust:context is "nowhere"', "no context of that name")
+
+
+def test_an_api_server_that_does_not_answer(preview, tmp_path, cluster):
+    dead = tmp_path / "kubeconfig"
+    text = cluster.kubeconfig.read_text()
+    with cluster.client() as api:
+        port = api.base_url.port
+    dead.write_text(text.replace(f"127.0.0.1:{port}", "127.0.0.1:1"))
+    dead.chmod(0o600)
+    assert_refused(preview(kubeconfig=str(dead)), "The API server of context", "cannot be reached")
+
+
+def test_a_stack_that_is_pinned_to_another_cluster(preview):
+    assert_refused(preview(clusterUid="some-other"), 'meshtrust:clusterUid is "some-other"')
+
+
+def test_a_release_that_an_interrupted_run_left_pending(preview, cluster: Cluster):
+    with cluster.client() as api:
+        api.post("/api/v1/namespaces", json={"metadata": {"name": "linkerd"}}).raise_for_status()
+        labels = {"owner": "helm", "name": "linkerd-crds", "status": "pending-install", "version": "1"}
+        secret = {"metadata": {"name": "sh.helm.release.v1.linkerd-crds.v1", "labels": labels}}
+        api.post("/api/v1/namespaces/linkerd/secrets", json=secret).raise_for_status()
+        try:
+            assert_refused(
+                preview(),
+                "A Helm release is pending",
+                f"kubectl --context {cluster.context} -n linkerd delete secret sh.helm.release.v1.linkerd-crds.v1",
+            )
+        finally:
+            api.delete("/api/v1/namespaces/linkerd").raise_for_status()
