@@ -119,7 +119,8 @@ class IdentityIssuer(pulumi.ComponentResource):
             private_key_pem=key.private_key_pem,
             subject=tls.CertRequestSubjectArgs(
                 common_name=f"intermediate.linkerd.{args.policy.trust_domain}",
-                organizational_unit=f"{pulumi.get_stack()}, generation {args.signing.generation}",
+                organization=pulumi.get_stack(),
+                organizational_unit=f"generation {args.signing.generation}",
             ),
             opts=kept,
         )

@@ -78,13 +78,15 @@ class Observer:
         return new
 
     def inventory(self) -> set[str]:
-        """Return all that there is of the kinds that a stack makes, by path."""
+        """Return all that there is of the kinds that a stack makes, by path, but for what its chart says to keep."""
         found = set()
         for group, version, plural in _INVENTORY:
             prefix = f"/apis/{group}/{version}" if group else f"/api/{version}"
             for item in self._get(f"{prefix}/{plural}")["items"] or []:
                 metadata = item["metadata"]
-                found.add(f"{plural}/{metadata.get('namespace', '')}/{metadata['name']}")
+                # Helm leaves these where they are when it uninstalls, because their chart says so.
+                if metadata.get("annotations", {}).get("helm.sh/resource-policy") != "keep":
+                    found.add(f"{plural}/{metadata.get('namespace', '')}/{metadata['name']}")
         return found
 
     def wait_for_inventory(self, before: set[str], timeout_seconds: float) -> None:
