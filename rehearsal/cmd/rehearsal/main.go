@@ -27,6 +27,8 @@ import (
 	"meshtrust/rehearsal/cluster/certmanager"
 	"meshtrust/rehearsal/cluster/nodes"
 	"meshtrust/rehearsal/cluster/supervise"
+	"meshtrust/rehearsal/mesh/identity"
+	"meshtrust/rehearsal/mesh/leaf"
 )
 
 var programs = map[string]func() int{
@@ -39,6 +41,8 @@ var programs = map[string]func() int{
 	"cainjector":              command(certmanager.NewInjectorCommand),
 	"cert-manager-webhook":    command(admission.NewCommand),
 	"helm":                    runHelm,
+	"leaf":                    command(leaf.NewCommand),
+	"linkerd-identity":        command(identity.NewCommand),
 	"supervise":               command(supervise.NewCommand),
 }
 

@@ -1,0 +1,141 @@
+// Package identity stands in for Linkerd's identity service in a cluster whose pods have no containers.
+//
+// For every pod of the Deployment linkerd-identity it plays the kubelet and the container, in one process for all of
+// them. It follows the real service where a cluster, its operators and its proxies see it: arguments, anchors that are
+// read once, checks and hot reload of the issuer, events, metric, and the protocol by which proxies get their leaves.
+// Rules and messages: linkerd2 controller/cmd/identity, controller/identity, pkg/identity and pkg/tls. Pods of the
+// official chart are served as well as those of the stand-in chart.
+package identity
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/klog/v2"
+)
+
+// podLabels select the pods of the Deployment, in the official chart and in ours.
+const podLabels = "linkerd.io/control-plane-component=identity"
+
+// A container that ends is started again after a while, twice as long each time. A kubelet waits for 10 seconds to 5
+// minutes, a rehearsal not so long.
+const (
+	firstRestart = 200 * time.Millisecond
+	lastRestart  = 2 * time.Second
+)
+
+// NewCommand returns the program: it serves all identity pods of a cluster until it is stopped.
+func NewCommand() *cobra.Command {
+	var kubeconfig, directory string
+	command := &cobra.Command{
+		Use:           "linkerd-identity",
+		Args:          cobra.NoArgs,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		RunE: func(command *cobra.Command, _ []string) error {
+			config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
+			if err != nil {
+				return err
+			}
+			slog.SetDefault(slog.New(slog.NewTextHandler(os.Stdout, nil)))
+			klog.SetSlogLogger(slog.Default())
+			slog.Info("stand-in for Linkerd's identity service, for rehearsals and tests only")
+			return runAll(command.Context(), config, directory)
+		},
+	}
+	command.Flags().StringVar(&kubeconfig, "kubeconfig", "", "kubeconfig of the cluster")
+	command.Flags().StringVar(&directory, "services", "", "directory in which Services are published")
+	return command
+}
+
+// runAll runs a container for every identity pod that a node has taken, as long as the pod exists.
+func runAll(ctx context.Context, config *rest.Config, directory string) error {
+	// Enough for a watch, a token and a status of many pods at the same time.
+	config = rest.CopyConfig(config)
+	config.QPS, config.Burst = 100, 200
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return err
+	}
+	running := map[string]context.CancelFunc{}
+	networks := map[string]*network{}
+	stop := func(pod *corev1.Pod) {
+		if cancel, known := running[string(pod.UID)]; known {
+			cancel()
+			delete(running, string(pod.UID))
+		}
+	}
+	observe := func(object any) {
+		pod := object.(*corev1.Pod)
+		if pod.DeletionTimestamp != nil {
+			stop(pod)
+			return
+		}
+		if _, known := running[string(pod.UID)]; known || pod.Status.Phase != corev1.PodRunning {
+			return
+		}
+		if networks[pod.Namespace] == nil {
+			networks[pod.Namespace] = &network{directory: directory, namespace: pod.Namespace}
+		}
+		podCtx, cancel := context.WithCancel(ctx)
+		running[string(pod.UID)] = cancel
+		go keepRunning(podCtx, config, pod, networks[pod.Namespace])
+	}
+	selected := func(options *metav1.ListOptions) { options.LabelSelector = podLabels }
+	_, controller := cache.NewInformerWithOptions(cache.InformerOptions{
+		ListerWatcher: cache.NewFilteredListWatchFromClient(
+			client.CoreV1().RESTClient(), "pods", metav1.NamespaceAll, selected),
+		ObjectType: &corev1.Pod{},
+		Handler: cache.ResourceEventHandlerFuncs{
+			AddFunc:    observe,
+			UpdateFunc: func(_, object any) { observe(object) },
+			DeleteFunc: func(object any) {
+				if unknown, isUnknown := object.(cache.DeletedFinalStateUnknown); isUnknown {
+					object = unknown.Obj
+				}
+				stop(object.(*corev1.Pod))
+			},
+		},
+	})
+	controller.RunWithContext(ctx)
+	return ctx.Err()
+}
+
+// keepRunning starts a pod's container again whenever it ends, until the pod is gone.
+func keepRunning(ctx context.Context, config *rest.Config, pod *corev1.Pod, between *network) {
+	contained, err := newContainer(config, pod, between.directory)
+	if err != nil {
+		slog.Error("the container cannot be run", "pod", pod.Name, "error", err)
+		return
+	}
+	for wait := firstRestart; ; wait = min(2*wait, lastRestart) {
+		err := contained.run(ctx, between.mailbox())
+		if ctx.Err() != nil {
+			return
+		}
+		contained.log.Error("container ended", "error", err)
+		if errors.Is(err, errNotMounted) {
+			err = contained.reportWaiting(ctx, err)
+		} else {
+			err = contained.reportCrash(ctx, err)
+		}
+		if err != nil && ctx.Err() == nil {
+			contained.log.Error("the pod's status cannot be written", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+	}
+}
