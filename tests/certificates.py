@@ -39,7 +39,7 @@ def make_certificate(
     ca: bool = True,
     path_length: int | None = None,
     key_cert_sign: bool = True,
-    algorithm: hashes.HashAlgorithm | None = None,
+    algorithm: hashes.SHA256 | hashes.SHA512 | None = None,
     days: int = 10,
 ) -> Pair:
     """Make a certificate: a root, or one under an issuer."""

@@ -6,7 +6,7 @@ import runpy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pulumi
 import yaml
@@ -166,7 +166,7 @@ def _record(
     settings.SETTINGS.rpc_manager.clear()
     settings.SETTINGS.outputs.clear()
     if in_stack:
-        settings.set_root_resource(None)
+        settings.set_root_resource(cast("pulumi.Resource", None))
         _sync_await(run_in_stack(run))
     else:
         _sync_await(run_pulumi_func(run))

@@ -344,19 +344,29 @@ class Deployment:
         return self._create(step, provider)
 
     def _taken_by(self, old: ResourceState) -> list[ResourceState]:
-        """The dependents that cannot outlive a deleted resource: those that its replacement would replace too."""
+        """The dependents that cannot outlive a deleted resource: those that its replacement would replace too.
+
+        A mere `depends_on` does not take a resource along, and neither does an input that changes in place.
+        """
         found = []
         reached = {old.urn}
         for item in dependents(old.urn, self.journal.remaining):
-            if not item.custom or item.delete or urns.is_provider(item.type):
+            if not item.custom or item.external or item.delete or urns.is_provider(item.type):
+                continue
+            if item.urn in self._registered:
                 continue
             keys = [key for key, sources in item.property_dependencies.items() if reached & set(sources)]
-            explicit = not item.property_dependencies and bool(reached & set(item.dependencies))
+            if item.deleted_with in reached:
+                reached.add(item.urn)
+                found.append(item)
+                continue
+            if not keys:
+                continue
             unknown = dict(item.inputs) | dict.fromkeys(keys, UNKNOWN)
             diff = self._provider(item.provider).diff(
                 self._operation(item.urn, "update", item), item.inputs, item.outputs, unknown
             )
-            if explicit or (keys and diff.replace):
+            if diff.replace:
                 reached.add(item.urn)
                 found.append(item)
         return found

@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+from functools import cache
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
@@ -108,5 +109,6 @@ def passphrase() -> str:
     )
 
 
+@cache
 def _derive(phrase: str, salt: bytes) -> bytes:
     return hashlib.pbkdf2_hmac("sha256", phrase.encode(), salt, ROUNDS, dklen=32)

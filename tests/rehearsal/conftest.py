@@ -3,7 +3,9 @@ from pathlib import Path
 
 import pytest
 
+from rehearsal import mesh
 from rehearsal.cluster import Binaries, Cluster, ensure
+from rehearsal.observe import Observer
 
 
 def pytest_collection_modifyitems(items):
@@ -24,3 +26,22 @@ def cluster():
     """One cluster for all tests that leave it as they found it."""
     with Cluster.start(f"tests-{os.getpid()}") as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def observer(cluster):
+    return Observer(cluster)
+
+
+@pytest.fixture(scope="session")
+def linkerd_charts() -> Path:
+    """Linkerd's own charts where LINKERD_CHARTS names their directory, else the stand-ins."""
+    return Path(os.environ.get("LINKERD_CHARTS") or mesh.charts())
+
+
+@pytest.fixture(scope="module", params=["embedded", pytest.param("real", marks=pytest.mark.e2e)])
+def embedded(request, real_pulumi_or_skip):
+    """Whether the embedded engine runs the program; the real one does in a second round, where there is one."""
+    if request.param == "real":
+        real_pulumi_or_skip()
+    return request.param == "embedded"

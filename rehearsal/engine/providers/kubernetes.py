@@ -193,7 +193,13 @@ class KubernetesProvider(Provider):
             raise ProviderError(f"update of resource {operation.urn} failed: {error}") from error
         return self._settled(operation, new, obj, manager)
 
-    def delete(self, operation: Operation, resource_id: str, inputs: Properties, outputs: Properties) -> None:
+    def delete(
+        self,
+        operation: Operation,
+        resource_id: str,  # noqa: ARG002 the object says where it is
+        inputs: Properties,
+        outputs: Properties,
+    ) -> None:
         """Delete the object and wait until it is gone; a Patch gives up its fields."""
         if self._client is None and not self._offline and self._enabled("deleteUnreachable"):
             operation.warn(

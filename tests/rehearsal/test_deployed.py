@@ -1,0 +1,194 @@
+"""The program on a real API server with real cert-manager controllers: what it makes holds, and stays as it is."""
+
+import base64
+import gzip
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from meshtrust.chain import verify_chain
+from meshtrust.pem import read_bundle, sha256_hex
+from rehearsal import mesh
+from rehearsal.workspace import workspace
+
+UP = ("up", "--yes", "--skip-preview", "--non-interactive")
+NO_CHANGES = ("--expect-no-changes",)
+# A key as PEM, and the same as base64 of PEM, as a Secret holds it.
+KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY|LS0tLS1CRUdJTiB[A-Za-z0-9+/]*UFJJVkFURSBLRVk")
+
+
+def settings(cluster, binaries, linkerd_charts, **more):
+    return {
+        "context": cluster.context,
+        "kubeconfig": str(cluster.kubeconfig),
+        "anchor": {"protect": False},
+        "linkerd": {"charts": str(linkerd_charts)},
+        "certManager": {"charts": str(binaries.charts)},
+        **more,
+    }
+
+
+def run(project, *command):
+    result = project.capture(*command)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout + result.stderr
+
+
+class Deployed:
+    """A deployed stack, and all that the engine wrote while it was."""
+
+    def __init__(self, project, written):
+        self.project, self.written = project, written
+
+    def up(self, *more):
+        self.written += run(self.project, *UP, *more)
+
+
+@pytest.fixture(scope="module")
+def deployed(cluster, binaries, linkerd_charts, observer, embedded):
+    before = observer.inventory()
+    with workspace("dev", settings=settings(cluster, binaries, linkerd_charts), embedded=embedded) as project:
+        yield Deployed(project, run(project, *UP))
+        run(project, "destroy", "--yes", "--skip-preview", "--non-interactive")
+    observer.wait_for_inventory(before, 60)
+
+
+@pytest.fixture
+def secrets(cluster, deployed):  # noqa: ARG001 they are there once it is deployed
+    with cluster.client() as api:
+        return api.get("/api/v1/secrets").json()["items"]
+
+
+def named(secrets, name):
+    [found] = [entry for entry in secrets if entry["metadata"]["name"] == name]
+    return {key: base64.b64decode(value).decode() for key, value in found["data"].items()}
+
+
+def public_key(key_pem: str) -> object:
+    return load_pem_private_key(key_pem.encode(), None).public_key()
+
+
+def test_the_issued_secret_is_what_linkerd_and_its_check_expect(deployed, secrets):
+    issued = named(secrets, "linkerd-identity-issuer")
+    outputs = deployed.project.outputs()
+    issuer, intermediate = read_bundle(issued["tls.crt"])
+    [root] = read_bundle(issued["ca.crt"])
+    assert root == read_bundle(outputs["trustAnchors"])[0], "`linkerd check` reads the trust anchor from ca.crt"
+    assert verify_chain([issuer, intermediate], [root], datetime.now(UTC)) == [issuer, intermediate, root]
+    assert public_key(issued["tls.key"]) == issuer.public_key()
+    assert issuer.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    lifetime = issuer.not_valid_after_utc - issuer.not_valid_before_utc
+    assert lifetime.total_seconds() == 48 * 3600
+
+
+def test_the_anchors_key_is_on_no_cluster(deployed, secrets):
+    [root] = read_bundle(deployed.project.outputs()["trustAnchors"])
+    keys = [
+        base64.b64decode(value).decode()
+        for entry in secrets
+        for name, value in (entry.get("data") or {}).items()
+        if name == "tls.key"
+    ]
+    assert len(keys) >= 2
+    assert root.public_key() not in [public_key(key) for key in keys]
+
+
+def test_the_control_plane_carries_the_bundle_and_its_hash(deployed, cluster):
+    bundle = deployed.project.outputs()["trustAnchors"]
+    with cluster.client() as api:
+        roots = api.get("/api/v1/namespaces/linkerd/configmaps/linkerd-identity-trust-roots").json()
+        pods = api.get("/api/v1/namespaces/linkerd/pods").json()["items"]
+    assert roots["data"]["ca-bundle.crt"].strip() == bundle
+    assert pods
+    for pod in pods:
+        annotations = pod["metadata"]["annotations"]
+        assert annotations["meshtrust.io/trust-anchors-sha256"] == sha256_hex(bundle)
+        assert annotations.get("linkerd.io/trust-root-sha256", sha256_hex(bundle)) == sha256_hex(bundle)
+
+
+def test_a_proxy_gets_a_leaf_that_verifies(deployed, cluster):
+    leaf = mesh.request_leaf(cluster, namespace="linkerd", service_account="default")
+    roots = read_bundle(deployed.project.outputs()["trustAnchors"])
+    assert len(verify_chain(read_bundle(leaf.chain_pem), roots, datetime.now(UTC))) == 4
+    assert leaf.identity == "default.linkerd.serviceaccount.identity.linkerd.cluster.local"
+
+
+def test_nothing_changes_after_a_renewal_nor_a_refresh(deployed, observer):
+    deployed.up(*NO_CHANGES)
+    old = observer.secret_certificate("linkerd", "linkerd-identity-issuer")
+    observer.renew_certificate("linkerd", "linkerd-identity-issuer")
+    new = observer.wait_for_another("linkerd", "linkerd-identity-issuer", old, 60)
+    assert new.public_key() != old.public_key()
+    deployed.up(*NO_CHANGES)
+    run(deployed.project, "refresh", "--yes", "--non-interactive", *NO_CHANGES)
+    deployed.up(*NO_CHANGES)
+
+
+def test_a_private_key_is_in_no_output_log_state_configmap_or_helm_value(deployed, cluster, secrets):
+    assert KEY.search(named(secrets, "linkerd-identity-issuer")["tls.key"]), (
+        "the pattern finds a key where there is one"
+    )
+    places = {"what the engine wrote": deployed.written, "the outputs": json.dumps(deployed.project.outputs())}
+    for path in (deployed.project.directory / "state").rglob("*"):
+        if path.is_file():
+            raw = path.read_bytes()
+            places[str(path)] = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode(errors="replace")
+    for path in cluster.directory.glob("*.log"):
+        places[str(path)] = path.read_text(errors="replace")
+    with cluster.client() as api:
+        places["ConfigMaps"] = api.get("/api/v1/configmaps").text
+        places["events"] = api.get("/api/v1/events").text
+    releases = [entry for entry in secrets if entry["type"] == "helm.sh/release.v1"]
+    assert len(releases) >= 3
+    for entry in releases:
+        record = gzip.decompress(base64.b64decode(base64.b64decode(entry["data"]["release"])))
+        # The chart itself makes its webhooks' keys; what this program gives it are the values.
+        places[f"values of {entry['metadata']['name']}"] = json.dumps(json.loads(record).get("config"))
+    for where, text in places.items():
+        assert not KEY.search(text), f"a private key in {where}"
+
+
+def test_a_run_that_was_killed_is_resumed(cluster, binaries, linkerd_charts, observer, embedded):
+    """Killed in the middle of installing cert-manager, the worst moment: Helm then refuses to touch the release."""
+    before = observer.inventory()
+    more = {"linkerd": {"charts": str(linkerd_charts), "namespace": "killed"}}
+    more["certManager"] = {"charts": str(binaries.charts), "namespace": "killed-cert-manager"}
+    with workspace("dev", settings=settings(cluster, binaries, linkerd_charts, **more), embedded=embedded) as project:
+        engine = subprocess.Popen(
+            project.command(*UP),
+            env={**os.environ, **project.environment},
+            cwd=Path(__file__).parent.parent.parent,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        with cluster.client() as api:
+            pending = {"labelSelector": "owner=helm,status=pending-install,name=cert-manager"}
+            path = "/api/v1/namespaces/killed-cert-manager/secrets"
+            deadline = time.monotonic() + 60
+            while not (api.get(path, params=pending).json().get("items")):
+                assert time.monotonic() < deadline, "cert-manager was never being installed"
+                assert engine.poll() is None, "the run ended too early"
+            os.killpg(engine.pid, signal.SIGKILL)
+            engine.wait()
+            run(project, "cancel", "--yes")
+            refused = project.capture(*UP)
+            assert refused.returncode != 0
+            told = re.findall(r"kubectl --context (\S+) -n (\S+) delete secret (\S+)", refused.stdout + refused.stderr)
+            assert told, refused.stdout + refused.stderr
+            for context, namespace, name in set(told):
+                assert context == cluster.context
+                api.delete(f"/api/v1/namespaces/{namespace}/secrets/{name}").raise_for_status()
+        run(project, *UP)
+        run(project, *UP, *NO_CHANGES)
+        run(project, "destroy", "--yes", "--skip-preview", "--non-interactive")
+    observer.wait_for_inventory(before, 60)

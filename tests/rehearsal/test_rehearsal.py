@@ -1,0 +1,20 @@
+"""`make rehearse`: it goes through, and says so when something does not hold."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from rehearsal.cluster import Cluster
+from rehearsal.rehearse import Rehearsal
+
+
+@pytest.mark.parametrize("stack", ["dev", "guide"])
+def test_a_stack_lives_through_its_rehearsal(stack, linkerd_charts):
+    console = Console(record=True, width=120, file=io.StringIO())
+    Rehearsal(stack, console, linkerd_charts=linkerd_charts).run()
+    text = console.export_text()
+    assert "All of it held" in text
+    assert "event IssuerUpdated" in text
+    assert ("intermediate" in text) == (stack == "dev")
+    assert stack not in [cluster.name for cluster in Cluster.running()]
