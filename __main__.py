@@ -17,9 +17,9 @@ async def main() -> pulumi.Inputs:
     """Declare the stack and return its outputs."""
     settings = Settings.load()
     last = await LastDeployment.read()
-    cluster_uid = await admit(settings, last)
+    admission = await admit(settings, last)
 
-    cluster = kubernetes.Provider("cluster", settings.cluster.provider_args(cluster_uid))
+    cluster = kubernetes.Provider("cluster", settings.cluster.provider_args(admission.cluster_uid))
     on_cluster = pulumi.ResourceOptions(providers=[cluster])
 
     anchor = TrustAnchor("trust-anchor", settings.anchor)
@@ -51,11 +51,14 @@ async def main() -> pulumi.Inputs:
     )
 
     return {
-        "clusterUid": cluster_uid,
+        "clusterUid": admission.cluster_uid,
+        "anchors": list(settings.anchor.generations),
+        "signer": settings.anchor.signer,
         "trustAnchors": anchor.bundle,
         "trustAnchorsSha256": anchor.bundle_sha256,
         "roots": anchor.roots,
-        "signer": settings.anchor.signer,
+        "retired": last.retired_by(settings.trust),
+        "transitions": admission.transitions,
         "guideGeneration": guide_generation,
         "charts": {key: str(source) for key, source in settings.chart_sources.items()},
     }

@@ -1,45 +1,82 @@
 """What may refuse a run: all of it is decided before the first resource is registered, in previews too."""
 
 import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 import pulumi
 
 from deployed import LastDeployment
 from meshtrust import preflight
+from meshtrust.cluster import ClusterError, connect
+from meshtrust.gate import Blocker, find_blockers
+from meshtrust.pem import fingerprint, read_bundle
+from meshtrust.rotation import IllegalStepError, Step, find_step
 from settings import Settings
 
+if TYPE_CHECKING:
+    from kr8s.asyncio import Api
+
 OFFLINE = "MESHTRUST_OFFLINE"
+# A refusal names so many of what blocks; `meshtrust plan` lists all.
+_NAMED = 20
 
 
-async def admit(settings: Settings, last: LastDeployment) -> str | None:
+@dataclass(frozen=True, kw_only=True)
+class Admission:
+    """A run that may go ahead.
+
+    Attributes:
+        cluster_uid: UID of the cluster, or nothing in an offline preview, which no cluster is asked about.
+        transitions: The audit trail with this run's step: each entry has step, generations, at (ISO 8601, UTC), gate
+            (open, warned, overridden or none), and the reason and number of blockers where it was not open.
+    """
+
+    cluster_uid: str | None
+    transitions: list[dict[str, Any]]
+
+
+async def admit(settings: Settings, last: LastDeployment) -> Admission:
     """Let a run begin, or refuse it.
 
     Args:
         settings: What the stack says.
         last: What it last deployed.
 
-    Returns:
-        UID of the cluster, or nothing in an offline preview, which no cluster is asked about.
-
     Raises:
-        pulumi.RunError: The cluster is unreachable or another one, a release is half done, or a source of charts that
-            this run needs does not answer.
+        pulumi.RunError: The anchors would move by more than one step, or by a step that pods in the cluster make
+            unsafe; the cluster is unreachable or another one; a release is half done; or a source of charts that this
+            run needs does not answer.
     """
-    if os.environ.get(OFFLINE) == "1":
-        if not pulumi.runtime.is_dry_run():
-            msg = f"{OFFLINE}=1 is for previews, which plan without a cluster. Unset it to deploy."
-            raise pulumi.RunError(msg)
-        return None
     try:
-        return await _check(settings, last)
-    except preflight.PreflightError as error:
+        step = find_step(last.trust, settings.trust, roots=last.roots, retired=last.retired, brought=_brought(settings))
+        if os.environ.get(OFFLINE) == "1":
+            return _admit_offline(last, step)
+        api = await connect(settings.cluster.context, settings.cluster.kubeconfig)
+        uid = await _check_cluster(api, settings, last)
+        entry = await _pass_gate(api, settings, last, step) if step else None
+    except IllegalStepError as error:
+        msg = f"meshtrust:anchors and meshtrust:signer cannot be deployed: {error}.\nNothing was changed."
+        raise pulumi.RunError(msg) from None
+    except ClusterError as error:
         msg = f"{error}\nNothing was changed."
         raise pulumi.RunError(msg) from None
+    return Admission(cluster_uid=uid, transitions=[*last.transitions, *([entry] if entry else [])])
 
 
-async def _check(settings: Settings, last: LastDeployment) -> str:
+def _admit_offline(last: LastDeployment, step: Step | None) -> Admission:
+    if not pulumi.runtime.is_dry_run():
+        msg = f"{OFFLINE}=1 is for previews, which plan without a cluster. Unset it to deploy."
+        raise pulumi.RunError(msg)
+    if step and step.kind in ("switch", "retire"):
+        pulumi.log.warn(f"{OFFLINE}=1: no cluster was asked whether it is safe to {step}.")
+    return Admission(cluster_uid=None, transitions=last.transitions)
+
+
+async def _check_cluster(api: "Api", settings: Settings, last: LastDeployment) -> str:
     cluster = settings.cluster
-    api = await preflight.connect(cluster.context, cluster.kubeconfig)
     uid = await preflight.cluster_uid(api)
     preflight.check_cluster_uid(uid, context=cluster.context, pinned=cluster.uid, last=last.cluster_uid)
     releases = [
@@ -53,3 +90,58 @@ async def _check(settings: Settings, last: LastDeployment) -> str:
         if not source.is_directory and last.charts.get(key) != str(source):
             await preflight.check_chart_source(source.location, f"meshtrust:{key}")
     return uid
+
+
+async def _pass_gate(api: "Api", settings: Settings, last: LastDeployment, step: Step) -> dict[str, Any]:
+    """Judge a step by what the cluster holds, and return its entry in the audit trail."""
+    entry: dict[str, Any] = {
+        "step": step.kind,
+        "generations": list(step.generations),
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "gate": "none",
+    }
+    if step.kind not in ("switch", "retire"):
+        _refuse_ended(settings, step)
+        pulumi.log.info(f"This run takes the step: {step}.")
+        return entry
+    bundle = {fingerprint(certificate): certificate for certificate in read_bundle(last.bundle)}
+    certificates = {name: bundle[root.fingerprint] for name, root in last.roots.items()}
+    blockers = await find_blockers(api, settings.linkerd.namespace, step, certificates)
+    if not blockers:
+        pulumi.log.info(f"This run takes the step: {step}. Everything in the cluster is ready for it.")
+        return entry | {"gate": "open"}
+    told = _tell(step, blockers)
+    reason = settings.gate.overrides.get(step.name, "")
+    if reason:
+        pulumi.log.warn(f"{told}\nIt goes ahead, because meshtrust:gate.overrides says: {reason}")
+        return entry | {"gate": "overridden", "reason": reason, "blockers": len(blockers)}
+    if settings.gate.mode == "warn":
+        pulumi.log.warn(f"{told}\nIt goes ahead, because meshtrust:gate.mode is warn.")
+        return entry | {"gate": "warned", "blockers": len(blockers)}
+    msg = (
+        f"{told}\nRestart what is listed, or let `meshtrust rotate` do it. To go ahead all the same, say why: "
+        f"pulumi config set --path gate.overrides.{step.name} <reason>\nNothing was changed."
+    )
+    raise pulumi.RunError(msg)
+
+
+def _refuse_ended(settings: Settings, step: Step) -> None:
+    for name in step.generations:
+        brought = settings.anchor.certificates.get(name)
+        end = read_bundle(brought)[0].not_valid_after_utc if brought else None
+        if end is not None and end <= datetime.now(UTC):
+            msg = (
+                f'meshtrust:anchorCertificates has "{name}", which ended on {end:%Y-%m-%d}. Bring along a root that is '
+                "valid.\nNothing was changed."
+            )
+            raise pulumi.RunError(msg)
+
+
+def _tell(step: Step, blockers: list[Blocker]) -> str:
+    named = "\n".join(f"  - {blocker}" for blocker in blockers[:_NAMED])
+    more = f"\n  and {len(blockers) - _NAMED} more" if len(blockers) > _NAMED else ""
+    return f"It is not safe yet to {step}: {len(blockers)} in the cluster would be cut off.\n{named}{more}"
+
+
+def _brought(settings: Settings) -> Mapping[str, str]:
+    return {name: fingerprint(read_bundle(pem)[0]) for name, pem in settings.anchor.certificates.items()}

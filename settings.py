@@ -20,11 +20,13 @@ from components.trust_anchor import TrustAnchorArgs
 from meshtrust.durations import parse_duration
 from meshtrust.lint import Finding, lint_issuer_window, lint_trust_anchor
 from meshtrust.pem import PemError, normalise_bundle, read_bundle
+from meshtrust.rotation import Trust
 
 T = TypeVar("T")
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _GENERATION = re.compile(r"[a-z0-9]([-a-z0-9]{0,30}[a-z0-9])?")
+_OVERRIDDEN = re.compile(r"(switch|retire)-[-a-z0-9]+")
 _DOMAIN = re.compile(r"(?=.{1,200}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 
 # Helm values that carry the credentials. Set from outside, they would break the chain behind the program's back.
@@ -59,10 +61,24 @@ class ClusterSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GateSettings:
+    """What becomes of a step that the cluster makes unsafe.
+
+    Attributes:
+        mode: ``enforce`` refuses it, ``warn`` only tells.
+        overrides: Reasons for which a step goes ahead all the same, by the step's name.
+    """
+
+    mode: str
+    overrides: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """All that a stack says, valid as a whole."""
 
     cluster: ClusterSettings
+    gate: GateSettings
     anchor: TrustAnchorArgs
     issuer: IssuerPolicy
     cert_manager: CertManagerArgs
@@ -72,6 +88,11 @@ class Settings:
     def chart_sources(self) -> dict[str, ChartSource]:
         """Where charts come from, by the key that says so."""
         return {"certManager.charts": self.cert_manager.charts, "linkerd.charts": self.linkerd.charts}
+
+    @property
+    def trust(self) -> Trust:
+        """What the mesh is to trust, and what is to sign in it."""
+        return Trust(anchors=self.anchor.generations, signer=self.anchor.signer)
 
     @property
     def guide_generation(self) -> str:
@@ -266,6 +287,7 @@ def _read(reader: _Reader) -> Settings:
             kubeconfig=reader.text("kubeconfig"),
             uid=reader.text("clusterUid"),
         ),
+        gate=_read_gate(reader),
         anchor=anchor,
         issuer=_read_issuer(reader, trust_domain, anchor.validity),
         cert_manager=CertManagerArgs(
@@ -284,6 +306,26 @@ def _read(reader: _Reader) -> Settings:
             timeout_seconds=timeout_seconds,
         ),
     )
+
+
+def _read_gate(reader: _Reader) -> GateSettings:
+    mode = reader.text("gate.mode")
+    if mode not in ("enforce", "warn"):
+        reader.refuse("gate.mode", f'is "{mode}"', "Use one of enforce, warn")
+    overrides = {}
+    for step, reason in reader.mapping("gate.overrides").items():
+        if not _OVERRIDDEN.fullmatch(step):
+            reader.refuse(
+                "gate.overrides",
+                f'has "{step}", which names no step',
+                "Name it as the refusal does, such as switch-2027 or retire-2026",
+            )
+        if not isinstance(reason, str) or not reason.strip():
+            reader.refuse(
+                "gate.overrides", f"has {step} without a reason", "Say why the step may go ahead; the outputs keep it"
+            )
+        overrides[step] = str(reason).strip()
+    return GateSettings(mode=mode, overrides=overrides)
 
 
 def _read_anchor(reader: _Reader, trust_domain: str) -> TrustAnchorArgs:
@@ -319,13 +361,14 @@ def _read_anchor(reader: _Reader, trust_domain: str) -> TrustAnchorArgs:
 
 
 def _read_generations(reader: _Reader) -> tuple[str, ...]:
-    value = reader.listing("anchors")
+    # What the CLI sets by --path becomes a number where it looks like one: the name is what is written.
+    value = [str(entry) if type(entry) is int else entry for entry in reader.listing("anchors")]
     for entry in value:
         if not isinstance(entry, str) or not _GENERATION.fullmatch(entry):
             reader.refuse(
                 "anchors",
                 f"holds {entry!r}, no name of a generation",
-                'Use lower-case letters, digits and hyphens (at most 32), in quotes, such as "2026"',
+                'Use lower-case letters, digits and hyphens (at most 32), such as "2026"',
             )
             return ()
     if len(set(value)) != len(value):
@@ -358,6 +401,8 @@ def _read_anchor_certificates(reader: _Reader, generations: tuple[str, ...]) -> 
             )
         for wrong in lint_trust_anchor(roots[0]):
             reader.refuse(key, f'has "{generation}", which {wrong}', "Give a root that Linkerd accepts")
+        if normalise_bundle(str(pem)) in certificates.values():
+            reader.refuse(key, f'has "{generation}", whose root has another name too', "Name each root once")
         certificates[generation] = normalise_bundle(str(pem))
     return certificates
 

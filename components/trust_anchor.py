@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
 import pulumi
 import pulumi_random as random
@@ -57,8 +56,9 @@ class TrustAnchor(pulumi.ComponentResource):
     """The trusted roots as normalised PEM, oldest first: the value of ``identityTrustAnchorsPEM``."""
     bundle_sha256: pulumi.Output[str]
     """SHA-256 of the bundle in hex, which Linkerd puts on pods as ``linkerd.io/trust-root-sha256``."""
-    roots: pulumi.Output[dict[str, dict[str, str]]]
-    """By generation: subject, fingerprint (SHA-256, hex), and start and end of validity (ISO 8601, UTC)."""
+    roots: pulumi.Output[dict[str, dict[str, str | bool]]]
+    """By generation: subject, fingerprint (SHA-256, hex), start and end of validity (ISO 8601, UTC), and whether it was
+    brought along."""
     signing: SigningPair
     """The generation that signs."""
 
@@ -80,7 +80,15 @@ class TrustAnchor(pulumi.ComponentResource):
                 )
         self.bundle = pulumi.Output.all(*certificates.values()).apply(lambda pems: normalise_bundle(*pems))
         self.bundle_sha256 = self.bundle.apply(sha256_hex)
-        self.roots = pulumi.Output.all(**certificates).apply(_describe)
+        self.roots = pulumi.Output.all(**certificates).apply(
+            lambda pems: {
+                generation: {
+                    **Identity.of(read_bundle(pem)[0]).as_outputs(),
+                    "brought": generation in args.certificates,
+                }
+                for generation, pem in pems.items()
+            }
+        )
         self.register_outputs({"bundle": self.bundle, "bundleSha256": self.bundle_sha256, "roots": self.roots})
 
     def _generation(
@@ -107,7 +115,3 @@ class TrustAnchor(pulumi.ComponentResource):
             ),
         )
         return key, root
-
-
-def _describe(certificates: Mapping[str, Any]) -> dict[str, dict[str, str]]:
-    return {generation: Identity.of(read_bundle(pem)[0]).as_outputs() for generation, pem in certificates.items()}

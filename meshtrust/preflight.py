@@ -1,134 +1,33 @@
 """What must hold before a run may change anything: the cluster answers, is the right one, and nothing is half done."""
 
 import asyncio
-import os
 import urllib.error
 import urllib.request
-import warnings
 from collections.abc import Iterable
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import yaml
+from meshtrust.cluster import ANSWER_SECONDS, METADATA_ONLY, ClusterError, read
 
 if TYPE_CHECKING:
     from kr8s.asyncio import Api
 
-# Seconds to wait for an answer before a server counts as unreachable.
-ANSWER_SECONDS = 15
-_METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 _PENDING = "status in (pending-install,pending-upgrade,pending-rollback)"
 
 
-class PreflightError(Exception):
+class PreflightError(ClusterError):
     """A run that must not begin; the message names the thing, what is wrong with it and what to do."""
-
-
-def kubeconfig_files(kubeconfig: str) -> list[Path]:
-    """Return the kubeconfig files in force: the one given, else those of KUBECONFIG, else ``~/.kube/config``.
-
-    Source: kubectl's loading rules, which the Kubernetes provider of Pulumi shares.
-    """
-    paths = kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config"
-    return [Path(path).expanduser() for path in paths.split(os.pathsep) if path]
-
-
-def check_context(context: str, kubeconfig: str) -> None:
-    """Make sure that a context exists.
-
-    Args:
-        context: Name of the context.
-        kubeconfig: Path of the kubeconfig; empty for the ambient one.
-
-    Raises:
-        PreflightError: No kubeconfig can be read, or none has the context; the message lists those there are.
-    """
-    files = kubeconfig_files(kubeconfig)
-    listed = ", ".join(str(path) for path in files)
-    contexts: list[str] = []
-    for path in files:
-        try:
-            config: Any = yaml.safe_load(path.read_text())
-        except FileNotFoundError:
-            continue
-        except (OSError, yaml.YAMLError) as error:
-            msg = f"The kubeconfig {path} cannot be read: {error}. Correct it, or set meshtrust:kubeconfig to another."
-            raise PreflightError(msg) from error
-        if isinstance(config, dict):
-            contexts += [str(entry.get("name")) for entry in config.get("contexts") or [] if isinstance(entry, dict)]
-    if context in contexts:
-        return
-    there = f"It has {', '.join(contexts)}." if contexts else "It has no context, or there is no such file."
-    msg = (
-        f'meshtrust:context is "{context}", and the kubeconfig ({listed}) has no context of that name. {there} '
-        "Run: pulumi config set context <name>"
-    )
-    raise PreflightError(msg)
-
-
-async def connect(context: str, kubeconfig: str) -> "Api":
-    """Return a client of the cluster that a context names.
-
-    Raises:
-        PreflightError: The context does not exist, or the API server does not answer or refuses the credentials.
-    """
-    check_context(context, kubeconfig)
-    # The client is heavy to import, and an offline preview never needs it.
-    import httpx  # noqa: PLC0415
-    import kr8s.asyncio  # noqa: PLC0415
-
-    # It says so of every version that is newer than itself.
-    warnings.filterwarnings("ignore", message="Kubernetes version .* is not supported")
-    paths = os.pathsep.join(str(path) for path in kubeconfig_files(kubeconfig))
-    try:
-        async with asyncio.timeout(ANSWER_SECONDS):
-            # No service account: a run inside some cluster must not take that one for the one it was told.
-            return await kr8s.asyncio.api(kubeconfig=paths, context=context, serviceaccount="")
-    except KeyError as error:
-        # kr8s needs one in the first file, though the context is named here.
-        msg = f"The kubeconfig ({paths}) names no {error.args[0]}. Run: kubectl config use-context {context}"
-        raise PreflightError(msg) from error
-    except (httpx.HTTPError, OSError, ValueError, kr8s.ServerError, kr8s.APITimeoutError) as error:
-        reason = str(error) or f"no answer within {ANSWER_SECONDS} seconds"
-        msg = (
-            f'The API server of context "{context}" cannot be reached: {reason}. Check that the cluster runs, that '
-            f"this machine may reach it, and that its credentials are valid: kubectl --context {context} version"
-        )
-        raise PreflightError(msg) from error
 
 
 async def cluster_uid(api: "Api") -> str:
     """Return what tells a cluster from every other: the UID of its kube-system namespace.
 
     Raises:
-        PreflightError: The namespace cannot be read.
+        ClusterError: The namespace cannot be read.
     """
-    namespace = await _read(
+    namespace = await read(
         api, "namespace kube-system, whose UID identifies the cluster,", url="namespaces/kube-system"
     )
     return str(namespace["metadata"]["uid"])
-
-
-async def _read(api: "Api", what: str, **request: Any) -> Any:
-    """Return what the API server answers.
-
-    Args:
-        api: Client of the cluster.
-        what: What is asked for, as a sentence names it.
-        request: The request: namespace, url, params, headers.
-
-    Raises:
-        PreflightError: The server refuses, or stopped answering.
-    """
-    import httpx  # noqa: PLC0415
-    import kr8s  # noqa: PLC0415
-
-    try:
-        async with api.call_api("GET", version="v1", **request) as response:
-            return response.json()
-    except (httpx.HTTPError, kr8s.ServerError, kr8s.APITimeoutError) as error:
-        msg = f"The {what} cannot be read: {error}. Give these credentials the right to read it."
-        raise PreflightError(msg) from error
 
 
 def check_cluster_uid(uid: str, *, context: str, pinned: str, last: str) -> None:
@@ -168,19 +67,20 @@ async def check_releases(api: "Api", releases: Iterable[tuple[str, str]], contex
 
     Raises:
         PreflightError: An interrupted run left a release pending; the message has the command that clears it.
+        ClusterError: The releases cannot be read.
 
     Source: Helm keeps each revision in a Secret with the labels owner, name and status (helm
     ``pkg/storage/driver/secrets.go``). Only metadata is asked for: the Secrets hold every value of the release.
     """
     commands = []
     for namespace, name in releases:
-        secrets = await _read(
+        secrets = await read(
             api,
             f"Secrets of Helm in namespace {namespace}",
             namespace=namespace,
             url="secrets",
             params={"labelSelector": f"owner=helm,name={name},{_PENDING}"},
-            headers={"Accept": _METADATA_ONLY},
+            headers={"Accept": METADATA_ONLY},
         )
         commands += [
             f"kubectl --context {context} -n {namespace} delete secret {secret['metadata']['name']}"

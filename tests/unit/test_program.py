@@ -2,6 +2,7 @@
 
 import base64
 
+import pulumi
 import pytest
 
 from meshtrust.pem import read_bundle, sha256_hex
@@ -302,3 +303,27 @@ def test_the_same_configuration_declares_the_same_thing_twice(config):
         assert {key: inputs[key] for key in inputs if key not in keys} == {
             key: again[name][key] for key in again[name] if key not in keys
         }
+
+
+def test_an_illegal_jump_is_refused_before_anything_is_planned(config):
+    last = run_program(config).outputs
+    jump = {**config, "meshtrust:anchors": ["2027"]}
+    with pytest.raises(pulumi.RunError) as caught:
+        run_program(jump, last_outputs=last)
+    assert 'First deploy meshtrust:anchors ["2026", "2027"] with meshtrust:signer "2026"' in str(caught.value)
+    assert "Nothing was changed" in str(caught.value)
+
+
+def test_a_retired_name_stays_known_and_is_not_used_again(config):
+    both = {**config, "meshtrust:anchors": ["2026", "2027"], "meshtrust:signer": "2027"}
+    last = run_program(both).outputs
+    retired = run_program({**config, "meshtrust:anchors": ["2027"]}, last_outputs=last).outputs
+    assert list(retired["retired"]) == ["2026"]
+    assert retired["retired"]["2026"]["fingerprint"] == last["roots"]["2026"]["fingerprint"]
+    with pytest.raises(pulumi.RunError, match='generation "2026" has been retired'):
+        run_program(both, last_outputs=retired)
+
+
+def test_the_name_of_a_generation_may_look_like_a_number(config):
+    """`pulumi config set --path` writes a number where a name looks like one."""
+    assert run_program({**config, "meshtrust:anchors": [2026]}).outputs["anchors"] == ["2026"]

@@ -27,7 +27,7 @@ def refused(config, **changes):
         ("anchors", [], "meshtrust:anchors is empty"),
         ("anchors", "2026", "meshtrust:anchors is 2026, not a list"),
         ("anchors", "first", "meshtrust:anchors is 'first', not a list"),
-        ("anchors", [2026], "meshtrust:anchors holds 2026, no name of a generation. Use lower-case letters"),
+        ("anchors", [True], "meshtrust:anchors holds True, no name of a generation. Use lower-case letters"),
         ("anchors", ["2026", "2026"], "names a generation twice"),
         ("anchors", ["2026", "2027"], "meshtrust:signer is not set, and there are several anchors (2026, 2027)"),
         ("signer", "2030", 'meshtrust:signer is "2030", which is not one of meshtrust:anchors (2026)'),
@@ -130,3 +130,22 @@ def test_a_short_renewal_window_is_a_warning_not_an_error(config, caplog):
 def test_an_update_refuses_to_run_without_a_cluster(config):
     with pytest.raises(pulumi.RunError, match="MESHTRUST_OFFLINE=1 is for previews"):
         run_program(config, preview=False)
+
+
+@pytest.mark.parametrize(
+    ("gate", "message"),
+    [
+        ({"mode": "ask"}, 'meshtrust:gate.mode is "ask". Use one of enforce, warn'),
+        ({"overrides": {"introduce-2027": "why"}}, 'has "introduce-2027", which names no step'),
+        ({"overrides": {"switch-2027": " "}}, "has switch-2027 without a reason"),
+        ({"overrides": "switch-2027"}, "is 'switch-2027', not a map"),
+    ],
+)
+def test_a_gate_that_cannot_be_understood_is_refused(config, gate, message):
+    assert message in refused(config, gate=gate)
+
+
+def test_one_root_under_two_names_is_refused(config):
+    root = make_certificate().pem
+    message = refused(config, anchors=["2026", "a", "b"], signer="2026", anchorCertificates={"a": root, "b": root})
+    assert 'has "b", whose root has another name too' in message

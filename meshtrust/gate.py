@@ -1,0 +1,165 @@
+"""The gates of a rotation: what in a cluster makes a step unsafe, judged on evidence that was read before."""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from cryptography import x509
+
+from meshtrust.chain import ChainError, verify_chain
+from meshtrust.evidence import (
+    Mesh,
+    MeshedPod,
+    Workload,
+    is_served,
+    read_leaves,
+    read_mesh,
+    read_served_issuers,
+)
+from meshtrust.pem import fingerprint
+from meshtrust.rotation import Step
+
+if TYPE_CHECKING:
+    from kr8s.asyncio import Api
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blocker:
+    """One thing that makes a step unsafe.
+
+    Attributes:
+        subject: What it is: ``namespace/pod``, or another object by name.
+        reason: Why it blocks.
+        workload: What the pod belongs to; nothing for other objects.
+    """
+
+    subject: str
+    reason: str
+    workload: Workload | None = None
+
+    def __str__(self) -> str:
+        """Return it as a line."""
+        owner = f" ({self.workload})" if self.workload is not None and self.workload.kind != "Pod" else ""
+        return f"{self.subject}{owner}: {self.reason}"
+
+
+async def find_blockers(api: "Api", namespace: str, step: Step, roots: Mapping[str, x509.Certificate]) -> list[Blocker]:
+    """Read the cluster and return what makes a step unsafe; a step that only adds trust is always safe.
+
+    Args:
+        api: Client of the cluster.
+        namespace: Namespace of Linkerd's control plane.
+        step: The step.
+        roots: The roots of the generations before the step.
+
+    Raises:
+        ClusterError: The cluster cannot be read, so that the step cannot be judged.
+    """
+    if step.kind not in ("switch", "retire"):
+        return []
+    mesh = await read_mesh(api, namespace)
+    if step.kind == "switch":
+        [signer] = step.generations
+        return blocks_switch(mesh, fingerprint(roots[signer]), signer, datetime.now(UTC))
+    served, leaves = await asyncio.gather(read_served_issuers(api, mesh), read_leaves(api, mesh, mesh.pods))
+    remaining = [roots[name] for name in step.after.anchors]
+    return blocks_retire(mesh, remaining, served=served, leaves=leaves, now=datetime.now(UTC))
+
+
+def blocks_switch(mesh: Mesh, root: str, name: str, now: datetime) -> list[Blocker]:
+    """Return what keeps a root from signing: every proxy that does not trust it, control plane included.
+
+    Args:
+        mesh: The installation.
+        root: Fingerprint of the root that is to sign.
+        name: Its generation, for the reasons.
+        now: The time.
+
+    A proxy refuses a leaf that chains to none of its anchors, its own new one as well as a peer's (linkerd2-proxy
+    ``linkerd/meshtls``); the identity service reads its anchors once (linkerd2 ``controller/cmd/identity/main.go``).
+    """
+    blockers = []
+    known = {fingerprint(certificate): certificate for certificate in mesh.roots}
+    if root in known and known[root].not_valid_after_utc <= now:
+        end = known[root].not_valid_after_utc
+        blockers.append(Blocker(subject=f"generation {name}", reason=f"its root ended on {end:%Y-%m-%d %H:%M} UTC"))
+    if root not in known:
+        blockers.append(
+            Blocker(subject=f"ConfigMap {mesh.namespace}/linkerd-identity-trust-roots", reason=f"does not hold {name}")
+        )
+    for pod in mesh.pods:
+        if pod.anchors is None:
+            reason = "it started with other anchors than those deployed now, and cannot tell which"
+        elif root not in pod.anchors:
+            reason = f"its proxy does not trust {name}"
+        else:
+            continue
+        blockers.append(Blocker(subject=str(pod), reason=reason, workload=pod.workload))
+    return blockers
+
+
+def blocks_served(mesh: Mesh, served: Mapping[MeshedPod, datetime | str]) -> list[Blocker]:
+    """Return the replicas of the identity service that are not seen to sign with the issuer in the Secret."""
+    blockers = []
+    for pod in mesh.identity_pods:
+        end = served[pod]
+        if isinstance(end, str):
+            reason = f"which issuer it signs with cannot be seen: {end}"
+        elif not is_served(mesh, end):
+            reason = f"it still signs with an issuer that ends {end:%Y-%m-%d %H:%M} UTC, not with the Secret's"
+        else:
+            continue
+        blockers.append(Blocker(subject=str(pod), reason=reason, workload=pod.workload))
+    if not mesh.identity_pods:
+        blockers.append(
+            Blocker(subject=f"Deployment {mesh.namespace}/linkerd-identity", reason="no replica of it is running")
+        )
+    return blockers
+
+
+def blocks_retire(
+    mesh: Mesh,
+    remaining: Sequence[x509.Certificate],
+    *,
+    served: Mapping[MeshedPod, datetime | str],
+    leaves: Mapping[MeshedPod, list[x509.Certificate] | str],
+    now: datetime,
+) -> list[Blocker]:
+    """Return what keeps the other anchors from being retired: all that does not chain to those that remain.
+
+    Args:
+        mesh: The installation.
+        remaining: The roots that stay trusted.
+        served: What each identity replica signs with, as `read_served_issuers` tells it.
+        leaves: The live certificate of each pod, as `read_leaves` tells it.
+        now: The time.
+    """
+    blockers = list(_blocks_issuer(mesh, remaining, now))
+    blockers += blocks_served(mesh, served)
+    for pod, leaf in leaves.items():
+        if isinstance(leaf, str):
+            reason = f"its live certificate cannot be seen: {leaf}"
+        elif not _chains(leaf, remaining, now):
+            reason = "its live certificate is not under the anchors that remain"
+        else:
+            continue
+        blockers.append(Blocker(subject=str(pod), reason=reason, workload=pod.workload))
+    return blockers
+
+
+def _blocks_issuer(mesh: Mesh, remaining: Sequence[x509.Certificate], now: datetime) -> Iterable[Blocker]:
+    subject = f"Secret {mesh.namespace}/linkerd-identity-issuer"
+    if not mesh.issuer:
+        yield Blocker(subject=subject, reason="there is no issuer in it")
+    elif not _chains(mesh.issuer, remaining, now):
+        yield Blocker(subject=subject, reason="its issuer is not under the anchors that remain")
+
+
+def _chains(certificates: Sequence[x509.Certificate], roots: Sequence[x509.Certificate], now: datetime) -> bool:
+    try:
+        verify_chain(certificates, roots, now)
+    except (ChainError, ValueError):
+        return False
+    return True

@@ -1,0 +1,168 @@
+"""Connections into pods by the API server's port-forward, and what meshes show there: metrics and live certificates.
+
+Port-forward reaches a pod wherever ``kubectl`` does, past network policies and past the pod's own proxy; ``linkerd
+identity`` and ``linkerd diagnostics`` go the same way.
+"""
+
+import asyncio
+import contextlib
+import http.client
+import io
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, cast
+
+from cryptography import x509
+
+if TYPE_CHECKING:
+    from httpx_ws import AsyncWebSocketSession
+    from kr8s.asyncio import Api
+
+_SECONDS = 10
+_DATA, _ERROR = 0, 1
+
+
+class PodUnreachableError(Exception):
+    """A pod's port gave no answer; the message says why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """What a pod's HTTP server answered, and its own clock at that moment (seconds, UTC)."""
+
+    text: str
+    date: datetime | None
+
+
+async def fetch_page(api: "Api", namespace: str, pod: str, port: int, path: str) -> Page:
+    """Return a page of a pod's HTTP server.
+
+    Raises:
+        PodUnreachableError: The port gives no answer, or not a page.
+    """
+    request = f"GET {path} HTTP/1.0\r\nHost: {pod}\r\n\r\n".encode()
+    with _as_unreachable():
+        async with asyncio.timeout(_SECONDS), _open(api, namespace, pod, port) as connection:
+            await connection.send(request)
+            received = b"".join([chunk async for chunk in connection.receive()])
+        answer = http.client.HTTPResponse(_Received(received))  # type: ignore[arg-type]  # it only reads
+        answer.begin()
+        body = answer.read().decode(errors="replace")
+        if answer.status != http.HTTPStatus.OK:
+            msg = f"port {port} answers {path} with {answer.status}"
+            raise PodUnreachableError(msg)
+        date = answer.getheader("Date")
+        return Page(text=body, date=parsedate_to_datetime(date) if date else None)
+
+
+async def fetch_certificates(
+    api: "Api", namespace: str, pod: str, port: int, server_name: str
+) -> list[x509.Certificate]:
+    """Return the certificates that a pod's port shows in a TLS handshake, its own first.
+
+    They are read, not trusted: who calls verifies them.
+
+    Raises:
+        PodUnreachableError: The port gives no answer, or does not speak TLS.
+    """
+    # Only this needs it, and it takes a while to import.
+    from OpenSSL import SSL  # noqa: PLC0415
+
+    with _as_unreachable():
+        async with asyncio.timeout(_SECONDS), _open(api, namespace, pod, port) as connection:
+            client = SSL.Connection(SSL.Context(SSL.TLS_CLIENT_METHOD), None)
+            client.set_tlsext_host_name(server_name.encode())
+            client.set_connect_state()
+            incoming = connection.receive()
+            while True:
+                try:
+                    client.do_handshake()
+                except SSL.WantReadError:
+                    with contextlib.suppress(SSL.WantReadError):
+                        await connection.send(client.bio_read(65536))
+                    client.bio_write(await anext(incoming, b"") or _closed())
+                except SSL.Error as error:
+                    msg = f"port {port} does not speak TLS ({error})"
+                    raise PodUnreachableError(msg) from error
+                else:
+                    shown = client.get_peer_cert_chain(as_cryptography=True)
+                    return cast("list[x509.Certificate]", shown or [])
+
+
+@contextlib.contextmanager
+def _as_unreachable() -> Iterator[None]:
+    import httpx  # noqa: PLC0415
+    import httpx_ws  # noqa: PLC0415
+    import kr8s  # noqa: PLC0415
+
+    try:
+        yield
+    except TimeoutError as error:
+        msg = f"no answer within {_SECONDS} seconds"
+        raise PodUnreachableError(msg) from error
+    except ExceptionGroup as group:
+        # The websocket's own tasks wrap what ends them.
+        first = next(_flat(group))
+        raise PodUnreachableError(str(first) or type(first).__name__) from group
+    except (httpx.HTTPError, httpx_ws.HTTPXWSException, kr8s.ServerError, http.client.HTTPException, OSError) as error:
+        raise PodUnreachableError(str(error) or type(error).__name__) from error
+
+
+def _flat(group: ExceptionGroup) -> Iterator[Exception]:
+    for error in group.exceptions:
+        if isinstance(error, ExceptionGroup):
+            yield from _flat(error)
+        else:
+            yield error
+
+
+def _closed() -> bytes:
+    msg = "the connection was closed"
+    raise PodUnreachableError(msg)
+
+
+class _Received(io.BytesIO):
+    """Bytes as `http.client` reads them from a socket."""
+
+    def makefile(self, _mode: str) -> "_Received":
+        return self
+
+
+class _Connection:
+    """One port of one pod over a websocket: frames with a channel number, each channel's first being the port's.
+
+    Source: kubelet ``pkg/kubelet/cri/streaming/portforward/websocket.go``.
+    """
+
+    def __init__(self, websocket: "AsyncWebSocketSession") -> None:
+        self._websocket = websocket
+
+    async def send(self, data: bytes) -> None:
+        await self._websocket.send_bytes(bytes([_DATA]) + data)
+
+    async def receive(self) -> AsyncIterator[bytes]:
+        from httpx_ws import WebSocketDisconnect  # noqa: PLC0415
+
+        opened = set()
+        while True:
+            try:
+                frame = await self._websocket.receive_bytes()
+            except WebSocketDisconnect:
+                return
+            channel, data = frame[0], frame[1:]
+            if channel not in opened:
+                opened.add(channel)
+            elif channel == _ERROR:
+                raise PodUnreachableError(data.decode(errors="replace").strip())
+            else:
+                yield data
+
+
+@contextlib.asynccontextmanager
+async def _open(api: "Api", namespace: str, pod: str, port: int) -> AsyncIterator[_Connection]:
+    async with api.open_websocket(
+        namespace=namespace, url=f"pods/{pod}/portforward", params={"ports": str(port)}
+    ) as websocket:
+        yield _Connection(websocket)

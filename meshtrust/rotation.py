@@ -1,0 +1,236 @@
+"""Rotation of the trust anchor as declared state: generations, the steps between two states, and which are legal.
+
+A mesh trusts a list of generations and has the identity issuer signed by one of them. A rotation from ``a`` to ``b``
+goes through four states, and each run may move by one:
+
+| state   | steady | introduce | switch | retire |
+| ------- | ------ | --------- | ------ | ------ |
+| anchors | a      | a, b      | a, b   | b      |
+| signer  | a      | a         | b      | b      |
+
+All of it follows from what proxies do: their anchors are fixed for the life of the process, and they refuse a leaf,
+their own included, that chains to none of them (linkerd2-proxy ``linkerd/meshtls``).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Phase = Literal["steady", "introduce", "switch"]
+Kind = Literal["deploy", "introduce", "switch", "retire"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trust:
+    """What a mesh trusts, and what signs in it.
+
+    Attributes:
+        anchors: Trusted generations, oldest first.
+        signer: The generation that signs the identity issuer; one of the anchors.
+    """
+
+    anchors: tuple[str, ...]
+    signer: str
+
+    @property
+    def phase(self) -> Phase:
+        """Where in a rotation this is.
+
+        With one anchor it is steady. With more, the oldest still signs (introduce) or a newer one does (switch).
+        """
+        if len(self.anchors) == 1:
+            return "steady"
+        return "introduce" if self.signer == self.anchors[0] else "switch"
+
+    def __str__(self) -> str:
+        """Return it as a person writes it."""
+        return f"anchors {', '.join(self.anchors)}, signer {self.signer}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One legal move from a state to the next.
+
+    Attributes:
+        kind: What it does: trust generations too, have another one sign, or trust some no longer.
+        generations: The generations it is about: those introduced or retired, or the one that is to sign.
+        before: The state it leaves; nothing before the first deployment.
+        after: The state it leads to.
+    """
+
+    kind: Kind
+    generations: tuple[str, ...]
+    before: Trust | None
+    after: Trust
+
+    @property
+    def name(self) -> str:
+        """Its name, such as ``switch-2027``, by which an override names it."""
+        return f"{self.kind}-{'-'.join(self.generations)}"
+
+    def __str__(self) -> str:
+        """Return it as a clause."""
+        listed = ", ".join(self.generations)
+        return {
+            "deploy": f"deploy with {listed}",
+            "introduce": f"introduce {listed}",
+            "switch": f"switch the signer to {listed}",
+            "retire": f"retire {listed}",
+        }[self.kind]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Root:
+    """One generation's root as a deployment left it.
+
+    Attributes:
+        fingerprint: SHA-256 of its DER, in hex.
+        brought: Whether it was made elsewhere.
+    """
+
+    fingerprint: str
+    brought: bool = False
+
+
+class IllegalStepError(Exception):
+    """A move that would break handshakes, or that cannot be judged; the message says which step comes first."""
+
+
+def find_step(
+    last: Trust | None,
+    wanted: Trust,
+    *,
+    roots: Mapping[str, Root] | None = None,
+    retired: Mapping[str, Root] | None = None,
+    brought: Mapping[str, str] | None = None,
+) -> Step | None:
+    """Return the step that leads from the last deployment to the wanted state, or nothing where there is none to make.
+
+    Args:
+        last: State of the last successful deployment; nothing before the first.
+        wanted: State that the configuration asks for.
+        roots: The last deployment's roots, by generation.
+        retired: Roots that this stack has trusted and retired, by generation.
+        brought: Fingerprints of the roots that the configuration brings along, by generation.
+
+    Raises:
+        IllegalStepError: The wanted state is more than one step away, or gives a generation another root.
+    """
+    brought = brought or {}
+    _refuse_another_root(wanted, roots or {}, brought)
+    _refuse_used_names(wanted, retired or {}, brought)
+    if last is None:
+        return Step(kind="deploy", generations=wanted.anchors, before=None, after=wanted)
+    added = tuple(name for name in wanted.anchors if name not in last.anchors)
+    dropped = tuple(name for name in last.anchors if name not in wanted.anchors)
+    if wanted.signer != last.signer:
+        _refuse_early_switch(last, wanted, added, dropped)
+        return Step(kind="switch", generations=(wanted.signer,), before=last, after=wanted)
+    if added and dropped:
+        first = Trust(anchors=(*last.anchors, *added), signer=last.signer)
+        _refuse(
+            f"anchors {_names(added)} would come and {_names(dropped)} go in one run, and proxies that trust only "
+            f"{_names(dropped)} would meet others that trust only {_names(added)}",
+            first,
+        )
+    if added:
+        return Step(kind="introduce", generations=added, before=last, after=wanted)
+    if dropped:
+        return Step(kind="retire", generations=dropped, before=last, after=wanted)
+    return None
+
+
+def plan_rotation(current: Trust, to: str) -> list[Step]:
+    """Return the steps that are left until one generation is the only anchor.
+
+    Args:
+        current: The state now, at any point of the rotation.
+        to: The generation to rotate to; it may be trusted already.
+    """
+    steps = []
+    if to not in current.anchors:
+        after = Trust(anchors=(*current.anchors, to), signer=current.signer)
+        steps.append(Step(kind="introduce", generations=(to,), before=current, after=after))
+        current = after
+    if current.signer != to:
+        after = Trust(anchors=current.anchors, signer=to)
+        steps.append(Step(kind="switch", generations=(to,), before=current, after=after))
+        current = after
+    old = tuple(name for name in current.anchors if name != to)
+    if old:
+        after = Trust(anchors=(to,), signer=to)
+        steps.append(Step(kind="retire", generations=old, before=current, after=after))
+    return steps
+
+
+def plan_abort(current: Trust) -> Step:
+    """Return the step back: the signer to the older anchor, or the newer anchor out of the bundle.
+
+    Raises:
+        IllegalStepError: No rotation is under way, so that there is nothing to go back to.
+    """
+    oldest = current.anchors[0]
+    if current.phase == "steady":
+        msg = (
+            f"No rotation is under way ({current}), so there is nothing to go back to. A retired anchor's key is gone; "
+            "to leave this anchor, rotate to a new generation"
+        )
+        raise IllegalStepError(msg)
+    if current.phase == "switch":
+        after = Trust(anchors=current.anchors, signer=oldest)
+        return Step(kind="switch", generations=(oldest,), before=current, after=after)
+    after = Trust(anchors=(oldest,), signer=oldest)
+    return Step(kind="retire", generations=current.anchors[1:], before=current, after=after)
+
+
+def _refuse_early_switch(last: Trust, wanted: Trust, added: Sequence[str], dropped: Sequence[str]) -> None:
+    if wanted.signer in added:
+        _refuse(
+            f"signer {wanted.signer} is trusted by no proxy yet, and would sign certificates that all of them refuse",
+            Trust(anchors=(*last.anchors, *added), signer=last.signer),
+        )
+    if dropped:
+        _refuse(
+            f"anchor {_names(dropped)} would go in the same run in which {wanted.signer} begins to sign, and "
+            f"certificates under {_names(dropped)} are in use for a day after that",
+            Trust(anchors=last.anchors, signer=wanted.signer),
+        )
+    if added:
+        _refuse(
+            f"anchor {_names(added)} would come in the same run in which the signer changes; one run takes one step",
+            Trust(anchors=(*last.anchors, *added), signer=last.signer),
+        )
+
+
+def _refuse_another_root(wanted: Trust, roots: Mapping[str, Root], brought: Mapping[str, str]) -> None:
+    for name in wanted.anchors:
+        root = roots.get(name)
+        if root is None or (brought.get(name) == root.fingerprint):
+            continue
+        if name in brought or root.brought:
+            msg = (
+                f'generation "{name}" has the root {root.fingerprint[:16]}, and would get another one. A generation is '
+                "one root for good: leave it as it is, and bring the other root along under a new name"
+            )
+            raise IllegalStepError(msg)
+
+
+def _refuse_used_names(wanted: Trust, retired: Mapping[str, Root], brought: Mapping[str, str]) -> None:
+    for name in wanted.anchors:
+        root = retired.get(name)
+        if root is not None and brought.get(name) != root.fingerprint:
+            msg = (
+                f'generation "{name}" has been retired, and proxies may still know its root {root.fingerprint[:16]} by '
+                "that name. Use a name that was never used"
+            )
+            raise IllegalStepError(msg)
+
+
+def _refuse(reason: str, first: Trust) -> None:
+    anchors = ", ".join(f'"{name}"' for name in first.anchors)
+    msg = f'{reason}. First deploy meshtrust:anchors [{anchors}] with meshtrust:signer "{first.signer}"'
+    raise IllegalStepError(msg)
+
+
+def _names(generations: Sequence[str]) -> str:
+    return ", ".join(generations)
