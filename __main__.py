@@ -8,15 +8,14 @@ from components.control_plane_namespace import ControlPlaneNamespace, ControlPla
 from components.identity_issuer import IdentityIssuer, IdentityIssuerArgs
 from components.linkerd import Linkerd, LinkerdArgs
 from components.trust_anchor import TrustAnchor
-from deployed import LastDeployment
-from guard import admit
+from guard import admit, last_deployment
 from settings import Settings
 
 
 async def main() -> pulumi.Inputs:
     """Declare the stack and return its outputs."""
     settings = Settings.load()
-    last = await LastDeployment.read()
+    last = await last_deployment()
     admission = await admit(settings, last)
 
     cluster = kubernetes.Provider("cluster", settings.cluster.provider_args(admission.cluster_uid))

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pulumi
 
-from deployed import LastDeployment
 from meshtrust import preflight
 from meshtrust.cluster import ClusterError, connect
+from meshtrust.deployment import Deployment
 from meshtrust.gate import Blocker, find_blockers
 from meshtrust.pem import fingerprint, read_bundle
 from meshtrust.rotation import IllegalStepError, Step, find_step
@@ -38,7 +38,17 @@ class Admission:
     transitions: list[dict[str, Any]]
 
 
-async def admit(settings: Settings, last: LastDeployment) -> Admission:
+async def last_deployment() -> Deployment:
+    """Read what the stack that runs has deployed last.
+
+    A reference to the own stack tells it without a file and without the cluster, in previews as well.
+    """
+    own = f"{pulumi.get_organization()}/{pulumi.get_project()}/{pulumi.get_stack()}"
+    outputs = await pulumi.StackReference("last-deployment", stack_name=own).outputs.future()
+    return Deployment(outputs or {})
+
+
+async def admit(settings: Settings, last: Deployment) -> Admission:
     """Let a run begin, or refuse it.
 
     Args:
@@ -66,7 +76,7 @@ async def admit(settings: Settings, last: LastDeployment) -> Admission:
     return Admission(cluster_uid=uid, transitions=[*last.transitions, *([entry] if entry else [])])
 
 
-def _admit_offline(last: LastDeployment, step: Step | None) -> Admission:
+def _admit_offline(last: Deployment, step: Step | None) -> Admission:
     if not pulumi.runtime.is_dry_run():
         msg = f"{OFFLINE}=1 is for previews, which plan without a cluster. Unset it to deploy."
         raise pulumi.RunError(msg)
@@ -75,7 +85,7 @@ def _admit_offline(last: LastDeployment, step: Step | None) -> Admission:
     return Admission(cluster_uid=None, transitions=last.transitions)
 
 
-async def _check_cluster(api: "Api", settings: Settings, last: LastDeployment) -> str:
+async def _check_cluster(api: "Api", settings: Settings, last: Deployment) -> str:
     cluster = settings.cluster
     uid = await preflight.cluster_uid(api)
     preflight.check_cluster_uid(uid, context=cluster.context, pinned=cluster.uid, last=last.cluster_uid)
@@ -92,7 +102,7 @@ async def _check_cluster(api: "Api", settings: Settings, last: LastDeployment) -
     return uid
 
 
-async def _pass_gate(api: "Api", settings: Settings, last: LastDeployment, step: Step) -> dict[str, Any]:
+async def _pass_gate(api: "Api", settings: Settings, last: Deployment, step: Step) -> dict[str, Any]:
     """Judge a step by what the cluster holds, and return its entry in the audit trail."""
     entry: dict[str, Any] = {
         "step": step.kind,
@@ -104,9 +114,7 @@ async def _pass_gate(api: "Api", settings: Settings, last: LastDeployment, step:
         _refuse_ended(settings, step)
         pulumi.log.info(f"This run takes the step: {step}.")
         return entry
-    bundle = {fingerprint(certificate): certificate for certificate in read_bundle(last.bundle)}
-    certificates = {name: bundle[root.fingerprint] for name, root in last.roots.items()}
-    blockers = await find_blockers(api, settings.linkerd.namespace, step, certificates)
+    blockers = await find_blockers(api, settings.linkerd.namespace, step, last.certificates)
     if not blockers:
         pulumi.log.info(f"This run takes the step: {step}. Everything in the cluster is ready for it.")
         return entry | {"gate": "open"}

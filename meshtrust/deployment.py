@@ -1,29 +1,25 @@
-"""The stack's last deployment, as the program of the next one sees it: through its own outputs."""
+"""What a stack has deployed, by its outputs: the program reads its own last run so, and the commands read any stack."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
-import pulumi
+from cryptography import x509
 
+from meshtrust.pem import fingerprint, read_bundle
 from meshtrust.rotation import Root, Trust
 
 
 @dataclass(frozen=True)
-class LastDeployment:
-    """Outputs of the last successful deployment; empty before the first.
+class Deployment:
+    """The last successful deployment of a stack.
 
-    A reference to the own stack reads them without a file and without the cluster, in previews as well.
+    Attributes:
+        outputs: The stack's outputs, as `__main__.py` returns them; empty before the first deployment.
     """
 
     outputs: Mapping[str, Any]
-
-    @classmethod
-    async def read(cls) -> "LastDeployment":
-        """Read the outputs of the stack that runs."""
-        own = f"{pulumi.get_organization()}/{pulumi.get_project()}/{pulumi.get_stack()}"
-        outputs = await pulumi.StackReference("last-deployment", stack_name=own).outputs.future()
-        return cls(outputs or {})
 
     @property
     def cluster_uid(self) -> str:
@@ -45,11 +41,11 @@ class LastDeployment:
         """What the mesh trusts and what signs in it; nothing before the first deployment."""
         if not self.outputs.get("signer"):
             return None
-        return Trust(anchors=tuple(self.outputs["anchors"]), signer=self.outputs["signer"])
+        return Trust(anchors=tuple(self.outputs["anchors"]), signer=str(self.outputs["signer"]))
 
     @property
     def bundle(self) -> str:
-        """The trusted roots as PEM, or empty."""
+        """The trusted roots as normalised PEM, or empty."""
         return str(self.outputs.get("trustAnchors") or "")
 
     @property
@@ -61,6 +57,12 @@ class LastDeployment:
     def retired(self) -> Mapping[str, Root]:
         """Roots that this stack once trusted, by generation."""
         return _roots(self.outputs.get("retired"))
+
+    @cached_property
+    def certificates(self) -> dict[str, x509.Certificate]:
+        """The trusted roots' certificates, by generation."""
+        known = {fingerprint(root): root for root in read_bundle(self.bundle)} if self.bundle else {}
+        return {name: known[root.fingerprint] for name, root in self.roots.items()}
 
     @property
     def transitions(self) -> list[dict[str, Any]]:

@@ -1,0 +1,277 @@
+"""The state of a mesh's credentials: what is deployed, what the cluster holds, and what of it needs attention."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from typing import Any
+
+from cryptography import x509
+
+from meshtrust.chain import ChainError, verify_chain
+from meshtrust.evidence import Mesh, MeshedPod, Workload, is_served, read_mesh, read_served_issuers
+from meshtrust.lint import Finding, lint_trust_anchor
+from meshtrust.pem import Identity, fingerprint
+from meshtrust.rotation import Trust
+from meshtrust.target import Target
+
+_SHORT = 12
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """How much life must be left, below which a certificate is an error.
+
+    Attributes:
+        issuer: Of the identity issuer. One that lives 48 hours and is renewed 25 hours before its end always has more
+            than a leaf's 24 hours.
+        anchor: Of each trust anchor. A rotation takes two rounds of restarts, and people to agree on them.
+    """
+
+    issuer: timedelta = timedelta(hours=24)
+    anchor: timedelta = timedelta(days=60)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inspection:
+    """A mesh at one moment.
+
+    Attributes:
+        context: Context of the kubeconfig that leads to its cluster.
+        mesh: What the cluster holds.
+        served: What each replica of the identity service signs with, as `read_served_issuers` tells it.
+        trust: What the stack last deployed; nothing where no stack was named, or it has not been deployed.
+        deployed: The deployed roots, by generation.
+        names: Generations by their root's fingerprint, retired ones included.
+        retired: Fingerprints of the roots that the stack has retired.
+        now: The moment.
+    """
+
+    context: str
+    mesh: Mesh
+    served: Mapping[MeshedPod, datetime | str]
+    trust: Trust | None
+    deployed: Mapping[str, x509.Certificate]
+    names: Mapping[str, str]
+    retired: frozenset[str]
+    now: datetime
+
+    def name(self, root: str) -> str:
+        """Return what a person calls a root: its generation, or the beginning of its fingerprint."""
+        return self.names.get(root, root[:_SHORT])
+
+    @property
+    def phase(self) -> str:
+        """Where in a rotation the stack is; ``unmanaged`` where no stack tells."""
+        return self.trust.phase if self.trust else "unmanaged"
+
+    @cached_property
+    def issuer_chain(self) -> list[x509.Certificate]:
+        """The identity issuer up to its root in the bundle; empty where it does not chain to one."""
+        if not self.mesh.issuer:
+            return []
+        try:
+            return verify_chain(self.mesh.issuer, self.mesh.roots, self.now)
+        except (ChainError, ValueError):
+            return []
+
+    @cached_property
+    def pods_by_anchors(self) -> Counter[tuple[str, ...]]:
+        """How many proxies trust which roots; those that cannot tell are under no root at all."""
+        return Counter(tuple(sorted(map(self.name, pod.anchors or ()))) for pod in self.mesh.pods)
+
+    def lacking(self, root: str) -> dict[Workload, int]:
+        """Return how many proxies of each workload do not trust a root, or cannot tell."""
+        return Counter(pod.workload for pod in self.mesh.pods if pod.anchors is None or root not in pod.anchors)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as plain data for machines; times are ISO 8601 in UTC."""
+        return {
+            "context": self.context,
+            "namespace": self.mesh.namespace,
+            "phase": self.phase,
+            "anchors": list(self.trust.anchors) if self.trust else None,
+            "signer": self.trust.signer if self.trust else None,
+            "roots": [
+                {"name": self.name(fingerprint(root)), **Identity.of(root).as_outputs()} for root in self.mesh.roots
+            ],
+            "issuer": Identity.of(self.mesh.issuer[0]).as_outputs() if self.mesh.issuer else None,
+            "issuerRoot": self.name(fingerprint(self.issuer_chain[-1])) if self.issuer_chain else None,
+            "servedIssuers": {
+                str(pod): end if isinstance(end, str) else {"notAfter": end.isoformat(), "current": self.serves(pod)}
+                for pod, end in self.served.items()
+            },
+            "pods": len(self.mesh.pods),
+            "podsByAnchors": [
+                {"anchors": list(anchors), "pods": count} for anchors, count in sorted(self.pods_by_anchors.items())
+            ],
+        }
+
+    def serves(self, pod: MeshedPod) -> bool:
+        """Whether a replica of the identity service signs with the issuer in the Secret."""
+        end = self.served[pod]
+        return not isinstance(end, str) and is_served(self.mesh, end)
+
+
+async def inspect(target: Target) -> Inspection:
+    """Read a mesh's credentials.
+
+    Raises:
+        ClusterError: The cluster cannot be read.
+    """
+    mesh = await read_mesh(target.api, target.namespace)
+    served = await read_served_issuers(target.api, mesh)
+    deployed = target.deployed
+    retired = {root.fingerprint: f"{name} (retired)" for name, root in deployed.retired.items()} if deployed else {}
+    current = {root.fingerprint: name for name, root in deployed.roots.items()} if deployed else {}
+    return Inspection(
+        context=target.context,
+        mesh=mesh,
+        served=served,
+        trust=deployed.trust if deployed else None,
+        deployed=deployed.certificates if deployed else {},
+        names=retired | current,
+        retired=frozenset(retired) - frozenset(current),
+        now=datetime.now(UTC),
+    )
+
+
+def judge(inspection: Inspection, budget: Budget) -> list[Finding]:
+    """Return what needs attention, errors first.
+
+    Args:
+        inspection: The mesh.
+        budget: How much life must be left.
+    """
+    found = [
+        *_judge_bundle(inspection, budget),
+        *_judge_issuer(inspection, budget),
+        *_judge_served(inspection),
+        *_judge_proxies(inspection),
+    ]
+    return sorted(found, key=lambda finding: finding.severity != "error")
+
+
+def _judge_bundle(inspection: Inspection, budget: Budget) -> Iterator[Finding]:
+    mesh = inspection.mesh
+    subject = f"ConfigMap {mesh.namespace}/linkerd-identity-trust-roots"
+    if not mesh.roots:
+        yield Finding(
+            subject=subject,
+            wrong="is not there, or holds no certificate: the identity service cannot start without it",
+            fix="Install Linkerd, or deploy the stack again",
+        )
+        return
+    held = {fingerprint(root) for root in mesh.roots}
+    expected = {fingerprint(root): name for name, root in inspection.deployed.items()}
+    if expected and held != set(expected):
+        missing = ", ".join(name for root, name in expected.items() if root not in held)
+        foreign = ", ".join(inspection.name(root) for root in sorted(held - set(expected)))
+        differs = [f"lacks {missing}" if missing else "", f"holds {foreign} besides" if foreign else ""]
+        yield Finding(
+            subject=subject,
+            wrong=f"is not what the stack deployed: it {' and '.join(filter(None, differs))}",
+            fix="Find out who changed it, then: pulumi refresh && pulumi up",
+        )
+    for root in mesh.roots:
+        name = f"trust anchor {inspection.name(fingerprint(root))}"
+        for wrong in lint_trust_anchor(root):
+            yield Finding(subject=name, wrong=wrong, fix="Rotate to a root that Linkerd accepts")
+        yield from _judge_life(name, root, budget.anchor, inspection.now, "Rotate to a new one: meshtrust rotate")
+
+
+def _judge_issuer(inspection: Inspection, budget: Budget) -> Iterator[Finding]:
+    mesh = inspection.mesh
+    subject = f"Secret {mesh.namespace}/linkerd-identity-issuer"
+    if not mesh.issuer:
+        yield Finding(subject=subject, wrong="holds no issuer in tls.crt", fix="See what keeps cert-manager from it")
+        return
+    fix = f"See what keeps cert-manager from renewing it: kubectl -n {mesh.namespace} describe certificate"
+    yield from _judge_life("identity issuer", mesh.issuer[0], budget.issuer, inspection.now, fix)
+    if mesh.issuer[0].not_valid_after_utc > inspection.now and not inspection.issuer_chain:
+        yield Finding(
+            subject="identity issuer",
+            wrong="chains to no root of the bundle: the identity service refuses it, and every leaf under it",
+            fix="Deploy the stack again, or put the bundle right that was changed",
+        )
+    if not set(map(fingerprint, mesh.secret_root)) & set(map(fingerprint, mesh.roots)):
+        yield Finding(
+            subject=subject,
+            wrong="has no root of the bundle in ca.crt, where `linkerd check` looks for it",
+            fix="Give the CA's Secret its whole chain up to the root",
+            severity="warning",
+        )
+
+
+def _judge_life(
+    subject: str, certificate: x509.Certificate, budget: timedelta, now: datetime, fix: str
+) -> Iterator[Finding]:
+    left = certificate.not_valid_after_utc - now
+    if left <= timedelta():
+        yield Finding(subject=subject, wrong=f"ended {format_left(-left)} ago", fix=fix)
+    elif left < budget:
+        yield Finding(subject=subject, wrong=f"has {format_left(left)} left, below the {format_left(budget)}", fix=fix)
+
+
+def _judge_served(inspection: Inspection) -> Iterator[Finding]:
+    for pod, end in inspection.served.items():
+        if isinstance(end, str):
+            yield Finding(
+                subject=str(pod),
+                wrong=f"does not tell which issuer it signs with: {end}",
+                fix="Give these credentials the right to create pods/portforward, or look into the pod",
+                severity="warning",
+            )
+        elif not inspection.serves(pod):
+            yield Finding(
+                subject=str(pod),
+                wrong=f"signs with an issuer that ends {end:%Y-%m-%d %H:%M} UTC, and the Secret holds another: it has "
+                "missed the reload (linkerd2 issue 15109), unless the Secret was renewed within the last minutes",
+                fix="Restart it before that: meshtrust heal",
+            )
+    if not inspection.served:
+        yield Finding(
+            subject=f"Deployment {inspection.mesh.namespace}/linkerd-identity",
+            wrong="has no replica that runs, so that no proxy gets a certificate",
+            fix=f"See what keeps it: kubectl -n {inspection.mesh.namespace} describe pods",
+        )
+
+
+def _judge_proxies(inspection: Inspection) -> Iterator[Finding]:
+    signing = fingerprint(inspection.issuer_chain[-1]) if inspection.issuer_chain else ""
+    for root in map(fingerprint, inspection.mesh.roots):
+        lacking = inspection.lacking(root)
+        if not lacking:
+            continue
+        count, name = sum(lacking.values()), inspection.name(root)
+        yield Finding(
+            subject=f"{count} of {len(inspection.mesh.pods)} proxies",
+            wrong=f"do not trust {name}"
+            + (", which signs: their next certificate is refused" if root == signing else "")
+            + f" ({_listed(lacking)})",
+            fix="Restart them: kubectl rollout restart, or meshtrust rotate",
+            severity="error" if root == signing else "warning",
+        )
+    stale = Counter(pod.workload for pod in inspection.mesh.pods if (pod.anchors or frozenset()) & inspection.retired)
+    if stale:
+        yield Finding(
+            subject=f"{sum(stale.values())} proxies",
+            wrong=f"still trust a retired root ({_listed(stale)})",
+            fix="It ends with their next restart; restart them now if that root's key was lost to someone",
+            severity="warning",
+        )
+
+
+def _listed(workloads: Mapping[Workload, int], most: int = 5) -> str:
+    names = [str(workload) for workload in sorted(workloads, key=str)]
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def format_left(left: timedelta) -> str:
+    """Return a span of time as a person says it: days above three days, else hours, else minutes."""
+    minutes = left.total_seconds() / 60
+    if minutes < 120:
+        return f"{minutes:.0f} minutes"
+    return f"{minutes / 60:.0f} hours" if minutes < 72 * 60 else f"{minutes / 60 / 24:.0f} days"

@@ -1,0 +1,74 @@
+"""What a command is about: a Linkerd installation on a cluster, and the stack that deploys it where one is named."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from meshtrust.cluster import connect
+from meshtrust.deployment import Deployment
+from meshtrust.preflight import check_cluster_uid, cluster_uid
+from meshtrust.stack import Stack, StackError
+
+if TYPE_CHECKING:
+    from kr8s.asyncio import Api
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """Which installation a person named.
+
+    Attributes:
+        stack: Name of a stack, or empty.
+        directory: The project's directory.
+        context: Context of the kubeconfig; empty for the stack's.
+        kubeconfig: Path of the kubeconfig; empty for the stack's, or the ambient one.
+        namespace: Namespace of Linkerd's control plane; empty for the stack's, or ``linkerd``.
+    """
+
+    stack: str
+    directory: Path
+    context: str
+    kubeconfig: str
+    namespace: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """A Linkerd installation that answers.
+
+    Attributes:
+        api: Client of its cluster.
+        context: Name of the context that leads there.
+        namespace: Namespace of its control plane.
+        stack: The stack that deploys it, or nothing.
+        deployed: What that stack last deployed, or nothing.
+    """
+
+    api: "Api"
+    context: str
+    namespace: str
+    stack: Stack | None
+    deployed: Deployment | None
+
+
+async def open_target(selection: Selection) -> Target:
+    """Connect to what a person named.
+
+    Raises:
+        StackError: There is no such stack, it cannot be read, or neither stack nor context is named.
+        ClusterError: The cluster does not answer, or is not the one that the stack was deployed to.
+    """
+    stack = Stack(selection.stack, selection.directory) if selection.stack else None
+    if stack is None and not selection.context:
+        msg = "Name a stack (--stack), or a context of the kubeconfig (--context) to look at any installation."
+        raise StackError(msg)
+    deployed = Deployment(stack.outputs()) if stack else None
+    context = selection.context or str(stack.setting("context") or "" if stack else "")
+    kubeconfig = selection.kubeconfig or str(stack.setting("kubeconfig") or "" if stack else "")
+    namespace = selection.namespace or str(stack.setting("linkerd.namespace") or "" if stack else "")
+    api = await connect(context, kubeconfig)
+    if stack and deployed:
+        uid = await cluster_uid(api)
+        pinned = str(stack.setting("clusterUid") or "")
+        check_cluster_uid(uid, context=context, pinned=pinned, last=deployed.cluster_uid)
+    return Target(api=api, context=context, namespace=namespace or "linkerd", stack=stack, deployed=deployed)
