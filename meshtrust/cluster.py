@@ -36,12 +36,13 @@ def kubeconfig_files(kubeconfig: str) -> list[Path]:
     return [Path(path).expanduser() for path in paths.split(os.pathsep) if path]
 
 
-def check_context(context: str, kubeconfig: str) -> None:
+def check_context(context: str, kubeconfig: str, named_by: str = "meshtrust:context") -> None:
     """Make sure that a context exists.
 
     Args:
         context: Name of the context.
         kubeconfig: Path of the kubeconfig; empty for the ambient one.
+        named_by: The key or option that names the context.
 
     Raises:
         ClusterError: No kubeconfig can be read, or none has the context; the message lists those there are.
@@ -61,21 +62,19 @@ def check_context(context: str, kubeconfig: str) -> None:
             contexts += [str(entry.get("name")) for entry in config.get("contexts") or [] if isinstance(entry, dict)]
     if context in contexts:
         return
+    fix = "Run: pulumi config set context <name>" if named_by.startswith("meshtrust:") else "Name one that there is."
     there = f"It has {', '.join(contexts)}." if contexts else "It has no context, or there is no such file."
-    msg = (
-        f'meshtrust:context is "{context}", and the kubeconfig ({listed}) has no context of that name. {there} '
-        "Run: pulumi config set context <name>"
-    )
+    msg = f'{named_by} is "{context}", and the kubeconfig ({listed}) has no context of that name. {there} {fix}'
     raise ClusterError(msg)
 
 
-async def connect(context: str, kubeconfig: str) -> "Api":
+async def connect(context: str, kubeconfig: str, named_by: str = "meshtrust:context") -> "Api":
     """Return a client of the cluster that a context names.
 
     Raises:
         ClusterError: The context does not exist, or the API server does not answer or refuses the credentials.
     """
-    check_context(context, kubeconfig)
+    check_context(context, kubeconfig, named_by)
     # The client is heavy to import, and an offline preview never needs it.
     import httpx  # noqa: PLC0415
     import kr8s.asyncio  # noqa: PLC0415

@@ -33,11 +33,13 @@ class Blocker:
         subject: What it is: ``namespace/pod``, or another object by name.
         reason: Why it blocks.
         workload: What the pod belongs to; nothing for other objects.
+        curable: Whether a restart of the workload takes it away.
     """
 
     subject: str
     reason: str
     workload: Workload | None = None
+    curable: bool = True
 
     def __str__(self) -> str:
         """Return it as a line."""
@@ -105,13 +107,14 @@ def blocks_served(mesh: Mesh, served: Mapping[MeshedPod, datetime | str]) -> lis
     blockers = []
     for pod in mesh.identity_pods:
         end = served[pod]
+        seen = not isinstance(end, str)
         if isinstance(end, str):
             reason = f"which issuer it signs with cannot be seen: {end}"
         elif not is_served(mesh, end):
             reason = f"it still signs with an issuer that ends {end:%Y-%m-%d %H:%M} UTC, not with the Secret's"
         else:
             continue
-        blockers.append(Blocker(subject=str(pod), reason=reason, workload=pod.workload))
+        blockers.append(Blocker(subject=str(pod), reason=reason, workload=pod.workload, curable=seen))
     if not mesh.identity_pods:
         blockers.append(
             Blocker(subject=f"Deployment {mesh.namespace}/linkerd-identity", reason="no replica of it is running")
@@ -139,13 +142,14 @@ def blocks_retire(
     blockers = list(_blocks_issuer(mesh, remaining, now))
     blockers += blocks_served(mesh, served)
     for pod, leaf in leaves.items():
+        seen = not isinstance(leaf, str)
         if isinstance(leaf, str):
             reason = f"its live certificate cannot be seen: {leaf}"
         elif not _chains(leaf, remaining, now):
             reason = "its live certificate is not under the anchors that remain"
         else:
             continue
-        blockers.append(Blocker(subject=str(pod), reason=reason, workload=pod.workload))
+        blockers.append(Blocker(subject=str(pod), reason=reason, workload=pod.workload, curable=seen))
     return blockers
 
 

@@ -4,12 +4,13 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import yaml
 from ruamel.yaml import YAML
@@ -19,6 +20,7 @@ from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 from meshtrust.rotation import Trust
 
 _PROJECT = "meshtrust"
+_Completed = subprocess.CompletedProcess[str]
 
 
 class StackError(Exception):
@@ -54,6 +56,14 @@ class Stack:
             msg = f'There is no stack "{self.name}" in {directory} (there are: {there}).'
             raise StackError(msg)
         return path
+
+    def check(self) -> None:
+        """Make sure that the stack exists.
+
+        Raises:
+            StackError: It does not.
+        """
+        _ = self.file
 
     def setting(self, key: str) -> Any:
         """Return a configured value, or the default that Pulumi.yaml has for it.
@@ -115,32 +125,36 @@ class Stack:
         Raises:
             StackError: The CLI is not there, or cannot read the stack.
         """
-        result = self._run("stack", "output", "--json", capture=True)
+        result = self._run("stack", "output", "--json", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         if result.returncode:
             msg = f'The outputs of stack "{self.name}" cannot be read: {_reason(result)}'
             raise StackError(msg)
         outputs: dict[str, Any] = json.loads(result.stdout or "{}")
         return outputs
 
-    def up(self) -> None:
+    def up(self, *, quiet: bool = False) -> None:
         """Deploy the stack; what the CLI writes goes to the terminal.
+
+        Args:
+            quiet: Send it to standard error, so that standard output is free for machines.
 
         Raises:
             StackError: It failed; what it wrote says why.
         """
-        result = self._run("up", "--yes", "--skip-preview", "--non-interactive")
+        result = self._run("up", "--yes", "--skip-preview", "--non-interactive", stdout=sys.stderr if quiet else None)
         if result.returncode:
             msg = f'`pulumi up` of stack "{self.name}" failed (exit code {result.returncode}); what it wrote is above.'
             raise StackError(msg)
 
-    def _run(self, *arguments: str, capture: bool = False) -> subprocess.CompletedProcess[str]:
+    def _run(self, *arguments: str, stdout: IO[str] | int | None, stderr: int | None = None) -> _Completed:
         pulumi = shutil.which("pulumi")
         if pulumi is None:
             msg = "There is no pulumi on PATH, and only it knows what a stack has deployed. Install the Pulumi CLI."
             raise StackError(msg)
         return subprocess.run(
             [pulumi, *arguments, "--stack", self.name, "--cwd", str(self.directory)],
-            capture_output=capture,
+            stdout=stdout,
+            stderr=stderr,
             stdin=subprocess.DEVNULL,
             text=True,
             check=False,
@@ -148,7 +162,7 @@ class Stack:
         )
 
 
-def _reason(result: subprocess.CompletedProcess[str]) -> str:
+def _reason(result: _Completed) -> str:
     lines = [line for line in result.stderr.splitlines() if line.strip()]
     return lines[-1].removeprefix("error: ") if lines else f"exit code {result.returncode}"
 

@@ -62,11 +62,14 @@ async def open_target(selection: Selection) -> Target:
     if stack is None and not selection.context:
         msg = "Name a stack (--stack), or a context of the kubeconfig (--context) to look at any installation."
         raise StackError(msg)
+    if stack:
+        # Said before anything else is asked: a misspelt name is the likeliest mistake.
+        stack.check()
     deployed = Deployment(stack.outputs()) if stack else None
     context = selection.context or str(stack.setting("context") or "" if stack else "")
     kubeconfig = selection.kubeconfig or str(stack.setting("kubeconfig") or "" if stack else "")
     namespace = selection.namespace or str(stack.setting("linkerd.namespace") or "" if stack else "")
-    api = await connect(context, kubeconfig)
+    api = await connect(context, kubeconfig, "--context" if selection.context else "meshtrust:context")
     if stack and deployed:
         uid = await cluster_uid(api)
         pinned = str(stack.setting("clusterUid") or "")

@@ -1,0 +1,60 @@
+"""The command line.
+
+Exit codes: 0 it is done, or all is well; 1 something is wrong, or was not finished; 2 wrong usage; 3 the stack or the
+cluster cannot be read, or they do not belong together; 4 a step has to wait for what is listed; 130 interrupted.
+"""
+
+import sys
+
+import typer
+from rich.console import Console
+
+from meshtrust.cluster import ClusterError
+from meshtrust.commands.chain import chain
+from meshtrust.commands.heal import heal
+from meshtrust.commands.plan import plan
+from meshtrust.commands.rotate import abort, rotate
+from meshtrust.commands.status import status, verify
+from meshtrust.rollout import RolloutError
+from meshtrust.rotate import BlockedError
+from meshtrust.rotation import IllegalStepError
+from meshtrust.stack import StackError
+
+app = typer.Typer(
+    help="The TLS credentials of a Linkerd mesh: see them, judge them, rotate the trust anchor.",
+    epilog=__doc__.partition("\n\n")[2],
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+for command in (status, verify, plan, rotate, abort, heal, chain):
+    app.command()(command)
+
+
+def main() -> None:
+    """Run a command; whatever goes wrong is one message and an exit code."""
+    code = 0
+    try:
+        app()
+    except BlockedError as error:
+        _tell(error, [str(blocker) for blocker in error.blockers])
+        code = 4
+    except (StackError, ClusterError, IllegalStepError) as error:
+        _tell(error)
+        code = 3
+    except RolloutError as error:
+        _tell(error)
+        code = 1
+    except KeyboardInterrupt:
+        _tell("Interrupted. Nothing is lost: the same command goes on from here.")
+        code = 130
+    sys.exit(code)
+
+
+def _tell(error: object, lines: list[str] | None = None) -> None:
+    console = Console(stderr=True, highlight=False)
+    console.print("error: ", style="red", end="")
+    console.print(str(error), soft_wrap=True, markup=False)
+    for line in lines or []:
+        console.print(f"  - {line}", soft_wrap=True, markup=False)

@@ -1,0 +1,1 @@
+"""The commands, one per file; `meshtrust.cli` puts them together."""

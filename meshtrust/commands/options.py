@@ -1,0 +1,39 @@
+"""Options that commands share."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from meshtrust.target import Selection
+
+Stack = Annotated[str, typer.Option("--stack", "-s", help="Stack that deploys the mesh; its context is used.")]
+Directory = Annotated[
+    Path, typer.Option("--cwd", "-C", help="The project's directory.", exists=True, file_okay=False, resolve_path=True)
+]
+Context = Annotated[str, typer.Option(help="Context of the kubeconfig, for an installation without a stack.")]
+Kubeconfig = Annotated[
+    str, typer.Option(help="Path of the kubeconfig. Default: the stack's, KUBECONFIG, ~/.kube/config.")
+]
+Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Namespace of Linkerd's control plane.")]
+Json = Annotated[bool, typer.Option("--json", help="Write JSON for machines.")]
+
+HERE = Path()
+
+
+def select(stack: str, directory: Path, context: str = "", kubeconfig: str = "", namespace: str = "") -> Selection:
+    """Return what the options name."""
+    return Selection(stack=stack, directory=directory, context=context, kubeconfig=kubeconfig, namespace=namespace)
+
+
+def console() -> Console:
+    """Return the terminal, made anew so that it is the one in force."""
+    return Console(highlight=False)
+
+
+def write_json(data: Mapping[str, Any] | list[Any]) -> None:
+    """Write plain data to standard output."""
+    typer.echo(json.dumps(data, indent=2))

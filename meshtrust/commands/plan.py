@@ -1,0 +1,160 @@
+"""`meshtrust plan`: the steps that are left of a rotation, what blocks the next, and what has to restart."""
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from meshtrust.commands.options import HERE, Directory, Json, console, select
+from meshtrust.commands.options import write_json as write
+from meshtrust.commands.rotate import AtOnce, RequiredStack, goal
+from meshtrust.commands.status import phase_line
+from meshtrust.evidence import Mesh, Workload, read_mesh
+from meshtrust.gate import Blocker, find_blockers
+from meshtrust.inspection import format_left
+from meshtrust.pem import fingerprint
+from meshtrust.rollout import can_restart
+from meshtrust.rotation import Step, Trust, plan_rotation
+from meshtrust.stack import StackError
+from meshtrust.target import open_target
+
+# What a rolling restart of one workload takes, by experience; the estimate says that it is one.
+_RESTART = timedelta(seconds=30)
+# A proxy renews its certificate at this share of its life (linkerd2-proxy ``identity-client/src/certify.rs``).
+_RENEWED_AT = 0.7
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outlook:
+    """What a rotation would take from here.
+
+    Attributes:
+        trust: The state now.
+        steps: The steps that are left.
+        blockers: What keeps the next one from being taken now.
+        restarts: How many proxies of each workload have to be replaced, for the whole rotation.
+        mesh: The mesh.
+        at_once: Workloads restarted at a time.
+    """
+
+    trust: Trust
+    steps: list[Step]
+    blockers: list[Blocker]
+    restarts: Counter[Workload]
+    mesh: Mesh
+    at_once: int
+
+    @property
+    def rounds(self) -> int:
+        """How often each workload restarts: once for each of the steps that wait for proxies."""
+        return sum(step.kind in ("switch", "retire") for step in self.steps)
+
+    @property
+    def restarting(self) -> timedelta:
+        """How long the restarts take, by estimate."""
+        count = sum(map(can_restart, self.restarts))
+        return self.rounds * -(-count // self.at_once) * _RESTART
+
+    @property
+    def lazily(self) -> timedelta:
+        """How long leaves take to be under the new signer by themselves, after every pod was replaced once."""
+        return self.mesh.leaf_lifetime * _RENEWED_AT
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        return {
+            "phase": self.trust.phase,
+            "steps": [
+                {"step": step.kind, "generations": step.generations, "sets": str(step.after)} for step in self.steps
+            ],
+            "blockers": [{"subject": entry.subject, "reason": entry.reason} for entry in self.blockers],
+            "restarts": [
+                {"workload": str(workload), "pods": pods, "automatic": can_restart(workload)}
+                for workload, pods in sorted(self.restarts.items(), key=str)
+            ],
+            "roundsOfRestarts": self.rounds,
+            "estimatedSeconds": int(self.restarting.total_seconds()),
+        }
+
+
+def plan(
+    *,
+    stack: RequiredStack,
+    to: Annotated[str, typer.Option(help="Generation to rotate to. Default: as rotate has it.")] = "",
+    at_once: AtOnce = 10,
+    directory: Directory = HERE,
+    as_json: Json = False,
+) -> None:
+    """Show what is left of a rotation, what blocks its next step, and what it has to restart. Nothing is changed.
+
+    Exit codes: 0 shown; 3 stack or cluster cannot be read.
+    """
+    outlook = asyncio.run(_look(stack, directory, to, at_once))
+    if as_json:
+        write(outlook.as_json())
+    else:
+        _show(outlook, console())
+
+
+async def _look(stack: str, directory: Any, to: str, at_once: int) -> Outlook:
+    target = await open_target(select(stack, directory))
+    deployed = target.deployed
+    if deployed is None or deployed.trust is None:
+        msg = "This stack has not been deployed yet, so that there is nothing to rotate. Run: pulumi up"
+        raise StackError(msg)
+    chosen = to or goal(target)
+    steps = plan_rotation(deployed.trust, chosen)
+    mesh = await read_mesh(target.api, target.namespace)
+    root = deployed.certificates.get(chosen)
+    lacking = [
+        pod.workload
+        for pod in mesh.pods
+        if root is None or pod.anchors is None or fingerprint(root) not in pod.anchors or steps[:1] == steps[-1:]
+    ]
+    blockers = await find_blockers(target.api, target.namespace, steps[0], deployed.certificates) if steps else []
+    return Outlook(
+        trust=deployed.trust,
+        steps=steps,
+        blockers=blockers,
+        restarts=Counter(lacking),
+        mesh=mesh,
+        at_once=at_once,
+    )
+
+
+def _show(outlook: Outlook, console: Console) -> None:
+    console.print(phase_line(outlook.trust.phase))
+    if not outlook.steps:
+        console.print("No step is left.")
+        return
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for heading in ("", "step", "which sets", "waits for"):
+        table.add_column(heading)
+    waits = {
+        "introduce": "nothing",
+        "switch": "every proxy to trust it",
+        "retire": "every live certificate to be under it",
+    }
+    for number, step in enumerate(outlook.steps, start=1):
+        table.add_row(str(number), str(step), str(step.after), waits[step.kind])
+    console.print(table)
+    pods = sum(outlook.restarts.values())
+    console.print(
+        f"{outlook.rounds} rounds of restarts of {len(outlook.restarts)} workloads ({pods} pods): about "
+        f"{format_left(outlook.restarting)} at {outlook.at_once} at a time. With --lazy the last round is left out: "
+        f"certificates are under the new signer {format_left(outlook.lazily)} after the switch by themselves."
+    )
+    by_hand = [str(workload) for workload in outlook.restarts if not can_restart(workload)]
+    if by_hand:
+        console.print(f"[yellow]![/] No restart reaches these; they have to end: {', '.join(sorted(by_hand))}")
+    if outlook.blockers:
+        console.print(f"[yellow]The next step has to wait for {len(outlook.blockers)}:[/]")
+        for blocker in outlook.blockers:
+            console.print(f"  - {blocker}", markup=False, soft_wrap=True)
+    else:
+        console.print("[green]✓[/] Nothing blocks the next step.")

@@ -1,0 +1,167 @@
+"""`meshtrust status` and `meshtrust verify`: what a mesh holds, and whether it may stay so."""
+
+import asyncio
+from datetime import timedelta
+from typing import Annotated
+
+import typer
+from cryptography import x509
+from rich.console import Console, Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from meshtrust.commands.options import HERE, Context, Directory, Json, Kubeconfig, Namespace, Stack, console, select
+from meshtrust.commands.options import write_json as write
+from meshtrust.inspection import Budget, Inspection, format_left, inspect, judge
+from meshtrust.lint import Finding
+from meshtrust.pem import fingerprint
+from meshtrust.target import Selection, open_target
+
+_PHASES = ("steady", "introduce", "switch", "retire")
+_MARKS = {"error": Text("✗", style="bold red"), "warning": Text("!", style="yellow")}
+
+
+def status(
+    *,
+    stack: Stack = "",
+    directory: Directory = HERE,
+    context: Context = "",
+    kubeconfig: Kubeconfig = "",
+    namespace: Namespace = "",
+    as_json: Json = False,
+) -> None:
+    """Show what is deployed, what the cluster holds, and what needs attention.
+
+    Works on any Linkerd installation by --context. Exit codes: 0 shown, whatever it is; 3 it cannot be read.
+    """
+    inspection = _look(select(stack, directory, context, kubeconfig, namespace))
+    findings = judge(inspection, Budget())
+    if as_json:
+        write({**inspection.as_json(), "findings": _as_json(findings)})
+        return
+    show_inspection(inspection, console())
+    show_findings(findings, console())
+
+
+def verify(
+    *,
+    stack: Stack = "",
+    directory: Directory = HERE,
+    context: Context = "",
+    kubeconfig: Kubeconfig = "",
+    namespace: Namespace = "",
+    as_json: Json = False,
+    issuer_hours: Annotated[int, typer.Option(min=0, help="Hours of life the identity issuer must have left.")] = 24,
+    anchor_days: Annotated[int, typer.Option(min=0, help="Days of life each trust anchor must have left.")] = 60,
+) -> None:
+    """Judge the served credentials by their rules and by what life they have left.
+
+    Works on any Linkerd installation by --context. Exit codes: 0 no error; 1 an error, each of which is listed; 3 it
+    cannot be read.
+    """
+    inspection = _look(select(stack, directory, context, kubeconfig, namespace))
+    findings = judge(inspection, Budget(issuer=timedelta(hours=issuer_hours), anchor=timedelta(days=anchor_days)))
+    failed = any(finding.severity == "error" for finding in findings)
+    if as_json:
+        write({"context": inspection.context, "ok": not failed, "findings": _as_json(findings)})
+    else:
+        show_findings(findings, console())
+    if failed:
+        raise typer.Exit(1)
+
+
+def _look(selection: Selection) -> Inspection:
+    async def look() -> Inspection:
+        return await inspect(await open_target(selection))
+
+    return asyncio.run(look())
+
+
+def _as_json(findings: list[Finding]) -> list[dict[str, str]]:
+    return [
+        {"severity": entry.severity, "subject": entry.subject, "wrong": entry.wrong, "fix": entry.fix}
+        for entry in findings
+    ]
+
+
+def show_inspection(inspection: Inspection, console: Console) -> None:
+    """Draw a mesh as a person wants to see it: the phase, the roots, the issuer, and who trusts what."""
+    title = f"[bold]{inspection.context}[/] namespace {inspection.mesh.namespace}"
+    console.print(
+        Panel(
+            Group(phase_line(inspection.phase), Text(), _certificates(inspection), Text(), _proxies(inspection)),
+            title=title,
+            title_align="left",
+            padding=(1, 2),
+            expand=False,
+        )
+    )
+
+
+def phase_line(phase: str) -> Text:
+    """Return the phases of a rotation with the present one marked."""
+    if phase not in _PHASES:
+        return Text("No stack was named, so that the phase of a rotation is unknown.", style="dim")
+    line = Text("phase  ", style="dim")
+    for position, name in enumerate(_PHASES):
+        line.append(" → " if position else "", style="dim")
+        line.append(f" {name} ", style="bold black on cyan" if name == phase else "dim")
+    return line
+
+
+def _certificates(inspection: Inspection) -> RenderableType:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for heading in ("", "sha256", "until", "left", ""):
+        table.add_column(heading)
+    signing = fingerprint(inspection.issuer_chain[-1]) if inspection.issuer_chain else ""
+    for root in inspection.mesh.roots:
+        mark = fingerprint(root)
+        signs = Text("signs", style="green") if mark == signing else Text("trusted", style="dim")
+        table.add_row(f"trust anchor {inspection.name(mark)}", *_life(root, inspection), signs)
+    if inspection.mesh.issuer:
+        issuer = inspection.mesh.issuer[0]
+        current = sum(inspection.serves(pod) for pod in inspection.served)
+        served = f"served by {current} of {len(inspection.served)} replicas"
+        style = "green" if current == len(inspection.served) > 0 else "red"
+        table.add_row("identity issuer", *_life(issuer, inspection), Text(served, style=style))
+    return table
+
+
+def _life(certificate: x509.Certificate, inspection: Inspection) -> tuple[str, str, Text]:
+    end = certificate.not_valid_after_utc
+    left = (end - inspection.now).total_seconds()
+    return (
+        fingerprint(certificate)[:16],
+        f"{end:%Y-%m-%d %H:%M} UTC",
+        Text(format_left(end - inspection.now), style="green" if left > 0 else "red"),
+    )
+
+
+def _proxies(inspection: Inspection) -> RenderableType:
+    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    wanted = {inspection.name(fingerprint(root)) for root in inspection.mesh.roots}
+    total = len(inspection.mesh.pods)
+    for anchors, count in sorted(inspection.pods_by_anchors.items(), key=lambda entry: -entry[1]):
+        trusts = f"trust {', '.join(anchors)}" if anchors else "started with other anchors, and cannot tell which"
+        style = "green" if wanted <= set(anchors) else "yellow"
+        bar = "█" * max(1, round(30 * count / total))
+        table.add_row(f"{count} proxies", Text(bar, style=style), trusts)
+    if not total:
+        table.add_row("no proxies", "", "")
+    return table
+
+
+def show_findings(findings: list[Finding], console: Console) -> None:
+    """List findings, each with its fix."""
+    for finding in findings:
+        line = Text.assemble(
+            _MARKS[finding.severity],
+            " ",
+            (finding.subject, "bold"),
+            f" {finding.wrong}.\n  ",
+            (f"{finding.fix}.", "dim"),
+        )
+        console.print(line, soft_wrap=True)
+    if not findings:
+        console.print("[green]✓[/] Nothing needs attention.")

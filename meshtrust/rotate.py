@@ -1,0 +1,254 @@
+"""A rotation carried out: the configuration edited, the stack deployed, what lacks the new anchor restarted.
+
+Nothing of it is kept in memory or in a file: each run sees from the stack's configuration, its outputs and the cluster
+where the rotation stands, so that it can be stopped and taken up again at any moment.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from meshtrust.evidence import Workload, read_mesh, read_served_issuers
+from meshtrust.gate import Blocker, blocks_served, find_blockers
+from meshtrust.rollout import Limits, can_restart, restart
+from meshtrust.rotation import IllegalStepError, Step, Trust, find_step, plan_abort, plan_rotation
+from meshtrust.stack import Stack, StackError
+from meshtrust.target import Target
+
+_POLL_SECONDS = 1.0
+# A kubelet brings a changed Secret into a pod within its sync period and the lifetime of its cache, a minute each.
+_RELOAD_SECONDS = 180.0
+# Rounds of restarts before a workload that keeps coming back with old anchors is left to a person.
+_ROUNDS = 3
+
+
+class BlockedError(Exception):
+    """A step that cannot be taken yet; what blocks it is listed.
+
+    Attributes:
+        blockers: What blocks it.
+    """
+
+    def __init__(self, message: str, blockers: Sequence[Blocker]) -> None:
+        super().__init__(message)
+        self.blockers = tuple(blockers)
+
+
+class Reporter(Protocol):
+    """Who is told how a rotation goes."""
+
+    def step(self, step: Step) -> None:
+        """Tell that a step begins."""
+
+    def note(self, text: str, **facts: object) -> None:
+        """Tell of something that happened; the facts are for machines."""
+
+    def blocked(self, blockers: Sequence[Blocker]) -> None:
+        """Tell what is being waited for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """How a rotation is carried out.
+
+    Attributes:
+        lazy: Restart nothing: wait for pods to be replaced, and for leaves to be renewed, by themselves.
+        limits: How gently to restart.
+        quiet: Where the deployment's own output goes to standard error, because standard output is for machines.
+    """
+
+    lazy: bool = False
+    limits: Limits = field(default_factory=Limits)
+    quiet: bool = False
+
+
+Open = Callable[[], Awaitable[Target]]
+
+
+async def rotate(open_target: Open, to: str, way: Way, reporter: Reporter, *, once: bool = False) -> bool:
+    """Rotate a stack's trust anchor to a generation, from wherever it stands.
+
+    Args:
+        open_target: Connects to the stack; called before each step, so that each sees the last one's result.
+        to: The generation to rotate to.
+        way: How.
+        reporter: Who is told.
+        once: Whether to take one step only.
+
+    Returns:
+        Whether the rotation is done.
+
+    Raises:
+        BlockedError: A step has to wait for something that this cannot restart.
+        StackError: The stack cannot be read or deployed.
+        ClusterError: The cluster cannot be read or changed.
+        RolloutError: A restarted workload did not get ready.
+    """
+    while True:
+        target = await open_target()
+        stack, current = _stack(target), _deployed(target)
+        pending = _pending(stack, current)
+        steps = [pending] if pending else plan_rotation(current, to)
+        if not steps:
+            return True
+        await _take(target, stack, steps[0], way, reporter)
+        if once:
+            return not plan_rotation(steps[0].after, to)
+
+
+async def abort(open_target: Open, way: Way, reporter: Reporter, *, once: bool = False) -> bool:
+    """Go back, step by step, to where the rotation began; otherwise as `rotate`.
+
+    Raises:
+        IllegalStepError: No rotation is under way.
+    """
+    gone_back = False
+    while True:
+        target = await open_target()
+        stack, current = _stack(target), _deployed(target)
+        if stack.configured != current:
+            # What was configured and not deployed is where this goes away from.
+            stack.configure(current)
+            reporter.note(f"{stack.file.name} is set back to what is deployed: {current}")
+            stack.up(quiet=way.quiet)
+            gone_back = True
+            continue
+        if current.phase == "steady" and gone_back:
+            return True
+        step = plan_abort(current)
+        await _take(target, stack, step, way, reporter)
+        gone_back = True
+        if once:
+            return step.after.phase == "steady"
+
+
+async def _take(target: Target, stack: Stack, step: Step, way: Way, reporter: Reporter) -> None:
+    reporter.step(step)
+    await _prepare(target, step, way, reporter)
+    if stack.configured != step.after:
+        stack.configure(step.after)
+        reporter.note(f"{stack.file.name} now says: {step.after}")
+    await asyncio.to_thread(stack.up, quiet=way.quiet)
+    if step.kind == "switch":
+        await _wait_served(target, reporter)
+
+
+async def _prepare(target: Target, step: Step, way: Way, reporter: Reporter) -> None:
+    """Bring the cluster to where the step is safe."""
+    roots = target.deployed.certificates if target.deployed else {}
+    if step.kind == "retire":
+        await _wait_served(target, reporter)
+    rounds = 0
+    while blockers := await find_blockers(target.api, target.namespace, step, roots):
+        reporter.blocked(blockers)
+        workloads = _restartable(blockers)
+        if way.lazy:
+            await asyncio.sleep(_POLL_SECONDS)
+        elif workloads and rounds < _ROUNDS:
+            rounds += 1
+            await _restart(target, workloads, way, reporter)
+        else:
+            left = [entry for entry in blockers if not _is_cured(entry)]
+            msg = (
+                f"It is not safe yet to {step}, and no restart cures what is listed. Jobs and bare pods go on with "
+                "what they started with until they end or are deleted. When it is gone, run the same command again"
+                if left
+                else f"It is not safe yet to {step}: {_ROUNDS} rounds of restarts have not changed what is listed"
+            )
+            raise BlockedError(msg, left or blockers)
+
+
+async def _restart(target: Target, workloads: Sequence[Workload], way: Way, reporter: Reporter) -> None:
+    started, done = time.monotonic(), 0
+    reporter.note(f"restarting {len(workloads)} workloads, {way.limits.at_once} at a time", workloads=len(workloads))
+    async for workload in restart(target.api, workloads, way.limits):
+        done += 1
+        reporter.note(
+            f"{done}/{len(workloads)} {workload} is ready ({time.monotonic() - started:.0f} s)",
+            workload=str(workload),
+            done=done,
+        )
+
+
+async def _wait_served(target: Target, reporter: Reporter) -> None:
+    """Wait until every identity replica signs with the Secret's issuer; restart them if one has missed it."""
+    deadline = time.monotonic() + _RELOAD_SECONDS
+    while blockers := await served_blockers(target):
+        if time.monotonic() > deadline or not any(entry.curable for entry in blockers):
+            await heal(target, Limits(), reporter)
+            return
+        reporter.blocked(blockers)
+        await asyncio.sleep(_POLL_SECONDS)
+    reporter.note("every replica of the identity service signs with the issuer in the Secret")
+
+
+async def served_blockers(target: Target) -> list[Blocker]:
+    """Return the replicas of the identity service that are not seen to sign with the Secret's issuer.
+
+    Raises:
+        ClusterError: The cluster cannot be read.
+    """
+    mesh = await read_mesh(target.api, target.namespace)
+    return blocks_served(mesh, await read_served_issuers(target.api, mesh))
+
+
+async def heal(target: Target, limits: Limits, reporter: Reporter) -> bool:
+    """Restart the identity service if one of its replicas has missed the reload of its issuer (linkerd2 issue 15109).
+
+    Returns:
+        Whether there was anything to heal.
+
+    Raises:
+        BlockedError: What it signs with cannot be seen, or is another issuer still after the restart.
+    """
+    blockers = await served_blockers(target)
+    if not blockers:
+        return False
+    if not any(entry.curable for entry in blockers):
+        msg = (
+            "It cannot be seen what the identity service signs with. Give these credentials create on pods/portforward"
+        )
+        raise BlockedError(msg, blockers)
+    identity = Workload(kind="Deployment", namespace=target.namespace, name="linkerd-identity")
+    reporter.note(f"restarting {identity}: it has not taken over the issuer", workload=str(identity))
+    async for _ in restart(target.api, [identity], limits):
+        reporter.note(f"{identity} is ready")
+    left = await served_blockers(target)
+    if left:
+        msg = "The identity service was restarted, and still does not sign with the issuer in the Secret"
+        raise BlockedError(msg, left)
+    return True
+
+
+def _restartable(blockers: Sequence[Blocker]) -> list[Workload]:
+    return sorted({entry.workload for entry in blockers if entry.workload is not None and _is_cured(entry)}, key=str)
+
+
+def _is_cured(blocker: Blocker) -> bool:
+    return blocker.curable and blocker.workload is not None and can_restart(blocker.workload)
+
+
+def _stack(target: Target) -> Stack:
+    if target.stack is None:
+        msg = "A rotation is of a stack. Name it: --stack"
+        raise StackError(msg)
+    return target.stack
+
+
+def _deployed(target: Target) -> Trust:
+    trust = target.deployed.trust if target.deployed else None
+    if trust is None:
+        msg = "This stack has not been deployed yet. Run: pulumi up"
+        raise StackError(msg)
+    return trust
+
+
+def _pending(stack: Stack, current: Trust) -> Step | None:
+    """Return the step that is configured and not deployed, as an interrupted run leaves it."""
+    try:
+        return find_step(current, stack.configured)
+    except IllegalStepError as error:
+        msg = f"{stack.file} asks for what cannot be deployed: {error}"
+        raise StackError(msg) from error
