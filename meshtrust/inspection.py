@@ -271,7 +271,7 @@ def _listed(workloads: Mapping[Workload, int], most: int = 5) -> str:
 
 def format_left(left: timedelta) -> str:
     """Return a span of time as a person says it: days above three days, else hours, else minutes."""
-    minutes = left.total_seconds() / 60
+    minutes = round(left.total_seconds() / 60)
     if minutes < 120:
-        return f"{minutes:.0f} minutes"
+        return "1 minute" if minutes == 1 else f"{minutes} minutes"
     return f"{minutes / 60:.0f} hours" if minutes < 72 * 60 else f"{minutes / 60 / 24:.0f} days"

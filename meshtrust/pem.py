@@ -73,6 +73,11 @@ def fingerprint(certificate: x509.Certificate) -> str:
     return certificate.fingerprint(hashes.SHA256()).hex()
 
 
+def subject_of(certificate: x509.Certificate) -> str:
+    """Return a certificate's subject as RFC 4514 text, with the names of its attributes as far as there are any."""
+    return certificate.subject.rfc4514_string({x509.NameOID.SERIAL_NUMBER: "serialNumber"}) or "(no subject)"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Identity:
     """What a person tells a certificate by.
@@ -93,7 +98,7 @@ class Identity:
     def of(cls, certificate: x509.Certificate) -> "Identity":
         """Return the identity of a certificate."""
         return cls(
-            subject=certificate.subject.rfc4514_string(),
+            subject=subject_of(certificate),
             fingerprint=fingerprint(certificate),
             not_before=certificate.not_valid_before_utc,
             not_after=certificate.not_valid_after_utc,

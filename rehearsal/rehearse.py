@@ -15,7 +15,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from meshtrust.chain import ChainError, verify_chain
-from meshtrust.pem import fingerprint, read_bundle
+from meshtrust.pem import fingerprint, read_bundle, subject_of
 from rehearsal import mesh
 from rehearsal.cluster import Cluster, ensure
 from rehearsal.observe import Observer
@@ -170,11 +170,10 @@ def chain_tree(chain: list[x509.Certificate]) -> Tree:
 
 
 def _line(title: str, certificate: x509.Certificate) -> Text:
-    subject = certificate.subject.rfc4514_string({x509.NameOID.SERIAL_NUMBER: "serialNumber"}) or "(no subject)"
     left = certificate.not_valid_after_utc - datetime.now(UTC)
     return Text.assemble(
         (title, "bold cyan"),
-        f"  {subject}\n",
+        f"  {subject_of(certificate)}\n",
         ("sha256 ", "dim"),
         _short(certificate),
         ("  until ", "dim"),

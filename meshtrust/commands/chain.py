@@ -12,7 +12,7 @@ from rich.tree import Tree
 from meshtrust.commands.options import HERE, Context, Directory, Json, Kubeconfig, Namespace, Stack, console, select
 from meshtrust.commands.options import write_json as write
 from meshtrust.inspection import Inspection, format_left, inspect
-from meshtrust.pem import Identity, fingerprint
+from meshtrust.pem import Identity, fingerprint, subject_of
 from meshtrust.target import open_target
 
 
@@ -80,7 +80,7 @@ def _line(title: str, certificate: x509.Certificate, inspection: Inspection) -> 
     left = certificate.not_valid_after_utc - inspection.now
     return Text.assemble(
         (title, "bold cyan"),
-        f"  {certificate.subject.rfc4514_string({x509.NameOID.SERIAL_NUMBER: 'serialNumber'})}\n",
+        f"  {subject_of(certificate)}\n",
         ("sha256 ", "dim"),
         fingerprint(certificate)[:16],
         ("  until ", "dim"),

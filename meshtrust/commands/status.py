@@ -112,8 +112,8 @@ def phase_line(phase: str) -> Text:
 
 def _certificates(inspection: Inspection) -> RenderableType:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for heading in ("", "sha256", "until", "left", ""):
-        table.add_column(heading)
+    for heading in ("", "sha256", "until (UTC)", "left", ""):
+        table.add_column(heading, no_wrap=True)
     signing = fingerprint(inspection.issuer_chain[-1]) if inspection.issuer_chain else ""
     for root in inspection.mesh.roots:
         mark = fingerprint(root)
@@ -122,7 +122,7 @@ def _certificates(inspection: Inspection) -> RenderableType:
     if inspection.mesh.issuer:
         issuer = inspection.mesh.issuer[0]
         current = sum(inspection.serves(pod) for pod in inspection.served)
-        served = f"served by {current} of {len(inspection.served)} replicas"
+        served = f"served {current}/{len(inspection.served)}"
         style = "green" if current == len(inspection.served) > 0 else "red"
         table.add_row("identity issuer", *_life(issuer, inspection), Text(served, style=style))
     return table
@@ -132,8 +132,8 @@ def _life(certificate: x509.Certificate, inspection: Inspection) -> tuple[str, s
     end = certificate.not_valid_after_utc
     left = (end - inspection.now).total_seconds()
     return (
-        fingerprint(certificate)[:16],
-        f"{end:%Y-%m-%d %H:%M} UTC",
+        fingerprint(certificate)[:12],
+        f"{end:%Y-%m-%d %H:%M}",
         Text(format_left(end - inspection.now), style="green" if left > 0 else "red"),
     )
 
