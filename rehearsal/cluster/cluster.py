@@ -9,6 +9,7 @@ import shutil
 import signal
 import ssl
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -67,6 +68,14 @@ class Cluster:
         """The directory in which processes publish where they answer for a Service."""
         return self.directory / "services"
 
+    @property
+    def stop_command(self) -> str:
+        """The command that stops it, run by the Python that runs here, which has what it needs."""
+        python = Path(sys.executable)
+        if python.is_relative_to(Path.cwd()):
+            python = python.relative_to(Path.cwd())
+        return f"{python} -m rehearsal.cluster stop {self.name}"
+
     @classmethod
     def start(cls, name: str, *, keep: bool = False) -> Self:
         """Start a cluster and wait until it is ready; build its parts first where they are not in the cache.
@@ -86,7 +95,7 @@ class Cluster:
         binary = ensure().path
         cluster = cls(name, runtime_directory() / name)
         if cluster.is_running():
-            msg = f"A cluster named {name} is running. Stop it: python -m rehearsal.cluster stop {name}"
+            msg = f"A cluster named {name} is running. Stop it: {cluster.stop_command}"
             raise ClusterError(msg)
         shutil.rmtree(cluster.directory, ignore_errors=True)
         cluster.services.mkdir(parents=True, mode=0o700)
@@ -144,6 +153,8 @@ class Cluster:
         pid = self._pid("supervisor")
         if pid is None:
             return False
+        if pid in _supervisors:
+            return _supervisors[pid].poll() is None
         # Its number may long be another process's.
         with contextlib.suppress(OSError):
             return str(self.directory).encode() in Path(f"/proc/{pid}/cmdline").read_bytes()

@@ -15,6 +15,8 @@ from rehearsal.cluster.pki import Authority, key_pem, write_secret
 ISSUER = "https://kubernetes.default.svc.cluster.local"
 # The audience of the tokens that Linkerd's proxies show the identity service (linkerd2 controller/cmd/identity).
 LINKERD_AUDIENCE = "identity.l5d.io"
+# The limits that they set themselves are for API servers with other clients to serve, and cost seconds at every start.
+_UNTHROTTLED = ("--kube-api-qps=1000", "--kube-api-burst=1000")
 # Controllers of things that a cluster without machines does not have.
 _WITHOUT = (
     "node-lifecycle-controller",
@@ -135,6 +137,7 @@ def processes(directory: Path, api_port: int, etcd_port: int, peer_port: int) ->
                 "--leader-elect=false",
                 "--secure-port=0",
                 "--use-service-account-credentials=true",
+                *_UNTHROTTLED,
                 f"--controllers=*,{','.join(f'-{name}' for name in _WITHOUT)}",
                 f"--root-ca-file={path('ca.crt')}",
                 f"--service-account-private-key-file={path('service-accounts.key')}",
@@ -149,6 +152,7 @@ def processes(directory: Path, api_port: int, etcd_port: int, peer_port: int) ->
                 f"--kubeconfig={path('kube-scheduler.kubeconfig')}",
                 "--leader-elect=false",
                 "--secure-port=0",
+                *_UNTHROTTLED,
             ],
         ),
         Process("kwok", ["kwok", "--manage-all-nodes=true", *started_by_a_pod]),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import warnings
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,6 +100,8 @@ class ClusterClient:
         return self._kinds.get(key)
 
     async def _connect(self) -> kr8s.asyncio.Api:
+        # It says so of every version that is newer than itself.
+        warnings.filterwarnings("ignore", message="Kubernetes version .* is not supported")
         try:
             source = _kubeconfig_source(self.kubeconfig)
             # kr8s takes the content of a kubeconfig as an object too, which its annotations leave out.
