@@ -7,10 +7,10 @@ TESTS  ?= tests
 READY  := $(VENV)/.requirements-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help rehearse preview test check docs clean
+.PHONY: help rehearse rehearse-rotation preview test check docs clean
 
 help: ## Show what can be made
-	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(READY): requirements.txt requirements-dev.txt
 	@echo "Setting up $(VENV) ..."
@@ -20,6 +20,9 @@ $(READY): requirements.txt requirements-dev.txt
 
 rehearse: $(READY) ## The main job on a rehearsal cluster: deploy, renew, verify, destroy (KEEP=1 leaves it, STACK=name)
 	@$(PYTHON) -m rehearsal rehearse $(STACK) $(if $(KEEP),--keep)
+
+rehearse-rotation: $(READY) ## A rotation of the trust anchor under load, and its picture (KEEP=1, STACK=name)
+	@$(PYTHON) -m rehearsal rotation $(STACK) $(if $(KEEP),--keep)
 
 preview: $(READY) ## Show the plan of a stack without any cluster (STACK=name)
 	@$(PYTHON) -m rehearsal preview $(STACK)

@@ -57,8 +57,8 @@ async def admit(settings: Settings, last: Deployment) -> Admission:
 
     Raises:
         pulumi.RunError: The anchors would move by more than one step, or by a step that pods in the cluster make
-            unsafe; the cluster is unreachable or another one; a release is half done; or a source of charts that this
-            run needs does not answer.
+            unsafe; the cluster is unreachable or another one; or a source of charts that this run needs does not
+            answer.
     """
     try:
         step = find_step(last.trust, settings.trust, roots=last.roots, retired=last.retired, brought=_brought(settings))
@@ -94,12 +94,26 @@ async def _check_cluster(api: "Api", settings: Settings, last: Deployment) -> st
         (settings.linkerd.namespace, "linkerd-crds"),
         (settings.linkerd.namespace, "linkerd-control-plane"),
     ]
-    await preflight.check_releases(api, releases, cluster.context)
+    await _resume_releases(api, releases)
     for key, source in settings.chart_sources.items():
         # A repository's bad day must not stop a run that installs nothing from it.
         if not source.is_directory and last.charts.get(key) != str(source):
             await preflight.check_chart_source(source.location, f"meshtrust:{key}")
     return uid
+
+
+async def _resume_releases(api: "Api", releases: list[tuple[str, str]]) -> None:
+    """Clear what an interrupted run left half done of Helm's releases.
+
+    No other run of this stack is at work on them: the engine lets one at a time update a stack.
+    """
+    for revision in await preflight.find_pending(api, releases):
+        left = f"An interrupted run has left release {revision.namespace}/{revision.release} half done"
+        if pulumi.runtime.is_dry_run():
+            pulumi.log.warn(f"{left}. The next update clears that ({revision.secret}) and goes on.")
+        else:
+            await preflight.forget(api, revision)
+            pulumi.log.info(f"{left}; that was cleared ({revision.secret}), and this run goes on.")
 
 
 async def _pass_gate(api: "Api", settings: Settings, last: Deployment, step: Step) -> dict[str, Any]:

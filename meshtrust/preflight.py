@@ -4,9 +4,10 @@ import asyncio
 import urllib.error
 import urllib.request
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from meshtrust.cluster import ANSWER_SECONDS, METADATA_ONLY, ClusterError, read
+from meshtrust.cluster import ANSWER_SECONDS, METADATA_ONLY, ClusterError, call, read
 
 if TYPE_CHECKING:
     from kr8s.asyncio import Api
@@ -57,42 +58,61 @@ def check_cluster_uid(uid: str, *, context: str, pinned: str, last: str) -> None
         raise PreflightError(msg)
 
 
-async def check_releases(api: "Api", releases: Iterable[tuple[str, str]], context: str) -> None:
-    """Make sure that no Helm release is half done, which Helm refuses to touch until someone clears it.
+@dataclass(frozen=True, kw_only=True)
+class PendingRevision:
+    """A revision of a Helm release that was never finished: Helm refuses to touch the release as long as it is there.
+
+    Attributes:
+        namespace: Namespace of the release.
+        release: Its name.
+        secret: The Secret in which Helm keeps the revision.
+    """
+
+    namespace: str
+    release: str
+    secret: str
+
+
+async def find_pending(api: "Api", releases: Iterable[tuple[str, str]]) -> list[PendingRevision]:
+    """Return the unfinished revisions of releases, as a run leaves them that was killed while Helm was at work.
 
     Args:
         api: Client of the cluster.
         releases: Namespace and name of each release.
-        context: Name of the cluster's context, for the command that is shown.
 
     Raises:
-        PreflightError: An interrupted run left a release pending; the message has the command that clears it.
         ClusterError: The releases cannot be read.
 
     Source: Helm keeps each revision in a Secret with the labels owner, name and status (helm
     ``pkg/storage/driver/secrets.go``). Only metadata is asked for: the Secrets hold every value of the release.
     """
-    commands = []
-    for namespace, name in releases:
+
+    async def find(namespace: str, release: str) -> list[PendingRevision]:
         secrets = await read(
             api,
             f"Secrets of Helm in namespace {namespace}",
             namespace=namespace,
             url="secrets",
-            params={"labelSelector": f"owner=helm,name={name},{_PENDING}"},
+            params={"labelSelector": f"owner=helm,name={release},{_PENDING}"},
             headers={"Accept": METADATA_ONLY},
         )
-        commands += [
-            f"kubectl --context {context} -n {namespace} delete secret {secret['metadata']['name']}"
+        return [
+            PendingRevision(namespace=namespace, release=release, secret=secret["metadata"]["name"])
             for secret in secrets["items"] or []
         ]
-    if commands:
-        listed = "\n".join(f"  {command}" for command in commands)
-        msg = (
-            "A Helm release is pending: another run is at work, or one was interrupted. Wait for it; if there is none, "
-            f"forget the unfinished revision and run again:\n{listed}"
-        )
-        raise PreflightError(msg)
+
+    found = await asyncio.gather(*(find(namespace, release) for namespace, release in releases))
+    return [revision for revisions in found for revision in revisions]
+
+
+async def forget(api: "Api", revision: PendingRevision) -> None:
+    """Let Helm forget an unfinished revision, so that it goes on from the last finished one.
+
+    Raises:
+        ClusterError: The revision cannot be deleted.
+    """
+    what = f"unfinished revision {revision.namespace}/{revision.secret}"
+    await call(api, "DELETE", what, namespace=revision.namespace, url=f"secrets/{revision.secret}")
 
 
 async def check_chart_source(location: str, key: str) -> None:

@@ -9,24 +9,40 @@ from rich.console import Console
 from rehearsal.cluster import ClusterError
 from rehearsal.plan import make_plan, show_plan
 from rehearsal.rehearse import Rehearsal
+from rehearsal.rotation import RotationRehearsal
 from rehearsal.workspace import RehearsalError, workspace
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
 console = Console()
 Stack = Annotated[str, typer.Argument(help="Name of a stack in stacks/.")]
 
+Keep = Annotated[bool, typer.Option("--keep", help="Leave the cluster and what was deployed on it.")]
+Charts = Annotated[
+    Path | None,
+    typer.Option(help="A directory with Linkerd's charts; without one, stand-ins.", exists=True, file_okay=False),
+]
+
 
 @app.command()
 def rehearse(
     stack: Stack = "dev",
-    keep: Annotated[bool, typer.Option("--keep", help="Leave the cluster and what was deployed on it.")] = False,
-    charts: Annotated[
-        Path | None,
-        typer.Option(help="A directory with Linkerd's charts; without one, stand-ins.", exists=True, file_okay=False),
-    ] = None,
+    keep: Keep = False,
+    charts: Charts = None,
 ) -> None:
     """Run a stack's whole life on a cluster of its own: deploy, renew, verify, deploy again, destroy."""
     Rehearsal(stack, console, linkerd_charts=charts, keep=keep).run()
+
+
+@app.command("rotation")
+def rehearse_rotation(
+    stack: Stack = "dev",
+    keep: Keep = False,
+    charts: Charts = None,
+    workloads: Annotated[int, typer.Option(min=2, help="Applications, with two pods each.")] = 25,
+    picture: Annotated[Path, typer.Option(help="File for the picture of the rotation, as SVG.")] = Path("rotation.svg"),
+) -> None:
+    """Rotate the trust anchor under load: proxies that connect to each other all the time, and no failed handshake."""
+    RotationRehearsal(stack, console, linkerd_charts=charts, keep=keep, workloads=workloads, picture=picture).run()
 
 
 @app.command()

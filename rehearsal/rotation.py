@@ -1,0 +1,224 @@
+"""`make rehearse-rotation`: a rotation of the trust anchor under load, and the same without its gate."""
+
+import contextlib
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+from rich.panel import Panel
+from rich.table import Table
+
+from meshtrust.chain import verify_chain
+from meshtrust.cluster import METADATA_ONLY
+from meshtrust.pem import read_bundle
+from rehearsal import mesh
+from rehearsal.cluster import Cluster, ClusterError
+from rehearsal.mesh.traffic import Handshakes, make_workloads, read_handshakes, wait_for_proxies
+from rehearsal.observe import Observer
+from rehearsal.rehearse import NAMESPACE, REACTION_SECONDS, Rehearsal
+from rehearsal.rotation_picture import Sample, draw_rotation
+from rehearsal.shim import environment_with_pulumi
+from rehearsal.workspace import REPOSITORY, RehearsalError, Workspace
+
+OLD, NEW = "2026", "2027"
+_APPLICATIONS = "shop"
+_SAMPLE_SECONDS = 0.25
+_NO_PROMPT = ("--yes", "--skip-preview", "--non-interactive")
+_SELECTED = {"labelSelector": f"linkerd.io/control-plane-ns={NAMESPACE}"}
+_ANCHORS_SHA256 = "linkerd.io/trust-root-sha256"
+
+
+class Sampler:
+    """Looks at the mesh several times a second while a rotation goes on: handshakes, and who trusts what."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._started = time.monotonic()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self.samples: list[Sample] = []
+        self.step = "steady"
+
+    def __enter__(self) -> "Sampler":
+        """Begin."""
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End."""
+        self._ended.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        with self._cluster.client() as api:
+            while not self._ended.wait(_SAMPLE_SECONDS):
+                with contextlib.suppress(ClusterError, httpx.HTTPError):
+                    counted = read_handshakes(self._cluster)
+                    self.samples.append(
+                        Sample(
+                            seconds=time.monotonic() - self._started,
+                            step=self.step,
+                            succeeded=counted.succeeded,
+                            failed=counted.failed,
+                            pods=_pods_by_bundle(api),
+                        )
+                    )
+
+
+def _pods_by_bundle(api: httpx.Client) -> Counter[str]:
+    """Return how many proxies were injected with which bundle, by the bundle's hash."""
+    answer = api.get("/api/v1/pods", params=_SELECTED, headers={"Accept": METADATA_ONLY}).raise_for_status()
+    return Counter(
+        (item["metadata"].get("annotations") or {}).get(_ANCHORS_SHA256, "") for item in answer.json()["items"]
+    )
+
+
+@dataclass
+class RotationRehearsal(Rehearsal):
+    """A rotation, rehearsed; for what is common to all rehearsals see `Rehearsal`.
+
+    Attributes:
+        workloads: How many applications.
+        replicas: Pods of each.
+        picture: File that the picture of the rotation is written to, as SVG.
+    """
+
+    workloads: int = 25
+    replicas: int = 2
+    picture: Path = field(default_factory=lambda: Path("rotation.svg"))
+
+    def _rehearse(self, project: Workspace, observer: Observer) -> None:
+        before = observer.inventory()
+        cluster = observer.cluster
+        with self._told("`up`: the stack, under one trust anchor"):
+            self._engine(project, "up", *_NO_PROMPT)
+        proxies = self.workloads * self.replicas
+        with self._told(f"{proxies} proxies, each with its own certificate, that connect to each other all the time"):
+            make_workloads(cluster, _APPLICATIONS, self.workloads, self.replicas)
+            wait_for_proxies(cluster, proxies, REACTION_SECONDS)
+        with self._told("a switch of the signer before anybody trusts the new anchor is refused, in preview") as tell:
+            tell(self._refused(project, {"anchors": [OLD, NEW], "signer": NEW}))
+        with environment_with_pulumi(project) as environment, Sampler(cluster) as sampler:
+            with self._told(f"`meshtrust rotate --to {NEW} --step`: the new anchor is introduced"):
+                self._command(project, environment, sampler, "rotate", "--to", NEW, "--step")
+            with self._told("a switch now is refused too: these proxies do not trust it yet") as tell:
+                tell(self._refused(project, {"signer": NEW}))
+            with self._told(f"`meshtrust rotate --to {NEW}`: restarts, switch, restarts, retirement"):
+                self._command(project, environment, sampler, "rotate", "--to", NEW)
+            counted = read_handshakes(cluster)
+        with self._told("no handshake has failed") as tell:
+            self._check_none_failed(counted)
+            tell(f"{counted.succeeded} handshakes, {counted.failed} failed")
+        with self._told("a new leaf is under the new anchor, which is the only one") as tell:
+            roots = self._roots(project)
+            leaf = mesh.request_leaf(cluster, namespace=NAMESPACE, service_account="default")
+            chain = verify_chain(read_bundle(leaf.chain_pem), roots, datetime.now(UTC))
+            tell(f"{len(roots)} root, {len(chain)} certificates from leaf to root")
+        self._draw(sampler)
+        if self.keep:
+            return
+        with self._told("`destroy`: nothing is left"):
+            with cluster.client() as api:
+                api.delete(f"/api/v1/namespaces/{_APPLICATIONS}").raise_for_status()
+            self._engine(project, "destroy", *_NO_PROMPT)
+            observer.wait_for_inventory(before, REACTION_SECONDS)
+
+    def _refused(self, project: Workspace, settings: dict[str, Any]) -> str:
+        """Preview the stack with changed settings, which the program must refuse; return the reason."""
+        with changed_settings(project, settings):
+            result = project.capture("preview", "--non-interactive")
+        written = result.stdout + result.stderr
+        for line in written.splitlines():
+            if result.returncode and ("cannot be deployed:" in line or "It is not safe yet" in line):
+                return line.strip().removeprefix("error: ")
+        msg = f"The step was not refused:\n{written}"
+        raise RehearsalError(msg)
+
+    def _command(self, project: Workspace, environment: dict[str, str], sampler: Sampler, *arguments: str) -> None:
+        """Run a command of the CLI on the stack, and tell what it tells."""
+        for event in run_command(project, environment, *arguments):
+            if event["event"] == "step":
+                sampler.step = event["step"]
+                self.console.print(f"  [bold cyan]{event['step']}[/] {', '.join(event['generations'])}")
+            elif event["event"] == "waiting":
+                self.console.print(f"  [yellow]·[/] {len(event['blockers'])} proxies to go")
+            elif event["event"] == "note":
+                self.console.print(f"  [dim]·[/] {event['text']}", soft_wrap=True)
+
+    def _check_none_failed(self, counted: Handshakes) -> None:
+        if counted.failed:
+            reasons = Counter(failure.reason for failure in counted.failures).most_common(3)
+            msg = f"{counted.failed} of {counted.attempted} handshakes have failed: {reasons}"
+            raise RehearsalError(msg)
+
+    def _draw(self, sampler: Sampler) -> None:
+        self.picture.write_text(draw_rotation(sampler.samples))
+        self.console.print(Panel(phases_table(sampler.samples), title="[bold]the rotation[/]", expand=False))
+        self.console.print(f"Its picture is in {self.picture}.", soft_wrap=True)
+
+
+def run_command(project: Workspace, environment: dict[str, str], *arguments: str) -> Iterator[dict[str, Any]]:
+    """Run a command of the CLI on a workspace's stack; yield its events.
+
+    Raises:
+        RehearsalError: It failed; the message has what it wrote.
+    """
+    command = [sys.executable, "-m", "meshtrust", *arguments, "--stack", project.stack, "--json"]
+    process = subprocess.Popen(
+        [*command, "--cwd", str(project.directory)],
+        env=environment,
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    written: list[str] = []
+    reader = threading.Thread(target=lambda: written.extend(process.stderr or ()))
+    reader.start()
+    for line in process.stdout or ():
+        yield json.loads(line)
+    reader.join()
+    if process.wait():
+        msg = f"`meshtrust {' '.join(arguments)}` failed with exit code {process.returncode}:\n{''.join(written[-60:])}"
+        raise RehearsalError(msg)
+
+
+@contextlib.contextmanager
+def changed_settings(project: Workspace, settings: dict[str, Any]) -> Iterator[None]:
+    """Change a workspace's configuration for a while."""
+    path = project.directory / "stacks" / f"Pulumi.{project.stack}.yaml"
+    text = path.read_text()
+    document = yaml.safe_load(text)
+    document["config"] |= {f"meshtrust:{key}": value for key, value in settings.items()}
+    path.write_text(yaml.safe_dump(document))
+    try:
+        yield
+    finally:
+        path.write_text(text)
+
+
+def phases_table(samples: list[Sample]) -> Table:
+    """Return what happened in each step: how long it took, and the handshakes meanwhile."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for heading in ("step", "seconds", "handshakes", "failed"):
+        table.add_column(heading, justify="left" if heading == "step" else "right")
+    for step in dict.fromkeys(sample.step for sample in samples):
+        within = [sample for sample in samples if sample.step == step]
+        first, last = within[0], within[-1]
+        table.add_row(
+            step,
+            f"{last.seconds - first.seconds:.0f}",
+            str(last.succeeded - first.succeeded),
+            str(last.failed - first.failed),
+        )
+    return table

@@ -1,0 +1,105 @@
+"""A stack's file is read with the project's defaults and edited in place; what the CLI says is told in one sentence."""
+
+import stat
+
+import pytest
+
+from meshtrust.rotation import Trust
+from meshtrust.stack import Stack, StackError
+from tests.recorder import REPOSITORY
+
+TEXT = """# Ours.
+config:
+  meshtrust:context: kind-dev
+  # One generation now.
+  meshtrust:anchors: ["2026"] # oldest first
+  meshtrust:anchor:
+    protect: false
+"""
+
+
+@pytest.fixture
+def project(tmp_path):
+    (tmp_path / "stacks").mkdir()
+    (tmp_path / "Pulumi.yaml").write_text((REPOSITORY / "Pulumi.yaml").read_text())
+    (tmp_path / "stacks" / "Pulumi.dev.yaml").write_text(TEXT)
+    return tmp_path
+
+
+@pytest.fixture
+def stack(project):
+    return Stack("dev", project)
+
+
+@pytest.fixture
+def pulumi(tmp_path, monkeypatch):
+    """Put a program under the name `pulumi` on PATH that fails or answers as it is told."""
+
+    def install(script):
+        path = tmp_path / "bin" / "pulumi"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+        monkeypatch.setenv("PATH", str(path.parent))
+
+    return install
+
+
+def test_a_setting_is_the_stacks_own_or_else_the_projects_default(stack):
+    assert stack.setting("context") == "kind-dev"
+    assert stack.setting("anchor.protect") is False
+    assert stack.setting("linkerd.namespace") == "linkerd"
+
+
+def test_the_only_anchor_signs_unless_another_is_named(stack):
+    assert stack.configured == Trust(anchors=("2026",), signer="2026")
+
+
+def test_an_edit_leaves_comments_and_all_else_where_they_are(stack):
+    stack.configure(Trust(anchors=("2026", "2027"), signer="2026"))
+    expected = TEXT.replace('["2026"]', '["2026", "2027"]') + '  meshtrust:signer: "2026"\n'
+    assert stack.file.read_text() == expected
+    assert stack.configured == Trust(anchors=("2026", "2027"), signer="2026")
+
+
+def test_an_edit_keeps_the_files_mode(stack):
+    stack.file.chmod(0o640)
+    stack.configure(Trust(anchors=("2027",), signer="2027"))
+    assert stat.S_IMODE(stack.file.stat().st_mode) == 0o640
+    assert [path.name for path in stack.file.parent.iterdir()] == ["Pulumi.dev.yaml"], "no draft is left"
+
+
+def test_an_edit_that_cannot_be_made_leaves_the_file_and_says_what_to_set(stack):
+    stack.file.write_text("config: [")
+    with pytest.raises(StackError, match=r"(?s)cannot be edited: .*Set meshtrust:anchors .* by hand: anchors 2027"):
+        stack.configure(Trust(anchors=("2027",), signer="2027"))
+    assert stack.file.read_text() == "config: ["
+
+
+def test_a_stack_that_does_not_exist_is_named_with_those_that_do(project):
+    with pytest.raises(StackError, match=r'There is no stack "prod" in .*stacks \(there are: dev\)'):
+        Stack("prod", project).check()
+
+
+def test_a_directory_without_a_project_says_so(tmp_path):
+    with pytest.raises(StackError, match=r"There is no .*Pulumi.yaml\. Run this in the project's directory"):
+        Stack("dev", tmp_path).check()
+
+
+def test_outputs_are_what_the_cli_prints(stack, pulumi):
+    pulumi("""[ "$1 $2 $3 $4 $5" = "stack output --json --stack dev" ] && echo '{"signer": "2026"}'""")
+    assert stack.outputs() == {"signer": "2026"}
+
+
+def test_what_the_cli_refuses_is_told_in_its_words(stack, pulumi):
+    pulumi("echo 'error: no stack named dev' >&2; exit 1")
+    with pytest.raises(StackError, match='outputs of stack "dev" cannot be read: no stack named dev'):
+        stack.outputs()
+    with pytest.raises(StackError, match=r'`pulumi up` of stack "dev" failed \(exit code 1\)'):
+        stack.up()
+
+
+def test_a_machine_without_the_cli_is_told_what_is_missing(stack, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(StackError, match="There is no pulumi on PATH"):
+        stack.outputs()
