@@ -27,8 +27,6 @@ from rehearsal.cluster.errors import ClusterError
 READY_SECONDS = 90
 STOP_SECONDS = 20
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,30}[a-z0-9])?")
-# Linkerd's high availability wants three, and one more leaves room for a rolling update.
-_NODES = ("node-1", "node-2", "node-3", "node-4")
 
 
 def runtime_directory() -> Path:
@@ -223,9 +221,9 @@ class Cluster:
     def _wait_until_ready(self) -> None:
         with self.client() as api:
             self._wait(lambda: _answers(api, "/readyz"), "kube-apiserver")
-            for name in _NODES:
+            for name in components.NODES:
                 api.post("/api/v1/nodes", json=components.node(name))
-            self._wait(lambda: all(_is_ready(_get(api, f"/api/v1/nodes/{name}")) for name in _NODES), "kwok")
+            self._wait(lambda: all(_is_ready(_get(api, f"/api/v1/nodes/{name}")) for name in components.NODES), "kwok")
             account = "/api/v1/namespaces/default/serviceaccounts/default"
             self._wait(lambda: bool(_get(api, account)), "kube-controller-manager")
 

@@ -26,6 +26,11 @@ _WITHOUT = (
 )
 
 
+# Linkerd's high availability wants three, and one more leaves room for a rolling update.
+NODES = ("node-1", "node-2", "node-3", "node-4")
+KUBELET_PORT = 10250
+
+
 @dataclass(frozen=True)
 class Process:
     """A program of the binary, and its arguments. The name is that of its log."""
@@ -68,6 +73,8 @@ def write_files(directory: Path, context: str, api_port: int) -> None:
         "egress.json": json.dumps(_egress(directory)),
     }
     server = f"https://127.0.0.1:{api_port}"
+    for name, common_name, names in (("kubelet-client", "kube-apiserver", ()), ("kubelet", "kubelet", NODES)):
+        files[f"{name}.crt"], files[f"{name}.key"] = authority.issue(common_name, server_names=names)
     for name, common_name, organization in (
         ("kubeconfig", "rehearsal", "system:masters"),
         ("kube-controller-manager.kubeconfig", "system:kube-controller-manager", ""),
@@ -120,6 +127,9 @@ def processes(directory: Path, api_port: int, etcd_port: int, peer_port: int) ->
                 "--allow-privileged=true",
                 # Without it nodes would be born with a taint that only the node lifecycle controller removes.
                 "--disable-admission-plugins=TaintNodesByCondition",
+                f"--kubelet-certificate-authority={path('ca.crt')}",
+                f"--kubelet-client-certificate={path('kubelet-client.crt')}",
+                f"--kubelet-client-key={path('kubelet-client.key')}",
                 f"--client-ca-file={path('ca.crt')}",
                 f"--tls-cert-file={path('apiserver.crt')}",
                 f"--tls-private-key-file={path('apiserver.key')}",
@@ -156,15 +166,27 @@ def processes(directory: Path, api_port: int, etcd_port: int, peer_port: int) ->
             ],
         ),
         Process("kwok", ["kwok", "--manage-all-nodes=true", *started_by_a_pod]),
+        Process(
+            "kubelet",
+            [
+                "kubelet",
+                f"--services={path('services')}",
+                f"--tls-cert-file={path('kubelet.crt')}",
+                f"--tls-private-key-file={path('kubelet.key')}",
+                f"--client-ca-file={path('ca.crt')}",
+            ],
+        ),
         Process("cert-manager", ["cert-manager", *started_by_a_pod]),
         Process("cainjector", ["cainjector", *started_by_a_pod]),
         Process("cert-manager-webhook", ["cert-manager-webhook", *answers]),
         Process("linkerd-identity", ["linkerd-identity", *answers]),
+        Process("linkerd-proxies", ["linkerd-proxies", *answers]),
+        Process("linkerd-proxy-injector", ["linkerd-proxy-injector", *answers]),
     ]
 
 
 def node(name: str) -> dict[str, Any]:
-    """Return a node that kwok plays, large enough for anything that a rehearsal runs."""
+    """Return one of the NODES, which kwok plays, large enough for anything that a rehearsal runs."""
     room = {"cpu": "64", "memory": "256Gi", "pods": "500"}
     return {
         "apiVersion": "v1",
@@ -178,7 +200,15 @@ def node(name: str) -> dict[str, Any]:
                 "topology.kubernetes.io/zone": f"zone-of-{name}",
             },
         },
-        "status": {"capacity": room, "allocatable": room},
+        "status": {
+            "capacity": room,
+            "allocatable": room,
+            "addresses": [
+                {"type": "InternalIP", "address": f"192.0.2.{NODES.index(name) + 11}"},
+                {"type": "Hostname", "address": name},
+            ],
+            "daemonEndpoints": {"kubeletEndpoint": {"Port": KUBELET_PORT}},
+        },
     }
 
 

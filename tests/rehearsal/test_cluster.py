@@ -152,5 +152,5 @@ def test_a_cluster_that_does_not_run_cannot_be_attached_to():
 
 
 def test_a_process_that_there_is_not_cannot_be_killed(cluster):
-    with pytest.raises(ClusterError, match=r"no running process named kubelet \(running: .*kube-apiserver"):
-        cluster.kill("kubelet")
+    with pytest.raises(ClusterError, match=r"no running process named konnectivity \(running: .*kube-apiserver"):
+        cluster.kill("konnectivity")

@@ -7,20 +7,14 @@ package admission
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"net/http"
-	"time"
 
 	"github.com/cert-manager/cert-manager/pkg/server"
 	"github.com/cert-manager/cert-manager/pkg/server/tls"
 	"github.com/cert-manager/cert-manager/pkg/server/tls/authority"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
-	admissionv1 "k8s.io/api/admission/v1"
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
@@ -78,31 +72,8 @@ func serve(ctx context.Context, config *rest.Config, namespace, directory string
 		return err
 	}
 	defer withdraw()
-	web := &http.Server{Handler: http.HandlerFunc(admit), ReadHeaderTimeout: time.Minute}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return source.Start(ctx) })
-	group.Go(func() error {
-		if err := web.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-			return err
-		}
-		return nil
-	})
-	group.Go(func() error {
-		<-ctx.Done()
-		return web.Close()
-	})
+	group.Go(func() error { return Serve(ctx, listener, Admit) })
 	return group.Wait()
-}
-
-func admit(response http.ResponseWriter, request *http.Request) {
-	var review admissionv1.AdmissionReview
-	if err := json.NewDecoder(request.Body).Decode(&review); err != nil || review.Request == nil {
-		http.Error(response, "the body is no AdmissionReview", http.StatusBadRequest)
-		return
-	}
-	response.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(response).Encode(admissionv1.AdmissionReview{
-		TypeMeta: metav1.TypeMeta{APIVersion: admissionv1.SchemeGroupVersion.String(), Kind: "AdmissionReview"},
-		Response: &admissionv1.AdmissionResponse{UID: review.Request.UID, Allowed: true},
-	})
 }

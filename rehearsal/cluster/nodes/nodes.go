@@ -1,5 +1,6 @@
 // Package nodes plays the nodes of a rehearsal cluster with kwok: every pod on them is running and ready at once, the
-// pods of a Job are done at once, and a pod that is deleted is gone at once.
+// pods of a Job are done at once, and a pod that is deleted is gone at once. Only a pod with a proxy of Linkerd's is not
+// ready until the process says so that plays the proxy: a Deployment must not take the old pod for spare before.
 package nodes
 
 import (
@@ -11,10 +12,16 @@ import (
 	"github.com/spf13/pflag"
 	nodestages "sigs.k8s.io/kwok/kustomize/stage/node/fast"
 	podstages "sigs.k8s.io/kwok/kustomize/stage/pod/fast"
+	"sigs.k8s.io/kwok/pkg/apis/v1alpha1"
 	"sigs.k8s.io/kwok/pkg/config"
 	kwok "sigs.k8s.io/kwok/pkg/kwok/cmd"
 	"sigs.k8s.io/kwok/pkg/log"
+	"sigs.k8s.io/yaml"
 )
+
+// meshed is a query for "yes" where a pod has a proxy, as a container or as a native sidecar, that a process plays.
+const meshed = `if any((.spec.initContainers // [])[], .spec.containers[]; .name == "linkerd-proxy")
+	and .metadata.annotations["rehearsal.meshtrust.io/proxy"] != "none" then "yes" else "no" end`
 
 // NewCommand returns kwok with its own fast stages and the given arguments. Which stages it plays must be known before
 // its command is made, so that the arguments are parsed twice, as in kwok's own main.
@@ -51,6 +58,14 @@ func NewCommand() *cobra.Command {
 }
 
 func writeStages() (string, error) {
+	others, err := restricted(podstages.DefaultPodReady, v1alpha1.SelectorOpNotIn)
+	if err != nil {
+		return "", err
+	}
+	started, err := restricted(meshedPodStarted, v1alpha1.SelectorOpIn)
+	if err != nil {
+		return "", err
+	}
 	file, err := os.CreateTemp("", "kwok-stages-*.yaml")
 	if err != nil {
 		return "", err
@@ -58,9 +73,23 @@ func writeStages() (string, error) {
 	defer file.Close()
 	_, err = fmt.Fprintln(file, strings.Join([]string{
 		nodestages.DefaultNodeInit,
-		podstages.DefaultPodReady,
+		others,
+		started,
 		podstages.DefaultPodComplete,
 		podstages.DefaultPodDelete,
 	}, "\n---\n"))
 	return file.Name(), err
+}
+
+// restricted makes a stage one of pods that are meshed, or of those that are not.
+func restricted(text string, operator v1alpha1.SelectorOperator) (string, error) {
+	var stage v1alpha1.Stage
+	if err := yaml.Unmarshal([]byte(text), &stage); err != nil {
+		return "", err
+	}
+	stage.Spec.Selector.MatchExpressions = append(stage.Spec.Selector.MatchExpressions, v1alpha1.MatchExpression{
+		JQ: &v1alpha1.SelectorJQ{Key: meshed, Operator: operator, Values: []string{"yes"}},
+	})
+	changed, err := yaml.Marshal(stage)
+	return string(changed), err
 }

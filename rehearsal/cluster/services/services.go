@@ -1,7 +1,7 @@
-// Package services lets processes of the rehearsal answer for the Services of its cluster.
+// Package services lets processes of the rehearsal answer for the Services and the pods of its cluster.
 //
 // There is no cluster network: a pod's program is a process on a port of 127.0.0.1. It publishes that port under the
-// name of its Service, as a file in a directory, and whoever would have connected to the Service looks it up.
+// name of its Service or its pod, as a file in a directory, and whoever would have connected there looks it up.
 package services
 
 import (
@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// Publish makes an address answer for a port of a Service until it is withdrawn.
+// Publish makes an address answer for a port of a Service or a pod until it is withdrawn.
 func Publish(directory, namespace, name string, port int, address string) (withdraw func(), err error) {
 	path := entry(directory, namespace, name, port)
 	// Written aside and renamed, so that nobody reads half an address.
@@ -26,14 +26,20 @@ func Publish(directory, namespace, name string, port int, address string) (withd
 	if err != nil {
 		return nil, err
 	}
-	return func() { _ = os.Remove(path) }, os.Rename(draft.Name(), path)
+	withdraw = func() {
+		// A pod may have a successor of the same name, which has published its own address by now.
+		if current, err := os.ReadFile(path); err == nil && string(current) == address {
+			_ = os.Remove(path)
+		}
+	}
+	return withdraw, os.Rename(draft.Name(), path)
 }
 
-// Lookup returns the address that answers for a port of a Service.
+// Lookup returns the address that answers for a port of a Service or a pod.
 func Lookup(directory, namespace, name string, port int) (string, error) {
 	address, err := os.ReadFile(entry(directory, namespace, name, port))
 	if err != nil {
-		return "", fmt.Errorf("nothing answers for Service %s/%s port %d", namespace, name, port)
+		return "", fmt.Errorf("nothing answers for %s/%s port %d", namespace, name, port)
 	}
 	return strings.TrimSpace(string(address)), nil
 }

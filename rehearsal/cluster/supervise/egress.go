@@ -16,12 +16,13 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"meshtrust/rehearsal/cluster/kubelet"
 	"meshtrust/rehearsal/cluster/services"
 )
 
 // serveEgress is the cluster's network as the API server sees it: the proxy of its EgressSelectorConfiguration, through
-// which it calls webhooks and reaches pods. It connects the address of a Service or a pod to the process that answers for
-// it, and refuses at once where none does, as a Service without endpoints would.
+// which it calls webhooks and reaches pods and kubelets. It connects the address of a Service, a pod or a node to the
+// process that answers for it, and refuses at once where none does, as a Service without endpoints would.
 func serveEgress(ctx context.Context, cluster plan) error {
 	config, err := clientcmd.BuildConfigFromFlags("", cluster.Kubeconfig)
 	if err != nil {
@@ -57,7 +58,8 @@ func serveEgress(ctx context.Context, cluster plan) error {
 	return nil
 }
 
-// resolve returns where the process listens that answers for a Service or a pod, given by its address and port.
+// resolve returns where the process listens that answers for a Service or a pod, given by its address and port, or for a
+// node, which the API server calls by its name.
 func resolve(ctx context.Context, client kubernetes.Interface, directory, target string) (string, error) {
 	address, portText, err := net.SplitHostPort(target)
 	if err != nil {
@@ -66,6 +68,9 @@ func resolve(ctx context.Context, client kubernetes.Interface, directory, target
 	port, err := strconv.Atoi(portText)
 	if err != nil {
 		return "", err
+	}
+	if net.ParseIP(address) == nil {
+		return services.Lookup(directory, kubelet.Namespace, kubelet.Name, port)
 	}
 	found, err := client.CoreV1().Services(metav1.NamespaceAll).List(ctx, selecting("spec.clusterIP", address))
 	if err != nil {

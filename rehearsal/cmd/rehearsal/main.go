@@ -25,10 +25,13 @@ import (
 
 	"meshtrust/rehearsal/cluster/admission"
 	"meshtrust/rehearsal/cluster/certmanager"
+	"meshtrust/rehearsal/cluster/kubelet"
 	"meshtrust/rehearsal/cluster/nodes"
 	"meshtrust/rehearsal/cluster/supervise"
 	"meshtrust/rehearsal/mesh/identity"
+	"meshtrust/rehearsal/mesh/injector"
 	"meshtrust/rehearsal/mesh/leaf"
+	"meshtrust/rehearsal/mesh/proxies"
 )
 
 var programs = map[string]func() int{
@@ -41,8 +44,11 @@ var programs = map[string]func() int{
 	"cainjector":              command(certmanager.NewInjectorCommand),
 	"cert-manager-webhook":    command(admission.NewCommand),
 	"helm":                    runHelm,
+	"kubelet":                 command(kubelet.NewCommand),
 	"leaf":                    command(leaf.NewCommand),
 	"linkerd-identity":        command(identity.NewCommand),
+	"linkerd-proxies":         command(proxies.NewCommand),
+	"linkerd-proxy-injector":  command(injector.NewCommand),
 	"supervise":               command(supervise.NewCommand),
 }
 

@@ -15,6 +15,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"time"
 
 	identitypb "github.com/linkerd/linkerd2-proxy-api/go/identity"
 	"google.golang.org/grpc"
@@ -32,10 +33,14 @@ const (
 	ServicePort      = 8080
 	AnchorsConfigMap = "linkerd-identity-trust-roots"
 	AnchorsKey       = "ca-bundle.crt"
+	ProxyContainer   = "linkerd-proxy"
 )
 
 // The projected token of a proxy lives for a day (charts/partials/templates/_volumes.tpl).
 const tokenSeconds = 24 * 60 * 60
+
+// forever is the end of validity that a certificate has that never expires (RFC 5280, 4.1.2.5).
+var forever = time.Date(9999, time.December, 31, 23, 59, 59, 0, time.UTC)
 
 // Mesh is what the names of a mesh's workloads have in common.
 type Mesh struct {
@@ -188,10 +193,22 @@ func Request(ctx context.Context, client Client, name, token string) (*Credentia
 	return credential, nil
 }
 
-// ParseAnchors reads a bundle of trust anchors.
+// ParseAnchors reads a bundle of trust anchors as a proxy does. To its verifier (rustls-webpki, TrustAnchor) an anchor is
+// a name and a key, so that one that has expired is trusted like any other. What is no certificate is passed over, as long
+// as there is one (linkerd2-proxy linkerd/meshtls/src/creds.rs).
 func ParseAnchors(text string) (*x509.CertPool, error) {
 	anchors := x509.NewCertPool()
-	if !anchors.AppendCertsFromPEM([]byte(text)) {
+	count := 0
+	for block, rest := pem.Decode([]byte(text)); block != nil; block, rest = pem.Decode(rest) {
+		anchor, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			continue
+		}
+		anchor.NotBefore, anchor.NotAfter = time.Time{}, forever
+		anchors.AddCert(anchor)
+		count++
+	}
+	if count == 0 {
 		return nil, errors.New("the bundle of trust anchors holds no certificate")
 	}
 	return anchors, nil

@@ -5,7 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"log/slog"
+	"fmt"
 	"sync/atomic"
 	"time"
 )
@@ -16,6 +16,9 @@ const refreshAt = 0.7
 // Real proxies wait for a minute at least, and after a failure too; a rehearsal's leaves may live for seconds.
 const minimumRefresh = 500 * time.Millisecond
 
+// ErrRefused is what a proxy says of a leaf that its own trust anchors do not verify.
+var ErrRefused = errors.New("the proxy's own trust anchors refuse the leaf")
+
 // Keeper holds the leaf of one proxy and renews it, as long as the proxy lives.
 type Keeper struct {
 	// Name is the workload's identity.
@@ -25,7 +28,9 @@ type Keeper struct {
 	// Obtain requests a new leaf.
 	Obtain func(ctx context.Context) (*Credential, error)
 
-	current atomic.Pointer[Credential]
+	current   atomic.Pointer[Credential]
+	refreshes atomic.Int64
+	refusals  atomic.Int64
 }
 
 // Current returns the leaf that is in use, or nil before there is one.
@@ -50,22 +55,29 @@ func (keeper *Keeper) Renew(ctx context.Context) error {
 		return err
 	}
 	if err := credential.Verify(keeper.Anchors, keeper.Name); err != nil {
-		return err
+		keeper.refusals.Add(1)
+		return fmt.Errorf("%w: %w", ErrRefused, err)
 	}
 	keeper.current.Store(credential)
+	keeper.refreshes.Add(1)
 	return nil
 }
 
-// Run renews the leaf whenever it is due, until the context ends.
-func (keeper *Keeper) Run(ctx context.Context, log *slog.Logger) {
+// Count returns how many leaves were taken into use, and how many were refused.
+func (keeper *Keeper) Count() (refreshes, refusals int64) {
+	return keeper.refreshes.Load(), keeper.refusals.Load()
+}
+
+// Run renews the leaf whenever it is due, until the context ends, and reports how that went.
+func (keeper *Keeper) Run(ctx context.Context, report func(error)) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-time.After(keeper.untilRefresh()):
 		}
-		if err := keeper.Renew(ctx); err != nil && ctx.Err() == nil {
-			log.Error("Failed to obtain identity", "error", err)
+		if err := keeper.Renew(ctx); ctx.Err() == nil {
+			report(err)
 		}
 	}
 }

@@ -16,12 +16,12 @@ import (
 
 	"github.com/spf13/cobra"
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/klog/v2"
+
+	"meshtrust/rehearsal/cluster/pods"
 )
 
 // podLabels select the pods of the Deployment, in the official chart and in ours.
@@ -75,12 +75,7 @@ func runAll(ctx context.Context, config *rest.Config, directory string) error {
 			delete(running, string(pod.UID))
 		}
 	}
-	observe := func(object any) {
-		pod := object.(*corev1.Pod)
-		if pod.DeletionTimestamp != nil {
-			stop(pod)
-			return
-		}
+	start := func(pod *corev1.Pod) {
 		if _, known := running[string(pod.UID)]; known || pod.Status.Phase != corev1.PodRunning {
 			return
 		}
@@ -91,24 +86,7 @@ func runAll(ctx context.Context, config *rest.Config, directory string) error {
 		running[string(pod.UID)] = cancel
 		go keepRunning(podCtx, config, pod, networks[pod.Namespace])
 	}
-	selected := func(options *metav1.ListOptions) { options.LabelSelector = podLabels }
-	_, controller := cache.NewInformerWithOptions(cache.InformerOptions{
-		ListerWatcher: cache.NewFilteredListWatchFromClient(
-			client.CoreV1().RESTClient(), "pods", metav1.NamespaceAll, selected),
-		ObjectType: &corev1.Pod{},
-		Handler: cache.ResourceEventHandlerFuncs{
-			AddFunc:    observe,
-			UpdateFunc: func(_, object any) { observe(object) },
-			DeleteFunc: func(object any) {
-				if unknown, isUnknown := object.(cache.DeletedFinalStateUnknown); isUnknown {
-					object = unknown.Obj
-				}
-				stop(object.(*corev1.Pod))
-			},
-		},
-	})
-	controller.RunWithContext(ctx)
-	return ctx.Err()
+	return pods.Watch(ctx, client, pods.Labelled(podLabels), start, stop)
 }
 
 // keepRunning starts a pod's container again whenever it ends, until the pod is gone.
@@ -125,9 +103,9 @@ func keepRunning(ctx context.Context, config *rest.Config, pod *corev1.Pod, betw
 		}
 		contained.log.Error("container ended", "error", err)
 		if errors.Is(err, errNotMounted) {
-			err = contained.reportWaiting(ctx, err)
+			err = contained.status.Waiting(ctx, "ContainerCreating", err)
 		} else {
-			err = contained.reportCrash(ctx, err)
+			err = contained.status.Crashed(ctx, err)
 		}
 		if err != nil && ctx.Err() == nil {
 			contained.log.Error("the pod's status cannot be written", "error", err)

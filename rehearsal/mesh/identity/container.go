@@ -31,6 +31,7 @@ import (
 
 	"meshtrust/rehearsal/cluster/pods"
 	"meshtrust/rehearsal/cluster/services"
+	"meshtrust/rehearsal/mesh/adminport"
 	"meshtrust/rehearsal/mesh/certify"
 )
 
@@ -41,6 +42,9 @@ const (
 	adminPort    = 9990
 )
 
+// missesReload is the annotation of a pod whose identity service is to miss changes of its issuer.
+const missesReload = "rehearsal.meshtrust.io/misses-reload"
+
 // errNotMounted is what keeps a container from being created: its volumes need objects that are not there.
 var errNotMounted = errors.New("not mounted")
 
@@ -50,6 +54,7 @@ type container struct {
 	// kubelet has the rights of a kubelet, workload those of the pod's service account.
 	kubelet  kubernetes.Interface
 	workload kubernetes.Interface
+	status   pods.Reporter
 	services string
 	log      *slog.Logger
 }
@@ -63,15 +68,20 @@ func newContainer(config *rest.Config, pod *corev1.Pod, directory string) (*cont
 	if err != nil {
 		return nil, err
 	}
-	return &container{pod, kubelet, workload, directory, slog.With("pod", pod.Name)}, nil
+	return &container{
+		pod:      pod,
+		kubelet:  kubelet,
+		workload: workload,
+		status:   pods.Reporter{Client: kubelet, Pod: pod, Containers: []string{containerName, certify.ProxyContainer}},
+		services: directory,
+		log:      slog.With("pod", pod.Name),
+	}, nil
 }
 
 // start mounts the container's volumes and starts the service, as far as it has to be before it is ready.
-func (running *container) start(ctx context.Context, events record.EventRecorder) (*service, map[string][]byte, error) {
-	anchorsText, err := running.mountAnchors(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
+func (running *container) start(
+	ctx context.Context, anchorsText string, events record.EventRecorder,
+) (*service, map[string][]byte, error) {
 	files, err := running.mountIssuer(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -107,23 +117,34 @@ func (running *container) run(ctx context.Context, connections *mailbox) error {
 	defer broadcaster.Shutdown()
 	broadcaster.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: running.workload.CoreV1().Events("")})
 	events := broadcaster.NewRecorder(scheme.Scheme, corev1.EventSource{Component: certify.ServiceName})
-	serving, files, err := running.start(ctx, events)
+	anchorsText, err := running.mountAnchors(ctx)
 	if err != nil {
 		return err
 	}
-	proxy, err := running.proxy(ctx, serving)
+	serving, files, err := running.start(ctx, anchorsText, events)
+	if err != nil {
+		return err
+	}
+	proxy, err := running.proxy(ctx, serving, anchorsText)
 	if err != nil {
 		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return running.watchIssuer(ctx, files, serving.reload) })
 	group.Go(func() error { return running.serveAdmin(ctx, serving) })
+	group.Go(func() error {
+		return adminport.Serve(ctx, running.services, running.pod.Namespace, running.pod.Name, proxy)
+	})
 	group.Go(func() error { return serve(ctx, serving, proxy, connections) })
 	group.Go(func() error {
-		proxy.Run(ctx, running.log)
+		proxy.Run(ctx, func(err error) {
+			if err != nil {
+				running.log.Error("Failed to obtain identity", "error", err)
+			}
+		})
 		return nil
 	})
-	if err := running.reportReady(ctx); err != nil {
+	if err := running.status.Ready(ctx); err != nil {
 		return err
 	}
 	if err := connections.open(); err != nil {
@@ -134,11 +155,15 @@ func (running *container) run(ctx context.Context, connections *mailbox) error {
 
 // proxy returns the pod's own proxy, which other proxies meet before the service: it shows them a leaf that this very
 // service has signed.
-func (running *container) proxy(ctx context.Context, serving *service) (*certify.Keeper, error) {
+func (running *container) proxy(ctx context.Context, serving *service, anchorsText string) (*certify.Keeper, error) {
+	anchors, err := certify.ParseAnchors(anchorsText)
+	if err != nil {
+		return nil, err
+	}
 	name := serving.settings.mesh.Name(running.pod.Spec.ServiceAccountName, running.pod.Namespace)
 	keeper := &certify.Keeper{
 		Name:    name,
-		Anchors: serving.anchors,
+		Anchors: anchors,
 		Obtain: func(ctx context.Context) (*certify.Credential, error) {
 			token, err := certify.Token(ctx, running.kubelet, running.pod.Spec.ServiceAccountName, running.pod.Namespace, running.pod)
 			if err != nil {
@@ -174,19 +199,26 @@ func (running *container) mountIssuer(ctx context.Context) (map[string][]byte, e
 }
 
 // watchIssuer calls back whenever the mounted files change. As a kubelet does, it leaves them alone when the Secret is
-// deleted and when it changes in anything but its data.
+// deleted and when it changes in anything but its data. The real service has been seen to miss a change, and all that
+// came after it (linkerd2 issue 15109); so does this one from the first change on at which its pod has the annotation.
 func (running *container) watchIssuer(
 	ctx context.Context, mounted map[string][]byte, changed func(map[string][]byte),
 ) error {
 	named := fields.OneTermEqualSelector("metadata.name", issuerSecret)
 	secrets := cache.NewListWatchFromClient(
 		running.kubelet.CoreV1().RESTClient(), "secrets", running.pod.Namespace, named)
+	missing := false
 	project := func(object any) {
 		secret, isSecret := object.(*corev1.Secret)
 		if !isSecret || maps.EqualFunc(mounted, secret.Data, slices.Equal) {
 			return
 		}
 		mounted = secret.Data
+		missing = missing || running.missesReload(ctx)
+		if missing {
+			running.log.Warn("rehearsed: this change of the issuer is missed", "annotation", missesReload)
+			return
+		}
 		changed(mounted)
 	}
 	_, controller := cache.NewInformerWithOptions(cache.InformerOptions{
@@ -199,6 +231,12 @@ func (running *container) watchIssuer(
 	})
 	controller.RunWithContext(ctx)
 	return nil
+}
+
+// missesReload tells what the pod's annotation says at this moment.
+func (running *container) missesReload(ctx context.Context) bool {
+	pod, err := running.kubelet.CoreV1().Pods(running.pod.Namespace).Get(ctx, running.pod.Name, metav1.GetOptions{})
+	return err == nil && pod.Annotations[missesReload] == "true"
 }
 
 // serveAdmin answers for the container's admin port, under the name of its pod.

@@ -1,0 +1,171 @@
+// Package proxies stands in for the proxies of Linkerd's data plane in a cluster whose pods have no containers.
+//
+// For every pod with a container linkerd-proxy it plays the kubelet and the proxy, in one process for all of them: a proxy
+// reads its trust anchors when it starts and never again, gets a leaf from the identity service by the real protocol,
+// refuses one that its own anchors do not verify, renews it in time, and is ready once it has one (linkerd2-proxy
+// linkerd/app/src/env.rs, linkerd/proxy/identity-client, linkerd/meshtls). Instead of an application's traffic, proxies
+// make connections to each other all the time, each a full TLS 1.3 handshake in which both sides check the other, and
+// what comes of it is served as JSON. The pods of the identity service have their proxy from the process that plays it.
+package proxies
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/klog/v2"
+
+	"meshtrust/rehearsal/cluster/pods"
+	"meshtrust/rehearsal/cluster/services"
+	"meshtrust/rehearsal/mesh/certify"
+)
+
+// Where the report is published.
+const (
+	reportNamespace = "rehearsal"
+	reportName      = "handshakes"
+	reportPort      = 80
+)
+
+// Pods that have no proxy of ours: those with this annotation, for a cluster with thousands of pods that do nothing, and
+// those of the identity service.
+const (
+	proxyAnnotation = "rehearsal.meshtrust.io/proxy"
+	componentLabel  = "linkerd.io/control-plane-component"
+)
+
+// process is what all proxies share.
+type process struct {
+	kubelet  kubelet
+	services string
+	traffic  *traffic
+}
+
+// NewCommand returns the program: it plays all proxies of a cluster until it is stopped.
+func NewCommand() *cobra.Command {
+	var kubeconfig, directory string
+	var chosen rate
+	command := &cobra.Command{
+		Use:           "linkerd-proxies",
+		Args:          cobra.NoArgs,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		RunE: func(command *cobra.Command, _ []string) error {
+			if chosen.perProxy <= 0 || chosen.limit <= 0 {
+				return errors.New("--rate and --limit are connections per second, and more than 0")
+			}
+			config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
+			if err != nil {
+				return err
+			}
+			slog.SetDefault(slog.New(slog.NewTextHandler(os.Stdout, nil)))
+			klog.SetSlogLogger(slog.Default())
+			slog.Info("stand-in for Linkerd's proxies, for rehearsals and tests only")
+			return run(command.Context(), config, directory, chosen)
+		},
+	}
+	flags := command.Flags()
+	flags.StringVar(&kubeconfig, "kubeconfig", "", "kubeconfig of the cluster")
+	flags.StringVar(&directory, "services", "", "directory in which Services are published")
+	flags.Float64Var(&chosen.perProxy, "rate", 5, "connections that each proxy makes per second")
+	flags.Float64Var(&chosen.limit, "limit", 250, "connections per second that all proxies together make at most")
+	return command
+}
+
+func run(ctx context.Context, config *rest.Config, directory string, chosen rate) error {
+	// Enough for the tokens and the statuses of hundreds of pods at the same time.
+	config = rest.CopyConfig(config)
+	config.QPS, config.Burst = 200, 400
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return err
+	}
+	shared := &process{kubelet: kubelet{client}, services: directory, traffic: newTraffic(chosen)}
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return shared.watch(ctx) })
+	group.Go(func() error { return shared.serveReport(ctx) })
+	group.Go(func() error {
+		shared.traffic.run(ctx)
+		return nil
+	})
+	return group.Wait()
+}
+
+// watch runs a proxy for every pod that a node has started and that has one, as long as the pod exists.
+func (shared *process) watch(ctx context.Context) error {
+	running := map[types.UID]context.CancelFunc{}
+	start := func(pod *corev1.Pod) {
+		if _, known := running[pod.UID]; known || !isOurs(pod) {
+			return
+		}
+		gone, stop := context.WithCancel(ctx)
+		running[pod.UID] = stop
+		playing := &proxy{
+			pod:    pod,
+			gone:   gone,
+			log:    slog.With("pod", key(pod)),
+			status: pods.Reporter{Client: shared.kubelet.client, Pod: pod, Containers: []string{certify.ProxyContainer}},
+		}
+		go playing.run(shared)
+	}
+	stop := func(pod *corev1.Pod) {
+		if cancel, known := running[pod.UID]; known {
+			cancel()
+			delete(running, pod.UID)
+		}
+	}
+	started := func(options *metav1.ListOptions) {
+		options.FieldSelector = fields.OneTermEqualSelector("status.phase", string(corev1.PodRunning)).String()
+	}
+	return pods.Watch(ctx, shared.kubelet.client, started, start, stop)
+}
+
+func isOurs(pod *corev1.Pod) bool {
+	_, isMeshed := container(pod)
+	return isMeshed && pod.Annotations[proxyAnnotation] != "none" && pod.Labels[componentLabel] != "identity"
+}
+
+func (shared *process) serveReport(ctx context.Context) error {
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	withdraw, err := services.Publish(
+		shared.services, reportNamespace, reportName, reportPort, listener.Addr().String())
+	if err != nil {
+		return err
+	}
+	defer withdraw()
+	server := &http.Server{
+		ReadHeaderTimeout: time.Minute,
+		Handler: http.HandlerFunc(func(response http.ResponseWriter, _ *http.Request) {
+			response.Header().Set("Content-Type", "application/json")
+			if err := json.NewEncoder(response).Encode(shared.traffic.snapshot()); err != nil {
+				slog.Error("the report cannot be written", "error", err)
+			}
+		}),
+	}
+	go func() {
+		<-ctx.Done()
+		_ = server.Close()
+	}()
+	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("the report is not served: %w", err)
+	}
+	return nil
+}
