@@ -7,7 +7,7 @@ TESTS  ?= tests
 READY  := $(VENV)/.requirements-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help rehearse rehearse-rotation preview test check docs clean
+.PHONY: help rehearse rehearse-rotation preview test soak check docs clean
 
 help: ## Show what can be made
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ test: $(READY) ## Pass every check and test (TESTS=path for some of them)
 	@$(MAKE) --no-print-directory check
 	@$(PYTHON) -m rehearsal.cluster build
 	@$(PYTHON) -m pytest $(TESTS)
+
+soak: $(READY) ## Kill a rotation at 20 random moments, under load
+	@MESHTRUST_KILLS=20 $(PYTHON) -m pytest tests/rehearsal/test_rotation.py -k killed
 
 check: $(READY) ## Format, lint and types
 	@$(VENV)/bin/ruff format --check .

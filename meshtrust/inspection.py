@@ -256,7 +256,7 @@ def _judge_proxies(inspection: Inspection) -> Iterator[Finding]:
     stale = Counter(pod.workload for pod in inspection.mesh.pods if (pod.anchors or frozenset()) & inspection.retired)
     if stale:
         yield Finding(
-            subject=f"{sum(stale.values())} proxies",
+            subject=f"{sum(stale.values())} of {len(inspection.mesh.pods)} proxies",
             wrong=f"still trust a retired root ({_listed(stale)})",
             fix="It ends with their next restart; restart them now if that root's key was lost to someone",
             severity="warning",

@@ -15,12 +15,13 @@ from typing import Any
 
 import httpx
 import yaml
+from cryptography import x509
 from rich.panel import Panel
 from rich.table import Table
 
 from meshtrust.chain import verify_chain
 from meshtrust.cluster import METADATA_ONLY
-from meshtrust.pem import read_bundle
+from meshtrust.pem import read_bundle, sha256_hex
 from rehearsal import mesh
 from rehearsal.cluster import Cluster, ClusterError
 from rehearsal.mesh.traffic import Handshakes, make_workloads, read_handshakes, wait_for_proxies
@@ -43,6 +44,7 @@ class Sampler:
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
+        self._names: dict[str, str] = {}
         self._started = time.monotonic()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -70,17 +72,28 @@ class Sampler:
                             step=self.step,
                             succeeded=counted.succeeded,
                             failed=counted.failed,
-                            pods=_pods_by_bundle(api),
+                            pods=self._pods(api),
                         )
                     )
 
+    def _pods(self, api: httpx.Client) -> Counter[str]:
+        """Return how many proxies were injected with which bundle, by the anchors in it."""
+        answer = api.get("/api/v1/pods", params=_SELECTED, headers={"Accept": METADATA_ONLY}).raise_for_status()
+        hashes = [(item["metadata"].get("annotations") or {}).get(_ANCHORS_SHA256) for item in answer.json()["items"]]
+        if set(hashes) - self._names.keys():
+            self._learn_names(api)
+        return Counter(self._names.get(found, "another bundle") for found in hashes if found)
 
-def _pods_by_bundle(api: httpx.Client) -> Counter[str]:
-    """Return how many proxies were injected with which bundle, by the bundle's hash."""
-    answer = api.get("/api/v1/pods", params=_SELECTED, headers={"Accept": METADATA_ONLY}).raise_for_status()
-    return Counter(
-        (item["metadata"].get("annotations") or {}).get(_ANCHORS_SHA256, "") for item in answer.json()["items"]
-    )
+    def _learn_names(self, api: httpx.Client) -> None:
+        """Name the bundle that is deployed now by the subjects of its roots."""
+        path = f"/api/v1/namespaces/{NAMESPACE}/configmaps/linkerd-identity-trust-roots"
+        bundle = api.get(path).raise_for_status().json()["data"]["ca-bundle.crt"]
+        units = [
+            str(unit.value).removeprefix("generation ")
+            for root in read_bundle(bundle)
+            for unit in root.subject.get_attributes_for_oid(x509.NameOID.ORGANIZATIONAL_UNIT_NAME)
+        ]
+        self._names[sha256_hex(bundle)] = " and ".join(units)
 
 
 @dataclass

@@ -24,7 +24,7 @@ class Sample:
         step: The step under way.
         succeeded: Handshakes that had succeeded by then.
         failed: Handshakes that had failed by then.
-        pods: How many proxies were injected with which bundle, by the bundle's hash.
+        pods: How many proxies trust which anchors, by what they are called together.
     """
 
     seconds: float
@@ -41,7 +41,7 @@ def draw_rotation(samples: list[Sample]) -> str:
         samples: The mesh over time, two at least.
     """
     begin, end = samples[0].seconds, samples[-1].seconds
-    height = 3 * _MARGIN + _PODS + _HANDSHAKES + 24
+    height = 3 * _MARGIN + _PODS + _HANDSHAKES
     picture = drawsvg.Drawing(_WIDTH, height, font_family=_FONT)
     picture.append(drawsvg.Rectangle(0, 0, _WIDTH, height, fill="white"))
 
@@ -86,9 +86,9 @@ def _draw_pods(picture: drawsvg.Drawing, samples: list[Sample], x: Scale, top: f
             points += [x(sample.seconds), top + _PODS - count * scale]
         colour = _COLOURS[number % len(_COLOURS)]
         picture.append(drawsvg.Lines(*points, close=True, fill=colour, fill_opacity=0.75))
-        legend = _MARGIN + number * 180
+        legend = _MARGIN + number * 240
         picture.append(drawsvg.Rectangle(legend, top + _PODS + 14, 12, 12, fill=colour))
-        text = f"proxies with bundle {bundle[:8]}"
+        text = f"proxies that trust {bundle}"
         picture.append(drawsvg.Text(text, 12, legend + 18, top + _PODS + 25, fill="#495057"))
         below = above
     picture.append(drawsvg.Text(f"{most} proxies", 11, 4, top + 10, fill="#495057"))

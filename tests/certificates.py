@@ -41,6 +41,7 @@ def make_certificate(
     key_cert_sign: bool = True,
     algorithm: hashes.SHA256 | hashes.SHA512 | None = None,
     days: int = 10,
+    hours: int = 0,
 ) -> Pair:
     """Make a certificate: a root, or one under an issuer."""
     key = key or ec.generate_private_key(ec.SECP256R1())
@@ -53,7 +54,7 @@ def make_certificate(
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(minutes=1))
-        .not_valid_after(now + timedelta(days=days))
+        .not_valid_after(now + timedelta(days=days, hours=hours))
         .add_extension(x509.BasicConstraints(ca=ca, path_length=path_length), critical=True)
         .add_extension(
             x509.KeyUsage(

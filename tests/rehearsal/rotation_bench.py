@@ -1,0 +1,143 @@
+"""A deployed stack with proxies under load, and the commands on it, for the tests of rotation."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rehearsal.cluster import Cluster
+from rehearsal.mesh.traffic import make_workloads, read_handshakes, wait_for_proxies
+from rehearsal.shim import environment_with_pulumi
+from rehearsal.workspace import REPOSITORY, Workspace, workspace
+from tests.rehearsal.control_plane import wait_until
+
+UP = ("up", "--yes", "--skip-preview", "--non-interactive")
+APPLICATIONS = "shop"
+
+
+@dataclass
+class Bench:
+    """A stack on a cluster of its own."""
+
+    cluster: Cluster
+    project: Workspace
+    environment: dict[str, str]
+
+    @property
+    def file(self) -> Path:
+        return self.project.directory / "stacks" / f"Pulumi.{self.project.stack}.yaml"
+
+    def configure(self, **settings: Any) -> None:
+        """Set keys of the stack's file; a key of None is removed."""
+        document = yaml.safe_load(self.file.read_text())
+        for key, value in settings.items():
+            document["config"].pop(f"meshtrust:{key}", None)
+            if value is not None:
+                document["config"][f"meshtrust:{key}"] = value
+        self.file.write_text(yaml.safe_dump(document))
+
+    def engine(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return self.project.capture(*arguments)
+
+    def up(self) -> str:
+        result = self.engine(*UP)
+        assert result.returncode == 0, result.stdout + result.stderr
+        return result.stdout + result.stderr
+
+    def refused(self) -> str:
+        """Preview, which the program must refuse; return what it says."""
+        result = self.engine("preview", "--non-interactive")
+        written = result.stdout + result.stderr
+        assert result.returncode != 0, written
+        assert "Traceback" not in written
+        return written
+
+    def command(self, *arguments: str) -> list[str]:
+        return [
+            *(sys.executable, "-m", "meshtrust", *arguments),
+            *("--stack", self.project.stack, "--cwd", str(self.project.directory)),
+        ]
+
+    def cli(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a command of the CLI."""
+        return subprocess.run(
+            self.command(*arguments),
+            env=self.environment,
+            cwd=REPOSITORY,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+
+    def ok(self, *arguments: str) -> str:
+        result = self.cli(*arguments)
+        assert result.returncode == 0, result.stdout + result.stderr
+        return result.stdout
+
+    def kill_after(self, seconds: float, *arguments: str) -> bool:
+        """Run a command and kill it, with all that it started, after a while; return whether it was still running."""
+        process = subprocess.Popen(
+            self.command(*arguments),
+            env=self.environment,
+            cwd=REPOSITORY,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            return True
+        return False
+
+    def outputs(self) -> dict[str, Any]:
+        return self.project.outputs()
+
+    def status(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.ok("status", "--json"))
+        return found
+
+    def run_pod(self, name: str, namespace: str = APPLICATIONS, **spec: Any) -> None:
+        """Run a bare pod in a meshed namespace."""
+        body = {
+            "metadata": {"name": name},
+            "spec": {"containers": [{"name": "app", "image": "example.com/app"}], **spec},
+        }
+        with self.cluster.client() as api:
+            api.post(f"/api/v1/namespaces/{namespace}/pods", json=body).raise_for_status()
+            path = f"/api/v1/namespaces/{namespace}/pods/{name}"
+            wait_until(lambda: api.get(path).json().get("status", {}).get("phase") in ("Running", "Succeeded"))
+
+    def delete(self, path: str) -> None:
+        with self.cluster.client() as api:
+            api.delete(path).raise_for_status()
+            wait_until(lambda: api.get(path).status_code == 404)
+
+    def failed(self) -> int:
+        return read_handshakes(self.cluster).failed
+
+
+@contextlib.contextmanager
+def bench(name: str, settings: dict[str, Any], *, embedded: bool, workloads: int, replicas: int):
+    """Deploy a stack on a cluster of its own, with proxies that connect to each other all the time."""
+    with contextlib.ExitStack() as cleanup:
+        cluster = cleanup.enter_context(Cluster.start(f"{name}-{os.getpid()}"))
+        placed = {**settings, "context": cluster.context, "kubeconfig": str(cluster.kubeconfig)}
+        project = cleanup.enter_context(workspace("dev", settings=placed, embedded=embedded))
+        environment = cleanup.enter_context(environment_with_pulumi(project))
+        made = Bench(cluster, project, environment)
+        made.up()
+        make_workloads(cluster, APPLICATIONS, workloads, replicas)
+        wait_for_proxies(cluster, workloads * replicas, 60)
+        yield made

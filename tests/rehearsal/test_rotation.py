@@ -1,0 +1,297 @@
+"""The trust anchor rotates under load; what is unsafe is refused; what was killed goes on; what is broken is told."""
+
+import asyncio
+import base64
+import io
+import os
+import random
+import re
+import uuid
+
+import pytest
+import yaml
+from rich.console import Console
+
+from meshtrust.cluster import ClusterError, connect
+from meshtrust.evidence import read_mesh
+from rehearsal.mesh.traffic import read_handshakes, wait_for_proxies
+from rehearsal.observe import Observer
+from rehearsal.rotation import RotationRehearsal
+from tests.certificates import make_certificate
+from tests.rehearsal.control_plane import wait_until
+from tests.rehearsal.rotation_bench import APPLICATIONS, bench
+
+# `make soak` has it killed more often.
+KILLS = int(os.environ.get("MESHTRUST_KILLS", "5"))
+
+
+@pytest.fixture(scope="module")
+def settings(binaries, linkerd_charts):
+    return {
+        "anchor": {"protect": False},
+        "linkerd": {"charts": str(linkerd_charts)},
+        "certManager": {"charts": str(binaries.charts)},
+    }
+
+
+@pytest.fixture(scope="module")
+def mesh(settings, embedded):
+    with bench("rotation", settings, embedded=embedded, workloads=5, replicas=2) as made:
+        yield made
+
+
+@pytest.fixture
+def steady(mesh):
+    """The stack with one anchor, whose name is new to every test, and no configuration but that."""
+    mesh.configure(gate=None)
+    mesh.ok("rotate", "--to", mesh.outputs()["anchors"][-1])
+    [anchor] = mesh.outputs()["anchors"]
+    return anchor
+
+
+@pytest.fixture
+def following():
+    """A name that no generation has had."""
+    return f"g{uuid.uuid4().hex[:8]}"
+
+
+def test_fifty_proxies_live_through_a_rotation_and_no_handshake_fails(linkerd_charts, tmp_path):
+    console = Console(record=True, width=120, file=io.StringIO())
+    picture = tmp_path / "rotation.svg"
+    RotationRehearsal("dev", console, linkerd_charts=linkerd_charts, picture=picture).run()
+    text = console.export_text()
+    assert "All of it held" in text
+    [(handshakes, failed)] = re.findall(r"(\d+) handshakes, (\d+) failed \(", text)
+    assert (int(handshakes) > 1000, failed) == (True, "0")
+    assert "0 failed" in picture.read_text()
+
+
+def test_without_the_gate_the_same_steps_break_handshakes(mesh, steady, following):
+    """The control of the experiment: who switches before proxies trust the new anchor cuts them off."""
+    mesh.configure(anchors=[steady, following], signer=steady, gate={"mode": "warn"})
+    mesh.up()
+    before = mesh.failed()
+    mesh.configure(anchors=[steady, following], signer=following, gate={"mode": "warn"})
+    assert "It goes ahead, because meshtrust:gate.mode is warn" in mesh.up()
+    assert mesh.outputs()["transitions"][-1]["gate"] == "warned"
+    with mesh.cluster.client() as api:
+        api.delete(f"/api/v1/namespaces/{APPLICATIONS}/pods", params={"labelSelector": "app=workload-001"})
+    wait_until(lambda: mesh.failed() > before)
+    assert "UnknownIssuer" in str(read_handshakes(mesh.cluster).failures) or "certificate" in str(
+        read_handshakes(mesh.cluster).failures
+    )
+    mesh.ok("abort")
+    wait_for_proxies(mesh.cluster, 10, 60)
+
+
+def test_what_blocks_a_switch_is_named_whatever_owns_it(mesh, steady, following):
+    mesh.run_pod("bare")
+    mesh.run_pod("ended", restartPolicy="Never")
+    job = {
+        "metadata": {"name": "long"},
+        "spec": {
+            "template": {
+                "metadata": {"annotations": {"rehearsal.meshtrust.io/stays": "true"}},
+                "spec": {"restartPolicy": "Never", "containers": [{"name": "app", "image": "example.com/app"}]},
+            }
+        },
+    }
+    with mesh.cluster.client() as api:
+        api.patch(
+            f"/api/v1/namespaces/{APPLICATIONS}/pods/ended/status",
+            json={"status": {"phase": "Succeeded"}},
+            headers={"Content-Type": "application/merge-patch+json"},
+        ).raise_for_status()
+        api.post(f"/apis/batch/v1/namespaces/{APPLICATIONS}/jobs", json=job).raise_for_status()
+    mesh.configure(anchors=[steady, following], signer=steady)
+    mesh.up()
+    mesh.configure(anchors=[steady, following], signer=following)
+    written = mesh.refused()
+    assert f"It is not safe yet to switch the signer to {following}" in written
+    assert f"{APPLICATIONS}/bare: its proxy does not trust {following}" in written
+    assert f"(Deployment {APPLICATIONS}/workload-001): its proxy does not trust {following}" in written
+    assert "ended" not in written, "a pod that has ended connects to nobody"
+
+    blocked = mesh.cli("rotate", "--to", following)
+    assert blocked.returncode == 4, blocked.stdout + blocked.stderr
+    assert f"{APPLICATIONS}/bare" in blocked.stderr
+    assert "workload-001" not in blocked.stderr, "what a restart reaches was restarted"
+
+    reason = "the bare pod is a test"
+    mesh.configure(gate={"overrides": {f"switch-{following}": reason}})
+    assert reason in mesh.up()
+    entry = mesh.outputs()["transitions"][-1]
+    assert (entry["step"], entry["gate"], entry["reason"]) == ("switch", "overridden", reason)
+    mesh.delete(f"/api/v1/namespaces/{APPLICATIONS}/pods/bare")
+    mesh.delete(f"/apis/batch/v1/namespaces/{APPLICATIONS}/jobs/long")
+    mesh.delete(f"/api/v1/namespaces/{APPLICATIONS}/pods/ended")
+
+
+def test_a_rotation_is_aborted_from_every_phase(mesh, steady, following):
+    before = mesh.failed()
+    nothing = mesh.cli("abort")
+    assert (nothing.returncode, "No rotation is under way" in nothing.stderr) == (3, True)
+    mesh.ok("rotate", "--to", following, "--step")
+    assert mesh.status()["phase"] == "introduce"
+    mesh.ok("abort")
+    assert (mesh.outputs()["anchors"], mesh.outputs()["signer"]) == ([steady], steady)
+
+    second = f"{following}-2"
+    mesh.ok("rotate", "--to", second, "--step")
+    mesh.ok("rotate", "--to", second, "--step")
+    assert (mesh.status()["phase"], mesh.outputs()["signer"]) == ("switch", second)
+    assert mesh.status()["issuerRoot"] == second
+    mesh.ok("abort")
+    assert (mesh.outputs()["anchors"], mesh.outputs()["signer"]) == ([steady], steady)
+    assert mesh.status()["issuerRoot"] == steady
+    assert mesh.failed() == before
+
+    mesh.configure(anchors=[steady, following], signer=steady)
+    assert f'generation "{following}" has been retired' in mesh.refused()
+    mesh.configure(anchors=[steady], signer=steady)
+
+
+def test_killed_at_random_moments_it_goes_on_or_back_and_no_handshake_fails(mesh, steady, following):
+    chance = random.Random(20261124)  # noqa: S311 the moments, not a secret
+    before, killed, target, number = mesh.failed(), 0, steady, 0
+    while killed < KILLS:
+        outputs = mesh.outputs()
+        if target in outputs["retired"] or outputs["anchors"] == [target]:
+            number += 1
+            target = f"{following}-{number}"
+        # Now and then it is told to go back instead.
+        command = ["abort"] if len(outputs["anchors"]) > 1 and chance.random() < 0.2 else ["rotate", "--to", target]
+        killed += mesh.kill_after(chance.uniform(0.5, 8), *command)
+        # Who kills the real CLI has to take its lock away.
+        mesh.engine("cancel", "--yes")
+    if target in mesh.outputs()["retired"]:
+        target = f"{following}-last"
+    mesh.ok("rotate", "--to", target)
+    assert mesh.outputs()["anchors"] == [target]
+    assert mesh.failed() == before
+    assert read_handshakes(mesh.cluster).refused_leaves == 0
+
+
+def test_a_bundle_edited_by_hand_is_told_and_a_foreign_issuer_does_not_last(mesh, steady):
+    assert mesh.cli("verify").returncode == 0
+    path = "/api/v1/namespaces/linkerd/configmaps/linkerd-identity-trust-roots"
+    merge = {"Content-Type": "application/merge-patch+json"}
+    foreign = make_certificate("root.somewhere.else")
+    with mesh.cluster.client() as api:
+        kept = api.get(path).json()["data"]
+        changed = {"data": {"ca-bundle.crt": f"{kept['ca-bundle.crt']}\n{foreign.pem}"}}
+        api.patch(path, json=changed, headers=merge).raise_for_status()
+        try:
+            told = mesh.cli("verify")
+            assert told.returncode == 1
+            assert "is not what the stack deployed: it holds" in told.stdout
+        finally:
+            api.patch(path, json={"data": kept}, headers=merge).raise_for_status()
+
+        secret = "/api/v1/namespaces/linkerd/secrets/linkerd-identity-issuer"
+        issuer = make_certificate("identity.linkerd.cluster.local", issuer=foreign)
+        texts = {"tls.crt": issuer.pem, "tls.key": issuer.key_pem, "ca.crt": foreign.pem}
+        data = {key: base64.b64encode(text.encode()).decode() for key, text in texts.items()}
+        api.patch(secret, json={"data": data}, headers=merge).raise_for_status()
+        # cert-manager sees at once that it is not its own, and issues anew.
+        wait_until(lambda: mesh.cli("verify").returncode == 0, 60)
+        served = mesh.status()
+        assert served["issuerRoot"] == steady
+        assert all(replica["current"] for replica in served["servedIssuers"].values())
+    assert mesh.outputs()["anchors"] == [steady]
+
+
+@pytest.mark.usefixtures("steady")
+def test_an_identity_service_that_missed_a_reload_is_told_and_healed(mesh):
+    with mesh.cluster.client() as api:
+        selected = {"labelSelector": "linkerd.io/control-plane-component=identity"}
+        [pod] = api.get("/api/v1/namespaces/linkerd/pods", params=selected).json()["items"]
+        api.patch(
+            f"/api/v1/namespaces/linkerd/pods/{pod['metadata']['name']}",
+            json={"metadata": {"annotations": {"rehearsal.meshtrust.io/misses-reload": "true"}}},
+            headers={"Content-Type": "application/merge-patch+json"},
+        ).raise_for_status()
+    observer = Observer(mesh.cluster)
+    old = observer.secret_certificate("linkerd", "linkerd-identity-issuer")
+    observer.renew_certificate("linkerd", "linkerd-identity-issuer")
+    observer.wait_for_another("linkerd", "linkerd-identity-issuer", old, 60)
+    told = mesh.cli("verify")
+    assert told.returncode == 1
+    assert "it has missed the reload" in told.stdout
+    healed = mesh.cli("heal")
+    assert healed.returncode == 0, healed.stderr
+    assert mesh.cli("verify").returncode == 0
+    assert "nothing was to do" in mesh.ok("heal")
+
+
+@pytest.mark.usefixtures("steady")
+def test_a_right_that_is_missing_is_named(mesh, tmp_path):
+    """Whoever may read everything but pods is told so, and no step is judged without them."""
+    kubeconfig = _limited(mesh.cluster, tmp_path)
+    mesh.configure(kubeconfig=str(kubeconfig), context=mesh.cluster.context)
+    try:
+        told = mesh.cli("status")
+        assert told.returncode == 3
+        assert "The list of pods cannot be read" in told.stderr
+        assert "Give these credentials the right" in told.stderr
+        assert "Traceback" not in told.stderr
+    finally:
+        mesh.configure(kubeconfig=str(mesh.cluster.kubeconfig), context=mesh.cluster.context)
+
+
+def _limited(cluster, tmp_path):
+    with cluster.client() as api:
+        api.post(
+            "/api/v1/namespaces/default/serviceaccounts", json={"metadata": {"name": "limited"}}
+        ).raise_for_status()
+        role = {
+            "metadata": {"name": "limited"},
+            "rules": [
+                {
+                    "apiGroups": [""],
+                    "resources": ["namespaces", "configmaps", "secrets"],
+                    "verbs": ["get", "list"],
+                }
+            ],
+        }
+        binding = {
+            "metadata": {"name": "limited"},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "limited"},
+            "subjects": [{"kind": "ServiceAccount", "namespace": "default", "name": "limited"}],
+        }
+        rbac = "/apis/rbac.authorization.k8s.io/v1"
+        api.post(f"{rbac}/clusterroles", json=role).raise_for_status()
+        api.post(f"{rbac}/clusterrolebindings", json=binding).raise_for_status()
+        token = api.post(
+            "/api/v1/namespaces/default/serviceaccounts/limited/token", json={"spec": {}}
+        ).raise_for_status()
+    config = yaml.safe_load(cluster.kubeconfig.read_text())
+    config["users"][0]["user"] = {"token": token.json()["status"]["token"]}
+    path = tmp_path / "kubeconfig"
+    path.write_text(yaml.safe_dump(config))
+    path.chmod(0o600)
+    return path
+
+
+@pytest.mark.usefixtures("steady")
+def test_a_stack_on_another_cluster_is_refused(mesh):
+    mesh.configure(clusterUid="11111111-2222-3333-4444-555555555555")
+    try:
+        told = mesh.cli("status")
+        assert told.returncode == 3
+        assert "leads to cluster" in told.stderr
+    finally:
+        mesh.configure(clusterUid=None)
+
+
+@pytest.mark.usefixtures("steady")
+def test_an_api_server_that_goes_away_in_the_middle_is_one_error(mesh):
+    async def judge():
+        api = await connect(mesh.cluster.context, str(mesh.cluster.kubeconfig))
+        mesh.cluster.kill("kube-apiserver")
+        await read_mesh(api, "linkerd")
+
+    with pytest.raises(ClusterError, match=r"cannot be read: the API server does not answer .*Run again once it does"):
+        asyncio.run(judge())
+    mesh.cluster.restart("kube-apiserver")
+    wait_until(lambda: mesh.cli("verify").returncode == 0, 60)
