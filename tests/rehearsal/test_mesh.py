@@ -70,13 +70,18 @@ def cluster_has(cluster, path):
         return api.get(path).is_success
 
 
+def answer_to_pod(plane, namespace, **parts):
+    metadata = {"name": "tried", **parts.pop("metadata", {})}
+    pod = {"metadata": metadata, "spec": {"containers": CONTAINERS, **parts}}
+    with plane.cluster.client() as api:
+        return api.post(f"/api/v1/namespaces/{namespace}/pods?dryRun=All", json=pod)
+
+
 def try_pod(plane, namespace, **parts):
     """What the cluster would make of a pod."""
-    metadata = {"name": "tried", **parts.pop("metadata", {})}
-    return plane.post(
-        f"/api/v1/namespaces/{namespace}/pods?dryRun=All",
-        {"metadata": metadata, "spec": {"containers": CONTAINERS, **parts}},
-    )
+    answer = answer_to_pod(plane, namespace, **parts)
+    assert answer.is_success, answer.text
+    return answer.json()
 
 
 def annotated(value):
@@ -156,7 +161,8 @@ def test_the_webhook_takes_over_a_new_certificate(plane):
     # With the policy of the chart, Ignore, nothing would tell a webhook that cannot be reached from one that is right.
     plane.patch(webhook, {"webhooks": [{**first, "failurePolicy": "Fail"}]})
     try:
-        assert wait_until(lambda: proxy_of(try_pod(plane, MESHED)) is not None)
+        created = wait_until(lambda: (answer := answer_to_pod(plane, MESHED)).is_success and answer)
+        assert proxy_of(created.json()) is not None
     finally:
         plane.patch(webhook, {"webhooks": [first]})
 
