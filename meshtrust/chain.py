@@ -6,6 +6,8 @@ from datetime import datetime
 from cryptography import x509
 from cryptography.x509.verification import Criticality, ExtensionPolicy, PolicyBuilder, Store, VerificationError
 
+from meshtrust.pem import subject_of
+
 # Between root and leaf there are one or two; a few more are let through, as proxies let them.
 _MAXIMUM_INTERMEDIATES = 4
 
@@ -43,6 +45,6 @@ def verify_chain(
     try:
         return list(verifier.verify(first, others).chain)
     except VerificationError as error:
-        subject = first.subject.rfc4514_string() or "a certificate without a subject"
-        msg = f"{subject} chains to none of the {len(roots)} trusted roots: {error}"
+        name = subject_of(first) or "a certificate without a name"
+        msg = f"{name} chains to none of the {len(roots)} trusted roots: {error}"
         raise ChainError(msg) from error

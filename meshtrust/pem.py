@@ -74,8 +74,17 @@ def fingerprint(certificate: x509.Certificate) -> str:
 
 
 def subject_of(certificate: x509.Certificate) -> str:
-    """Return a certificate's subject as RFC 4514 text, with the names of its attributes as far as there are any."""
-    return certificate.subject.rfc4514_string({x509.NameOID.SERIAL_NUMBER: "serialNumber"}) or "(no subject)"
+    """Return what a certificate calls who it is for: its subject as RFC 4514 text, or its first DNS name, or nothing.
+
+    The leaf of a Linkerd proxy has no subject, only a DNS name.
+    """
+    if certificate.subject:
+        return certificate.subject.rfc4514_string({x509.NameOID.SERIAL_NUMBER: "serialNumber"})
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return ""
+    return next(iter(names.get_values_for_type(x509.DNSName)), "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +92,7 @@ class Identity:
     """What a person tells a certificate by.
 
     Attributes:
-        subject: Its subject as RFC 4514 text.
+        subject: Who it is for, as `subject_of` has it.
         fingerprint: SHA-256 of its DER, in hex.
         not_before: Start of its validity, UTC.
         not_after: End of its validity, UTC.

@@ -19,6 +19,8 @@ _INVENTORY = (
     ("", "v1", "services"),
     ("", "v1", "serviceaccounts"),
     ("apps", "v1", "deployments"),
+    ("batch", "v1", "cronjobs"),
+    ("policy", "v1", "poddisruptionbudgets"),
     ("apiextensions.k8s.io", "v1", "customresourcedefinitions"),
     ("admissionregistration.k8s.io", "v1", "mutatingwebhookconfigurations"),
     ("admissionregistration.k8s.io", "v1", "validatingwebhookconfigurations"),

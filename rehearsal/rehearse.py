@@ -1,6 +1,7 @@
 """The main job on a rehearsal cluster: deploy a stack, renew its identity issuer, verify, take it all away again."""
 
 import contextlib
+import shlex
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -36,12 +37,14 @@ class Rehearsal:
         console: Where it is told.
         linkerd_charts: A directory with Linkerd's own charts; the stand-ins if there is none.
         keep: Whether the cluster and what was deployed are left.
+        name: Name of the cluster; the stack's unless given.
     """
 
     stack: str
     console: Console
     linkerd_charts: Path | None = None
     keep: bool = False
+    name: str = ""
     _step: int = 0
 
     def run(self) -> None:
@@ -55,7 +58,7 @@ class Rehearsal:
             with self._told(
                 "a cluster: etcd, Kubernetes, kwok and cert-manager's controllers, as processes of this machine"
             ):
-                cluster = Cluster.start(self.stack, keep=self.keep)
+                cluster = Cluster.start(self.name or self.stack, keep=self.keep)
                 if not self.keep:
                     stack.enter_context(cluster)
             project = stack.enter_context(
@@ -80,7 +83,7 @@ class Rehearsal:
         with self._told("`up` again: 0 changes"):
             self._engine(project, "up", *_NO_PROMPT, "--expect-no-changes")
         with self._told("`refresh`: the cluster is as declared"):
-            self._engine(project, "refresh", "--yes", "--non-interactive", "--expect-no-changes")
+            self._engine(project, "refresh", *_NO_PROMPT, "--expect-no-changes")
         if self.keep:
             return
         with self._told("`destroy`: nothing is left"):
@@ -140,22 +143,28 @@ class Rehearsal:
         """Tell of a step: what it is, how long it took, and what came of it."""
         self._step += 1
         came: list[str] = []
-        self.console.rule(f"[bold]{self._step}[/] {what}", align="left", style="dim")
+        self.console.print(f"\n[bold]{self._step}. {what}[/]")
         started = time.monotonic()
-        yield came.append
-        seconds = time.monotonic() - started
-        self.console.print(f"[green]✓[/] {'; '.join(came) + ' ' if came else ''}[dim]({seconds:.1f} s)[/]")
+        mark = "[red]✗[/]"
+        try:
+            yield came.append
+            mark = "[green]✓[/]"
+        finally:
+            seconds = time.monotonic() - started
+            self.console.print(f"{mark} {'; '.join(came) + ' ' if came else ''}[dim]({seconds:.1f} s)[/]")
 
     def _show(self, title: str, chain: list[x509.Certificate]) -> None:
         self.console.print(Panel(chain_tree(chain), title=f"[bold]{title}[/]", title_align="left", expand=False))
 
     def _tell_what_is_left(self, cluster: Cluster, project: Workspace) -> None:
-        engine = " ".join(project.engine)
-        self.console.print(
-            f"The cluster runs on, and the stack is deployed on it:\n\nexport KUBECONFIG={cluster.kubeconfig}"
-        )
-        self.console.print(f"{engine} stack output --stack {project.stack} --cwd {project.directory}", soft_wrap=True)
-        self.console.print(f"\nTo end it: python -m rehearsal.cluster stop {cluster.name}")
+        exports = {"KUBECONFIG": cluster.kubeconfig, **project.environment}
+        lines = [
+            "\nThe cluster runs on, and the stack is deployed on it. To go on with both, in this directory:\n",
+            *(f"export {name}={value}" for name, value in exports.items()),
+            shlex.join(project.command("stack", "output")),
+            f"\nTo end it: {cluster.stop_command}",
+        ]
+        self.console.print("\n".join(lines), soft_wrap=True, highlight=False, markup=False)
 
 
 def chain_tree(chain: list[x509.Certificate]) -> Tree:
@@ -173,7 +182,7 @@ def _line(title: str, certificate: x509.Certificate) -> Text:
     left = certificate.not_valid_after_utc - datetime.now(UTC)
     return Text.assemble(
         (title, "bold cyan"),
-        f"  {subject_of(certificate)}\n",
+        f"\n{subject_of(certificate)}\n",
         ("sha256 ", "dim"),
         _short(certificate),
         ("  until ", "dim"),

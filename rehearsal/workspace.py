@@ -15,6 +15,8 @@ from typing import Any
 
 import yaml
 
+from rehearsal.cluster.pki import write_secret
+
 REPOSITORY = Path(__file__).parent.parent
 # All that the program consists of; the tests, the documents and the rehearsal itself are no part of it.
 _PROGRAM = ("Pulumi.yaml", "requirements.txt", "components", "meshtrust", *(p.name for p in REPOSITORY.glob("*.py")))
@@ -53,7 +55,7 @@ class Workspace:
         """Run a command and keep what it writes."""
         return subprocess.run(
             self.command(*arguments),
-            env=self._environment(),
+            env=self.full_environment,
             cwd=REPOSITORY,
             capture_output=True,
             text=True,
@@ -62,7 +64,9 @@ class Workspace:
 
     def run(self, *arguments: str) -> int:
         """Run a command, its output going to the terminal; return its exit code."""
-        return subprocess.run(self.command(*arguments), env=self._environment(), cwd=REPOSITORY, check=False).returncode
+        return subprocess.run(
+            self.command(*arguments), env=self.full_environment, cwd=REPOSITORY, check=False
+        ).returncode
 
     def outputs(self) -> dict[str, Any]:
         """Return the stack's outputs.
@@ -77,8 +81,12 @@ class Workspace:
         outputs: dict[str, Any] = json.loads(result.stdout)
         return outputs
 
-    def _environment(self) -> dict[str, str]:
-        return {**os.environ, **self.environment}
+    @property
+    def full_environment(self) -> dict[str, str]:
+        """The whole environment of an engine's process."""
+        # One of the user's own would go before the file, and would be of another stack.
+        ambient = {name: value for name, value in os.environ.items() if name != "PULUMI_CONFIG_PASSPHRASE"}
+        return {**ambient, **self.environment}
 
 
 def real_engine() -> str | None:
@@ -121,7 +129,7 @@ def workspace(
             engine=[real] if real else [sys.executable, "-m", "rehearsal.engine"],
             environment={
                 "PULUMI_BACKEND_URL": f"file://{directory / 'state'}",
-                "PULUMI_CONFIG_PASSPHRASE": secrets.token_hex(),
+                "PULUMI_CONFIG_PASSPHRASE_FILE": str(directory / "passphrase"),
                 "PULUMI_SKIP_UPDATE_CHECK": "true",
                 **(environment or {}),
             },
@@ -139,6 +147,7 @@ def _write_project(directory: Path, stack: str, config: Mapping[str, Any]) -> No
     for entry in _PROGRAM:
         (directory / entry).symlink_to(REPOSITORY / entry)
     (directory / ".venv").symlink_to(sys.prefix)
+    write_secret(directory / "passphrase", secrets.token_hex())
     (directory / "stacks" / f"Pulumi.{stack}.yaml").write_text(yaml.safe_dump({"config": dict(config)}))
 
 

@@ -3,13 +3,8 @@
 import base64
 import gzip
 import json
-import os
 import re
-import signal
-import subprocess
-import time
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 from cryptography import x509
@@ -19,28 +14,10 @@ from meshtrust.chain import verify_chain
 from meshtrust.pem import read_bundle, sha256_hex
 from rehearsal import mesh
 from rehearsal.workspace import workspace
+from tests.rehearsal.stack import DESTROY, NO_CHANGES, UP, run, settings
 
-UP = ("up", "--yes", "--skip-preview", "--non-interactive")
-NO_CHANGES = ("--expect-no-changes",)
 # A key as PEM, and the same as base64 of PEM, as a Secret holds it.
 KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY|LS0tLS1CRUdJTiB[A-Za-z0-9+/]*UFJJVkFURSBLRVk")
-
-
-def settings(cluster, binaries, linkerd_charts, **more):
-    return {
-        "context": cluster.context,
-        "kubeconfig": str(cluster.kubeconfig),
-        "anchor": {"protect": False},
-        "linkerd": {"charts": str(linkerd_charts)},
-        "certManager": {"charts": str(binaries.charts)},
-        **more,
-    }
-
-
-def run(project, *command):
-    result = project.capture(*command)
-    assert result.returncode == 0, result.stdout + result.stderr
-    return result.stdout + result.stderr
 
 
 class Deployed:
@@ -58,7 +35,7 @@ def deployed(cluster, binaries, linkerd_charts, observer, embedded):
     before = observer.inventory()
     with workspace("dev", settings=settings(cluster, binaries, linkerd_charts), embedded=embedded) as project:
         yield Deployed(project, run(project, *UP))
-        run(project, "destroy", "--yes", "--skip-preview", "--non-interactive")
+        run(project, *DESTROY)
     observer.wait_for_inventory(before, 60)
 
 
@@ -155,40 +132,3 @@ def test_a_private_key_is_in_no_output_log_state_configmap_or_helm_value(deploye
         places[f"values of {entry['metadata']['name']}"] = json.dumps(json.loads(record).get("config"))
     for where, text in places.items():
         assert not KEY.search(text), f"a private key in {where}"
-
-
-def test_a_run_that_was_killed_is_resumed(cluster, binaries, linkerd_charts, observer, embedded):
-    """Killed in the middle of installing cert-manager, the worst moment: Helm then refuses to touch the release."""
-    before = observer.inventory()
-    more = {"linkerd": {"charts": str(linkerd_charts), "namespace": "killed"}}
-    more["certManager"] = {"charts": str(binaries.charts), "namespace": "killed-cert-manager"}
-    with workspace("dev", settings=settings(cluster, binaries, linkerd_charts, **more), embedded=embedded) as project:
-        engine = subprocess.Popen(
-            project.command(*UP),
-            env={**os.environ, **project.environment},
-            cwd=Path(__file__).parent.parent.parent,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        with cluster.client() as api:
-            pending = {"labelSelector": "owner=helm,status=pending-install,name=cert-manager"}
-            path = "/api/v1/namespaces/killed-cert-manager/secrets"
-            deadline = time.monotonic() + 60
-            while not (api.get(path, params=pending).json().get("items")):
-                assert time.monotonic() < deadline, "cert-manager was never being installed"
-                assert engine.poll() is None, "the run ended too early"
-            os.killpg(engine.pid, signal.SIGKILL)
-            engine.wait()
-            run(project, "cancel", "--yes")
-            refused = project.capture(*UP)
-            assert refused.returncode != 0
-            told = re.findall(r"kubectl --context (\S+) -n (\S+) delete secret (\S+)", refused.stdout + refused.stderr)
-            assert told, refused.stdout + refused.stderr
-            for context, namespace, name in set(told):
-                assert context == cluster.context
-                api.delete(f"/api/v1/namespaces/{namespace}/secrets/{name}").raise_for_status()
-        run(project, *UP)
-        run(project, *UP, *NO_CHANGES)
-        run(project, "destroy", "--yes", "--skip-preview", "--non-interactive")
-    observer.wait_for_inventory(before, 60)
