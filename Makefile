@@ -40,7 +40,7 @@ check: $(READY) ## Format, lint and types
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/mypy .
 
-docs: $(READY) ## Write docs/configuration.md from Pulumi.yaml
+docs: $(READY) ## Write the references in docs/ from Pulumi.yaml and the commands
 	@$(PYTHON) -m docs.generate
 
 clean: ## Remove what was made here; the rehearsal's cache stays

@@ -1,10 +1,17 @@
-"""Writes docs/configuration.md from the configuration schema in Pulumi.yaml, so that the two cannot part."""
+"""Writes the references in docs/ from what they are about, so that the two cannot part.
+
+docs/configuration.md is made from the schema in Pulumi.yaml, docs/commands.md from the commands themselves.
+"""
 
 import json
 from pathlib import Path
 from typing import Any
 
+import typer
 import yaml
+from typer.core import TyperGroup, TyperOption
+
+from meshtrust.cli import EXIT_CODES, app
 
 DOCS = Path(__file__).parent
 HEAD = """# Configuration
@@ -33,10 +40,46 @@ def configuration(project: dict[str, Any]) -> str:
     return HEAD + "\n".join(rows) + "\n"
 
 
+COMMANDS_HEAD = """# Commands
+
+Generated from the commands by `make docs`; a test keeps the two the same. Run them as `.venv/bin/python -m meshtrust`.
+"""
+
+
+def commands() -> str:
+    """Return the reference of the commands as Markdown."""
+    group = typer.main.get_command(app)
+    assert isinstance(group, TyperGroup)  # noqa: S101 an app of several commands is one
+    parts = [COMMANDS_HEAD, _exit_codes()]
+    for name, command in group.commands.items():
+        about = " ".join((command.help or "").split("\n\n")[0].split())
+        more = [" ".join(text.split()) for text in (command.help or "").split("\n\n")[1:]]
+        rows = [
+            f"| `{', '.join(option.opts)}` | {_default(option)} | {option.help} |"
+            for option in command.params
+            if isinstance(option, TyperOption) and not option.is_eager
+        ]
+        table = "| option | default | what it is |\n| --- | --- | --- |\n" + "\n".join(rows)
+        parts.append("\n\n".join([f"## meshtrust {name}", about, *more, table]) + "\n")
+    return "\n".join(parts)
+
+
+def _exit_codes() -> str:
+    rows = "\n".join(f"| {code} | {meaning} |" for code, meaning in EXIT_CODES.items())
+    return f"| exit code | meaning |\n| --- | --- |\n{rows}\n"
+
+
+def _default(option: TyperOption) -> str:
+    if option.required:
+        return "required"
+    return f"`{option.default}`" if option.default not in ("", None, False) else ""
+
+
 def main() -> None:
-    """Write the file."""
+    """Write the files."""
     project = yaml.safe_load((DOCS.parent / "Pulumi.yaml").read_text())
     (DOCS / "configuration.md").write_text(configuration(project))
+    (DOCS / "commands.md").write_text(commands())
 
 
 if __name__ == "__main__":

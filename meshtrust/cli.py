@@ -1,8 +1,4 @@
-"""The command line.
-
-Exit codes: 0 it is done, or all is well; 1 something is wrong, or was not finished; 2 wrong usage; 3 the stack or the
-cluster cannot be read, or they do not belong together; 4 a step has to wait for what is listed; 130 interrupted.
-"""
+"""The command line: the commands put together, and what becomes of their errors."""
 
 import sys
 
@@ -20,9 +16,18 @@ from meshtrust.rotate import BlockedError
 from meshtrust.rotation import IllegalStepError
 from meshtrust.stack import StackError
 
+EXIT_CODES = {
+    0: "it is done, or all is well",
+    1: "something is wrong, or was not finished",
+    2: "wrong usage",
+    3: "the stack or the cluster cannot be read, or they do not belong together",
+    4: "a step has to wait for what is listed",
+    130: "interrupted; the same command goes on",
+}
+
 app = typer.Typer(
     help="The TLS credentials of a Linkerd mesh: see them, judge them, rotate the trust anchor.",
-    epilog=__doc__.partition("\n\n")[2],
+    epilog="Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items()) + ".",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,

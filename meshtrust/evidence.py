@@ -30,7 +30,7 @@ _CONFIG = "linkerd-config"
 _PROXY = "linkerd-proxy"
 _ANCHORS_VARIABLE = "LINKERD2_PROXY_IDENTITY_TRUST_ANCHORS"
 _ANCHORS_SHA256 = "linkerd.io/trust-root-sha256"
-_IDENTITY_ADMIN_PORT, _PROXY_ADMIN_PORT = 9990, 4191
+_IDENTITY_ADMIN_PORT = 9990
 # Connections into pods at a time: enough to be quick, few enough for an API server that others use too.
 _AT_ONCE = 20
 
@@ -172,7 +172,7 @@ async def read_leaves(
             return []
         account = found["spec"]["serviceAccountName"]
         name = f"{account}.{pod.namespace}.serviceaccount.identity.{mesh.namespace}.{mesh.trust_domain}"
-        return await fetch_certificates(api, pod.namespace, pod.name, _PROXY_ADMIN_PORT, name)
+        return await fetch_certificates(api, pod.namespace, pod.name, _admin_port(found["spec"]), name)
 
     return {pod: leaf for pod, leaf in (await _of_each(pods, read_leaf)).items() if leaf}
 
@@ -280,6 +280,12 @@ def _proxy_container(spec: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """Return the proxy's container; as a native sidecar it is an init container."""
     containers = [*(spec.get("containers") or []), *(spec.get("initContainers") or [])]
     return next((entry for entry in containers if entry.get("name") == _PROXY), None)
+
+
+def _admin_port(spec: Mapping[str, Any]) -> int:
+    """Return the proxy's admin port, which a pod may have moved (``config.linkerd.io/admin-port``)."""
+    ports = (_proxy_container(spec) or {}).get("ports") or []
+    return next((int(port["containerPort"]) for port in ports if port.get("name") == "linkerd-admin"), 4191)
 
 
 def _anchors(container: Mapping[str, Any]) -> frozenset[str] | None:

@@ -1,6 +1,6 @@
 import yaml
 
-from docs.generate import configuration
+from docs.generate import commands, configuration
 from tests.recorder import REPOSITORY
 
 
@@ -8,3 +8,7 @@ def test_the_configuration_reference_is_that_of_the_project_file():
     project = yaml.safe_load((REPOSITORY / "Pulumi.yaml").read_text())
     written = (REPOSITORY / "docs" / "configuration.md").read_text()
     assert written == configuration(project), "run: make docs"
+
+
+def test_the_reference_of_the_commands_is_that_of_the_commands():
+    assert (REPOSITORY / "docs" / "commands.md").read_text() == commands(), "run: make docs"
