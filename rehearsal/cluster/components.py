@@ -187,7 +187,7 @@ def processes(directory: Path, api_port: int, etcd_port: int, peer_port: int) ->
 
 def node(name: str) -> dict[str, Any]:
     """Return one of the NODES, which kwok plays, large enough for anything that a rehearsal runs."""
-    room = {"cpu": "64", "memory": "256Gi", "pods": "500"}
+    room = {"cpu": "64", "memory": "256Gi", "pods": "5000"}
     return {
         "apiVersion": "v1",
         "kind": "Node",

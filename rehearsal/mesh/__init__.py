@@ -1,7 +1,7 @@
-"""Stand-ins for what no package registry carries of Linkerd: its charts, and its identity service.
+"""Stand-ins for what no package registry carries of Linkerd: its charts, identity service, injector and proxies.
 
-They follow the rules of the real ones, each of which is cited where it is followed, and say that they stand in. The
-identity service is a process of every rehearsal cluster, which runs for the pods of whichever chart makes them.
+They follow the rules of the real ones, each of which is cited where it is followed, and say that they stand in. All but
+the charts are processes of every rehearsal cluster, which run for the pods of whichever chart makes them.
 """
 
 import json
