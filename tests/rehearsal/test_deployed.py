@@ -32,8 +32,9 @@ class Deployed:
 
 @pytest.fixture(scope="module")
 def deployed(cluster, binaries, linkerd_charts, observer, embedded):
+    """The stack production, in high availability; `make rehearse` is tested with the others."""
     before = observer.inventory()
-    with workspace("dev", settings=settings(cluster, binaries, linkerd_charts), embedded=embedded) as project:
+    with workspace("production", settings=settings(cluster, binaries, linkerd_charts), embedded=embedded) as project:
         yield Deployed(project, run(project, *UP))
         run(project, *DESTROY)
     observer.wait_for_inventory(before, 60)

@@ -354,8 +354,9 @@ def test_a_switch_before_all_proxies_trust_the_new_root_fails_as_in_reality(bina
         wait_until(lambda: read_handshakes(cluster).refused_leaves > 0)
         refused = [entry for entry in read_handshakes(cluster).renewal_failures if "refuse the leaf" in entry.reason]
         assert {entry.pod.split("/")[0] for entry in refused} == {"shop"}
-        # The proxies of the workloads refuse those that have moved on, and their own leaves run out.
-        wait_until(lambda: any("unknown certificate authority" in why for why in reasons(cluster)))
+        # The proxies of the workloads refuse those that have moved on, as clients or as servers ("unknown authority" or
+        # "unknown certificate authority"), and their own leaves run out.
+        wait_until(lambda: any("authority" in why for why in reasons(cluster)))
         wait_until(lambda: any("expired" in why for why in reasons(cluster)))
 
         for pod in plane.pods("shop"):

@@ -127,12 +127,16 @@ class ClusterClient:
                 content=json.dumps(body).encode() if body is not None else None,
                 headers={"Content-Type": content_type, "Accept": "application/json"},
             ) as response:
-                answer: Body = response.json() if response.content else {}
-                code = response.status_code
-        except ValueError as error:
-            raise UnreachableError(f"{self._api.auth.server} did not answer as a Kubernetes API server") from error
+                text, code = response.text, response.status_code
         except (httpx.HTTPError, OSError) as error:
             raise UnreachableError(f"{self._api.auth.server}: {_reason(error)}") from error
+        try:
+            answer: Body = json.loads(text or "{}")
+        except ValueError as error:
+            if code < 400:
+                raise UnreachableError(f"{self._api.auth.server} did not answer as a Kubernetes API server") from error
+            # For a path that it does not know at all, such as that of a group without CRDs, it answers with plain text.
+            answer = {"message": text.strip()}
         if code >= 400:
             raise ApiError(code, answer)
         return answer
