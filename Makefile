@@ -7,7 +7,7 @@ TESTS  ?= tests
 READY  := $(VENV)/.requirements-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help rehearse rehearse-rotation preview test soak check docs clean
+.PHONY: help rehearse rehearse-rotation preview test soak bench check docs clean
 
 help: ## Show what can be made
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ test: $(READY) ## Pass every check and test (TESTS=path for some of them)
 
 soak: $(READY) ## Kill a rotation at 20 random moments, under load
 	@MESHTRUST_KILLS=20 $(PYTHON) -m pytest tests/rehearsal/test_rotation.py -k killed
+
+bench: $(READY) ## Measure what commands and guard cost, and keep the numbers (BENCH="guard status rotation")
+	@$(PYTHON) -m benchmarks $(BENCH)
 
 check: $(READY) ## Format, lint and types
 	@$(VENV)/bin/ruff format --check .

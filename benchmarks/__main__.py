@@ -1,0 +1,37 @@
+"""`python -m benchmarks`: measure, show the numbers, and keep them with the machine's facts."""
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from benchmarks import guard, rotation, status
+from benchmarks.machine import facts, keep
+
+BENCHMARKS: dict[str, Callable[[], dict[str, Any]]] = {
+    "guard": guard.measure,
+    "status": status.measure,
+    "rotation": rotation.measure,
+}
+
+
+def main(names: Annotated[list[str] | None, typer.Argument(help="Which; all unless named.")] = None) -> None:
+    """Run benchmarks on rehearsal clusters and keep their results below benchmarks/results."""
+    console = Console()
+    unknown = set(names or ()) - BENCHMARKS.keys()
+    if unknown:
+        console.print(
+            f"[red]error:[/] there is no benchmark {', '.join(sorted(unknown))} (there are: {', '.join(BENCHMARKS)})"
+        )
+        raise typer.Exit(2)
+    for name in names or BENCHMARKS:
+        console.rule(name, align="left")
+        machine = facts()
+        results = BENCHMARKS[name]()
+        console.print_json(data=results)
+        console.print(f"kept in {keep(name, machine, results)}", soft_wrap=True)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,50 @@
+"""What the guard costs in a run that changes nothing: the program as it is against the same without its guard."""
+
+import statistics
+import time
+from typing import Any
+
+from benchmarks.machine import deployed
+from rehearsal.workspace import Workspace
+
+PAIRS = 7
+_UP = ("up", "--yes", "--skip-preview", "--non-interactive", "--expect-no-changes")
+# What the guard would have returned, without asking anybody.
+_WITHOUT = """
+
+async def admit(settings, last):
+    return Admission(cluster_uid=last.cluster_uid, transitions=last.transitions)
+"""
+
+
+def measure() -> dict[str, Any]:
+    """Deploy a stack, then run it again and again with and without the guard, in turn."""
+    with deployed("dev") as (_, project):
+        guard = project.directory / "guard.py"
+        original = guard.resolve()
+        ratios, seconds = [], []
+        for _ in range(PAIRS):
+            guard.unlink()
+            guard.symlink_to(original)
+            with_guard = _time(project)
+            guard.unlink()
+            guard.write_text(original.read_text() + _WITHOUT)
+            without = _time(project)
+            ratios.append(with_guard / without)
+            seconds.append(with_guard)
+        return {
+            "engine": "pulumi" if project.is_real else "embedded",
+            "pairs": PAIRS,
+            "secondsMedian": round(statistics.median(seconds), 2),
+            "ratioMedian": round(statistics.median(ratios), 3),
+            "ratios": [round(ratio, 3) for ratio in ratios],
+        }
+
+
+def _time(project: Workspace) -> float:
+    started = time.perf_counter()
+    result = project.capture(*_UP)
+    seconds = time.perf_counter() - started
+    if result.returncode:
+        raise RuntimeError(result.stdout + result.stderr)
+    return seconds

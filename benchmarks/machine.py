@@ -1,0 +1,61 @@
+"""What benchmarks share: the machine that a result was measured on, a deployed stack, and where results are kept."""
+
+import contextlib
+import json
+import os
+import platform
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rehearsal.cluster import Cluster, ensure
+from rehearsal.mesh import charts
+from rehearsal.workspace import Workspace, workspace
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def facts() -> dict[str, Any]:
+    """Return what a reader has to know of this machine to judge a number."""
+    model = next(
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ),
+        platform.machine(),
+    )
+    return {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "cores": os.cpu_count(),
+        "cpu": model,
+        "loadBefore": round(os.getloadavg()[0], 1),
+        "memoryGiB": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
+        "python": platform.python_version(),
+        "system": platform.release(),
+    }
+
+
+def keep(name: str, machine: dict[str, Any], results: dict[str, Any]) -> Path:
+    """Write the results of one benchmark, replacing those of the last run."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    path.write_text(json.dumps({"machine": machine, "results": results}, indent=2) + "\n")
+    return path
+
+
+@contextlib.contextmanager
+def deployed(stack: str) -> Iterator[tuple[Cluster, Workspace]]:
+    """Deploy a stack on a cluster of its own; yield both."""
+    with Cluster.start(f"benchmark-{os.getpid()}") as cluster:
+        settings = {
+            "context": cluster.context,
+            "kubeconfig": str(cluster.kubeconfig),
+            "anchor": {"protect": False},
+            "linkerd": {"charts": str(charts())},
+            "certManager": {"charts": str(ensure().charts)},
+        }
+        with workspace(stack, settings=settings) as project:
+            project.capture("up", "--yes", "--skip-preview", "--non-interactive").check_returncode()
+            yield cluster, project

@@ -1,0 +1,125 @@
+"""What `meshtrust status` costs by the number of pods: seconds, requests and memory, and how they grow."""
+
+import asyncio
+import multiprocessing
+import resource
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, cast
+
+import httpx
+
+from benchmarks.machine import deployed
+from meshtrust.cluster import connect
+from meshtrust.inspection import inspect
+from meshtrust.pem import sha256_hex
+from meshtrust.target import Target
+from rehearsal.cluster import Cluster
+
+COUNTS = (500, 5000)
+_NAMESPACE = "many"
+_AT_ONCE = 8
+
+
+def measure() -> dict[str, Any]:
+    """Deploy a stack, put more and more meshed pods beside it, and read the mesh each time."""
+    with deployed("dev") as (cluster, _):
+        found = {"0": _status(cluster)}
+        made = 0
+        for count in COUNTS:
+            _make_pods(cluster, made, count)
+            made = count
+            found[str(count)] = _status(cluster)
+    few, many = found[str(COUNTS[0])], found[str(COUNTS[-1])]
+    return {
+        "byPods": found,
+        "podsRatio": COUNTS[-1] / COUNTS[0],
+        "secondsRatio": round(many["seconds"] / few["seconds"], 2),
+        "memoryRatio": round(many["memoryMiB"] / few["memoryMiB"], 2),
+    }
+
+
+def _status(cluster: Cluster) -> dict[str, Any]:
+    """Read the mesh in a process of its own, whose memory is its own too."""
+    context = multiprocessing.get_context("spawn")
+    answers = context.Queue()
+    process = context.Process(target=_read, args=(cluster.context, str(cluster.kubeconfig), answers))
+    process.start()
+    answer: dict[str, Any] = answers.get(timeout=300)
+    process.join()
+    return answer
+
+
+def _read(context: str, kubeconfig: str, answers: Any) -> None:
+    async def read() -> dict[str, Any]:
+        api = await connect(context, kubeconfig)
+        requests = 0
+
+        async def count(_: httpx.Request) -> None:
+            nonlocal requests
+            requests += 1
+
+        # kr8s has no hook of its own to count by.
+        session = cast("httpx.AsyncClient", api._session)
+        session.event_hooks["request"].append(count)
+        target = Target(api=api, context=context, namespace="linkerd", stack=None, deployed=None)
+        started = time.perf_counter()
+        inspection = await inspect(target)
+        seconds = time.perf_counter() - started
+        return {
+            "pods": len(inspection.mesh.pods),
+            "seconds": round(seconds, 3),
+            "requests": requests,
+            "memoryMiB": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        }
+
+    answers.put(asyncio.run(read()))
+
+
+def _make_pods(cluster: Cluster, first: int, last: int) -> None:
+    """Make meshed pods that no proxy is played for, from one number to another."""
+    with cluster.client() as api:
+        path = "/api/v1/namespaces/linkerd/configmaps/linkerd-identity-trust-roots"
+        bundle = api.get(path).raise_for_status().json()["data"]["ca-bundle.crt"]
+        api.post("/api/v1/namespaces", json={"metadata": {"name": _NAMESPACE}})
+        _wait_for_account(api)
+
+        def make(number: int) -> None:
+            body = _pod(number, bundle)
+            api.post(f"/api/v1/namespaces/{_NAMESPACE}/pods", json=body, timeout=60).raise_for_status()
+
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            list(pool.map(make, range(first, last)))
+
+
+def _wait_for_account(api: httpx.Client) -> None:
+    """Wait until pods may be made in the namespace: they need its service account."""
+    deadline = time.monotonic() + 30
+    while api.get(f"/api/v1/namespaces/{_NAMESPACE}/serviceaccounts/default").is_error:
+        if time.monotonic() > deadline:
+            msg = f"namespace {_NAMESPACE} has no service account after 30 s"
+            raise TimeoutError(msg)
+        time.sleep(0.05)
+
+
+def _pod(number: int, bundle: str) -> dict[str, Any]:
+    return {
+        "metadata": {
+            "name": f"pod-{number:05}",
+            "labels": {"linkerd.io/control-plane-ns": "linkerd"},
+            "annotations": {
+                "linkerd.io/trust-root-sha256": sha256_hex(bundle),
+                "rehearsal.meshtrust.io/proxy": "none",
+            },
+        },
+        "spec": {
+            "containers": [
+                {"name": "app", "image": "example.com/app"},
+                {
+                    "name": "linkerd-proxy",
+                    "image": "example.com/proxy",
+                    "env": [{"name": "LINKERD2_PROXY_IDENTITY_TRUST_ANCHORS", "value": bundle}],
+                },
+            ]
+        },
+    }
