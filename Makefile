@@ -18,11 +18,11 @@ $(READY): requirements.txt requirements-dev.txt
 	@$(VENV)/bin/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 
-rehearse: $(READY) ## The main job on a rehearsal cluster: deploy, renew, verify, destroy (KEEP=1 leaves it, STACK=name)
-	@$(PYTHON) -m rehearsal rehearse $(STACK) $(if $(KEEP),--keep)
+rehearse: $(READY) ## The main job on a rehearsal cluster: deploy, renew, verify, destroy (KEEP=1, STACK=name, CHARTS=dir)
+	@$(PYTHON) -m rehearsal rehearse $(STACK) $(if $(KEEP),--keep) $(if $(CHARTS),--charts $(CHARTS))
 
-rehearse-rotation: $(READY) ## A rotation of the trust anchor under load, and its picture (KEEP=1, STACK=name)
-	@$(PYTHON) -m rehearsal rotation $(STACK) $(if $(KEEP),--keep)
+rehearse-rotation: $(READY) ## A rotation of the trust anchor under load, and its picture (KEEP=1, STACK=name, CHARTS=dir)
+	@$(PYTHON) -m rehearsal rotation $(STACK) $(if $(KEEP),--keep) $(if $(CHARTS),--charts $(CHARTS))
 
 preview: $(READY) ## Show the plan of a stack without any cluster (STACK=name)
 	@$(PYTHON) -m rehearsal preview $(STACK)

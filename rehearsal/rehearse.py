@@ -20,7 +20,7 @@ from meshtrust.pem import fingerprint, read_bundle, subject_of
 from rehearsal import mesh
 from rehearsal.cluster import Cluster, ensure
 from rehearsal.observe import Observer
-from rehearsal.workspace import RehearsalError, Workspace, workspace
+from rehearsal.workspace import RehearsalError, Workspace, stack_config, workspace
 
 NAMESPACE, SECRET = "linkerd", "linkerd-identity-issuer"
 # How long cert-manager and the identity service may take; both answer within a second or two.
@@ -54,6 +54,8 @@ class Rehearsal:
             RehearsalError: Something was not as it must be.
             rehearsal.cluster.ClusterError: The cluster cannot be built or started.
         """
+        # A misspelt name is told before anything is built for it.
+        stack_config(self.stack)
         with contextlib.ExitStack() as stack:
             with self._told(
                 "a cluster: etcd, Kubernetes, kwok and cert-manager's controllers, as processes of this machine"

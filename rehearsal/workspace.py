@@ -115,7 +115,7 @@ def workspace(
     Raises:
         RehearsalError: There is no such stack, or the engine cannot make it.
     """
-    config = _stack_config(stack)
+    config = stack_config(stack)
     for key, value in (settings or {}).items():
         config[f"meshtrust:{key}"] = _laid_over(config.get(f"meshtrust:{key}"), value)
     with contextlib.ExitStack() as cleanup:
@@ -151,7 +151,12 @@ def _write_project(directory: Path, stack: str, config: Mapping[str, Any]) -> No
     (directory / "stacks" / f"Pulumi.{stack}.yaml").write_text(yaml.safe_dump({"config": dict(config)}))
 
 
-def _stack_config(stack: str) -> dict[str, Any]:
+def stack_config(stack: str) -> dict[str, Any]:
+    """Return the configuration of a stack of stacks/.
+
+    Raises:
+        RehearsalError: There is no such stack; the message names those there are.
+    """
     path = REPOSITORY / "stacks" / f"Pulumi.{stack}.yaml"
     if not path.is_file():
         there = ", ".join(sorted(entry.name.split(".")[1] for entry in path.parent.glob("Pulumi.*.yaml")))
