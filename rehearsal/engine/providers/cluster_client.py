@@ -127,8 +127,10 @@ class ClusterClient:
                 content=json.dumps(body).encode() if body is not None else None,
                 headers={"Content-Type": content_type, "Accept": "application/json"},
             ) as response:
-                answer: Body = response.json() if response.content else {}
                 code = response.status_code
+                # A path that no API serves, as of a kind whose definition is gone, is answered in plain text.
+                plain = code == httpx.codes.NOT_FOUND and response.content.startswith(b"404")
+                answer: Body = response.json() if response.content and not plain else {}
         except ValueError as error:
             raise UnreachableError(f"{self._api.auth.server} did not answer as a Kubernetes API server") from error
         except (httpx.HTTPError, OSError) as error:
