@@ -54,8 +54,8 @@ class Rehearsal:
             RehearsalError: Something was not as it must be.
             rehearsal.cluster.ClusterError: The cluster cannot be built or started.
         """
-        # A misspelt name is told before anything is built for it.
-        stack_config(self.stack)
+        # A misspelt name is told before anything is built for it, and so is a mode that has no renewal to show.
+        self._check_mode()
         with contextlib.ExitStack() as stack:
             with self._told(
                 "a cluster: etcd, Kubernetes, kwok and cert-manager's controllers, as processes of this machine"
@@ -74,6 +74,16 @@ class Rehearsal:
         self.console.print(f"[bold green]All of it held.[/] {self._step} steps.")
         if self.keep:
             self._tell_what_is_left(cluster, project)
+
+    def _check_mode(self) -> None:
+        """Refuse a stack whose issuer cert-manager does not sign: there would be no renewal to show."""
+        mode = stack_config(self.stack).get("meshtrust:issuer", {}).get("mode", "intermediate")
+        if mode not in ("intermediate", "anchor"):
+            msg = (
+                f'Stack "{self.stack}" is of mode {mode}, in which no cert-manager of this rehearsal signs. Look at '
+                f"its plan: python -m rehearsal preview {self.stack}"
+            )
+            raise RehearsalError(msg)
 
     def _rehearse(self, project: Workspace, observer: Observer) -> None:
         before = observer.inventory()

@@ -51,8 +51,8 @@ class Workspace:
         """Return the command line of one of the engine's commands on this stack."""
         return [*self.engine, *arguments, "--stack", self.stack, "--cwd", str(self.directory)]
 
-    def capture(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run a command and keep what it writes."""
+    def capture(self, *arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+        """Run a command and keep what it writes; it reads what is given as its input."""
         return subprocess.run(
             self.command(*arguments),
             env=self.full_environment,
@@ -60,6 +60,7 @@ class Workspace:
             capture_output=True,
             text=True,
             check=False,
+            input=stdin,
         )
 
     def run(self, *arguments: str) -> int:
