@@ -14,7 +14,7 @@ from meshtrust.evidence import Workload, read_mesh, read_served_issuers
 from meshtrust.gate import Blocker, blocks_served, find_blockers
 from meshtrust.rollout import Limits, can_restart, restart
 from meshtrust.rotation import IllegalStepError, Step, Trust, find_step, plan_abort, plan_rotation
-from meshtrust.stack import Stack, StackError
+from meshtrust.stack import Stack, StackError, Write
 from meshtrust.target import Target
 
 _POLL_SECONDS = 1.0
@@ -56,12 +56,12 @@ class Way:
     Attributes:
         lazy: Restart nothing: wait for pods to be replaced, and for leaves to be renewed, by themselves.
         limits: How gently to restart.
-        quiet: Where the deployment's own output goes to standard error, because standard output is for machines.
+        write: Takes what the deployment itself writes, line by line.
     """
 
     lazy: bool = False
     limits: Limits = field(default_factory=Limits)
-    quiet: bool = False
+    write: Write = print
 
 
 Open = Callable[[], Awaitable[Target]]
@@ -112,7 +112,7 @@ async def abort(open_target: Open, way: Way, reporter: Reporter, *, once: bool =
             # What was configured and not deployed is where this goes away from.
             stack.configure(current)
             reporter.note(f"{stack.file.name} is set back to what is deployed: {current}")
-            stack.up(quiet=way.quiet)
+            stack.up(way.write)
             gone_back = True
             continue
         if current.phase == "steady" and gone_back:
@@ -130,7 +130,7 @@ async def _take(target: Target, stack: Stack, step: Step, way: Way, reporter: Re
     if stack.configured != step.after:
         stack.configure(step.after)
         reporter.note(f"{stack.file.name} now says: {step.after}")
-    await asyncio.to_thread(stack.up, quiet=way.quiet)
+    await asyncio.to_thread(stack.up, way.write)
     if step.kind == "switch":
         await _wait_served(target, reporter)
 

@@ -44,7 +44,7 @@ def rotate(
         target = await open_()
         return await rotation.rotate(open_, to or goal(target), way, reporter, once=once)
 
-    _run(run, select(stack, directory), _way(lazy, at_once, timeout_seconds, quiet=as_json), as_json=as_json)
+    _run(run, select(stack, directory), _way(lazy, at_once, timeout_seconds, as_json=as_json), as_json=as_json)
 
 
 def abort(
@@ -65,11 +65,15 @@ def abort(
     async def run(open_: rotation.Open, way: rotation.Way, reporter: rotation.Reporter) -> bool:
         return await rotation.abort(open_, way, reporter, once=once)
 
-    _run(run, select(stack, directory), _way(lazy, at_once, timeout_seconds, quiet=as_json), as_json=as_json)
+    _run(run, select(stack, directory), _way(lazy, at_once, timeout_seconds, as_json=as_json), as_json=as_json)
 
 
-def _way(lazy: bool, at_once: int, timeout_seconds: int, *, quiet: bool) -> rotation.Way:
-    return rotation.Way(lazy=lazy, limits=Limits(at_once=at_once, timeout_seconds=timeout_seconds), quiet=quiet)
+def _way(lazy: bool, at_once: int, timeout_seconds: int, *, as_json: bool) -> rotation.Way:
+    def write(line: str) -> None:
+        # Standard output is for machines then.
+        typer.echo(line, err=as_json)
+
+    return rotation.Way(lazy=lazy, limits=Limits(at_once=at_once, timeout_seconds=timeout_seconds), write=write)
 
 
 def _run(
