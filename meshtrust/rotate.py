@@ -88,14 +88,12 @@ async def rotate(open_target: Open, to: str, way: Way, reporter: Reporter, *, on
     """
     while True:
         target = await open_target()
-        stack, current = _stack(target), _deployed(target)
-        pending = _pending(stack, current)
-        steps = [pending] if pending else plan_rotation(current, to)
-        if not steps:
+        step = next_step(target, to)
+        if step is None:
             return True
-        await _take(target, stack, steps[0], way, reporter)
+        await take(target, step, way, reporter)
         if once:
-            return not plan_rotation(steps[0].after, to)
+            return not plan_rotation(step.after, to)
 
 
 async def abort(open_target: Open, way: Way, reporter: Reporter, *, once: bool = False) -> bool:
@@ -118,15 +116,36 @@ async def abort(open_target: Open, way: Way, reporter: Reporter, *, once: bool =
         if current.phase == "steady" and gone_back:
             return True
         step = plan_abort(current)
-        await _take(target, stack, step, way, reporter)
+        await take(target, step, way, reporter)
         gone_back = True
         if once:
             return step.after.phase == "steady"
 
 
-async def _take(target: Target, stack: Stack, step: Step, way: Way, reporter: Reporter) -> None:
+def next_step(target: Target, to: str) -> Step | None:
+    """Return the step that a stack has to take next on the way to a generation; nothing where it is there.
+
+    A step that is configured and not deployed, as an interrupted run leaves it, comes first.
+
+    Raises:
+        StackError: The target is no stack, has not been deployed, or asks for what cannot be deployed.
+    """
+    stack, current = _stack(target), _deployed(target)
+    return _pending(stack, current) or next(iter(plan_rotation(current, to)), None)
+
+
+async def take(target: Target, step: Step, way: Way, reporter: Reporter) -> None:
+    """Take a step: bring the cluster to where it is safe, edit the stack's file, deploy.
+
+    Raises:
+        BlockedError: It has to wait for something that this cannot restart.
+        StackError: The stack cannot be edited or deployed.
+        ClusterError: The cluster cannot be read or changed.
+        RolloutError: A restarted workload did not get ready.
+    """
+    stack = _stack(target)
     reporter.step(step)
-    await _prepare(target, step, way, reporter)
+    await prepare(target, step, way, reporter)
     if stack.configured != step.after:
         stack.configure(step.after)
         reporter.note(f"{stack.file.name} now says: {step.after}")
@@ -135,8 +154,14 @@ async def _take(target: Target, stack: Stack, step: Step, way: Way, reporter: Re
         await _wait_served(target, reporter)
 
 
-async def _prepare(target: Target, step: Step, way: Way, reporter: Reporter) -> None:
-    """Bring the cluster to where the step is safe."""
+async def prepare(target: Target, step: Step, way: Way, reporter: Reporter) -> None:
+    """Bring the cluster to where a step is safe.
+
+    Raises:
+        BlockedError: What keeps it from being safe is nothing that this can restart.
+        ClusterError: The cluster cannot be read or changed.
+        RolloutError: A restarted workload did not get ready.
+    """
     roots = target.deployed.certificates if target.deployed else {}
     if step.kind == "retire":
         await _wait_served(target, reporter)

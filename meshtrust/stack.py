@@ -52,13 +52,10 @@ class Stack:
         Raises:
             StackError: The directory holds no such stack; the message lists those it holds.
         """
-        project = _read_yaml(
-            self.directory / "Pulumi.yaml", "Run this in the project's directory, or name it by --cwd."
-        )
-        directory = self.directory / str(project.get("stackConfigDir") or ".")
+        directory = _config_directory(self.directory)
         path = directory / f"Pulumi.{self.name}.yaml"
         if not path.is_file():
-            there = ", ".join(sorted(entry.name.split(".")[1] for entry in directory.glob("Pulumi.*.yaml"))) or "none"
+            there = ", ".join(stack.name for stack in list_stacks(self.directory)) or "none"
             msg = f'There is no stack "{self.name}" in {directory} (there are: {there}).'
             raise StackError(msg)
         return path
@@ -109,20 +106,31 @@ class Stack:
         Raises:
             StackError: The file cannot be understood or written.
         """
+        self._edit(trust.anchors, trust.signer)
+
+    def configure_anchors(self, anchors: Sequence[str]) -> None:
+        """Write the generations of a stack that has no signer; otherwise as `configure`."""
+        self._edit(anchors, None)
+
+    def _edit(self, anchors: Sequence[str], signer: str | None) -> None:
         editor = YAML()
         editor.preserve_quotes = True
         editor.width = 4096
         try:
             document = editor.load(self.file)
             # In place, so that comments and the style of the list stay; quoted, because names may look like numbers.
-            document["config"][f"{_PROJECT}:anchors"][:] = [DoubleQuotedScalarString(name) for name in trust.anchors]
-            document["config"][f"{_PROJECT}:signer"] = DoubleQuotedScalarString(trust.signer)
+            document["config"][f"{_PROJECT}:anchors"][:] = [DoubleQuotedScalarString(name) for name in anchors]
+            if signer is not None:
+                document["config"][f"{_PROJECT}:signer"] = DoubleQuotedScalarString(signer)
             with tempfile.NamedTemporaryFile("w", dir=self.file.parent, prefix=".draft-", delete=False) as draft:
                 editor.dump(document, draft)
             shutil.copymode(self.file, draft.name)
             Path(draft.name).replace(self.file)
         except (YAMLError, OSError, KeyError, AttributeError) as error:
-            msg = f"{self.file} cannot be edited: {error}. Set meshtrust:anchors and meshtrust:signer by hand: {trust}."
+            wanted = f"anchors {', '.join(anchors)}" + (f", signer {signer}" if signer else "")
+            msg = (
+                f"{self.file} cannot be edited: {error}. Set meshtrust:anchors and meshtrust:signer by hand: {wanted}."
+            )
             raise StackError(msg) from error
 
     def outputs(self) -> dict[str, Any]:
@@ -193,6 +201,17 @@ class Stack:
             raise StackError(msg) from error
 
 
+def list_stacks(directory: Path) -> list[Stack]:
+    """Return the stacks that a project's directory has files of, by name.
+
+    Raises:
+        StackError: It is no project's directory.
+    """
+    files = _config_directory(directory).glob("Pulumi.*.yaml")
+    names = sorted(path.name.removeprefix("Pulumi.").removesuffix(".yaml") for path in files)
+    return [Stack(name, directory) for name in names]
+
+
 @cache
 def cli() -> "PulumiCommand":
     """Return what runs the CLI: the layer of the Automation API below its Stack.
@@ -222,6 +241,11 @@ def _reason(written: Sequence[str]) -> str:
     lines = [line.strip() for line in written if line.strip()]
     errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     return (errors or lines[-1:] or ["the CLI says nothing"])[0]
+
+
+def _config_directory(directory: Path) -> Path:
+    project = _read_yaml(directory / "Pulumi.yaml", "Run this in the project's directory, or name it by --cwd.")
+    return directory / str(project.get("stackConfigDir") or ".")
 
 
 def _read_yaml(path: Path, fix: str) -> dict[str, Any]:

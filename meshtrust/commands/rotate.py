@@ -1,7 +1,7 @@
 """`meshtrust rotate` and `meshtrust abort`: the whole of a rotation, or a step of it, forwards and back."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -10,6 +10,7 @@ import typer
 from meshtrust import rotate as rotation
 from meshtrust.commands.options import HERE, Directory, Json, console, select
 from meshtrust.commands.reporter import ConsoleReporter, JsonReporter
+from meshtrust.deployment import Deployment
 from meshtrust.rollout import Limits
 from meshtrust.target import Selection, Target, open_target
 
@@ -102,9 +103,14 @@ def goal(target: Target) -> str:
     deployed = target.deployed
     if deployed is None or deployed.trust is None:
         return ""
-    if target.stack and target.stack.configured.anchors[-1] != deployed.trust.anchors[0]:
-        return target.stack.configured.anchors[-1]
-    used = {*deployed.trust.anchors, *deployed.retired}
+    return choose_generation(target.stack.configured.anchors if target.stack else (), deployed)
+
+
+def choose_generation(configured: Sequence[str], deployed: Deployment) -> str:
+    """Return the newest of the configured generations where a rotation is under way, else a new one for this year."""
+    if configured and configured[-1] != deployed.anchors[0]:
+        return configured[-1]
+    used = {*deployed.anchors, *deployed.retired}
     year = str(datetime.now(UTC).year)
     names = (year, *(f"{year}-{number}" for number in range(2, 1000)))
     return next(name for name in names if name not in used)
