@@ -81,7 +81,7 @@ class Deployment:
 
     def intermediates_of(self, stack: str) -> Mapping[str, str]:
         """Return what an anchor stack has signed for a cluster: certificates as PEM, by generation."""
-        return (self.outputs.get("signedIntermediates") or {}).get(stack) or {}
+        return (self.outputs.get("intermediates") or {}).get(stack) or {}
 
     @property
     def transitions(self) -> list[dict[str, Any]]:

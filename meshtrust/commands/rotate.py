@@ -107,7 +107,12 @@ def goal(target: Target) -> str:
 
 
 def choose_generation(configured: Sequence[str], deployed: Deployment) -> str:
-    """Return the newest of the configured generations where a rotation is under way, else a new one for this year."""
+    """Return the newest of the configured generations where a rotation is under way, else a new one for this year.
+
+    Before the first deployment there is none to rotate from, and none to rotate to.
+    """
+    if not deployed.anchors:
+        return ""
     if configured and configured[-1] != deployed.anchors[0]:
         return configured[-1]
     used = {*deployed.anchors, *deployed.retired}

@@ -138,7 +138,7 @@ async def _run(title: str, waves: Sequence[Sequence[Stack]], work: Work, *, para
 async def _outcome(stack: Stack, work: Work, board: Board) -> Outcome:
     started = time.monotonic()
     state: State = "done"
-    error, blockers = "", ()
+    error, blockers = "", tuple[str, ...]()
     try:
         await work(stack, board.teller(stack.name))
     except BlockedError as raised:
