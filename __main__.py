@@ -9,6 +9,7 @@ from components.identity_issuer import IdentityIssuer, IdentityIssuerArgs
 from components.linkerd import Linkerd, LinkerdArgs
 from components.trust_anchor import TrustAnchor
 from guard import admit, last_deployment
+from issuance import confirm
 from settings import Settings
 
 
@@ -25,26 +26,26 @@ async def main() -> pulumi.Inputs:
     namespace = ControlPlaneNamespace(
         "linkerd-namespace", ControlPlaneNamespaceArgs(name=settings.linkerd.namespace), on_cluster
     )
-    cert_manager = CertManager("cert-manager", settings.cert_manager, on_cluster)
+    cert_manager = [CertManager("cert-manager", settings.cert_manager, on_cluster)] if settings.cert_manager else []
     guide_generation = last.guide_generation or settings.guide_generation
     issuer = IdentityIssuer(
         "identity-issuer",
         IdentityIssuerArgs(
             policy=settings.issuer,
             namespace=namespace.name,
-            signing=anchor.signing,
+            signer=anchor.signer,
             guide_generation=guide_generation,
         ),
-        pulumi.ResourceOptions(providers=[cluster], depends_on=[cert_manager]),
+        pulumi.ResourceOptions(providers=[cluster], depends_on=cert_manager),
     )
     Linkerd(
         "linkerd",
         LinkerdArgs(
             installation=settings.linkerd,
             namespace=namespace.name,
-            bundle=anchor.bundle,
+            bundle=confirm(admission.issuance, anchor, issuer),
             bundle_sha256=anchor.bundle_sha256,
-            identity_issuer=issuer.certificate,
+            identity_issuer=issuer.issued,
         ),
         on_cluster,
     )
@@ -58,6 +59,7 @@ async def main() -> pulumi.Inputs:
         "roots": anchor.roots,
         "retired": last.retired_by(settings.trust),
         "transitions": admission.transitions,
+        "issuer": settings.issuer.as_outputs(),
         "guideGeneration": guide_generation,
         "charts": {key: str(source) for key, source in settings.chart_sources.items()},
     }

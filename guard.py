@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pulumi
 
-from meshtrust import preflight
+import issuance
+from meshtrust import cert_manager, issuer_secret, preflight
 from meshtrust.cluster import ClusterError, connect
 from meshtrust.deployment import Deployment
 from meshtrust.gate import Blocker, find_blockers
+from meshtrust.issuer_mode import IllegalMoveError, check_move
 from meshtrust.pem import fingerprint, read_bundle
 from meshtrust.rotation import IllegalStepError, Step, find_step
 from settings import Settings
@@ -32,10 +34,12 @@ class Admission:
         cluster_uid: UID of the cluster, or nothing in an offline preview, which no cluster is asked about.
         transitions: The audit trail with this run's step: each entry has step, generations, at (ISO 8601, UTC), gate
             (open, warned, overridden or none), and the reason and number of blockers where it was not open.
+        issuance: What is still to be seen of the identity issuer before Linkerd is touched; nothing offline.
     """
 
     cluster_uid: str | None
     transitions: list[dict[str, Any]]
+    issuance: issuance.Issuance | None
 
 
 async def last_deployment() -> Deployment:
@@ -62,18 +66,21 @@ async def admit(settings: Settings, last: Deployment) -> Admission:
     """
     try:
         step = find_step(last.trust, settings.trust, roots=last.roots, retired=last.retired, brought=_brought(settings))
+        switches = step is not None and step.kind == "switch"
+        check_move(str(last.issuer.get("mode") or ""), settings.issuer.mode, switches=switches)
         if os.environ.get(OFFLINE) == "1":
             return _admit_offline(last, step)
         api = await connect(settings.cluster.context, settings.cluster.kubeconfig)
         uid = await _check_cluster(api, settings, last)
         entry = await _pass_gate(api, settings, last, step) if step else None
+        issued = await issuance.check(api, settings, last)
     except IllegalStepError as error:
         msg = f"meshtrust:anchors and meshtrust:signer cannot be deployed: {error}.\nNothing was changed."
         raise pulumi.RunError(msg) from None
-    except ClusterError as error:
+    except (ClusterError, IllegalMoveError) as error:
         msg = f"{error}\nNothing was changed."
         raise pulumi.RunError(msg) from None
-    return Admission(cluster_uid=uid, transitions=[*last.transitions, *([entry] if entry else [])])
+    return Admission(cluster_uid=uid, transitions=[*last.transitions, *([entry] if entry else [])], issuance=issued)
 
 
 def _admit_offline(last: Deployment, step: Step | None) -> Admission:
@@ -82,24 +89,33 @@ def _admit_offline(last: Deployment, step: Step | None) -> Admission:
         raise pulumi.RunError(msg)
     if step and step.kind in ("switch", "retire"):
         pulumi.log.warn(f"{OFFLINE}=1: no cluster was asked whether it is safe to {step}.")
-    return Admission(cluster_uid=None, transitions=last.transitions)
+    return Admission(cluster_uid=None, transitions=last.transitions, issuance=None)
 
 
 async def _check_cluster(api: "Api", settings: Settings, last: Deployment) -> str:
     cluster = settings.cluster
     uid = await preflight.cluster_uid(api)
     preflight.check_cluster_uid(uid, context=cluster.context, pinned=cluster.uid, last=last.cluster_uid)
-    releases = [
-        (settings.cert_manager.namespace, "cert-manager"),
-        (settings.linkerd.namespace, "linkerd-crds"),
-        (settings.linkerd.namespace, "linkerd-control-plane"),
-    ]
+    releases = [(settings.linkerd.namespace, "linkerd-crds"), (settings.linkerd.namespace, "linkerd-control-plane")]
+    if settings.cert_manager:
+        releases.append((settings.cert_manager.namespace, "cert-manager"))
     await _resume_releases(api, releases)
+    await _check_cert_manager(api, settings, last)
     for key, source in settings.chart_sources.items():
         # A repository's bad day must not stop a run that installs nothing from it.
         if not source.is_directory and last.charts.get(key) != str(source):
             await preflight.check_chart_source(source.location, f"meshtrust:{key}")
     return uid
+
+
+async def _check_cert_manager(api: "Api", settings: Settings, last: Deployment) -> None:
+    if settings.cert_manager:
+        await cert_manager.check_installable(api, settings.cert_manager.namespace)
+    elif "certManager.charts" in last.charts:
+        own = (settings.linkerd.namespace, issuer_secret.NAME)
+        await cert_manager.check_removal(api, needed=settings.needs_cert_manager, own=own)
+    elif settings.needs_cert_manager:
+        await cert_manager.check_api(api)
 
 
 async def _resume_releases(api: "Api", releases: list[tuple[str, str]]) -> None:

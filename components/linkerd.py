@@ -1,6 +1,6 @@
 """Linkerd: its CRDs and its control plane, under the trust anchors of this program."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,7 +50,7 @@ class LinkerdArgs:
     namespace: pulumi.Input[str]
     bundle: pulumi.Input[str]
     bundle_sha256: pulumi.Input[str]
-    identity_issuer: pulumi.Resource
+    identity_issuer: Sequence[pulumi.Resource]
 
 
 class Linkerd(pulumi.ComponentResource):
@@ -74,7 +74,7 @@ class Linkerd(pulumi.ComponentResource):
             namespace=args.namespace,
             values=control_plane_values(args),
             timeout_seconds=args.installation.timeout_seconds,
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[crds, args.identity_issuer]),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[crds, *args.identity_issuer]),
         )
         self.register_outputs({})
 

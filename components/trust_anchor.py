@@ -1,7 +1,7 @@
 """The trust anchor: one key and root per generation, the bundle of all of them, and the one that signs."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 import pulumi
@@ -17,8 +17,9 @@ class TrustAnchorArgs:
 
     Attributes:
         generations: Names of the generations that the mesh trusts, oldest first.
-        signer: The generation that signs; one of those that are made here.
-        certificates: Roots that were made elsewhere, as PEM by generation. Their keys are never seen.
+        signer: The generation that signs.
+        certificates: Roots that were made elsewhere, as PEM by generation.
+        keys: Keys of such roots, as PEM by generation, as far as they are brought along.
         trust_domain: Linkerd's trust domain, which the subject of a root ends with.
         validity: Lifetime of a root that is made from now on.
         protect: Whether Pulumi refuses to delete or replace the signing generation.
@@ -27,26 +28,46 @@ class TrustAnchorArgs:
     generations: tuple[str, ...]
     signer: str
     certificates: Mapping[str, str]
+    keys: Mapping[str, str] = field(repr=False)
     trust_domain: str
     validity: timedelta
     protect: bool
 
 
 @dataclass(frozen=True, kw_only=True)
-class SigningPair:
-    """The generation that signs, with its certificate and its key (a secret), both PEM."""
+class Signer:
+    """The generation that signs.
+
+    Attributes:
+        generation: Its name.
+        certificate_pem: Its root as PEM.
+        private_key_pem: Its key as PEM, a secret; nothing where it is elsewhere, and a third party signs with it.
+    """
 
     generation: str
     certificate_pem: pulumi.Output[str]
-    private_key_pem: pulumi.Output[str]
+    private_key_pem: pulumi.Output[str] | None
+
+    @property
+    def key(self) -> pulumi.Output[str]:
+        """The key, where this stack signs with it.
+
+        Raises:
+            ValueError: It is elsewhere, which settings.py refuses in such a mode.
+        """
+        if self.private_key_pem is None:
+            msg = f"the key of generation {self.generation} is not in this stack"
+            raise ValueError(msg)
+        return self.private_key_pem
 
 
 class TrustAnchor(pulumi.ComponentResource):
     """`meshtrust:index:TrustAnchor`: the roots that a mesh trusts.
 
-    Makes, for each generation: a `random.RandomId`, by which a person tells two roots apart; a `tls.PrivateKey` (ECDSA
-    P-256, the only issuer key that linkerd2 ``pkg/issuercerts`` accepts); a `tls.SelfSignedCert` with no extended key
-    usage, because Go's verifier lets one in any certificate of a chain bind all below it.
+    Makes, for each generation but those that were brought along: a `random.RandomId`, by which a person tells two roots
+    apart; a `tls.PrivateKey` (ECDSA P-256, the only issuer key that linkerd2 ``pkg/issuercerts`` accepts); a
+    `tls.SelfSignedCert` with no extended key usage, because Go's verifier lets one in any certificate of a chain bind
+    all below it.
 
     It never renews a root in place: that would take the old one from proxies that still need it. A new root is a new
     generation. The signer is protected: a generation cannot leave while it signs, and needs no unprotecting after.
@@ -59,24 +80,17 @@ class TrustAnchor(pulumi.ComponentResource):
     roots: pulumi.Output[dict[str, dict[str, str | bool]]]
     """By generation: subject, fingerprint (SHA-256, hex), start and end of validity (ISO 8601, UTC), and whether it was
     brought along."""
-    signing: SigningPair
+    signer: Signer
     """The generation that signs."""
 
     def __init__(self, name: str, args: TrustAnchorArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("meshtrust:index:TrustAnchor", name, None, opts)
         certificates: dict[str, pulumi.Output[str]] = {}
         for generation in args.generations:
-            brought = args.certificates.get(generation)
-            if brought is not None:
-                certificates[generation] = pulumi.Output.from_input(brought)
-                continue
-            key, root = self._generation(name, generation, args)
-            certificates[generation] = root.cert_pem
+            certificates[generation], key = self._pair(name, generation, args)
             if generation == args.signer:
-                self.signing = SigningPair(
-                    generation=generation,
-                    certificate_pem=root.cert_pem,
-                    private_key_pem=pulumi.Output.secret(key.private_key_pem),
+                self.signer = Signer(
+                    generation=generation, certificate_pem=certificates[generation], private_key_pem=key
                 )
         self.bundle = pulumi.Output.all(*certificates.values()).apply(lambda pems: normalise_bundle(*pems))
         self.bundle_sha256 = self.bundle.apply(sha256_hex)
@@ -91,9 +105,13 @@ class TrustAnchor(pulumi.ComponentResource):
         )
         self.register_outputs({"bundle": self.bundle, "bundleSha256": self.bundle_sha256, "roots": self.roots})
 
-    def _generation(
+    def _pair(
         self, name: str, generation: str, args: TrustAnchorArgs
-    ) -> tuple[tls.PrivateKey, tls.SelfSignedCert]:
+    ) -> tuple[pulumi.Output[str], pulumi.Output[str] | None]:
+        """Return a generation's root and its key, as far as it is here."""
+        brought, brought_key = args.certificates.get(generation), args.keys.get(generation)
+        if brought is not None:
+            return pulumi.Output.from_input(brought), pulumi.Output.secret(brought_key) if brought_key else None
         kept = pulumi.ResourceOptions(parent=self, protect=args.protect and generation == args.signer)
         serial = random.RandomId(f"{name}-{generation}-id", byte_length=4, opts=kept)
         key = tls.PrivateKey(f"{name}-{generation}-key", algorithm="ECDSA", ecdsa_curve="P256", opts=kept)
@@ -114,4 +132,4 @@ class TrustAnchor(pulumi.ComponentResource):
                 kept, pulumi.ResourceOptions(ignore_changes=["subject", "validityPeriodHours"])
             ),
         )
-        return key, root
+        return root.cert_pem, pulumi.Output.secret(key.private_key_pem)

@@ -32,6 +32,11 @@ class Deployment:
         return str(self.outputs.get("guideGeneration") or "")
 
     @property
+    def issuer(self) -> Mapping[str, Any]:
+        """What decides who signs the identity issuer, as `IssuerPolicy.as_outputs` has it; empty where unknown."""
+        return self.outputs.get("issuer") or {}
+
+    @property
     def charts(self) -> Mapping[str, str]:
         """Where each release's chart came from, by release."""
         return self.outputs.get("charts") or {}

@@ -18,10 +18,10 @@ _MEANING = {
     "random:index/randomId:RandomId": "a short id in the root's subject, by which a person tells two roots apart",
     "tls:index/privateKey:PrivateKey": "an ECDSA P-256 key, in the stack's encrypted state",
     "tls:index/selfSignedCert:SelfSignedCert": "the root that every proxy trusts",
-    "tls:index/certRequest:CertRequest": "what the intermediate is signed from",
-    "tls:index/locallySignedCert:LocallySignedCert": "the intermediate CA of this cluster, signed by the root",
+    "tls:index/certRequest:CertRequest": "what the next is signed from",
+    "tls:index/locallySignedCert:LocallySignedCert": "the {subject}, signed by the root",
     "kubernetes:core/v1:Namespace": "the namespace {name}",
-    "kubernetes:core/v1:Secret": "what cert-manager signs with: {namespace}/{name}",
+    "kubernetes:core/v1:Secret": "what {reader} signs with: {namespace}/{name}",
     "kubernetes:cert-manager.io/v1:Issuer": "cert-manager's issuer on that Secret",
     "kubernetes:cert-manager.io/v1:Certificate": (
         "the identity issuer: cert-manager issues it into Secret {namespace}/{secretName} and renews it by itself"
@@ -55,6 +55,8 @@ class Step:
         """What it stands for."""
         chart = str(self.inputs.get("name", "")) if self.type == _RELEASE else ""
         facts = {**self.inputs, **self.inputs.get("metadata", {}), **self.inputs.get("spec", {})}
+        facts["subject"] = "intermediate CA of this cluster" if "maxPathLength" in facts else "identity issuer"
+        facts["reader"] = "Linkerd" if facts.get("name") == "linkerd-identity-issuer" else "cert-manager"
         return _MEANING.get(chart or self.type, "").format_map(_Facts(facts))
 
 
@@ -132,32 +134,40 @@ def _chain(plan: Plan) -> RenderableType:
     issuer, anchor = config["issuer"], config["anchor"]
     domain, namespace = config["trustDomain"], config["linkerd"]["namespace"]
     signer = config["signer"] or config["anchors"][0]
+    mode, made_here = issuer["mode"], signer not in config["anchorCertificates"]
     secret = plan.first("kubernetes:core/v1:Secret")
-    ca = secret.inputs["metadata"]["name"] if secret else "?"
-    by_anchor = issuer["mode"] == "anchor"
-    on_cluster = f"Secret {namespace}/{ca}"
-    tree = Tree(
-        _link(
-            f"trust anchor {signer}",
-            f"CN=root.linkerd.{domain}, {anchor['validityDays']} days",
-            on_cluster if by_anchor else "only in the stack's encrypted state",
-        ),
-        guide_style="dim",
-    )
-    branch = tree
-    if not by_anchor:
-        branch = branch.add(_link("intermediate", f"CN=intermediate.linkerd.{domain}, one day less", on_cluster))
-    branch = branch.add(
-        _link(
-            "identity issuer",
-            f"CN=identity.linkerd.{domain}, {issuer['duration']}, renewed {issuer['renewBefore']} before its end",
-            f"Secret {namespace}/linkerd-identity-issuer, which only cert-manager writes",
+    on_cluster = f"Secret {namespace}/{secret.inputs['metadata']['name'] if secret else '?'}"
+    key_of_anchor = {
+        "anchor": on_cluster,
+        "external-issuer": "elsewhere",
+        "external-secret": "elsewhere",
+    }.get(mode, "only in the stack's encrypted state")
+    about_anchor = f"CN=root.linkerd.{domain}, {anchor['validityDays']} days" if made_here else "made elsewhere"
+    tree = branch = Tree(_link(f"trust anchor {signer}", about_anchor, key_of_anchor), guide_style="dim")
+    if mode == "intermediate":
+        branch = branch.add(
+            _link("intermediate", f"CN=intermediate.linkerd.{domain}, a day less than its root", on_cluster)
         )
-    )
+    branch = branch.add(_link("identity issuer", *_issuer(issuer, domain, signer, namespace)))
     branch.add(_link("leaf of each proxy", "24h, renewed by the proxy", "in the proxy's memory"))
     others = [generation for generation in config["anchors"] if generation != signer]
     trusted = Text(f"also trusted: {', '.join(others)}", style="yellow") if others else Text()
     return Group(tree, trusted) if others else tree
+
+
+def _issuer(issuer: Mapping[str, Any], domain: str, signer: str, namespace: str) -> tuple[str, str]:
+    """Return what is to be told of the identity issuer, and where its key is."""
+    name, secret = f"CN=identity.linkerd.{domain}", f"Secret {namespace}/linkerd-identity-issuer"
+    if issuer["mode"] == "external-secret":
+        return "signed and renewed by a third party", f"{secret}, which only the third party writes"
+    if issuer["mode"] == "pulumi":
+        about = f"{name}, {issuer['validityDays']} days, renewed by another issuer.serial"
+        return about, f"{secret}, and the stack's encrypted state"
+    about = f"{name}, {issuer['duration']}, renewed {issuer['renewBefore']} before its end"
+    if issuer["mode"] == "external-issuer":
+        reference = issuer["refs"][signer]
+        about += f", by {reference.get('kind', 'Issuer')} {reference['name']}"
+    return about, f"{secret}, which only cert-manager writes"
 
 
 def _link(title: str, about: str, key: str) -> Text:

@@ -20,7 +20,7 @@ from meshtrust.pem import fingerprint, read_bundle, subject_of
 from rehearsal import mesh
 from rehearsal.cluster import Cluster, ensure
 from rehearsal.observe import Observer
-from rehearsal.workspace import RehearsalError, Workspace, workspace
+from rehearsal.workspace import RehearsalError, Workspace, stack_config, workspace
 
 NAMESPACE, SECRET = "linkerd", "linkerd-identity-issuer"
 # How long cert-manager and the identity service may take; both answer within a second or two.
@@ -54,6 +54,7 @@ class Rehearsal:
             RehearsalError: Something was not as it must be.
             rehearsal.cluster.ClusterError: The cluster cannot be built or started.
         """
+        self._check_mode()
         with contextlib.ExitStack() as stack:
             with self._told(
                 "a cluster: etcd, Kubernetes, kwok and cert-manager's controllers, as processes of this machine"
@@ -72,6 +73,16 @@ class Rehearsal:
         self.console.print(f"[bold green]All of it held.[/] {self._step} steps.")
         if self.keep:
             self._tell_what_is_left(cluster, project)
+
+    def _check_mode(self) -> None:
+        """Refuse a stack whose issuer cert-manager does not sign: there would be no renewal to show."""
+        mode = stack_config(self.stack).get("meshtrust:issuer", {}).get("mode", "intermediate")
+        if mode not in ("intermediate", "anchor"):
+            msg = (
+                f'Stack "{self.stack}" is of mode {mode}, in which no cert-manager of this rehearsal signs. Look at '
+                f"its plan: python -m rehearsal preview {self.stack}"
+            )
+            raise RehearsalError(msg)
 
     def _rehearse(self, project: Workspace, observer: Observer) -> None:
         before = observer.inventory()

@@ -51,8 +51,8 @@ class Workspace:
         """Return the command line of one of the engine's commands on this stack."""
         return [*self.engine, *arguments, "--stack", self.stack, "--cwd", str(self.directory)]
 
-    def capture(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run a command and keep what it writes."""
+    def capture(self, *arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+        """Run a command and keep what it writes; it reads what is given as its input."""
         return subprocess.run(
             self.command(*arguments),
             env=self.full_environment,
@@ -60,6 +60,7 @@ class Workspace:
             capture_output=True,
             text=True,
             check=False,
+            input=stdin,
         )
 
     def run(self, *arguments: str) -> int:
@@ -115,7 +116,7 @@ def workspace(
     Raises:
         RehearsalError: There is no such stack, or the engine cannot make it.
     """
-    config = _stack_config(stack)
+    config = stack_config(stack)
     for key, value in (settings or {}).items():
         config[f"meshtrust:{key}"] = _laid_over(config.get(f"meshtrust:{key}"), value)
     with contextlib.ExitStack() as cleanup:
@@ -151,7 +152,12 @@ def _write_project(directory: Path, stack: str, config: Mapping[str, Any]) -> No
     (directory / "stacks" / f"Pulumi.{stack}.yaml").write_text(yaml.safe_dump({"config": dict(config)}))
 
 
-def _stack_config(stack: str) -> dict[str, Any]:
+def stack_config(stack: str) -> dict[str, Any]:
+    """Return the configuration of a stack of stacks/, as its file has it.
+
+    Raises:
+        RehearsalError: There is no such stack.
+    """
     path = REPOSITORY / "stacks" / f"Pulumi.{stack}.yaml"
     if not path.is_file():
         there = ", ".join(sorted(entry.name.split(".")[1] for entry in path.parent.glob("Pulumi.*.yaml")))

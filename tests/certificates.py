@@ -18,6 +18,12 @@ class Pair:
     certificate: x509.Certificate
     key: SigningKey
 
+    @classmethod
+    def of(cls, pem: str, key_pem: str) -> "Pair":
+        key = serialization.load_pem_private_key(key_pem.encode(), None)
+        assert isinstance(key, SigningKey)
+        return cls(x509.load_pem_x509_certificate(pem.encode()), key)
+
     @property
     def pem(self) -> str:
         return self.certificate.public_bytes(serialization.Encoding.PEM).decode()

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import runpy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -43,6 +43,7 @@ class Registered:
     protect: bool
     depends_on: frozenset[str]
     ignore_changes: tuple[str, ...]
+    retain_on_delete: bool
     provider: str
 
 
@@ -105,6 +106,7 @@ class _Recorder(mocks.MockMonitor):
                     protect=request.protect,
                     depends_on=frozenset(request.dependencies),
                     ignore_changes=tuple(request.ignoreChanges),
+                    retain_on_delete=request.retainOnDelete,
                     provider=request.provider,
                 )
             )
@@ -143,9 +145,9 @@ class _Providers(mocks.Mocks):
         elif args.typ == "tls:index/certRequest:CertRequest":
             state["certRequestPem"] = f"request of {args.name}"
         elif args.typ == "tls:index/locallySignedCert:LocallySignedCert":
-            state["certPem"] = make_certificate(
-                args.name, issuer=self._pairs[unwrapped(args.inputs["caPrivateKeyPem"])]
-            ).pem
+            # An issuer that was brought along is no pair of this stand-in's making.
+            issuer = Pair.of(args.inputs["caCertPem"], unwrapped(args.inputs["caPrivateKeyPem"]))
+            state["certPem"] = make_certificate(args.name, issuer=issuer).pem
         return f"{args.name}-id", state
 
 
@@ -224,9 +226,10 @@ def run_program(
     last_outputs: Mapping[str, Any] | None = None,
     stack: str = "test",
     preview: bool = True,
+    secret_keys: Collection[str] = (),
 ) -> Recording:
     """Run the whole program with a configuration, as a preview unless told otherwise."""
-    pulumi.runtime.set_all_config(engine_config(config))
+    pulumi.runtime.set_all_config(engine_config(config), [*secret_keys])
 
     def run() -> None:
         runpy.run_path(str(REPOSITORY / "__main__.py"), run_name="__main__")

@@ -2,7 +2,7 @@
 
 import pulumi
 import pytest
-from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from settings import Settings
@@ -41,6 +41,9 @@ def refused(config, **changes):
         ("issuer.renewBefore", "48h", 'meshtrust:issuer.renewBefore is "48h", not below issuer.duration ("48h")'),
         ("issuer.renewBefore", "7320h", 'meshtrust:issuer.renewBefore is "7320h", not below issuer.duration ("48h")'),
         ("issuer.renewBefore", "1m", "below cert-manager's minimum of 5m"),
+        ("issuer.serial", "Number 2", 'meshtrust:issuer.serial is "Number 2", not lower-case letters'),
+        ("issuer.validityDays", 0, "meshtrust:issuer.validityDays is 0"),
+        ("certManager.install", "maybe", "meshtrust:certManager.install is 'maybe', not true or false"),
         ("issuer.algorithm", "RSA", "meshtrust:issuer.algorithm is 'RSA', and that is no matter of choice"),
         ("issuer.keySize", "384", "Linkerd takes ECDSA P-256"),
         ("issuer", "anchor", "meshtrust:issuer is 'anchor', not a map"),
@@ -107,6 +110,85 @@ def test_a_root_that_linkerd_would_refuse_is_refused_here(config, pair, message)
 def test_a_root_from_elsewhere_cannot_sign(config):
     message = refused(config, anchorCertificates={"2026": make_certificate().pem})
     assert 'meshtrust:signer is "2026", whose root was made elsewhere' in message
+
+
+def test_a_key_in_plaintext_is_refused_and_not_repeated(config):
+    root = make_certificate()
+    message = refused(config, anchorCertificates={"2026": root.pem}, anchorKeys={"2026": root.key_pem})
+    assert "meshtrust:anchorKeys stands in plaintext in the stack's file" in message
+    assert "pulumi config set --path --secret anchorKeys.<name> < <file>" in message
+    assert root.key_pem.splitlines()[1] not in message
+
+
+def encrypted(pair):
+    return pair.key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.BestAvailableEncryption(b"secret")
+    ).decode()
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        (lambda pair: make_certificate().key_pem, "the key of another certificate"),  # noqa: ARG005
+        (lambda pair: pair.pem, "it holds no private key"),
+        (encrypted, "it is encrypted"),
+        (lambda pair: pair.key_pem.replace(pair.key_pem.splitlines()[1], "AAAA"), "its private key cannot be read"),
+    ],
+)
+def test_a_key_that_cannot_sign_is_refused_and_not_repeated(config, key, message):
+    root = make_certificate()
+    given = key(root)
+    config = {**config, "meshtrust:anchorCertificates": {"2026": root.pem}, "meshtrust:anchorKeys": {"2026": given}}
+    with pytest.raises(pulumi.RunError) as caught:
+        run_program(config, secret_keys=["meshtrust:anchorKeys"])
+    assert message in str(caught.value)
+    assert given.splitlines()[1] not in str(caught.value)
+
+
+def test_a_key_without_its_root_is_refused(config):
+    config = {**config, "meshtrust:anchorKeys": {"2026": make_certificate().key_pem}}
+    with pytest.raises(pulumi.RunError, match="whose certificate is not in meshtrust:anchorCertificates"):
+        run_program(config, secret_keys=["meshtrust:anchorKeys"])
+
+
+def test_a_secret_that_is_not_understood_is_not_repeated(config):
+    key = make_certificate().key_pem
+    for name in ("anchorKeys", "anchor", "anchorKey"):
+        message = refused(config, **{name: {"privateKey": key} if name == "anchor" else key})
+        assert key.splitlines()[1] not in message
+
+
+def test_a_signer_that_ends_within_days_is_refused(config):
+    root = make_certificate(days=6)
+    config = {
+        **config,
+        "meshtrust:anchorCertificates": {"2026": root.pem},
+        "meshtrust:anchorKeys": {"2026": root.key_pem},
+    }
+    with pytest.raises(pulumi.RunError, match='meshtrust:signer is "2026", whose root ends on'):
+        run_program(config, secret_keys=["meshtrust:anchorKeys"])
+
+
+@pytest.mark.parametrize(
+    ("refs", "message"),
+    [
+        ({}, 'meshtrust:issuer.refs does not say which issuer of cert-manager signs under generation "2026"'),
+        ({"2026": {}}, 'has "2026" with {}, which is no reference of an issuer'),
+        ({"2026": {"name": "a", "apiGroup": "b"}}, "which is no reference of an issuer"),
+        ({"2026": "vault"}, "has \"2026\" with 'vault', which is no reference of an issuer"),
+        ({"2026": {"name": "a"}, "2030": {"name": "b"}}, 'has "2030", which is not one of meshtrust:anchors'),
+        ("vault", "meshtrust:issuer.refs is 'vault', not a map"),
+    ],
+)
+def test_a_reference_that_names_no_issuer_is_refused(config, refs, message):
+    issuer = {"mode": "external-issuer", "refs": refs}
+    assert message in refused(config, issuer=issuer, anchorCertificates={"2026": make_certificate().pem})
+
+
+def test_two_generations_cannot_have_the_same_issuer(config):
+    issuer = {"mode": "external-issuer", "refs": {"2026": {"name": "vault"}, "2027": {"name": "vault"}}}
+    message = refused(config, anchors=["2026", "2027"], signer="2026", issuer=issuer)
+    assert 'has "2027" with Issuer.cert-manager.io vault, which signs under another generation too' in message
 
 
 def test_an_rsa_root_of_2048_bits_is_accepted(config):

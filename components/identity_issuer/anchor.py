@@ -1,0 +1,21 @@
+"""Mode ``anchor``: cert-manager signs with the trust anchor itself, whose key lies on the cluster: Linkerd's guide."""
+
+from collections.abc import Sequence
+
+import pulumi
+
+from components.identity_issuer.arguments import IdentityIssuerArgs
+from components.identity_issuer.certificate import declare_ca_issuer
+
+GUIDE_NAME = "linkerd-trust-anchor"
+
+
+def declare(name: str, args: IdentityIssuerArgs, opts: pulumi.ResourceOptions) -> Sequence[pulumi.Resource]:
+    """Declare the CA Issuer on the anchor, and the Certificate."""
+    ca_name = anchor_name(args.signer.generation, args.guide_generation)
+    return [declare_ca_issuer(name, ca_name, args, chain=args.signer.certificate_pem, key=args.signer.key, opts=opts)]
+
+
+def anchor_name(generation: str, guide_generation: str) -> str:
+    """Return the name of a generation's Secret and Issuer: the guide's, or one by generation."""
+    return GUIDE_NAME if generation == guide_generation else f"{GUIDE_NAME}-{generation}"

@@ -1,0 +1,90 @@
+"""What an identity issuer is made from, whoever signs it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from typing import Any
+
+import pulumi
+
+from components.trust_anchor import Signer
+from meshtrust.issuer_mode import IssuerMode
+
+# Fixed by Linkerd's chart, which mounts a Secret of this name.
+SECRET_NAME = "linkerd-identity-issuer"  # noqa: S105 a name, not a secret
+
+
+@dataclass(frozen=True, kw_only=True)
+class IssuerReference:
+    """An issuer of cert-manager, or one that extends it.
+
+    Attributes:
+        name: Its name.
+        kind: Its kind: ``Issuer`` is one of the control plane's namespace, ``ClusterIssuer`` one of the cluster.
+        group: Group of its API.
+    """
+
+    name: str
+    kind: str
+    group: str
+
+    def __str__(self) -> str:
+        """Return it as a person names it."""
+        return f"{self.kind}.{self.group} {self.name}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class IssuerPolicy:
+    """Who signs the identity issuer, and how long it lives.
+
+    Attributes:
+        mode: Who signs: see the modules of this package.
+        trust_domain: Linkerd's trust domain, which the issuer's names end with.
+        duration: Lifetime of an issuer that cert-manager issues.
+        renew_before: How long before its end cert-manager issues it anew.
+        reference: The issuer of cert-manager that signs in mode ``external-issuer``.
+        serial: Name of the present issuer in mode ``pulumi``; another name makes another issuer.
+        validity: Lifetime of an issuer that is made from now on in mode ``pulumi``.
+    """
+
+    mode: IssuerMode
+    trust_domain: str
+    duration: timedelta
+    renew_before: timedelta
+    reference: IssuerReference | None
+    serial: str
+    validity: timedelta
+
+    @property
+    def identity(self) -> str:
+        """The issuer's name."""
+        return f"identity.linkerd.{self.trust_domain}"
+
+    def as_outputs(self) -> dict[str, Any]:
+        """Return, as plain data, what decides who signs: another value means that another issuer is to be served."""
+        return {
+            "mode": self.mode,
+            "reference": asdict(self.reference) if self.reference and self.mode == "external-issuer" else None,
+            "serial": self.serial if self.mode == "pulumi" else None,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class IdentityIssuerArgs:
+    """What an identity issuer is made from.
+
+    Attributes:
+        policy: Who signs it, and how long it lives.
+        namespace: Namespace of Linkerd's control plane, which exists.
+        signer: The trust anchor's generation that signs.
+        guide_generation: The generation whose Secret and Issuer bear the guide's names in mode ``anchor``.
+    """
+
+    policy: IssuerPolicy
+    namespace: pulumi.Input[str]
+    signer: Signer
+    guide_generation: str
+
+
+# A mode: it declares its resources and returns those that Linkerd waits for.
+Mode = Callable[[str, IdentityIssuerArgs, pulumi.ResourceOptions], Sequence[pulumi.Resource]]

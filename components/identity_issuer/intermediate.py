@@ -1,0 +1,36 @@
+"""Mode ``intermediate``: cert-manager signs with an intermediate CA of this cluster, which the anchor signed."""
+
+from collections.abc import Sequence
+
+import pulumi
+
+from components.identity_issuer.arguments import IdentityIssuerArgs
+from components.identity_issuer.certificate import declare_ca_issuer
+from components.signed_certificate import CaSubject, sign_ca
+from meshtrust.pem import normalise_bundle
+
+
+def declare(name: str, args: IdentityIssuerArgs, opts: pulumi.ResourceOptions) -> Sequence[pulumi.Resource]:
+    """Declare the intermediate, the CA Issuer on it and the Certificate.
+
+    The root stands in the chain so that cert-manager puts it, and not the intermediate, into ``ca.crt`` of what it
+    issues (cert-manager ``pkg/util/pki/parse_certificate_chain.go``), where ``linkerd check`` looks for it.
+    """
+    generation = args.signer.generation
+    intermediate = sign_ca(
+        f"{name}-{generation}-intermediate",
+        CaSubject(
+            common_name=f"intermediate.linkerd.{args.policy.trust_domain}",
+            organizational_unit=f"generation {generation}",
+            # The identity issuer is the one CA that may follow.
+            may_sign_a_ca=True,
+        ),
+        args.signer,
+        validity=None,
+        parent=opts.parent,
+    )
+    chain = pulumi.Output.all(intermediate.certificate_pem, args.signer.certificate_pem).apply(
+        lambda pems: normalise_bundle(*pems)
+    )
+    ca_name = f"linkerd-issuer-ca-{generation}"
+    return [declare_ca_issuer(name, ca_name, args, chain=chain, key=intermediate.private_key_pem, opts=opts)]

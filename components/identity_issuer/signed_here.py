@@ -1,0 +1,45 @@
+"""Mode ``pulumi``: the tls provider signs the identity issuer, for clusters without cert-manager."""
+
+from collections.abc import Sequence
+
+import pulumi
+import pulumi_kubernetes as kubernetes
+
+from components.identity_issuer.arguments import SECRET_NAME, IdentityIssuerArgs
+from components.signed_certificate import CaSubject, sign_ca
+from components.tls_secret import tls_data
+
+
+def declare(name: str, args: IdentityIssuerArgs, opts: pulumi.ResourceOptions) -> Sequence[pulumi.Resource]:
+    """Declare the issuer under the trust anchor, and the Secret that holds it.
+
+    It is renewed by another ``issuer.serial``, never by the clock: a new key and certificate are made, and the Secret
+    takes them over in place. The Secret is left where it is when the mode changes, so that a mesh has an issuer at
+    every moment; it goes with its namespace.
+    """
+    generation, serial = args.signer.generation, args.policy.serial
+    issuer = sign_ca(
+        f"{name}-{generation}-{serial}",
+        CaSubject(
+            common_name=args.policy.identity,
+            organizational_unit=f"generation {generation}, issuer {serial}",
+            dns_names=[args.policy.identity],
+            may_sign_a_ca=False,
+        ),
+        args.signer,
+        validity=args.policy.validity,
+        parent=opts.parent,
+    )
+    secret = kubernetes.core.v1.Secret(
+        f"{name}-secret",
+        metadata=kubernetes.meta.v1.ObjectMetaArgs(
+            name=SECRET_NAME,
+            namespace=args.namespace,
+            # Whoever wrote it before still owns its fields, by the API server's book.
+            annotations={"pulumi.com/patchForce": "true"},
+        ),
+        type="kubernetes.io/tls",
+        data=tls_data(issuer.certificate_pem, issuer.private_key_pem, args.signer.certificate_pem),
+        opts=pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(retain_on_delete=True)),
+    )
+    return [secret]

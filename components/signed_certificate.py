@@ -1,0 +1,88 @@
+"""A CA certificate that Pulumi's tls provider signs with the trust anchor's key."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import pulumi
+import pulumi_tls as tls
+
+from components.trust_anchor import Signer
+from meshtrust.pem import read_bundle
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaSubject:
+    """Who a CA certificate is for.
+
+    Attributes:
+        common_name: Its common name.
+        organizational_unit: What tells it from its predecessors.
+        dns_names: Alternative names.
+        may_sign_a_ca: Whether another CA may follow below it.
+    """
+
+    common_name: str
+    organizational_unit: str
+    dns_names: Sequence[str] = ()
+    may_sign_a_ca: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class SignedPair:
+    """A certificate and its key (a secret), both PEM."""
+
+    certificate_pem: pulumi.Output[str]
+    private_key_pem: pulumi.Output[str]
+
+
+def sign_ca(
+    name: str, subject: CaSubject, signer: Signer, *, validity: timedelta | None, parent: pulumi.Resource | None
+) -> SignedPair:
+    """Declare a key and a CA certificate under the trust anchor: ECDSA P-256, no extended key usage.
+
+    It ends a day before its root at the latest: what outlives its root is refused from that day on. A certificate that
+    exists keeps its subject and its days, whatever configuration or the clock says later.
+
+    Args:
+        name: Beginning of the resources' names.
+        subject: Who it is for.
+        signer: The generation that signs, whose key is in this stack.
+        validity: Its lifetime at most; none for as long as its root.
+        parent: The component.
+    """
+    kept = pulumi.ResourceOptions(parent=parent, ignore_changes=["subject", "dnsNames"])
+    key = tls.PrivateKey(
+        f"{name}-key", algorithm="ECDSA", ecdsa_curve="P256", opts=pulumi.ResourceOptions(parent=parent)
+    )
+    request = tls.CertRequest(
+        f"{name}-request",
+        private_key_pem=key.private_key_pem,
+        subject=tls.CertRequestSubjectArgs(
+            common_name=subject.common_name,
+            organization=pulumi.get_stack(),
+            organizational_unit=subject.organizational_unit,
+        ),
+        dns_names=list(subject.dns_names) or None,
+        opts=kept,
+    )
+    certificate = tls.LocallySignedCert(
+        f"{name}-certificate",
+        cert_request_pem=request.cert_request_pem,
+        ca_private_key_pem=signer.key,
+        ca_cert_pem=signer.certificate_pem,
+        is_ca_certificate=True,
+        # The provider loses a path length of 0, so that it is given where another CA follows only.
+        max_path_length=1 if subject.may_sign_a_ca else None,
+        set_subject_key_id=True,
+        allowed_uses=["cert_signing", "crl_signing"],
+        validity_period_hours=signer.certificate_pem.apply(lambda root: hours_under(root, validity)),
+        opts=pulumi.ResourceOptions(parent=parent, ignore_changes=["validityPeriodHours"]),
+    )
+    return SignedPair(certificate_pem=certificate.cert_pem, private_key_pem=pulumi.Output.secret(key.private_key_pem))
+
+
+def hours_under(root_pem: str, validity: timedelta | None) -> int:
+    """Return the whole hours that a certificate made now lives: a day less than its root, or less, never below one."""
+    left = read_bundle(root_pem)[0].not_valid_after_utc - datetime.now(UTC) - timedelta(days=1)
+    return max(1, min(left, validity or left) // timedelta(hours=1))

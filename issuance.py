@@ -1,0 +1,176 @@
+"""The identity issuer's part of the guard: what it is signed by before a run, and what was signed before Linkerd."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pulumi
+from cryptography import x509
+
+from components.identity_issuer import IdentityIssuer
+from components.trust_anchor import TrustAnchor
+from meshtrust import cert_manager, issuer_secret
+from meshtrust.cluster import ClusterError, read_optional
+from meshtrust.deployment import Deployment
+from meshtrust.issuer_mode import CERT_MANAGER_MODES, SIGNING_MODES
+from meshtrust.issuer_secret import judge_issuer_life, judge_issuer_secret
+from meshtrust.lint import LEAF_LIFETIME, Finding
+from meshtrust.pem import read_bundle
+from settings import Settings
+
+if TYPE_CHECKING:
+    from kr8s.asyncio import Api
+
+# From here on `linkerd check` warns too (linkerd2 pkg/healthcheck, expiringSoonThreshold).
+_EXPIRING_SOON = timedelta(days=60)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Issuance:
+    """An identity issuer that is to be served from this run on.
+
+    Attributes:
+        api: Client of the cluster.
+        settings: What the stack says.
+    """
+
+    api: "Api"
+    settings: Settings
+
+
+async def check(api: "Api", settings: Settings, last: Deployment) -> Issuance | None:
+    """Make sure, before a run, that what is to sign the identity issuer is there.
+
+    Args:
+        api: Client of the cluster.
+        settings: What the stack says.
+        last: What it last deployed.
+
+    Returns:
+        What is to be seen before Linkerd is touched; nothing where this run changes nothing of it, so that a mesh
+        whose issuer has gone bad can still be deployed to, and be put right.
+
+    Raises:
+        ClusterError: It is not there, or cannot be used.
+    """
+    policy, namespace = settings.issuer, settings.linkerd.namespace
+    last_mode = str(last.issuer.get("mode") or "")
+    signs_as_before = last.trust is not None and last.trust.signer == settings.anchor.signer
+    changed = last.issuer != policy.as_outputs() or not signs_as_before
+    roots = _known_roots(settings, last)
+    if policy.mode not in SIGNING_MODES and settings.anchor.signer not in roots:
+        msg = (
+            f'meshtrust:signer is "{settings.anchor.signer}", whose root this run would make, so that in mode '
+            f"{policy.mode} nobody can have signed under it. Bring its root along in meshtrust:anchorCertificates."
+        )
+        raise ClusterError(msg)
+    secret = await read_optional(
+        api,
+        f"Secret {namespace}/{issuer_secret.NAME}",
+        namespace=namespace,
+        url=f"secrets/{issuer_secret.NAME}",
+    )
+    if last_mode in CERT_MANAGER_MODES and policy.mode not in CERT_MANAGER_MODES:
+        cert_manager.check_secret_stays(secret)
+    if policy.mode == "external-issuer" and policy.reference and changed:
+        await cert_manager.check_issuer(api, namespace, policy.as_outputs()["reference"])
+    if policy.mode == "external-secret":
+        _check_written(settings, secret, roots, changed=changed)
+        return None
+    if policy.mode == "pulumi" and secret is not None and not changed:
+        fix = "Have another one signed: pulumi config set --path issuer.serial <another name>, then pulumi up"
+        _tell(judge_issuer_life(secret, _EXPIRING_SOON, datetime.now(UTC), fix))
+    return Issuance(api=api, settings=settings) if changed else None
+
+
+def confirm(issuance: Issuance | None, anchor: TrustAnchor, issuer: IdentityIssuer) -> pulumi.Output[str]:
+    """Return the bundle once the Secret holds an issuer that is signed as this run has it.
+
+    What waits for the bundle then never meets an issuer that the identity service would refuse: an issuer of elsewhere
+    may sign by a root that is not in the bundle, or make no CA of it.
+
+    Args:
+        issuance: What is to be seen; nothing where there is nothing.
+        anchor: The roots.
+        issuer: What makes the Secret.
+
+    Raises:
+        pulumi.RunError: It holds another one, or cert-manager does not issue.
+    """
+    if issuance is None or pulumi.runtime.is_dry_run():
+        return anchor.bundle
+    seen = issuance
+
+    async def look(resolved: Mapping[str, Any]) -> str:
+        try:
+            await _wait_for(seen, read_bundle(resolved["root"])[0])
+        except ClusterError as error:
+            msg = (
+                f"{error}\nLinkerd was left as it is. Put it right and run again; or set meshtrust:issuer back to what "
+                "it was, and run again, before the identity service is restarted."
+            )
+            raise pulumi.RunError(msg) from None
+        return str(resolved["bundle"])
+
+    made = {str(position): resource.urn for position, resource in enumerate(issuer.issued)}
+    return pulumi.Output.all(bundle=anchor.bundle, root=anchor.signer.certificate_pem, **made).apply(look)
+
+
+async def _wait_for(issuance: Issuance, root: x509.Certificate) -> None:
+    namespace = issuance.settings.linkerd.namespace
+    if issuance.settings.issuer.mode in CERT_MANAGER_MODES:
+        await cert_manager.wait_issued(issuance.api, namespace, issuer_secret.NAME)
+    secret = await read_optional(
+        issuance.api,
+        f"Secret {namespace}/{issuer_secret.NAME}",
+        namespace=namespace,
+        url=f"secrets/{issuer_secret.NAME}",
+    )
+    signer = issuance.settings.anchor.signer
+    wrong = list(judge_issuer_secret(secret or _absent(namespace), {signer: root}, signer, datetime.now(UTC)))
+    if wrong:
+        msg = f"What was issued cannot sign for the mesh:\n{_listed(wrong)}"
+        raise ClusterError(msg)
+
+
+def _check_written(
+    settings: Settings, secret: Mapping[str, Any] | None, roots: Mapping[str, x509.Certificate], *, changed: bool
+) -> None:
+    namespace, signer, now = settings.linkerd.namespace, settings.anchor.signer, datetime.now(UTC)
+    if secret is None:
+        context = settings.cluster.context
+        msg = (
+            'meshtrust:issuer.mode is "external-secret", and nobody has written Secret '
+            f"{namespace}/{issuer_secret.NAME} yet. Write tls.crt (an ECDSA P-256 CA certificate signed under "
+            f'generation "{signer}", followed by its intermediates), tls.key (its key) and ca.crt (the root):\n'
+            f"  kubectl --context {context} create namespace {namespace}\n"
+            f"  {issuer_secret.how_to_write(namespace, context)}"
+        )
+        raise ClusterError(msg)
+    wrong = list(judge_issuer_secret(secret, roots, signer, now))
+    if wrong and changed:
+        msg = f"The identity issuer that was written cannot sign for the mesh:\n{_listed(wrong)}"
+        raise ClusterError(msg)
+    _tell(wrong)
+    fix = "Have it renewed by whoever writes it: a proxy's certificate, which lives 24h, ends with it"
+    _tell(judge_issuer_life(secret, LEAF_LIFETIME, now, fix))
+
+
+def _known_roots(settings: Settings, last: Deployment) -> dict[str, x509.Certificate]:
+    brought = {name: read_bundle(pem)[0] for name, pem in settings.anchor.certificates.items()}
+    known = {**last.certificates, **brought}
+    return {name: known[name] for name in settings.anchor.generations if name in known}
+
+
+def _absent(namespace: str) -> Mapping[str, Any]:
+    return {"metadata": {"namespace": namespace}, "type": issuer_secret.TYPE}
+
+
+def _listed(findings: list[Finding]) -> str:
+    return "\n".join(f"  - {finding}" for finding in findings)
+
+
+def _tell(findings: Any) -> None:
+    for finding in findings:
+        pulumi.log.warn(str(finding))

@@ -1,0 +1,242 @@
+"""What a run takes of cert-manager for granted, seen before it begins, and what it has issued, seen when it is done."""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from meshtrust.cluster import ClusterError, call, read, read_items, read_optional
+
+if TYPE_CHECKING:
+    from kr8s.asyncio import Api
+
+VERSION = "cert-manager.io/v1"
+_DEFINITION = "certificates.cert-manager.io"
+_POLL_SECONDS = 0.5
+# How long cert-manager may take to issue; an issuer that asks a person for approval takes longer, and is run again.
+_ISSUE_SECONDS = 300.0
+# A refusal names so many; kubectl lists all.
+_NAMED = 10
+
+
+class CertManagerError(ClusterError):
+    """cert-manager, or what it issued, is not as a run needs it; the message says what, and what to do."""
+
+
+async def has_api(api: "Api") -> bool:
+    """Whether cert-manager's API is served."""
+    return await read_optional(api, f"API {VERSION}", base="/apis", version="", url=VERSION) is not None
+
+
+async def check_api(api: "Api") -> None:
+    """Make sure that a cert-manager is there that others have installed.
+
+    Raises:
+        CertManagerError: Its API is not served.
+    """
+    if not await has_api(api):
+        msg = (
+            f"meshtrust:certManager.install is false, and the cluster has no cert-manager: its API {VERSION} is not "
+            "there. Install it, or let this stack do so: pulumi config set --path certManager.install true"
+        )
+        raise CertManagerError(msg)
+
+
+async def check_installable(api: "Api", namespace: str) -> None:
+    """Make sure that no one else's cert-manager is in the way of the one that is to be installed.
+
+    Args:
+        api: Client of the cluster.
+        namespace: Namespace of this stack's release.
+
+    Raises:
+        CertManagerError: Its definitions are there and belong to another release, or to none.
+
+    Source: Helm marks what it owns by annotations, and refuses to take over what has others (helm
+    ``pkg/action/validate.go``).
+    """
+    definition = await read_optional(
+        api,
+        f"definition {_DEFINITION}",
+        version="apiextensions.k8s.io/v1",
+        url=f"customresourcedefinitions/{_DEFINITION}",
+    )
+    if definition is None:
+        return
+    annotations = definition["metadata"].get("annotations") or {}
+    owner = (
+        annotations.get("meta.helm.sh/release-namespace", ""),
+        annotations.get("meta.helm.sh/release-name", ""),
+    )
+    if owner != (namespace, "cert-manager"):
+        whose = f"Helm release {'/'.join(owner)}" if all(owner) else "no Helm release"
+        msg = (
+            f"The cluster has a cert-manager already: {_DEFINITION} belongs to {whose}. Let this stack use it: pulumi "
+            "config set --path certManager.install false"
+        )
+        raise CertManagerError(msg)
+
+
+async def check_removal(api: "Api", *, needed: bool, own: tuple[str, str]) -> None:
+    """Make sure that cert-manager, which this stack installed, may be taken away again with its definitions.
+
+    Args:
+        api: Client of the cluster.
+        needed: Whether the stack goes on to need a cert-manager.
+        own: Namespace and name of the stack's own Certificate.
+
+    Raises:
+        CertManagerError: The stack, or another's Certificates, would lose it.
+    """
+    if needed:
+        msg = (
+            "meshtrust:certManager.install is false, and this stack has installed the cert-manager that it needs: "
+            "taking it away would take the identity issuer's Certificate with it. Set it back: pulumi config set "
+            "--path certManager.install true"
+        )
+        raise CertManagerError(msg)
+    if not await has_api(api):
+        return
+    others = [
+        f"{entry['metadata']['namespace']}/{entry['metadata']['name']}"
+        async for entry in read_items(api, "list of Certificates", version=VERSION, url="certificates")
+        if (entry["metadata"]["namespace"], entry["metadata"]["name"]) != own
+    ]
+    if others:
+        more = f" and {len(others) - _NAMED} more" if len(others) > _NAMED else ""
+        msg = (
+            "Nothing in this stack needs cert-manager any more, so that it would be taken away with its definitions, "
+            f"and these Certificates with them: {', '.join(others[:_NAMED])}{more}. Delete them first, or keep a mode "
+            "in which cert-manager issues (meshtrust:issuer.mode)."
+        )
+        raise CertManagerError(msg)
+
+
+def check_secret_stays(secret: Mapping[str, Any] | None) -> None:
+    """Make sure that a Secret outlives the Certificate that it was issued for.
+
+    Raises:
+        CertManagerError: It belongs to the Certificate, and would be deleted with it.
+
+    Source: cert-manager's option ``enableCertificateOwnerRef``, which is off by default.
+    """
+    metadata = (secret or {}).get("metadata") or {}
+    owners = [entry for entry in metadata.get("ownerReferences") or [] if entry.get("kind") == "Certificate"]
+    if owners:
+        msg = (
+            f"Secret {metadata['namespace']}/{metadata['name']} belongs to its Certificate, and would be deleted with "
+            "it: cert-manager runs with enableCertificateOwnerRef. Turn that off in its values, deploy, and run again."
+        )
+        raise CertManagerError(msg)
+
+
+async def check_issuer(api: "Api", namespace: str, reference: Mapping[str, str]) -> None:
+    """Make sure that an issuer exists and is ready.
+
+    Args:
+        api: Client of the cluster.
+        namespace: Namespace of the Certificate.
+        reference: Its name, kind and group.
+
+    Raises:
+        CertManagerError: There is no such kind, no such issuer, or it is not ready.
+    """
+    name, kind, group = reference["name"], reference["kind"], reference["group"]
+    named = f"meshtrust:issuer.refs names {kind} {name} ({group})"
+    resource = await _find_resource(api, kind, group)
+    if resource is None:
+        hint = "Install cert-manager" if group == "cert-manager.io" else "Install what serves it"
+        msg = (
+            f"{named}, and the cluster has no such kind. {hint} and make the issuer first. A cert-manager that is "
+            "there is used with meshtrust:certManager.install false."
+        )
+        raise CertManagerError(msg)
+    version, plural, namespaced = resource
+    where = {"namespace": namespace} if namespaced else {}
+    issuer = await read_optional(api, f"{kind} {name}", version=version, url=f"{plural}/{name}", **where)
+    place = f"namespace {namespace}" if namespaced else "the cluster"
+    if issuer is None:
+        msg = f"{named}, which {place} does not have. Make it first, or correct the name."
+        raise CertManagerError(msg)
+    ready = _condition(issuer, "Ready")
+    if ready.get("status") != "True":
+        reason = ready.get("message") or "it has no condition Ready"
+        msg = f"{named}, which is not ready: {reason}. See: kubectl describe {plural}.{group} {name}"
+        raise CertManagerError(msg)
+
+
+async def wait_issued(api: "Api", namespace: str, name: str) -> None:
+    """Wait until cert-manager has issued a Certificate as it is declared now.
+
+    One that found a Secret of its name has taken that over unseen, whoever wrote it; then it is made to issue anew.
+
+    Raises:
+        CertManagerError: It has not within five minutes; the message has what it says of it.
+        ClusterError: It cannot be read.
+
+    Source: cert-manager ``internal/controller/certificates/policies/checks.go``: a Secret without annotations counts as
+    its own. ``status.revision`` is set by an issue and by nothing else.
+    """
+    url = f"certificates/{name}"
+    deadline = time.monotonic() + _ISSUE_SECONDS
+    asked = False
+    while True:
+        certificate = await read(api, f"Certificate {namespace}/{name}", version=VERSION, namespace=namespace, url=url)
+        ready, issuing = _condition(certificate, "Ready"), _condition(certificate, "Issuing")
+        current = ready.get("observedGeneration") == certificate["metadata"]["generation"]
+        if ready.get("status") == "True" and current and issuing.get("status") != "True":
+            if certificate["status"].get("revision"):
+                return
+            if not asked:
+                await _ask_for_issue(api, certificate)
+                asked = True
+        if time.monotonic() > deadline:
+            said = issuing.get("message") or ready.get("message") or "it says nothing of it"
+            msg = f"cert-manager has not issued Certificate {namespace}/{name} within five minutes: {said}"
+            raise CertManagerError(msg)
+        await asyncio.sleep(_POLL_SECONDS)
+
+
+async def _ask_for_issue(api: "Api", certificate: Mapping[str, Any]) -> None:
+    """Make cert-manager issue a Certificate anew, as ``cmctl renew`` does.
+
+    Source: cmctl ``pkg/renew/renew.go``, which sets the condition Issuing with the reason ManuallyTriggered.
+    """
+    metadata = certificate["metadata"]
+    conditions = [entry for entry in certificate["status"]["conditions"] if entry["type"] != "Issuing"]
+    asked = {
+        "type": "Issuing",
+        "status": "True",
+        "reason": "ManuallyTriggered",
+        "message": "The Secret was there before the Certificate",
+        "lastTransitionTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "observedGeneration": metadata["generation"],
+    }
+    await call(
+        api,
+        "PATCH",
+        f"status of Certificate {metadata['namespace']}/{metadata['name']}",
+        version=VERSION,
+        namespace=metadata["namespace"],
+        url=f"certificates/{metadata['name']}/status",
+        json={"status": {"conditions": [*conditions, asked]}},
+        headers={"Content-Type": "application/merge-patch+json"},
+    )
+
+
+async def _find_resource(api: "Api", kind: str, group: str) -> tuple[str, str, bool] | None:
+    """Return the version, the plural and whether it is namespaced of a kind; nothing where it is not served."""
+    found = await read_optional(api, f"API {group}", base="/apis", version="", url=group)
+    for served in (found or {}).get("versions") or []:
+        version = served["groupVersion"]
+        resources = await read(api, f"API {version}", base="/apis", version="", url=version)
+        for resource in resources["resources"]:
+            if resource["kind"] == kind and "/" not in resource["name"]:
+                return version, resource["name"], resource["namespaced"]
+    return None
+
+
+def _condition(item: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
+    conditions = (item.get("status") or {}).get("conditions") or []
+    return next((entry for entry in conditions if entry.get("type") == kind), {})

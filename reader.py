@@ -1,0 +1,214 @@
+"""Reads the stack's configuration key by key, and gathers all that is wrong with it."""
+
+import difflib
+import re
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import pulumi
+from pulumi.runtime.config import CONFIG, get_config_env, is_config_secret
+
+from components.charts import ChartSource
+from meshtrust.durations import parse_duration
+from meshtrust.lint import Finding
+
+T = TypeVar("T")
+
+_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+
+
+class Reader:
+    """Reads key after key and gathers what is wrong with them, so that one run shows every mistake.
+
+    A key with a dot is a path, as in Pulumi.yaml: `issuer.mode` is the member `mode` of the map `meshtrust:issuer`.
+    """
+
+    def __init__(self) -> None:
+        self._config = pulumi.Config()
+        self._read: set[str] = set()
+        self.findings: list[Finding] = []
+
+    def full_name(self, key: str) -> str:
+        """Return a key as it is written in a stack's file."""
+        return f"{self._config.name}:{key}"
+
+    def refuse(self, key: str, wrong: str, fix: str) -> None:
+        """Gather what is wrong with a key."""
+        self.findings.append(Finding(subject=self.full_name(key), wrong=wrong, fix=fix))
+
+    def _shown(self, key: str, value: Any) -> str:
+        """Return a value as a message may show it: never one that is a secret, or ought to be."""
+        secret = is_config_secret(self.full_name(key.partition(".")[0])) or "PRIVATE KEY" in str(value)
+        return "[secret]" if secret else repr(value)
+
+    def _structure(self, name: str) -> Any:
+        """Return a key that holds a map or a list; text that is neither is returned as it is."""
+        try:
+            return self._config.get_object(name)
+        except pulumi.ConfigTypeError:
+            return self._config.get(name)
+
+    def _get(self, key: str) -> Any:
+        self._read.add(key)
+        name, _, member = key.partition(".")
+        if not member:
+            return self._config.get(name)
+        section = self._structure(name)
+        return section.get(member) if isinstance(section, Mapping) else None
+
+    def _expect(self, key: str, value: Any, expected: str, fallback: T, convert: Callable[[Any], T | None]) -> T:
+        if value is None:
+            self.refuse(key, "is not set", f"Run: {_set_command(key)}")
+            return fallback
+        converted = convert(value)
+        if converted is None:
+            self.refuse(key, f"is {self._shown(key, value)}, not {expected}", f"Set it to {expected}")
+            return fallback
+        return converted
+
+    def text(self, key: str) -> str:
+        """Return a text; empty where it is none."""
+        return self._expect(key, self._get(key), "a text", "", lambda value: value if isinstance(value, str) else None)
+
+    def required(self, key: str) -> str:
+        """Return a text that must not be empty."""
+        value = self.text(key)
+        if not value and self._get(key) is not None:
+            self.refuse(key, "is empty", f"Run: {_set_command(key)}")
+        return value
+
+    def flag(self, key: str) -> bool:
+        """Return true or false."""
+        return self._expect(
+            key,
+            self._get(key),
+            "true or false",
+            False,
+            lambda value: {"true": True, "false": False}.get(str(value).lower()),
+        )
+
+    def count(self, key: str) -> int:
+        """Return a whole number from 1 up."""
+
+        def convert(value: Any) -> int | None:
+            return int(value) if re.fullmatch(r"-?\d+", str(value)) else None
+
+        value = self._expect(key, self._get(key), "a whole number", 1, convert)
+        if value < 1:
+            self.refuse(key, f"is {value}", "Set it to 1 or more")
+            return 1
+        return value
+
+    def mapping(self, key: str) -> dict[str, Any]:
+        """Return a map; empty where it is none."""
+        empty: dict[str, Any] = {}
+        value = self._get(key) if "." in key else self._structure(key)
+        self._read.add(key)
+        return self._expect(key, value, "a map", empty, lambda value: value if isinstance(value, dict) else None)
+
+    def secrets(self, key: str) -> dict[str, Any]:
+        """Return a map of secrets; empty where it is none, or stands in plaintext."""
+        value = self.mapping(key)
+        if value and not is_config_secret(self.full_name(key)):
+            self.refuse(
+                key,
+                "stands in plaintext in the stack's file",
+                "Remove it there, take what it held for known to everyone who can read the file, and encrypt another: "
+                f"pulumi config set --path --secret {key}.<name> < <file>",
+            )
+            return {}
+        return value
+
+    def choice(self, key: str, choices: tuple[str, ...]) -> str:
+        """Return one of several texts, whichever was written."""
+        value = self.text(key)
+        if value not in choices:
+            self.refuse(key, f'is "{value}"', f"Use one of {', '.join(choices)}")
+        return value
+
+    def listing(self, key: str) -> list[Any]:
+        """Return a list that is not empty; an empty one where it is none."""
+        empty: list[Any] = []
+        self._read.add(key)
+        expected = 'a list, such as ["2026"]'
+        value = self._expect(
+            key, self._structure(key), expected, empty, lambda value: value if isinstance(value, list) else None
+        )
+        if not value and value is not empty:
+            self.refuse(key, "is empty", f"Set it to {expected}")
+        return value
+
+    def duration(self, key: str) -> timedelta | None:
+        """Return a duration, or nothing where it cannot be read, so that no rule is applied to a made-up one."""
+        try:
+            return parse_duration(self.text(key))
+        except ValueError as error:
+            self.refuse(key, f"cannot be read: {error}", 'Write hours, minutes and seconds, such as "48h" or "1h30m"')
+            return None
+
+    def matching(self, key: str, pattern: re.Pattern[str], form: str) -> str:
+        """Return a text of a certain form."""
+        value = self.text(key)
+        if value and not pattern.fullmatch(value):
+            self.refuse(key, f'is "{value}", not {form}', f"Use {form}")
+        return value
+
+    def namespace(self, key: str) -> str:
+        """Return the name of a namespace."""
+        return self.matching(key, _LABEL, "a DNS label (lower-case letters, digits and hyphens, at most 63)")
+
+    def charts(self, section: str, pinned: str, charts: tuple[str, ...]) -> ChartSource:
+        """Return where a section's charts are, in the pinned version unless it names another."""
+        location = self.text(f"{section}.charts")
+        source = ChartSource(location=location, version=self.text(f"{section}.version") or pinned)
+        for chart in source.missing(charts):
+            self.refuse(
+                f"{section}.charts",
+                f'is "{location}", where there is no {chart}/Chart.yaml',
+                "Name a directory that holds the chart, a Helm repository (https://) or an OCI registry (oci://)",
+            )
+        return source
+
+    def refuse_unknown(self) -> None:
+        """Refuse keys that nothing has read: a misspelt key would otherwise leave its default in force unseen."""
+        prefix = self.full_name("")
+        for name in sorted({**CONFIG.get(), **get_config_env()}):
+            if name.startswith(prefix):
+                self._refuse_unknown(name.removeprefix(prefix))
+
+    def _refuse_unknown(self, name: str) -> None:
+        if "." in name and name in self._read:
+            section, member = name.split(".")
+            self.refuse(
+                name,
+                "is written as one name, and is a path",
+                f"Write {member} below {self.full_name(section)}: {_set_command(name)}, then pulumi config rm {name}",
+            )
+        elif any(known.startswith(f"{name}.") for known in self._read):
+            section = self._structure(name)
+            if isinstance(section, Mapping):
+                for member in sorted(section.keys() - {known.partition(".")[2] for known in self._read}):
+                    self._refuse_key(f"{name}.{member}", section[member])
+            else:
+                self.refuse(
+                    name,
+                    f"is {self._shown(name, section)}, not a map",
+                    "Write its members below it, as docs/configuration.md has",
+                )
+        elif name not in self._read:
+            self._refuse_key(name, self._config.get(name))
+
+    def _refuse_key(self, key: str, value: Any) -> None:
+        remove = f"Remove it: pulumi config rm {'--path ' if '.' in key else ''}{key}"
+        if re.fullmatch(r"(issuer|anchor)\..*(algorithm|size|curve|key).*", key, re.IGNORECASE):
+            wrong = f"is {self._shown(key, value)}, and that is no matter of choice: Linkerd takes ECDSA P-256"
+            self.refuse(key, wrong, remove)
+        else:
+            near = difflib.get_close_matches(key, self._read, n=1)
+            hint = f"Did you mean {self.full_name(near[0])}? " if near else ""
+            self.refuse(key, "is no key of this program", hint + remove)
+
+
+def _set_command(key: str) -> str:
+    return f"pulumi config set {'--path ' if '.' in key else ''}{key} <value>"

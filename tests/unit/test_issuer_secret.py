@@ -1,0 +1,114 @@
+"""The identity issuer's Secret as anyone may have written it: each thing that keeps a mesh from signing is named."""
+
+import base64
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+from meshtrust.issuer_secret import judge_issuer_life, judge_issuer_secret
+from tests.certificates import make_certificate
+
+NOW = datetime.now(UTC)
+
+
+@pytest.fixture(scope="module")
+def root():
+    return make_certificate("root")
+
+
+def written(issuer, *, root, type_="kubernetes.io/tls", **data):
+    texts = {"tls.crt": issuer.pem, "tls.key": issuer.key_pem, "ca.crt": root.pem, **data}
+    return {
+        "metadata": {"name": "linkerd-identity-issuer", "namespace": "linkerd"},
+        "type": type_,
+        "data": {
+            key: base64.b64encode(text.encode()).decode() if isinstance(text, str) else text.decode()
+            for key, text in texts.items()
+            if text is not None
+        },
+    }
+
+
+def judge(secret, root):
+    found = list(judge_issuer_secret(secret, {"2026": root.certificate}, "2026", NOW))
+    assert all(str(entry).startswith("Secret linkerd/linkerd-identity-issuer ") for entry in found)
+    return [str(entry) for entry in found]
+
+
+def test_what_linkerd_can_sign_with_is_not_criticised(root):
+    assert judge(written(make_certificate("issuer", issuer=root), root=root), root) == []
+
+
+def test_an_intermediate_between_issuer_and_root_is_followed(root):
+    intermediate = make_certificate("intermediate", issuer=root)
+    issuer = make_certificate("issuer", issuer=intermediate)
+    assert judge(written(issuer, root=root, **{"tls.crt": issuer.pem + intermediate.pem}), root) == []
+    [wrong] = judge(written(issuer, root=root), root)
+    assert "holds an issuer that the mesh would refuse" in wrong
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"type_": "Opaque"}, 'is of type "Opaque", and Linkerd is told to read a kubernetes.io/tls one'),
+        ({"tls.crt": None}, "cannot be used: tls.crt is not there"),
+        ({"tls.key": None}, "cannot be used: tls.key is not there"),
+        ({"ca.crt": None}, "cannot be used: ca.crt is not there"),
+        ({"ca.crt": "text"}, "cannot be used: ca.crt: it holds no certificate"),
+        ({"tls.crt": b"/w=="}, "cannot be used: tls.crt is not text"),
+        ({"tls.key": "text"}, "cannot be used: it holds no private key"),
+        ({"tls.key": make_certificate().key_pem}, "has a key in tls.key that is not the one of the first certificate"),
+        ({"ca.crt": make_certificate("another").pem}, "has no trusted root in ca.crt"),
+    ],
+)
+def test_what_is_wrong_with_the_secret_is_named(root, change, message):
+    [wrong] = judge(written(make_certificate("issuer", issuer=root), root=root, **change), root)
+    assert message in wrong
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ({"ca": False, "key_cert_sign": False}, "is no CA, so that the identity service ends with it"),
+        ({"key": ec.generate_private_key(ec.SECP384R1())}, "has no ECDSA P-256 key"),
+        ({"key": rsa.generate_private_key(65537, 2048)}, "has no ECDSA P-256 key"),
+    ],
+)
+def test_what_is_wrong_with_the_certificate_is_named(root, kind, message):
+    wrong = judge(written(make_certificate("issuer", issuer=root, **kind), root=root), root)
+    assert any(message in entry for entry in wrong)
+
+
+def test_an_issuer_under_a_root_that_is_not_trusted_is_refused(root):
+    another = make_certificate("another")
+    wrong = judge(written(make_certificate("issuer", issuer=another), root=another), root)
+    assert any("holds an issuer that the mesh would refuse" in entry for entry in wrong)
+
+
+def test_an_issuer_under_a_trusted_root_that_is_not_the_signer_is_told_apart(root):
+    another = make_certificate("another")
+    secret = written(make_certificate("issuer", issuer=another), root=another)
+    roots = {"2026": root.certificate, "2027": another.certificate}
+    [wrong] = judge_issuer_secret(secret, roots, "2026", NOW)
+    assert 'is signed under generation "2027", and meshtrust:signer is "2026"' in str(wrong)
+    assert 'or set meshtrust:signer to "2027"' in str(wrong)
+    assert not list(judge_issuer_secret(secret, roots, "2027", NOW))
+
+
+def test_an_issuer_that_has_ended_is_refused(root):
+    secret = written(make_certificate("issuer", issuer=root, days=1), root=root)
+    [wrong] = judge_issuer_secret(secret, {"2026": root.certificate}, "2026", NOW + timedelta(days=2))
+    assert "holds an issuer that the mesh would refuse" in str(wrong)
+
+
+def test_a_short_life_is_a_warning(root):
+    secret = written(make_certificate("issuer", issuer=root, days=5), root=root)
+    [warning] = judge_issuer_life(secret, timedelta(days=6), NOW, "Renew it")
+    assert warning.severity == "warning"
+    assert not list(judge_issuer_life(secret, timedelta(days=4), NOW, "Renew it"))
+
+
+def test_no_key_is_ever_repeated(root):
+    secret = written(make_certificate("issuer", issuer=root), root=root, **{"ca.crt": root.key_pem})
+    assert not any(root.key_pem.splitlines()[1] in entry for entry in judge(secret, root))
