@@ -4,12 +4,13 @@ docs/configuration.md is made from the schema in Pulumi.yaml, docs/commands.md f
 """
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import typer
 import yaml
-from typer.core import TyperGroup, TyperOption
+from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from meshtrust.cli import EXIT_CODES, app
 
@@ -51,7 +52,7 @@ def commands() -> str:
     group = typer.main.get_command(app)
     assert isinstance(group, TyperGroup)  # noqa: S101 an app of several commands is one
     parts = [COMMANDS_HEAD, _exit_codes()]
-    for name, command in group.commands.items():
+    for name, command in _flat(group):
         about = " ".join((command.help or "").split("\n\n")[0].split())
         more = [" ".join(text.split()) for text in (command.help or "").split("\n\n")[1:]]
         rows = [
@@ -62,6 +63,15 @@ def commands() -> str:
         table = "| option | default | what it is |\n| --- | --- | --- |\n" + "\n".join(rows)
         parts.append("\n\n".join([f"## meshtrust {name}", about, *more, table]) + "\n")
     return "\n".join(parts)
+
+
+def _flat(group: TyperGroup, before: str = "") -> Iterator[tuple[str, TyperCommand]]:
+    """Yield the commands of a group and of the groups in it, with their whole names."""
+    for name, command in group.commands.items():
+        if isinstance(command, TyperGroup):
+            yield from _flat(command, f"{before}{name} ")
+        elif isinstance(command, TyperCommand):
+            yield f"{before}{name}", command
 
 
 def _exit_codes() -> str:

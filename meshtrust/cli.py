@@ -7,6 +7,7 @@ from rich.console import Console
 
 from meshtrust.cluster import ClusterError
 from meshtrust.commands.chain import chain
+from meshtrust.commands.fleet import app as fleet
 from meshtrust.commands.heal import heal
 from meshtrust.commands.plan import plan
 from meshtrust.commands.rotate import abort, rotate
@@ -35,6 +36,7 @@ app = typer.Typer(
 )
 for command in (status, verify, plan, rotate, abort, heal, chain):
     app.command()(command)
+app.add_typer(fleet, name="fleet")
 
 
 def main() -> None:

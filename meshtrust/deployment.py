@@ -42,11 +42,16 @@ class Deployment:
         return self.outputs.get("charts") or {}
 
     @property
+    def anchors(self) -> tuple[str, ...]:
+        """The trusted generations, oldest first; of an anchor stack, those that it owns."""
+        return tuple(map(str, self.outputs.get("anchors") or ()))
+
+    @property
     def trust(self) -> Trust | None:
         """What the mesh trusts and what signs in it; nothing before the first deployment."""
         if not self.outputs.get("signer"):
             return None
-        return Trust(anchors=tuple(self.outputs["anchors"]), signer=str(self.outputs["signer"]))
+        return Trust(anchors=self.anchors, signer=str(self.outputs["signer"]))
 
     @property
     def bundle(self) -> str:
@@ -68,6 +73,20 @@ class Deployment:
         """The trusted roots' certificates, by generation."""
         known = {fingerprint(root): root for root in read_bundle(self.bundle)} if self.bundle else {}
         return {name: known[root.fingerprint] for name, root in self.roots.items()}
+
+    @property
+    def requests(self) -> Mapping[str, str]:
+        """What a cluster of a fleet asks the anchor stack to sign: certificate requests as PEM, by generation."""
+        return self.outputs.get("requests") or {}
+
+    @property
+    def intermediates(self) -> Mapping[str, str]:
+        """What a cluster of a fleet has had signed: certificates as PEM, by generation."""
+        return self.outputs.get("intermediates") or {}
+
+    def intermediates_of(self, stack: str) -> Mapping[str, str]:
+        """Return what an anchor stack has signed for a cluster: certificates as PEM, by generation."""
+        return (self.outputs.get("intermediates") or {}).get(stack) or {}
 
     @property
     def transitions(self) -> list[dict[str, Any]]:

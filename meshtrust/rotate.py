@@ -14,7 +14,7 @@ from meshtrust.evidence import Workload, read_mesh, read_served_issuers
 from meshtrust.gate import Blocker, blocks_served, find_blockers
 from meshtrust.rollout import Limits, can_restart, restart
 from meshtrust.rotation import IllegalStepError, Step, Trust, find_step, plan_abort, plan_rotation
-from meshtrust.stack import Stack, StackError
+from meshtrust.stack import Stack, StackError, Write
 from meshtrust.target import Target
 
 _POLL_SECONDS = 1.0
@@ -56,12 +56,12 @@ class Way:
     Attributes:
         lazy: Restart nothing: wait for pods to be replaced, and for leaves to be renewed, by themselves.
         limits: How gently to restart.
-        quiet: Where the deployment's own output goes to standard error, because standard output is for machines.
+        write: Takes what the deployment itself writes, line by line.
     """
 
     lazy: bool = False
     limits: Limits = field(default_factory=Limits)
-    quiet: bool = False
+    write: Write = print
 
 
 Open = Callable[[], Awaitable[Target]]
@@ -88,14 +88,12 @@ async def rotate(open_target: Open, to: str, way: Way, reporter: Reporter, *, on
     """
     while True:
         target = await open_target()
-        stack, current = _stack(target), _deployed(target)
-        pending = _pending(stack, current)
-        steps = [pending] if pending else plan_rotation(current, to)
-        if not steps:
+        step = next_step(target, to)
+        if step is None:
             return True
-        await _take(target, stack, steps[0], way, reporter)
+        await take(target, step, way, reporter)
         if once:
-            return not plan_rotation(steps[0].after, to)
+            return not plan_rotation(step.after, to)
 
 
 async def abort(open_target: Open, way: Way, reporter: Reporter, *, once: bool = False) -> bool:
@@ -112,31 +110,58 @@ async def abort(open_target: Open, way: Way, reporter: Reporter, *, once: bool =
             # What was configured and not deployed is where this goes away from.
             stack.configure(current)
             reporter.note(f"{stack.file.name} is set back to what is deployed: {current}")
-            stack.up(quiet=way.quiet)
+            stack.up(way.write)
             gone_back = True
             continue
         if current.phase == "steady" and gone_back:
             return True
         step = plan_abort(current)
-        await _take(target, stack, step, way, reporter)
+        await take(target, step, way, reporter)
         gone_back = True
         if once:
             return step.after.phase == "steady"
 
 
-async def _take(target: Target, stack: Stack, step: Step, way: Way, reporter: Reporter) -> None:
+def next_step(target: Target, to: str) -> Step | None:
+    """Return the step that a stack has to take next on the way to a generation; nothing where it is there.
+
+    A step that is configured and not deployed, as an interrupted run leaves it, comes first.
+
+    Raises:
+        StackError: The target is no stack, has not been deployed, or asks for what cannot be deployed.
+    """
+    stack, current = _stack(target), _deployed(target)
+    return _pending(stack, current) or next(iter(plan_rotation(current, to)), None)
+
+
+async def take(target: Target, step: Step, way: Way, reporter: Reporter) -> None:
+    """Take a step: bring the cluster to where it is safe, edit the stack's file, deploy.
+
+    Raises:
+        BlockedError: It has to wait for something that this cannot restart.
+        StackError: The stack cannot be edited or deployed.
+        ClusterError: The cluster cannot be read or changed.
+        RolloutError: A restarted workload did not get ready.
+    """
+    stack = _stack(target)
     reporter.step(step)
-    await _prepare(target, step, way, reporter)
+    await prepare(target, step, way, reporter)
     if stack.configured != step.after:
         stack.configure(step.after)
         reporter.note(f"{stack.file.name} now says: {step.after}")
-    await asyncio.to_thread(stack.up, quiet=way.quiet)
+    await asyncio.to_thread(stack.up, way.write)
     if step.kind == "switch":
         await _wait_served(target, reporter)
 
 
-async def _prepare(target: Target, step: Step, way: Way, reporter: Reporter) -> None:
-    """Bring the cluster to where the step is safe."""
+async def prepare(target: Target, step: Step, way: Way, reporter: Reporter) -> None:
+    """Bring the cluster to where a step is safe.
+
+    Raises:
+        BlockedError: What keeps it from being safe is nothing that this can restart.
+        ClusterError: The cluster cannot be read or changed.
+        RolloutError: A restarted workload did not get ready.
+    """
     roots = target.deployed.certificates if target.deployed else {}
     if step.kind == "retire":
         await _wait_served(target, reporter)

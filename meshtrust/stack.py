@@ -1,16 +1,14 @@
 """A Pulumi stack as the commands see it: its configuration file, its outputs, and the CLI that deploys it."""
 
 import json
-import os
 import shutil
 import subprocess
-import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
-from typing import IO, Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from ruamel.yaml import YAML
@@ -19,12 +17,20 @@ from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from meshtrust.rotation import Trust
 
+if TYPE_CHECKING:
+    from pulumi.automation import CommandResult, PulumiCommand
+
 _PROJECT = "meshtrust"
-_Completed = subprocess.CompletedProcess[str]
+
+Write = Callable[[str], None]
 
 
 class StackError(Exception):
     """A stack that cannot be read or deployed; the message says why, and what to do."""
+
+
+class MissingStackError(StackError):
+    """A stack that has a file, and that the backend does not know."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +52,10 @@ class Stack:
         Raises:
             StackError: The directory holds no such stack; the message lists those it holds.
         """
-        project = _read_yaml(
-            self.directory / "Pulumi.yaml", "Run this in the project's directory, or name it by --cwd."
-        )
-        directory = self.directory / str(project.get("stackConfigDir") or ".")
+        directory = _config_directory(self.directory)
         path = directory / f"Pulumi.{self.name}.yaml"
         if not path.is_file():
-            there = ", ".join(sorted(entry.name.split(".")[1] for entry in directory.glob("Pulumi.*.yaml"))) or "none"
+            there = ", ".join(stack.name for stack in list_stacks(self.directory)) or "none"
             msg = f'There is no stack "{self.name}" in {directory} (there are: {there}).'
             raise StackError(msg)
         return path
@@ -103,68 +106,146 @@ class Stack:
         Raises:
             StackError: The file cannot be understood or written.
         """
+        self._edit(trust.anchors, trust.signer)
+
+    def configure_anchors(self, anchors: Sequence[str]) -> None:
+        """Write the generations of a stack that has no signer; otherwise as `configure`."""
+        self._edit(anchors, None)
+
+    def _edit(self, anchors: Sequence[str], signer: str | None) -> None:
         editor = YAML()
         editor.preserve_quotes = True
         editor.width = 4096
         try:
             document = editor.load(self.file)
             # In place, so that comments and the style of the list stay; quoted, because names may look like numbers.
-            document["config"][f"{_PROJECT}:anchors"][:] = [DoubleQuotedScalarString(name) for name in trust.anchors]
-            document["config"][f"{_PROJECT}:signer"] = DoubleQuotedScalarString(trust.signer)
+            document["config"][f"{_PROJECT}:anchors"][:] = [DoubleQuotedScalarString(name) for name in anchors]
+            if signer is not None:
+                document["config"][f"{_PROJECT}:signer"] = DoubleQuotedScalarString(signer)
             with tempfile.NamedTemporaryFile("w", dir=self.file.parent, prefix=".draft-", delete=False) as draft:
                 editor.dump(document, draft)
             shutil.copymode(self.file, draft.name)
             Path(draft.name).replace(self.file)
         except (YAMLError, OSError, KeyError, AttributeError) as error:
-            msg = f"{self.file} cannot be edited: {error}. Set meshtrust:anchors and meshtrust:signer by hand: {trust}."
+            wanted = f"anchors {', '.join(anchors)}" + (f", signer {signer}" if signer else "")
+            msg = (
+                f"{self.file} cannot be edited: {error}. Set meshtrust:anchors and meshtrust:signer by hand: {wanted}."
+            )
             raise StackError(msg) from error
 
     def outputs(self) -> dict[str, Any]:
-        """Return the outputs of the last successful deployment; empty before the first.
+        """Return the outputs of the last successful deployment, secrets masked; empty before the first.
 
         Raises:
+            MissingStackError: The backend has no such stack.
             StackError: The CLI is not there, or cannot read the stack.
         """
-        result = self._run("stack", "output", "--json", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        if result.returncode:
-            msg = f'The outputs of stack "{self.name}" cannot be read: {_reason(result)}'
-            raise StackError(msg)
-        outputs: dict[str, Any] = json.loads(result.stdout or "{}")
+        doing = f'The outputs of stack "{self.name}" cannot be read'
+        outputs: dict[str, Any] = json.loads(self._run("stack", "output", "--json", doing=doing).stdout or "{}")
         return outputs
 
-    def up(self, *, quiet: bool = False) -> None:
-        """Deploy the stack; what the CLI writes goes to the terminal.
+    def init(self, secrets_provider: str = "") -> None:
+        """Make the stack in the backend, without selecting it.
 
         Args:
-            quiet: Send it to standard error, so that standard output is free for machines.
+            secrets_provider: What encrypts its secrets, as ``pulumi stack init`` takes it; empty for the backend's own.
 
         Raises:
-            StackError: It failed; what it wrote says why.
+            StackError: The CLI is not there, or cannot make it.
         """
-        result = self._run("up", "--yes", "--skip-preview", "--non-interactive", stdout=sys.stderr if quiet else None)
-        if result.returncode:
-            msg = f'`pulumi up` of stack "{self.name}" failed (exit code {result.returncode}); what it wrote is above.'
-            raise StackError(msg)
+        provider = ["--secrets-provider", secrets_provider] if secrets_provider else []
+        self._run("stack", "init", "--no-select", *provider, doing=f'Stack "{self.name}" cannot be made')
 
-    def _run(self, *arguments: str, stdout: IO[str] | int | None, stderr: int | None = None) -> _Completed:
-        pulumi = shutil.which("pulumi")
-        if pulumi is None:
-            msg = "There is no pulumi on PATH, and only it knows what a stack has deployed. Install the Pulumi CLI."
-            raise StackError(msg)
-        return subprocess.run(
-            [pulumi, *arguments, "--stack", self.name, "--cwd", str(self.directory)],
-            stdout=stdout,
-            stderr=stderr,
-            stdin=subprocess.DEVNULL,
-            text=True,
-            check=False,
-            env={**os.environ, "PULUMI_SKIP_UPDATE_CHECK": "true"},
+    def up(self, write: Write = print) -> None:
+        """Deploy the stack.
+
+        Args:
+            write: Takes what the CLI writes, line by line.
+
+        Raises:
+            MissingStackError: The backend has no such stack.
+            StackError: It failed; what the CLI wrote says why.
+        """
+        doing = f'`pulumi up` of stack "{self.name}" failed'
+        self._run("up", "--yes", "--skip-preview", "--color", "never", doing=doing, write=write)
+
+    def _run(self, *arguments: str, doing: str, write: Write | None = None) -> "CommandResult":
+        from pulumi import automation  # noqa: PLC0415 - it is heavy to import, and few commands deploy
+
+        written: list[str] = []
+
+        def keep(line: str) -> None:
+            written.append(line)
+            if write:
+                write(line)
+
+        try:
+            return cli().run(
+                [*arguments, "--stack", self.name],
+                cwd=str(self.directory),
+                additional_env={"PULUMI_SKIP_UPDATE_CHECK": "true"},
+                on_output=keep if write else None,
+                on_error=keep,
+            )
+        except automation.StackNotFoundError as error:
+            msg = f'{doing}: the backend has no stack "{self.name}". Run: pulumi stack init {self.name}'
+            raise MissingStackError(msg) from error
+        except automation.ConcurrentUpdateError as error:
+            msg = (
+                f"{doing}: another run is at work on it. Run again when that has ended; if it was killed, take its "
+                f"lock away: pulumi cancel --stack {self.name}"
+            )
+            raise StackError(msg) from error
+        except automation.CommandError as error:
+            msg = f"{doing}: {_reason(written)}"
+            raise StackError(msg) from error
+
+
+def list_stacks(directory: Path) -> list[Stack]:
+    """Return the stacks that a project's directory has files of, by name.
+
+    Raises:
+        StackError: It is no project's directory.
+    """
+    files = _config_directory(directory).glob("Pulumi.*.yaml")
+    names = sorted(path.name.removeprefix("Pulumi.").removesuffix(".yaml") for path in files)
+    return [Stack(name, directory) for name in names]
+
+
+@cache
+def cli() -> "PulumiCommand":
+    """Return what runs the CLI: the layer of the Automation API below its Stack.
+
+    It tells a lock and a missing stack from other failures. Its Stack would select each stack, for the user too; read
+    the outputs with their secrets, which no command needs; and run four more commands for every deployment.
+
+    Raises:
+        StackError: There is no CLI, or it does not fit the SDK.
+    """
+    from pulumi import automation  # noqa: PLC0415 - as above
+
+    try:
+        return automation.PulumiCommand()
+    except FileNotFoundError:
+        msg = "There is no pulumi on PATH, and only it knows what a stack has deployed. Install the Pulumi CLI."
+        raise StackError(msg) from None
+    except (OSError, subprocess.CalledProcessError, automation.InvalidVersionError) as error:
+        msg = (
+            f"The pulumi on PATH cannot be used: {error}. Install the Pulumi CLI of this project's SDK, or a later one."
         )
+        raise StackError(msg) from error
 
 
-def _reason(result: _Completed) -> str:
-    lines = [line for line in result.stderr.splitlines() if line.strip()]
-    return lines[-1].removeprefix("error: ") if lines else f"exit code {result.returncode}"
+def _reason(written: Sequence[str]) -> str:
+    """Return the CLI's own error in one line."""
+    lines = [line.strip() for line in written if line.strip()]
+    errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    return (errors or lines[-1:] or ["the CLI says nothing"])[0]
+
+
+def _config_directory(directory: Path) -> Path:
+    project = _read_yaml(directory / "Pulumi.yaml", "Run this in the project's directory, or name it by --cwd.")
+    return directory / str(project.get("stackConfigDir") or ".")
 
 
 def _read_yaml(path: Path, fix: str) -> dict[str, Any]:

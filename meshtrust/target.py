@@ -1,5 +1,6 @@
 """What a command is about: a Linkerd installation on a cluster, and the stack that deploys it where one is named."""
 
+import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,9 +28,9 @@ class Selection:
 
     stack: str
     directory: Path
-    context: str
-    kubeconfig: str
-    namespace: str
+    context: str = ""
+    kubeconfig: str = ""
+    namespace: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +66,7 @@ async def open_target(selection: Selection) -> Target:
     if stack:
         # Said before anything else is asked: a misspelt name is the likeliest mistake.
         stack.check()
-    deployed = Deployment(stack.outputs()) if stack else None
+    deployed = Deployment(await asyncio.to_thread(stack.outputs)) if stack else None
     context = selection.context or str(stack.setting("context") or "" if stack else "")
     kubeconfig = selection.kubeconfig or str(stack.setting("kubeconfig") or "" if stack else "")
     namespace = selection.namespace or str(stack.setting("linkerd.namespace") or "" if stack else "")

@@ -1,7 +1,7 @@
 """`meshtrust rotate` and `meshtrust abort`: the whole of a rotation, or a step of it, forwards and back."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -10,6 +10,7 @@ import typer
 from meshtrust import rotate as rotation
 from meshtrust.commands.options import HERE, Directory, Json, console, select
 from meshtrust.commands.reporter import ConsoleReporter, JsonReporter
+from meshtrust.deployment import Deployment
 from meshtrust.rollout import Limits
 from meshtrust.target import Selection, Target, open_target
 
@@ -44,7 +45,7 @@ def rotate(
         target = await open_()
         return await rotation.rotate(open_, to or goal(target), way, reporter, once=once)
 
-    _run(run, select(stack, directory), _way(lazy, at_once, timeout_seconds, quiet=as_json), as_json=as_json)
+    _run(run, select(stack, directory), _way(lazy, at_once, timeout_seconds, as_json=as_json), as_json=as_json)
 
 
 def abort(
@@ -65,11 +66,15 @@ def abort(
     async def run(open_: rotation.Open, way: rotation.Way, reporter: rotation.Reporter) -> bool:
         return await rotation.abort(open_, way, reporter, once=once)
 
-    _run(run, select(stack, directory), _way(lazy, at_once, timeout_seconds, quiet=as_json), as_json=as_json)
+    _run(run, select(stack, directory), _way(lazy, at_once, timeout_seconds, as_json=as_json), as_json=as_json)
 
 
-def _way(lazy: bool, at_once: int, timeout_seconds: int, *, quiet: bool) -> rotation.Way:
-    return rotation.Way(lazy=lazy, limits=Limits(at_once=at_once, timeout_seconds=timeout_seconds), quiet=quiet)
+def _way(lazy: bool, at_once: int, timeout_seconds: int, *, as_json: bool) -> rotation.Way:
+    def write(line: str) -> None:
+        # Standard output is for machines then.
+        typer.echo(line, err=as_json)
+
+    return rotation.Way(lazy=lazy, limits=Limits(at_once=at_once, timeout_seconds=timeout_seconds), write=write)
 
 
 def _run(
@@ -98,9 +103,19 @@ def goal(target: Target) -> str:
     deployed = target.deployed
     if deployed is None or deployed.trust is None:
         return ""
-    if target.stack and target.stack.configured.anchors[-1] != deployed.trust.anchors[0]:
-        return target.stack.configured.anchors[-1]
-    used = {*deployed.trust.anchors, *deployed.retired}
+    return choose_generation(target.stack.configured.anchors if target.stack else (), deployed)
+
+
+def choose_generation(configured: Sequence[str], deployed: Deployment) -> str:
+    """Return the newest of the configured generations where a rotation is under way, else a new one for this year.
+
+    Before the first deployment there is none to rotate from, and none to rotate to.
+    """
+    if not deployed.anchors:
+        return ""
+    if configured and configured[-1] != deployed.anchors[0]:
+        return configured[-1]
+    used = {*deployed.anchors, *deployed.retired}
     year = str(datetime.now(UTC).year)
     names = (year, *(f"{year}-{number}" for number in range(2, 1000)))
     return next(name for name in names if name not in used)

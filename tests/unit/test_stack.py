@@ -5,7 +5,7 @@ import stat
 import pytest
 
 from meshtrust.rotation import Trust
-from meshtrust.stack import Stack, StackError
+from meshtrust.stack import MissingStackError, Stack, StackError, cli
 from tests.recorder import REPOSITORY
 
 TEXT = """# Ours.
@@ -31,6 +31,11 @@ def stack(project):
     return Stack("dev", project)
 
 
+@pytest.fixture(autouse=True)
+def no_cli_is_known():
+    cli.cache_clear()
+
+
 @pytest.fixture
 def pulumi(tmp_path, monkeypatch):
     """Put a program under the name `pulumi` on PATH that fails or answers as it is told."""
@@ -38,7 +43,7 @@ def pulumi(tmp_path, monkeypatch):
     def install(script):
         path = tmp_path / "bin" / "pulumi"
         path.parent.mkdir(exist_ok=True)
-        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.write_text(f'#!/bin/sh\n[ "$1" = version ] && echo v3.272.0 && exit\n{script}\n')
         path.chmod(0o755)
         monkeypatch.setenv("PATH", str(path.parent))
 
@@ -87,19 +92,45 @@ def test_a_directory_without_a_project_says_so(tmp_path):
 
 
 def test_outputs_are_what_the_cli_prints(stack, pulumi):
-    pulumi("""[ "$1 $2 $3 $4 $5" = "stack output --json --stack dev" ] && echo '{"signer": "2026"}'""")
+    pulumi("""[ "$*" = "--non-interactive stack output --json --stack dev" ] && echo '{"signer": "2026"}'""")
     assert stack.outputs() == {"signer": "2026"}
 
 
-def test_what_the_cli_refuses_is_told_in_its_words(stack, pulumi):
-    pulumi("echo 'error: no stack named dev' >&2; exit 1")
-    with pytest.raises(StackError, match='outputs of stack "dev" cannot be read: no stack named dev'):
+def test_what_the_cli_writes_is_passed_on_and_what_it_refuses_told_in_its_words(stack, pulumi):
+    pulumi("echo Updating; echo '    error: It is not safe yet' ; exit 1")
+    written: list[str] = []
+    with pytest.raises(StackError, match=r'^`pulumi up` of stack "dev" failed: It is not safe yet$'):
+        stack.up(written.append)
+    assert written == ["Updating", "    error: It is not safe yet"]
+
+
+def test_a_stack_that_the_backend_does_not_know_is_to_be_made(stack, pulumi):
+    pulumi("echo \"error: no stack named 'dev' found\" >&2; exit 6")
+    with pytest.raises(MissingStackError, match=r'the backend has no stack "dev"\. Run: pulumi stack init dev'):
         stack.outputs()
-    with pytest.raises(StackError, match=r'`pulumi up` of stack "dev" failed \(exit code 1\)'):
-        stack.up()
+
+
+def test_a_stack_that_another_run_is_at_work_on_is_told_so(stack, pulumi):
+    pulumi("echo 'error: the stack is currently locked by 1 lock(s).' >&2; exit 1")
+    with pytest.raises(StackError, match=r"another run is at work on it\. .* pulumi cancel --stack dev"):
+        stack.up(lambda _: None)
+
+
+def test_a_stack_is_made_without_selecting_it(stack, pulumi, tmp_path):
+    pulumi(f'echo "$*" > {tmp_path}/asked')
+    stack.init("awskms://alias/meshtrust")
+    asked = (tmp_path / "asked").read_text()
+    assert asked == "--non-interactive stack init --no-select --secrets-provider awskms://alias/meshtrust --stack dev\n"
 
 
 def test_a_machine_without_the_cli_is_told_what_is_missing(stack, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(StackError, match="There is no pulumi on PATH"):
+        stack.outputs()
+
+
+def test_a_cli_that_is_too_old_is_told_so(stack, pulumi, tmp_path):
+    pulumi("")
+    (tmp_path / "bin" / "pulumi").write_text("#!/bin/sh\necho v3.0.0\n")
+    with pytest.raises(StackError, match=r"The pulumi on PATH cannot be used: .*minimum CLI version"):
         stack.outputs()

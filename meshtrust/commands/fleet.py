@@ -1,0 +1,104 @@
+"""`meshtrust fleet`: all the clusters that share a trust anchor, with one command."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from meshtrust.commands.boards import CommandBoard, Logs, open_board
+from meshtrust.commands.options import HERE, Directory, Json, console
+from meshtrust.commands.rotate import AtOnce, Lazy, Timeout, choose_generation
+from meshtrust.fleet.rotate import FleetWay, rotate_fleet
+from meshtrust.fleet.stacks import find_fleet
+from meshtrust.fleet.state import read_state
+from meshtrust.fleet.up import deploy_fleet
+from meshtrust.fleet.waves import FleetError
+from meshtrust.rollout import Limits
+
+AnchorStack = Annotated[str, typer.Option(help="Stack that owns the trust anchor. Default: the only one there is.")]
+Parallel = Annotated[int, typer.Option(min=1, help="Clusters to work on at a time.")]
+LogDirectory = Annotated[
+    Path | None,
+    typer.Option(help="Directory for what the engine writes, a file per stack. Default: a temporary one."),
+]
+
+app = typer.Typer(
+    help="All the clusters that share a trust anchor: see them, deploy them, rotate their anchor.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+@app.command()
+def up(
+    *,
+    anchor_stack: AnchorStack = "",
+    parallel: Parallel = 4,
+    secrets_provider: Annotated[
+        str, typer.Option(help="What encrypts a stack that has to be made, as `pulumi stack init` takes it.")
+    ] = "",
+    log_directory: LogDirectory = None,
+    directory: Directory = HERE,
+    as_json: Json = False,
+) -> None:
+    """Deploy the anchor stack and every cluster, from nothing if need be; clusters in waves of 1, a tenth, the rest.
+
+    The first failure ends it after the clusters that are under way; the same command goes on. Exit codes: 0 all are
+    deployed; 1 one is not; 3 the fleet cannot be read.
+    """
+    fleet = find_fleet(directory, anchor_stack)
+
+    async def work(board: CommandBoard) -> None:
+        await deploy_fleet(fleet, parallel=parallel, board=board, secrets_provider=secrets_provider)
+
+    _run(work, Logs(log_directory), parallel, as_json=as_json)
+
+
+@app.command()
+def rotate(
+    *,
+    to: Annotated[str, typer.Option(help="Generation to rotate to. Default: the one under way, or this year's.")] = "",
+    anchor_stack: AnchorStack = "",
+    parallel: Parallel = 4,
+    lazy: Lazy = False,
+    at_once: AtOnce = 10,
+    timeout_seconds: Timeout = 600,
+    log_directory: LogDirectory = None,
+    directory: Directory = HERE,
+    as_json: Json = False,
+) -> None:
+    """Rotate the trust anchor over the fleet: all trust the new one, then all switch to it, then all retire the old.
+
+    Clusters go in waves of 1, a tenth, the rest. Stop it at any moment: the same command goes on. Exit codes: 0 done;
+    1 a cluster failed; 3 the fleet cannot be read; 4 clusters have to wait for what is listed.
+    """
+    fleet = find_fleet(directory, anchor_stack)
+    way = FleetWay(parallel=parallel, lazy=lazy, limits=Limits(at_once=at_once, timeout_seconds=timeout_seconds))
+
+    async def work(board: CommandBoard) -> None:
+        chosen = to or choose_generation(fleet.anchor.configured.anchors, (await read_state(fleet, parallel)).anchor)
+        await rotate_fleet(fleet, chosen, way, board)
+
+    _run(work, Logs(log_directory), parallel, as_json=as_json)
+
+
+def _run(
+    work: Callable[[CommandBoard], Coroutine[Any, Any, None]], logs: Logs, parallel: int, *, as_json: bool
+) -> None:
+    board = open_board(console(), logs, as_json=as_json)
+
+    async def run() -> None:
+        # A deployment holds a thread for as long as it takes, and names are looked up in threads of the same pool.
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(max_workers=parallel + 8))
+        await work(board)
+
+    try:
+        with board:
+            asyncio.run(run())
+    except FleetError as error:
+        board.summary(error=str(error))
+        raise typer.Exit(error.exit_code) from None
+    board.summary()

@@ -1,0 +1,1 @@
+"""A fleet: the stack that owns the trust anchor, and the stacks of the clusters that share it."""

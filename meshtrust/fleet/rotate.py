@@ -1,0 +1,127 @@
+"""A rotation of the trust anchor over a fleet: all introduce, then all switch, then all retire.
+
+As in `meshtrust.rotate`, nothing of it is kept but in stacks and clusters: each run sees from them what is left.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from meshtrust import rotate as rotation
+from meshtrust.fleet.stacks import Fleet
+from meshtrust.fleet.state import FleetState, read_state
+from meshtrust.fleet.up import deploy_anchor, sign
+from meshtrust.fleet.waves import Board, Teller, Work, run_waves
+from meshtrust.rollout import Limits
+from meshtrust.rotate import Way
+from meshtrust.rotation import Kind, Step, plan_rotation
+from meshtrust.stack import Stack, StackError
+from meshtrust.target import Selection, Target, open_target
+
+# The steps that are told of in a plan, and that a cluster is gone over for.
+_TOLD: tuple[Kind, ...] = ("switch", "retire")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FleetWay:
+    """How a fleet is rotated.
+
+    Attributes:
+        parallel: Clusters at a time.
+        lazy: Restart nothing: wait for pods to be replaced, and for leaves to be renewed, by themselves.
+        limits: How gently to restart in each cluster.
+    """
+
+    parallel: int = 4
+    lazy: bool = False
+    limits: Limits = field(default_factory=Limits)
+
+
+async def rotate_fleet(fleet: Fleet, to: str, way: FleetWay, board: Board) -> None:
+    """Rotate a fleet's trust anchor to a generation, from wherever it stands.
+
+    Args:
+        fleet: The fleet.
+        to: The generation.
+        way: How.
+        board: Who is told.
+
+    Raises:
+        FleetError: It did not end well for one of the stacks.
+        StackError: A stack cannot be read, or has not been deployed.
+    """
+    state = await read_state(fleet, way.parallel)
+    _check_deployed(fleet, state)
+    if to not in state.anchor.anchors:
+        await _configure_anchor(fleet, (*fleet.anchor.configured.anchors, to), f"Introduce {to}", board)
+
+    async def introduce(stack: Stack, teller: Teller) -> None:
+        await _take(stack, "introduce", to, _way(way, teller), teller)
+        await _prepare(stack, "switch", to, _way(way, teller), teller)
+
+    async def switch(stack: Stack, teller: Teller) -> None:
+        await _take(stack, "switch", to, _way(way, teller), teller)
+
+    async def settle(stack: Stack, teller: Teller) -> None:
+        await _prepare(stack, "retire", to, _way(way, teller), teller)
+
+    async def retire(stack: Stack, teller: Teller) -> None:
+        await _take(stack, "retire", to, _way(way, teller), teller)
+
+    async def over(title: str, stacks: Sequence[Stack], work: Work) -> None:
+        await run_waves(title, stacks, work, parallel=way.parallel, board=board)
+
+    switching, retiring = ([stack for stack in fleet.clusters if _has_to(kind, state, stack, to)] for kind in _TOLD)
+    await over(f"Trust {to} in every cluster", switching, introduce)
+    await sign(fleet, parallel=way.parallel, board=board)
+    await over(f"Switch the signer to {to}", switching, switch)
+    await over(f"Bring every certificate under {to}", retiring, settle)
+    await over("Retire what was trusted before", retiring, retire)
+    if state.anchor.anchors != (to,):
+        await _configure_anchor(fleet, (to,), "Drop what no cluster trusts any more", board)
+
+
+async def _configure_anchor(fleet: Fleet, anchors: tuple[str, ...], title: str, board: Board) -> None:
+    if fleet.anchor.configured.anchors != tuple(dict.fromkeys(anchors)):
+        fleet.anchor.configure_anchors(tuple(dict.fromkeys(anchors)))
+    await deploy_anchor(fleet, title, board)
+
+
+async def _take(stack: Stack, kind: Kind, to: str, way: Way, teller: Teller) -> None:
+    """Take the step of a kind, where it is the next one."""
+    target, step = await _next_step(stack, to)
+    if step and step.kind == kind:
+        await rotation.take(target, step, way, teller)
+
+
+async def _prepare(stack: Stack, kind: Kind, to: str, way: Way, teller: Teller) -> None:
+    """Restart what keeps a cluster from the step of a kind, where it is the next one."""
+    target, step = await _next_step(stack, to)
+    if step and step.kind == kind:
+        await rotation.prepare(target, step, way, teller)
+
+
+async def _next_step(stack: Stack, to: str) -> tuple[Target, Step | None]:
+    target = await open_target(Selection(stack=stack.name, directory=stack.directory))
+    step = rotation.next_step(target, to)
+    if step and (to not in step.after.anchors or (step.kind == "switch" and step.after.signer != to)):
+        msg = f"{stack.file} asks for {step.after}, which is not on the way to {to}. Deploy it or undo it first."
+        raise StackError(msg)
+    return target, step
+
+
+def _has_to(kind: Kind, state: FleetState, stack: Stack, to: str) -> bool:
+    trust = state.clusters[stack.name].trust
+    return trust is not None and any(step.kind == kind for step in plan_rotation(trust, to))
+
+
+def _check_deployed(fleet: Fleet, state: FleetState) -> None:
+    waiting = [stack.name for stack in fleet.clusters if state.clusters[stack.name].trust is None]
+    if not state.anchor.anchors:
+        waiting.insert(0, fleet.anchor.name)
+    if waiting:
+        msg = f"Not deployed yet: {', '.join(waiting)}. A fleet is rotated as a whole. Run first: meshtrust fleet up"
+        raise StackError(msg)
+
+
+def _way(way: FleetWay, teller: Teller) -> Way:
+    return Way(lazy=way.lazy, limits=way.limits, write=teller.write)

@@ -1,0 +1,71 @@
+"""A fleet brought to what its files say, from nothing if need be."""
+
+import asyncio
+
+from meshtrust.fleet.stacks import Fleet
+from meshtrust.fleet.state import FleetState, read_state
+from meshtrust.fleet.waves import Board, Teller, run_all, run_waves
+from meshtrust.stack import Stack
+
+
+async def deploy_fleet(fleet: Fleet, *, parallel: int, board: Board, secrets_provider: str = "") -> None:
+    """Deploy a fleet: the anchor stack, what the clusters want signed, then the clusters in waves.
+
+    Args:
+        fleet: The fleet.
+        parallel: How many stacks at a time.
+        board: Who is told.
+        secrets_provider: What encrypts a stack that has to be made; empty for the backend's own.
+
+    Raises:
+        FleetError: A stack cannot be made or deployed.
+        StackError: The outputs of one cannot be read.
+    """
+    state = await read_state(fleet, parallel)
+
+    async def make(stack: Stack, _: Teller) -> None:
+        await asyncio.to_thread(stack.init, secrets_provider)
+
+    missing = [stack for stack in fleet.stacks if stack.name in state.missing]
+    await run_all("Make the stacks", missing, make, parallel=parallel, board=board)
+    await deploy_anchor(fleet, "Deploy the trust anchor", board)
+
+    # What a cluster asks for can be signed once it is in its outputs, and used once it is in the anchor stack's.
+    asking = [stack for stack in fleet.clusters if not _has_asked(stack, state)]
+    await run_all("Ask for intermediates", asking, deploy, parallel=parallel, board=board)
+    if asking:
+        await sign(fleet, parallel=parallel, board=board)
+    await run_waves("Deploy the clusters", fleet.clusters, deploy, parallel=parallel, board=board)
+    await sign(fleet, parallel=parallel, board=board)
+
+
+async def deploy(stack: Stack, teller: Teller) -> None:
+    """Deploy one stack."""
+    await asyncio.to_thread(stack.up, teller.write)
+
+
+async def deploy_anchor(fleet: Fleet, title: str, board: Board) -> None:
+    """Deploy the anchor stack.
+
+    Raises:
+        FleetError: It cannot be deployed.
+    """
+    await run_all(title, [fleet.anchor], deploy, parallel=1, board=board)
+
+
+async def sign(fleet: Fleet, *, parallel: int, board: Board) -> None:
+    """Have the anchor stack sign what clusters have asked for, where there is anything.
+
+    Raises:
+        FleetError: The anchor stack cannot be deployed.
+        StackError: The outputs of a stack cannot be read.
+    """
+    waiting = (await read_state(fleet, parallel)).to_sign
+    if waiting:
+        await deploy_anchor(fleet, f"Sign the intermediates of {', '.join(waiting)}", board)
+
+
+def _has_asked(stack: Stack, state: FleetState) -> bool:
+    """Whether a cluster was deployed before, or has asked for all that its first deployment takes."""
+    deployed = state.clusters[stack.name]
+    return deployed.trust is not None or set(stack.configured.anchors) <= set(deployed.requests)
