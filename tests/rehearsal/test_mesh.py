@@ -32,6 +32,8 @@ CONTAINERS = [{"name": "app", "image": "example.com/app"}]
 # The destination and the proxy injector have a proxy each; that of the identity service is not counted.
 CONTROL_PLANE = 2
 MESHED, PLAIN = "meshed", "plain"
+# What a proxy says of the leaf of one that it connects to, and of one that connects to it.
+UNTRUSTED = ("x509: certificate signed by unknown authority", "remote error: tls: unknown certificate authority")
 
 
 @pytest.fixture(scope="module")
@@ -336,7 +338,7 @@ def served_issuer(plane):
 def test_a_switch_before_all_proxies_trust_the_new_root_fails_as_in_reality(binaries, linkerd_charts):
     """The guide's order, without a restart of the data plane between the new bundle and the new issuer."""
     old, new = make_certificate("old root"), make_certificate("new root")
-    short = {"issuanceLifetime": "12s", "clockSkewAllowance": "1s"}
+    short = {"issuanceLifetime": "20s", "clockSkewAllowance": "1s"}
     with Cluster.start(f"switch-{os.getpid()}") as cluster:
         plane = ControlPlane(cluster, binaries.helm, linkerd_charts)
         plane.create_namespace()
@@ -351,21 +353,26 @@ def test_a_switch_before_all_proxies_trust_the_new_root_fails_as_in_reality(bina
         started = datetime.now(UTC)
         plane.set_issuer(new)
         assert mesh.wait_event(cluster, "IssuerUpdated", since=started, timeout_seconds=30)
-        wait_until(lambda: read_handshakes(cluster).refused_leaves > 0)
-        refused = [entry for entry in read_handshakes(cluster).renewal_failures if "refuse the leaf" in entry.reason]
+        # A pod from after the switch does not get along with those from before the new bundle, whichever side it is on.
+        make_workloads(cluster, "late", count=1)
+        for why in UNTRUSTED:
+            wait_until(lambda why=why: why in " ".join(reasons(cluster)))
+        # Those refuse their next leaves, and then their last ones run out.
+        refused = wait_until(lambda: refusals(cluster), 60)
         assert {entry.pod.split("/")[0] for entry in refused} == {"shop"}
-        # The proxies of the workloads refuse those that have moved on, as clients or as servers ("unknown authority" or
-        # "unknown certificate authority"), and their own leaves run out.
-        wait_until(lambda: any("authority" in why for why in reasons(cluster)))
-        wait_until(lambda: any("expired" in why for why in reasons(cluster)))
+        wait_until(lambda: "expired" in " ".join(reasons(cluster)), 60)
 
         for pod in plane.pods("shop"):
             plane.delete(f"/api/v1/namespaces/shop/pods/{pod['metadata']['name']}")
         wait_until(lambda: [is_ready(pod) for pod in plane.pods("shop")] == [True] * 3)
-        wait_for_proxies(cluster, 3 + CONTROL_PLANE, 60)
+        wait_for_proxies(cluster, 4 + CONTROL_PLANE, 60)
         healed = read_handshakes(cluster)
         after = wait_until(lambda: counted_since(plane, healed, 50))
         assert after.failed == healed.failed, after.failures[-3:]
+
+
+def refusals(cluster):
+    return [entry for entry in read_handshakes(cluster).renewal_failures if "refuse the leaf" in entry.reason]
 
 
 def reasons(cluster):
