@@ -326,7 +326,7 @@ def test_an_identity_service_can_miss_its_issuers_from_a_moment_on(plane, root):
         wait_until(lambda count=missed: plane.cluster.log("linkerd-identity", 500).count("is missed") >= count)
         assert served_issuer(plane) == before
     plane.delete(path)
-    assert name_of(plane.identity_pod()) != name_of(pod)
+    wait_until(lambda: name_of(plane.identity_pod()) != name_of(pod))
     assert served_issuer(plane) == issuer.certificate
 
 
