@@ -103,18 +103,24 @@ def test_what_blocks_a_switch_is_named_whatever_owns_it(mesh, steady, following)
             headers={"Content-Type": "application/merge-patch+json"},
         ).raise_for_status()
         api.post(f"/apis/batch/v1/namespaces/{APPLICATIONS}/jobs", json=job).raise_for_status()
+        path, selected = f"/api/v1/namespaces/{APPLICATIONS}/pods", {"labelSelector": "job-name=long"}
+        wait_until(
+            lambda: [pod["status"]["phase"] for pod in api.get(path, params=selected).json()["items"]] == ["Running"]
+        )
     mesh.configure(anchors=[steady, following], signer=steady)
     mesh.up()
     mesh.configure(anchors=[steady, following], signer=following)
     written = mesh.refused()
     assert f"It is not safe yet to switch the signer to {following}" in written
     assert f"{APPLICATIONS}/bare: its proxy does not trust {following}" in written
+    assert f"(Job {APPLICATIONS}/long): its proxy does not trust {following}" in written
     assert f"(Deployment {APPLICATIONS}/workload-001): its proxy does not trust {following}" in written
     assert "ended" not in written, "a pod that has ended connects to nobody"
 
     blocked = mesh.cli("rotate", "--to", following)
     assert blocked.returncode == 4, blocked.stdout + blocked.stderr
     assert f"{APPLICATIONS}/bare" in blocked.stderr
+    assert f"(Job {APPLICATIONS}/long)" in blocked.stderr
     assert "workload-001" not in blocked.stderr, "what a restart reaches was restarted"
 
     reason = "the bare pod is a test"

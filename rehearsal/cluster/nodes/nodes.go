@@ -23,6 +23,9 @@ import (
 const meshed = `if any((.spec.initContainers // [])[], .spec.containers[]; .name == "linkerd-proxy")
 	and .metadata.annotations["rehearsal.meshtrust.io/proxy"] != "none" then "yes" else "no" end`
 
+// staying is a query for "yes" where a Job's pod is to run until it is deleted, instead of being done at once.
+const staying = `if .metadata.annotations["rehearsal.meshtrust.io/stays"] == "true" then "yes" else "no" end`
+
 // NewCommand returns kwok with its own fast stages and the given arguments. Which stages it plays must be known before
 // its command is made, so that the arguments are parsed twice, as in kwok's own main.
 func NewCommand() *cobra.Command {
@@ -58,11 +61,15 @@ func NewCommand() *cobra.Command {
 }
 
 func writeStages() (string, error) {
-	others, err := restricted(podstages.DefaultPodReady, v1alpha1.SelectorOpNotIn)
+	others, err := restricted(podstages.DefaultPodReady, meshed, v1alpha1.SelectorOpNotIn)
 	if err != nil {
 		return "", err
 	}
-	started, err := restricted(meshedPodStarted, v1alpha1.SelectorOpIn)
+	started, err := restricted(meshedPodStarted, meshed, v1alpha1.SelectorOpIn)
+	if err != nil {
+		return "", err
+	}
+	completed, err := restricted(podstages.DefaultPodComplete, staying, v1alpha1.SelectorOpNotIn)
 	if err != nil {
 		return "", err
 	}
@@ -75,20 +82,20 @@ func writeStages() (string, error) {
 		nodestages.DefaultNodeInit,
 		others,
 		started,
-		podstages.DefaultPodComplete,
+		completed,
 		podstages.DefaultPodDelete,
 	}, "\n---\n"))
 	return file.Name(), err
 }
 
-// restricted makes a stage one of pods that are meshed, or of those that are not.
-func restricted(text string, operator v1alpha1.SelectorOperator) (string, error) {
+// restricted makes a stage one of pods for which a query has the answer "yes", or of those for which it has not.
+func restricted(text, query string, operator v1alpha1.SelectorOperator) (string, error) {
 	var stage v1alpha1.Stage
 	if err := yaml.Unmarshal([]byte(text), &stage); err != nil {
 		return "", err
 	}
 	stage.Spec.Selector.MatchExpressions = append(stage.Spec.Selector.MatchExpressions, v1alpha1.MatchExpression{
-		JQ: &v1alpha1.SelectorJQ{Key: meshed, Operator: operator, Values: []string{"yes"}},
+		JQ: &v1alpha1.SelectorJQ{Key: query, Operator: operator, Values: []string{"yes"}},
 	})
 	changed, err := yaml.Marshal(stage)
 	return string(changed), err
