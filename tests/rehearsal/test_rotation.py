@@ -58,7 +58,8 @@ def following():
 def test_fifty_proxies_live_through_a_rotation_and_no_handshake_fails(linkerd_charts, tmp_path):
     console = Console(record=True, width=120, file=io.StringIO())
     picture = tmp_path / "rotation.svg"
-    RotationRehearsal("dev", console, linkerd_charts=linkerd_charts, picture=picture).run()
+    name = f"fifty-{os.getpid()}"
+    RotationRehearsal("dev", console, linkerd_charts=linkerd_charts, picture=picture, name=name).run()
     text = console.export_text()
     assert "All of it held" in text
     [(handshakes, failed)] = re.findall(r"(\d+) handshakes, (\d+) failed \(", text)

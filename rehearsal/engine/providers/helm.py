@@ -146,7 +146,7 @@ class HelmRelease:
             release = self._deploy(operation, arguments, plain)
         except HelmError as error:
             found = self._get(plain)
-            if found is None or "cannot re-use a name" in str(error):
+            if found is None or "release name check failed" in str(error):
                 raise
             operation.warn(
                 f'Helm release "{plain["name"]}" was created but has a failed status. Use the `helm` command to '
@@ -271,13 +271,13 @@ class HelmRelease:
                 command += ["--kubeconfig", kubeconfig]
             if self._context:
                 command += ["--kube-context", self._context]
+            # In the engine's own process group: who kills that must not leave helm at work on a release of no state.
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
-                start_new_session=True,
             )
             if cancelled is not None:
                 threading.Thread(target=_interrupt_when, args=(process, cancelled), daemon=True).start()
