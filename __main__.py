@@ -1,68 +1,20 @@
-"""A stack of meshtrust: the trust anchor, cert-manager, the identity issuer, and Linkerd under them."""
+"""A stack of meshtrust: the credentials of a Linkerd mesh, or the trust anchor that the meshes of a fleet share."""
 
 import pulumi
-import pulumi_kubernetes as kubernetes
 
-from components.cert_manager import CertManager
-from components.control_plane_namespace import ControlPlaneNamespace, ControlPlaneNamespaceArgs
-from components.identity_issuer import IdentityIssuer, IdentityIssuerArgs
-from components.linkerd import Linkerd, LinkerdArgs
-from components.trust_anchor import TrustAnchor
-from guard import admit, last_deployment
-from issuance import confirm
-from settings import Settings
+from anchor_stack import declare_anchor_stack
+from cluster_stack import declare_cluster_stack
+from guard import last_deployment
+from settings import AnchorSettings, load_settings
 
 
 async def main() -> pulumi.Inputs:
-    """Declare the stack and return its outputs."""
-    settings = Settings.load()
+    """Declare the stack, by its role, and return its outputs."""
+    settings = load_settings()
     last = await last_deployment()
-    admission = await admit(settings, last)
-
-    cluster = kubernetes.Provider("cluster", settings.cluster.provider_args(admission.cluster_uid))
-    on_cluster = pulumi.ResourceOptions(providers=[cluster])
-
-    anchor = TrustAnchor("trust-anchor", settings.anchor)
-    namespace = ControlPlaneNamespace(
-        "linkerd-namespace", ControlPlaneNamespaceArgs(name=settings.linkerd.namespace), on_cluster
-    )
-    cert_manager = [CertManager("cert-manager", settings.cert_manager, on_cluster)] if settings.cert_manager else []
-    guide_generation = last.guide_generation or settings.guide_generation
-    issuer = IdentityIssuer(
-        "identity-issuer",
-        IdentityIssuerArgs(
-            policy=settings.issuer,
-            namespace=namespace.name,
-            signer=anchor.signer,
-            guide_generation=guide_generation,
-        ),
-        pulumi.ResourceOptions(providers=[cluster], depends_on=cert_manager),
-    )
-    Linkerd(
-        "linkerd",
-        LinkerdArgs(
-            installation=settings.linkerd,
-            namespace=namespace.name,
-            bundle=confirm(admission.issuance, anchor, issuer),
-            bundle_sha256=anchor.bundle_sha256,
-            identity_issuer=issuer.issued,
-        ),
-        on_cluster,
-    )
-
-    return {
-        "clusterUid": admission.cluster_uid,
-        "anchors": list(settings.anchor.generations),
-        "signer": settings.anchor.signer,
-        "trustAnchors": anchor.bundle,
-        "trustAnchorsSha256": anchor.bundle_sha256,
-        "roots": anchor.roots,
-        "retired": last.retired_by(settings.trust),
-        "transitions": admission.transitions,
-        "issuer": settings.issuer.as_outputs(),
-        "guideGeneration": guide_generation,
-        "charts": {key: str(source) for key, source in settings.chart_sources.items()},
-    }
+    if isinstance(settings, AnchorSettings):
+        return await declare_anchor_stack(settings, last)
+    return await declare_cluster_stack(settings, last)
 
 
 pulumi.run(main)

@@ -1,7 +1,7 @@
 """What may refuse a run: all of it is decided before the first resource is registered, in previews too."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any
 import pulumi
 
 import issuance
+from membership import Membership, own_name, read_deployment
 from meshtrust import cert_manager, issuer_secret, preflight
 from meshtrust.cluster import ClusterError, connect
 from meshtrust.deployment import Deployment
+from meshtrust.fleet.gate import Sibling, blocks_joining, find_sibling_blockers
 from meshtrust.gate import Blocker, find_blockers
 from meshtrust.issuer_mode import IllegalMoveError, check_move
-from meshtrust.pem import fingerprint, read_bundle
+from meshtrust.pem import read_bundle
 from meshtrust.rotation import IllegalStepError, Step, find_step
-from settings import Settings
+from settings import Settings, brought_roots
 
 if TYPE_CHECKING:
     from kr8s.asyncio import Api
@@ -47,32 +49,32 @@ async def last_deployment() -> Deployment:
 
     A reference to the own stack tells it without a file and without the cluster, in previews as well.
     """
-    own = f"{pulumi.get_organization()}/{pulumi.get_project()}/{pulumi.get_stack()}"
-    outputs = await pulumi.StackReference("last-deployment", stack_name=own).outputs.future()
-    return Deployment(outputs or {})
+    return await read_deployment("last-deployment", own_name())
 
 
-async def admit(settings: Settings, last: Deployment) -> Admission:
+async def admit(settings: Settings, last: Deployment, fleet: Membership | None) -> Admission:
     """Let a run begin, or refuse it.
 
     Args:
         settings: What the stack says.
         last: What it last deployed.
+        fleet: Its place in a fleet, if any: the other clusters are judged as its own.
 
     Raises:
-        pulumi.RunError: The anchors would move by more than one step, or by a step that pods in the cluster make
+        pulumi.RunError: The anchors would move by more than one step, or by a step that pods in a cluster make
             unsafe; the cluster is unreachable or another one; or a source of charts that this run needs does not
             answer.
     """
     try:
-        step = find_step(last.trust, settings.trust, roots=last.roots, retired=last.retired, brought=_brought(settings))
+        brought = brought_roots(settings.anchor)
+        step = find_step(last.trust, settings.trust, roots=last.roots, retired=last.retired, brought=brought)
         switches = step is not None and step.kind == "switch"
         check_move(str(last.issuer.get("mode") or ""), settings.issuer.mode, switches=switches)
         if os.environ.get(OFFLINE) == "1":
             return _admit_offline(last, step)
         api = await connect(settings.cluster.context, settings.cluster.kubeconfig)
         uid = await _check_cluster(api, settings, last)
-        entry = await _pass_gate(api, settings, last, step) if step else None
+        entry = await _pass_gate(api, settings, last, step, fleet) if step else None
         issued = await issuance.check(api, settings, last)
     except IllegalStepError as error:
         msg = f"meshtrust:anchors and meshtrust:signer cannot be deployed: {error}.\nNothing was changed."
@@ -132,21 +134,28 @@ async def _resume_releases(api: "Api", releases: list[tuple[str, str]]) -> None:
             pulumi.log.info(f"{left}; that was cleared ({revision.secret}), and this run goes on.")
 
 
-async def _pass_gate(api: "Api", settings: Settings, last: Deployment, step: Step) -> dict[str, Any]:
-    """Judge a step by what the cluster holds, and return its entry in the audit trail."""
+async def _pass_gate(
+    api: "Api", settings: Settings, last: Deployment, step: Step, fleet: Membership | None
+) -> dict[str, Any]:
+    """Judge a step by what the clusters hold, and return its entry in the audit trail."""
     entry: dict[str, Any] = {
         "step": step.kind,
         "generations": list(step.generations),
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "gate": "none",
     }
-    if step.kind not in ("switch", "retire"):
+    if step.kind in ("deploy", "introduce"):
         _refuse_ended(settings, step)
+    if step.kind == "introduce" or (step.kind == "deploy" and fleet is None):
         pulumi.log.info(f"This run takes the step: {step}.")
         return entry
     blockers = await find_blockers(api, settings.linkerd.namespace, step, last.certificates)
+    if fleet:
+        siblings = await fleet.siblings()
+        _refuse_strangers(settings, step, siblings)
+        blockers += await find_sibling_blockers(siblings, step, fleet.anchor.certificates)
     if not blockers:
-        pulumi.log.info(f"This run takes the step: {step}. Everything in the cluster is ready for it.")
+        pulumi.log.info(f"This run takes the step: {step}. Everything is ready for it.")
         return entry | {"gate": "open"}
     told = _tell(step, blockers)
     reason = settings.gate.overrides.get(step.name, "")
@@ -156,11 +165,24 @@ async def _pass_gate(api: "Api", settings: Settings, last: Deployment, step: Ste
     if settings.gate.mode == "warn":
         pulumi.log.warn(f"{told}\nIt goes ahead, because meshtrust:gate.mode is warn.")
         return entry | {"gate": "warned", "blockers": len(blockers)}
+    cure = "meshtrust fleet rotate" if fleet else "meshtrust rotate"
     msg = (
-        f"{told}\nRestart what is listed, or let `meshtrust rotate` do it. To go ahead all the same, say why: "
+        f"{told}\nRestart what is listed, or let `{cure}` do it. To go ahead all the same, say why: "
         f"pulumi config set --path gate.overrides.{step.name} <reason>\nNothing was changed."
     )
     raise pulumi.RunError(msg)
+
+
+def _refuse_strangers(settings: Settings, step: Step, siblings: Sequence[Sibling]) -> None:
+    """Refuse a first deployment that could not speak with the clusters that are there."""
+    reasons = blocks_joining(settings.trust, siblings) if step.kind == "deploy" else []
+    if reasons:
+        listed = "\n".join(f"  - {reason}" for reason in reasons)
+        msg = (
+            "meshtrust:anchors and meshtrust:signer do not fit the fleet that this cluster joins:\n"
+            f"{listed}\nGive it the anchors and the signer that the others have.\nNothing was changed."
+        )
+        raise pulumi.RunError(msg)
 
 
 def _refuse_ended(settings: Settings, step: Step) -> None:
@@ -169,8 +191,8 @@ def _refuse_ended(settings: Settings, step: Step) -> None:
         end = read_bundle(brought)[0].not_valid_after_utc if brought else None
         if end is not None and end <= datetime.now(UTC):
             msg = (
-                f'meshtrust:anchorCertificates has "{name}", which ended on {end:%Y-%m-%d}. Bring along a root that is '
-                "valid.\nNothing was changed."
+                f'meshtrust:anchors has "{name}", whose root ended on {end:%Y-%m-%d}. Bring along '
+                "a root that is valid.\nNothing was changed."
             )
             raise pulumi.RunError(msg)
 
@@ -178,8 +200,5 @@ def _refuse_ended(settings: Settings, step: Step) -> None:
 def _tell(step: Step, blockers: list[Blocker]) -> str:
     named = "\n".join(f"  - {blocker}" for blocker in blockers[:_NAMED])
     more = f"\n  and {len(blockers) - _NAMED} more" if len(blockers) > _NAMED else ""
-    return f"It is not safe yet to {step}: {len(blockers)} in the cluster would be cut off.\n{named}{more}"
-
-
-def _brought(settings: Settings) -> Mapping[str, str]:
-    return {name: fingerprint(read_bundle(pem)[0]) for name, pem in settings.anchor.certificates.items()}
+    where = "the fleet" if any(blocker.stack for blocker in blockers) else "the cluster"
+    return f"It is not safe yet to {step}: {len(blockers)} in {where} would be cut off.\n{named}{more}"

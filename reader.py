@@ -69,7 +69,12 @@ class Reader:
 
     def text(self, key: str) -> str:
         """Return a text; empty where it is none."""
-        return self._expect(key, self._get(key), "a text", "", lambda value: value if isinstance(value, str) else None)
+
+        def convert(value: Any) -> str | None:
+            # The CLI makes a number of what looks like one at a path, whatever it was declared as.
+            return str(value) if isinstance(value, str) or type(value) is int else None
+
+        return self._expect(key, self._get(key), "a text", "", convert)
 
     def required(self, key: str) -> str:
         """Return a text that must not be empty."""
@@ -77,6 +82,11 @@ class Reader:
         if not value and self._get(key) is not None:
             self.refuse(key, "is empty", f"Run: {_set_command(key)}")
         return value
+
+    def refuse_set(self, key: str, because: str) -> None:
+        """Refuse a key that was given a value; not given, it is empty by default."""
+        if self._get(key) not in (None, "", "[]", "{}"):
+            self.refuse(key, f"is {self._shown(key, self._get(key))}, {because}", f"Remove it: pulumi config rm {key}")
 
     def flag(self, key: str) -> bool:
         """Return true or false."""
@@ -127,15 +137,15 @@ class Reader:
             self.refuse(key, f'is "{value}"', f"Use one of {', '.join(choices)}")
         return value
 
-    def listing(self, key: str) -> list[Any]:
-        """Return a list that is not empty; an empty one where it is none."""
+    def listing(self, key: str, example: str = '["2026"]', *, may_be_empty: bool = False) -> list[Any]:
+        """Return a list, which is empty where it is none, or where it may be."""
         empty: list[Any] = []
         self._read.add(key)
-        expected = 'a list, such as ["2026"]'
+        expected = f"a list, such as {example}"
         value = self._expect(
             key, self._structure(key), expected, empty, lambda value: value if isinstance(value, list) else None
         )
-        if not value and value is not empty:
+        if not value and value is not empty and not may_be_empty:
             self.refuse(key, "is empty", f"Set it to {expected}")
         return value
 

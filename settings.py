@@ -17,12 +17,13 @@ from components.linkerd import LinkerdInstallation
 from components.trust_anchor import TrustAnchorArgs
 from meshtrust.issuer_mode import CERT_MANAGER_MODES, SIGNING_MODES, IssuerMode
 from meshtrust.lint import lint_issuer_window, lint_trust_anchor
-from meshtrust.pem import PemError, normalise_bundle, read_bundle
+from meshtrust.pem import PemError, fingerprint, normalise_bundle, read_bundle
 from meshtrust.private_key import key_to_pem, read_private_key
 from meshtrust.rotation import Trust
 from reader import Reader
 
 _GENERATION = re.compile(r"[a-z0-9]([-a-z0-9]{0,30}[a-z0-9])?")
+_STACK = re.compile(r"[-A-Za-z0-9_.]{1,100}(/[-A-Za-z0-9_.]{1,100}/[-A-Za-z0-9_.]{1,100})?")
 _OVERRIDDEN = re.compile(r"(switch|retire)-[-a-z0-9]+")
 _DOMAIN = re.compile(r"(?=.{1,200}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 
@@ -77,9 +78,10 @@ class GateSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """All that a stack says, valid as a whole.
+    """All that the stack of a cluster says, valid as a whole.
 
     Attributes:
+        anchor_stack: The stack that owns the fleet's trust anchor; empty where this one owns its own.
         cluster: Which cluster.
         gate: What becomes of an unsafe step.
         anchor: What the trust anchor is made from.
@@ -88,6 +90,7 @@ class Settings:
         linkerd: What of Linkerd is installed.
     """
 
+    anchor_stack: str
     cluster: ClusterSettings
     gate: GateSettings
     anchor: TrustAnchorArgs
@@ -116,35 +119,79 @@ class Settings:
         """The generation that takes the names of Linkerd's guide, where none has them yet; empty where none may."""
         return self.anchor.signer if self.issuer.mode == "anchor" else ""
 
-    @classmethod
-    def load(cls) -> "Settings":
-        """Read the configuration of the stack that runs.
-
-        Raises:
-            pulumi.RunError: Something is missing, unknown, or does not fit the rest. The message lists every finding,
-                each with its key, its value and the fix; at that point nothing has been registered.
-        """
-        reader = Reader()
-        settings = _read(reader)
-        reader.refuse_unknown()
-        errors = [finding for finding in reader.findings if finding.severity == "error"]
-        if errors:
-            listed = "\n".join(f"  - {finding}" for finding in errors)
-            msg = f"The configuration of stack {pulumi.get_stack()} cannot be deployed; nothing was changed.\n{listed}"
-            raise pulumi.RunError(msg)
-        for finding in reader.findings:
-            pulumi.log.warn(str(finding))
-        return settings
+    def with_roots(self, roots: Mapping[str, str]) -> "Settings":
+        """Return the same under roots that were made elsewhere, PEM by generation."""
+        return replace(self, anchor=replace(self.anchor, certificates=roots))
 
 
-def _read(reader: Reader) -> Settings:
+@dataclass(frozen=True, kw_only=True)
+class AnchorSettings:
+    """All that an anchor stack says, valid as a whole.
+
+    Attributes:
+        anchor: What the trust anchor is made from.
+        clusters: The stacks whose intermediates it signs.
+    """
+
+    anchor: TrustAnchorArgs
+    clusters: tuple[str, ...]
+
+
+def load_settings() -> Settings | AnchorSettings:
+    """Read the configuration of the stack that runs.
+
+    Raises:
+        pulumi.RunError: Something is missing, unknown, or does not fit the rest. The message lists every finding, each
+            with its key, its value and the fix; at that point nothing has been registered.
+    """
+    reader = Reader()
+    is_anchor = reader.choice("role", ("cluster", "anchor")) == "anchor"
+    settings = _read_anchor_stack(reader) if is_anchor else _read(reader)
+    reader.refuse_unknown()
+    errors = [finding for finding in reader.findings if finding.severity == "error"]
+    if errors:
+        listed = "\n".join(f"  - {finding}" for finding in errors)
+        msg = f"The configuration of stack {pulumi.get_stack()} cannot be deployed; nothing was changed.\n{listed}"
+        raise pulumi.RunError(msg)
+    for finding in reader.findings:
+        pulumi.log.warn(str(finding))
+    return settings
+
+
+def _read_anchor_stack(reader: Reader) -> AnchorSettings:
+    for key in ("context", "kubeconfig", "clusterUid"):
+        reader.refuse_set(key, "and an anchor stack touches no cluster")
+    reader.refuse_set("signer", "and in an anchor stack each cluster names its own")
+    reader.refuse_set("anchorStack", "and this stack owns the trust anchor itself (meshtrust:role)")
+    clusters = _read_stacks(reader, "clusters")
+    # What only clusters use is read all the same: it has defaults, and must not be taken for unknown.
+    cluster = _read(reader, for_cluster=False)
+    return AnchorSettings(anchor=cluster.anchor, clusters=clusters)
+
+
+def _read_stacks(reader: Reader, key: str) -> tuple[str, ...]:
+    names = reader.listing(key, '["east", "west"]', may_be_empty=True)
+    for name in names:
+        if not isinstance(name, str) or not _STACK.fullmatch(name):
+            reader.refuse(key, f"holds {name!r}, no name of a stack", "Use its name, or organization/project/stack")
+            return ()
+    if len(set(names)) != len(names):
+        reader.refuse(key, f"is {names}, which names a stack twice", "Name each stack once")
+    return tuple(dict.fromkeys(names))
+
+
+def _read(reader: Reader, *, for_cluster: bool = True) -> Settings:
     trust_domain = reader.matching("trustDomain", _DOMAIN, "a DNS name in lower case")
     mode = cast("IssuerMode", reader.choice("issuer.mode", get_args(IssuerMode)))
-    anchor = _read_anchor(reader, mode, trust_domain)
+    anchor_stack = _read_anchor_stack_name(reader, mode)
+    anchor = _read_anchor(reader, mode, trust_domain, names_signer=for_cluster)
     timeout_seconds = reader.count("helm.timeoutSeconds")
+    if for_cluster:
+        reader.refuse_set("clusters", "and only an anchor stack signs for others (meshtrust:role)")
     return Settings(
+        anchor_stack=anchor_stack,
         cluster=ClusterSettings(
-            context=reader.required("context"),
+            context=reader.required("context") if for_cluster else "",
             kubeconfig=reader.text("kubeconfig"),
             uid=reader.text("clusterUid"),
         ),
@@ -192,14 +239,29 @@ def _read_gate(reader: Reader) -> GateSettings:
     return GateSettings(mode=mode, overrides=overrides)
 
 
-def _read_anchor(reader: Reader, mode: IssuerMode, trust_domain: str) -> TrustAnchorArgs:
+def _read_anchor_stack_name(reader: Reader, mode: IssuerMode) -> str:
+    name = reader.matching("anchorStack", _STACK, "the name of a stack, or organization/project/stack")
+    if not name:
+        return ""
+    for key in ("anchorCertificates", "anchorKeys"):
+        reader.refuse_set(key, "and the roots come from the anchor stack (meshtrust:anchorStack)")
+    if mode in SIGNING_MODES and mode != "intermediate":
+        reader.refuse(
+            "issuer.mode",
+            f'is "{mode}", which takes the anchor\'s key, and that never leaves the anchor stack',
+            "Use intermediate, external-issuer or external-secret",
+        )
+    return name
+
+
+def _read_anchor(reader: Reader, mode: IssuerMode, trust_domain: str, *, names_signer: bool) -> TrustAnchorArgs:
     generations = _read_generations(reader)
     certificates = _read_anchor_certificates(reader, generations)
     keys = _read_anchor_keys(reader, certificates)
     signer = reader.text("signer")
-    if not signer and len(generations) == 1:
+    if names_signer and not signer and len(generations) == 1:
         signer = generations[0]
-    if generations and signer not in generations:
+    if names_signer and generations and signer not in generations:
         known = ", ".join(generations)
         if signer:
             reader.refuse(
@@ -209,7 +271,7 @@ def _read_anchor(reader: Reader, mode: IssuerMode, trust_domain: str) -> TrustAn
             )
         else:
             reader.refuse("signer", f"is not set, and there are several anchors ({known})", "Name the one that signs")
-    if signer in certificates and mode in SIGNING_MODES:
+    if names_signer and signer in certificates and mode in SIGNING_MODES:
         _check_brought_signer(reader, mode, signer, certificates[signer], has_key=signer in keys)
     return TrustAnchorArgs(
         generations=generations,
@@ -218,8 +280,13 @@ def _read_anchor(reader: Reader, mode: IssuerMode, trust_domain: str) -> TrustAn
         keys=keys,
         trust_domain=trust_domain,
         validity=timedelta(days=reader.count("anchor.validityDays")),
-        protect=reader.flag("anchor.protect"),
+        protected=frozenset(_protectable(generations, signer)) if reader.flag("anchor.protect") else frozenset(),
     )
+
+
+def _protectable(generations: tuple[str, ...], signer: str) -> tuple[str, ...]:
+    """Return what may be protected: what signs here, or in an anchor stack whatever signs in some cluster."""
+    return (signer,) if signer else generations
 
 
 def _read_generations(reader: Reader) -> tuple[str, ...]:
@@ -365,6 +432,11 @@ def _read_references(reader: Reader, generations: tuple[str, ...]) -> dict[str, 
             )
         references[generation] = reference
     return references
+
+
+def brought_roots(anchor: TrustAnchorArgs) -> dict[str, str]:
+    """Return the fingerprints of the roots that were made elsewhere, by generation."""
+    return {generation: fingerprint(read_bundle(pem)[0]) for generation, pem in anchor.certificates.items()}
 
 
 def _read_linkerd_values(reader: Reader) -> dict[str, Any]:

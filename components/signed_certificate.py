@@ -36,22 +36,48 @@ class SignedPair:
     private_key_pem: pulumi.Output[str]
 
 
+@dataclass(frozen=True, kw_only=True)
+class RequestedPair:
+    """A request for a certificate and its key (a secret), both PEM."""
+
+    request_pem: pulumi.Output[str]
+    private_key_pem: pulumi.Output[str]
+
+
+def intermediate_subject(trust_domain: str, generation: str) -> CaSubject:
+    """Return who the intermediate CA of a cluster is, under a generation of the trust anchor."""
+    return CaSubject(
+        common_name=f"intermediate.linkerd.{trust_domain}",
+        organizational_unit=f"generation {generation}",
+        # The identity issuer is the one CA that may follow.
+        may_sign_a_ca=True,
+    )
+
+
 def sign_ca(
     name: str, subject: CaSubject, signer: Signer, *, validity: timedelta | None, parent: pulumi.Resource | None
 ) -> SignedPair:
-    """Declare a key and a CA certificate under the trust anchor: ECDSA P-256, no extended key usage.
+    """Declare a key and a CA certificate under the trust anchor, as `request_ca` and `sign_request` make them."""
+    requested = request_ca(name, subject, parent=parent)
+    certificate = sign_request(
+        name,
+        requested.request_pem,
+        signer,
+        may_sign_a_ca=subject.may_sign_a_ca,
+        validity=validity,
+        parent=parent,
+    )
+    return SignedPair(certificate_pem=certificate, private_key_pem=requested.private_key_pem)
 
-    It ends a day before its root at the latest: what outlives its root is refused from that day on. A certificate that
-    exists keeps its subject and its days, whatever configuration or the clock says later.
+
+def request_ca(name: str, subject: CaSubject, *, parent: pulumi.Resource | None) -> RequestedPair:
+    """Declare a key, ECDSA P-256, and a request for its certificate, which keeps its subject once it exists.
 
     Args:
         name: Beginning of the resources' names.
         subject: Who it is for.
-        signer: The generation that signs, whose key is in this stack.
-        validity: Its lifetime at most; none for as long as its root.
         parent: The component.
     """
-    kept = pulumi.ResourceOptions(parent=parent, ignore_changes=["subject", "dnsNames"])
     key = tls.PrivateKey(
         f"{name}-key", algorithm="ECDSA", ecdsa_curve="P256", opts=pulumi.ResourceOptions(parent=parent)
     )
@@ -64,22 +90,49 @@ def sign_ca(
             organizational_unit=subject.organizational_unit,
         ),
         dns_names=list(subject.dns_names) or None,
-        opts=kept,
+        opts=pulumi.ResourceOptions(parent=parent, ignore_changes=["subject", "dnsNames"]),
     )
+    return RequestedPair(
+        request_pem=request.cert_request_pem, private_key_pem=pulumi.Output.secret(key.private_key_pem)
+    )
+
+
+def sign_request(
+    name: str,
+    request_pem: pulumi.Input[str],
+    signer: Signer,
+    *,
+    may_sign_a_ca: bool,
+    validity: timedelta | None,
+    parent: pulumi.Resource | None,
+) -> pulumi.Output[str]:
+    """Declare a CA certificate under the trust anchor: with no extended key usage, and its PEM is returned.
+
+    It ends a day before its root at the latest: what outlives its root is refused from that day on. A certificate that
+    exists keeps its days, whatever configuration or the clock says later.
+
+    Args:
+        name: Beginning of the resource's name.
+        request_pem: What is asked for.
+        signer: The generation that signs, whose key is in this stack.
+        may_sign_a_ca: Whether another CA may follow below it.
+        validity: Its lifetime at most; none for as long as its root.
+        parent: The component.
+    """
     certificate = tls.LocallySignedCert(
         f"{name}-certificate",
-        cert_request_pem=request.cert_request_pem,
+        cert_request_pem=request_pem,
         ca_private_key_pem=signer.key,
         ca_cert_pem=signer.certificate_pem,
         is_ca_certificate=True,
         # The provider loses a path length of 0, so that it is given where another CA follows only.
-        max_path_length=1 if subject.may_sign_a_ca else None,
+        max_path_length=1 if may_sign_a_ca else None,
         set_subject_key_id=True,
         allowed_uses=["cert_signing", "crl_signing"],
         validity_period_hours=signer.certificate_pem.apply(lambda root: hours_under(root, validity)),
         opts=pulumi.ResourceOptions(parent=parent, ignore_changes=["validityPeriodHours"]),
     )
-    return SignedPair(certificate_pem=certificate.cert_pem, private_key_pem=pulumi.Output.secret(key.private_key_pem))
+    return certificate.cert_pem
 
 
 def hours_under(root_pem: str, validity: timedelta | None) -> int:

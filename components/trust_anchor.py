@@ -17,12 +17,12 @@ class TrustAnchorArgs:
 
     Attributes:
         generations: Names of the generations that the mesh trusts, oldest first.
-        signer: The generation that signs.
+        signer: The generation that signs here; empty in an anchor stack, which signs with each of them.
         certificates: Roots that were made elsewhere, as PEM by generation.
         keys: Keys of such roots, as PEM by generation, as far as they are brought along.
         trust_domain: Linkerd's trust domain, which the subject of a root ends with.
         validity: Lifetime of a root that is made from now on.
-        protect: Whether Pulumi refuses to delete or replace the signing generation.
+        protected: Generations whose key and root Pulumi refuses to delete or replace.
     """
 
     generations: tuple[str, ...]
@@ -31,7 +31,7 @@ class TrustAnchorArgs:
     keys: Mapping[str, str] = field(repr=False)
     trust_domain: str
     validity: timedelta
-    protect: bool
+    protected: frozenset[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,18 +80,20 @@ class TrustAnchor(pulumi.ComponentResource):
     roots: pulumi.Output[dict[str, dict[str, str | bool]]]
     """By generation: subject, fingerprint (SHA-256, hex), start and end of validity (ISO 8601, UTC), and whether it was
     brought along."""
-    signer: Signer
-    """The generation that signs."""
+    signers: Mapping[str, Signer]
+    """What can sign, by generation."""
 
     def __init__(self, name: str, args: TrustAnchorArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("meshtrust:index:TrustAnchor", name, None, opts)
+        self._args = args
         certificates: dict[str, pulumi.Output[str]] = {}
+        signers = {}
         for generation in args.generations:
             certificates[generation], key = self._pair(name, generation, args)
-            if generation == args.signer:
-                self.signer = Signer(
-                    generation=generation, certificate_pem=certificates[generation], private_key_pem=key
-                )
+            signers[generation] = Signer(
+                generation=generation, certificate_pem=certificates[generation], private_key_pem=key
+            )
+        self.signers = signers
         self.bundle = pulumi.Output.all(*certificates.values()).apply(lambda pems: normalise_bundle(*pems))
         self.bundle_sha256 = self.bundle.apply(sha256_hex)
         self.roots = pulumi.Output.all(**certificates).apply(
@@ -105,6 +107,11 @@ class TrustAnchor(pulumi.ComponentResource):
         )
         self.register_outputs({"bundle": self.bundle, "bundleSha256": self.bundle_sha256, "roots": self.roots})
 
+    @property
+    def signer(self) -> Signer:
+        """The generation that signs in this stack's cluster."""
+        return self.signers[self._args.signer]
+
     def _pair(
         self, name: str, generation: str, args: TrustAnchorArgs
     ) -> tuple[pulumi.Output[str], pulumi.Output[str] | None]:
@@ -112,7 +119,7 @@ class TrustAnchor(pulumi.ComponentResource):
         brought, brought_key = args.certificates.get(generation), args.keys.get(generation)
         if brought is not None:
             return pulumi.Output.from_input(brought), pulumi.Output.secret(brought_key) if brought_key else None
-        kept = pulumi.ResourceOptions(parent=self, protect=args.protect and generation == args.signer)
+        kept = pulumi.ResourceOptions(parent=self, protect=generation in args.protected)
         serial = random.RandomId(f"{name}-{generation}-id", byte_length=4, opts=kept)
         key = tls.PrivateKey(f"{name}-{generation}-key", algorithm="ECDSA", ecdsa_curve="P256", opts=kept)
         root = tls.SelfSignedCert(

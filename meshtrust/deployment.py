@@ -1,6 +1,6 @@
 """What a stack has deployed, by its outputs: the program reads its own last run so, and the commands read any stack."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -75,6 +75,16 @@ class Deployment:
         return {name: known[root.fingerprint] for name, root in self.roots.items()}
 
     @property
+    def clusters(self) -> tuple[str, ...]:
+        """The stacks whose intermediates an anchor stack signs."""
+        return tuple(map(str, self.outputs.get("clusters") or ()))
+
+    @property
+    def protected(self) -> frozenset[str]:
+        """The generations that an anchor stack has had the engine protect from deletion."""
+        return frozenset(map(str, self.outputs.get("protected") or ()))
+
+    @property
     def requests(self) -> Mapping[str, str]:
         """What a cluster of a fleet asks the anchor stack to sign: certificate requests as PEM, by generation."""
         return self.outputs.get("requests") or {}
@@ -93,10 +103,10 @@ class Deployment:
         """What was moved in the past, oldest first: the audit trail."""
         return list(self.outputs.get("transitions") or [])
 
-    def retired_by(self, trust: Trust) -> dict[str, Any]:
-        """Return, as an output, every root that this stack trusted once and no longer trusts then."""
+    def retired_by(self, anchors: Sequence[str]) -> dict[str, Any]:
+        """Return, as an output, every root that this stack trusted once and no longer trusts with other anchors."""
         known = {**(self.outputs.get("retired") or {}), **(self.outputs.get("roots") or {})}
-        return {generation: root for generation, root in known.items() if generation not in trust.anchors}
+        return {generation: root for generation, root in known.items() if generation not in anchors}
 
 
 def _roots(described: Any) -> dict[str, Root]:

@@ -34,17 +34,20 @@ class Blocker:
         reason: Why it blocks.
         workload: What the pod belongs to; nothing for other objects.
         curable: Whether a restart of the workload takes it away.
+        stack: The stack of the cluster that it is in, where that is another one of the fleet.
     """
 
     subject: str
     reason: str
     workload: Workload | None = None
     curable: bool = True
+    stack: str = ""
 
     def __str__(self) -> str:
         """Return it as a line."""
         owner = f" ({self.workload})" if self.workload is not None and self.workload.kind != "Pod" else ""
-        return f"{self.subject}{owner}: {self.reason}"
+        where = f"{self.stack}: " if self.stack else ""
+        return f"{where}{self.subject}{owner}: {self.reason}"
 
 
 async def find_blockers(api: "Api", namespace: str, step: Step, roots: Mapping[str, x509.Certificate]) -> list[Blocker]:

@@ -116,9 +116,7 @@ def find_step(
     Raises:
         IllegalStepError: The wanted state is more than one step away, or gives a generation another root.
     """
-    brought = brought or {}
-    _refuse_another_root(wanted, roots or {}, brought)
-    _refuse_used_names(wanted, retired or {}, brought)
+    check_roots(wanted.anchors, roots=roots or {}, retired=retired or {}, brought=brought or {})
     if last is None:
         return Step(kind="deploy", generations=wanted.anchors, before=None, after=wanted)
     added = tuple(name for name in wanted.anchors if name not in last.anchors)
@@ -138,6 +136,24 @@ def find_step(
     if dropped:
         return Step(kind="retire", generations=dropped, before=last, after=wanted)
     return None
+
+
+def check_roots(
+    anchors: Sequence[str], *, roots: Mapping[str, Root], retired: Mapping[str, Root], brought: Mapping[str, str]
+) -> None:
+    """Make sure that every name means the root that it has always meant.
+
+    Args:
+        anchors: The wanted generations.
+        roots: The last deployment's roots, by generation.
+        retired: Roots that were trusted before that and are retired, by generation.
+        brought: Fingerprints of the roots that the configuration brings along, by generation.
+
+    Raises:
+        IllegalStepError: A generation would get another root.
+    """
+    _refuse_another_root(anchors, roots, brought)
+    _refuse_used_names(anchors, retired, brought)
 
 
 def plan_rotation(current: Trust, to: str) -> list[Step]:
@@ -202,8 +218,8 @@ def _refuse_early_switch(last: Trust, wanted: Trust, added: Sequence[str], dropp
         )
 
 
-def _refuse_another_root(wanted: Trust, roots: Mapping[str, Root], brought: Mapping[str, str]) -> None:
-    for name in wanted.anchors:
+def _refuse_another_root(anchors: Sequence[str], roots: Mapping[str, Root], brought: Mapping[str, str]) -> None:
+    for name in anchors:
         root = roots.get(name)
         if root is None or (brought.get(name) == root.fingerprint):
             continue
@@ -215,8 +231,8 @@ def _refuse_another_root(wanted: Trust, roots: Mapping[str, Root], brought: Mapp
             raise IllegalStepError(msg)
 
 
-def _refuse_used_names(wanted: Trust, retired: Mapping[str, Root], brought: Mapping[str, str]) -> None:
-    for name in wanted.anchors:
+def _refuse_used_names(anchors: Sequence[str], retired: Mapping[str, Root], brought: Mapping[str, str]) -> None:
+    for name in anchors:
         root = retired.get(name)
         if root is not None and brought.get(name) != root.fingerprint:
             msg = (

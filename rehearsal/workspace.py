@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,30 @@ class Workspace:
             self.command(*arguments), env=self.full_environment, cwd=REPOSITORY, check=False
         ).returncode
 
+    def file(self, stack: str) -> Path:
+        """Return the configuration file of a stack of this project."""
+        return self.directory / "stacks" / f"Pulumi.{stack}.yaml"
+
+    def write_stack(self, stack: str, config: Mapping[str, Any]) -> None:
+        """Write the configuration file of a stack of this project; a key without a namespace is the program's."""
+        named = {key if ":" in key else f"meshtrust:{key}": value for key, value in config.items()}
+        self.file(stack).write_text(yaml.safe_dump({"config": named}))
+
+    def init(self) -> None:
+        """Make the stack.
+
+        Raises:
+            RehearsalError: The engine cannot make it.
+        """
+        result = self.capture("stack", "init")
+        if result.returncode:
+            msg = f"The stack cannot be made: {result.stderr.strip()}"
+            raise RehearsalError(msg)
+
+    def of(self, stack: str) -> "Workspace":
+        """Return the same project, about another of its stacks."""
+        return replace(self, stack=stack)
+
     def outputs(self) -> dict[str, Any]:
         """Return the stack's outputs.
 
@@ -103,6 +127,7 @@ def workspace(
     environment: Mapping[str, str] | None = None,
     embedded: bool = False,
     directory: Path | None = None,
+    init: bool = True,
 ) -> Iterator[Workspace]:
     """Make a workspace for a stack of stacks/.
 
@@ -112,6 +137,7 @@ def workspace(
         environment: Environment of the engine, beyond what a file backend and its passphrase need.
         embedded: Use the embedded engine even where there is a real one.
         directory: Where to make it; it is left there. Without one it is made somewhere and removed at the end.
+        init: Make the stack; otherwise only its file is there.
 
     Raises:
         RehearsalError: There is no such stack, or the engine cannot make it.
@@ -122,7 +148,7 @@ def workspace(
     with contextlib.ExitStack() as cleanup:
         if directory is None:
             directory = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="meshtrust-")))
-        _write_project(directory, stack, config)
+        _write_project(directory)
         real = None if embedded else real_engine()
         made = Workspace(
             directory=directory,
@@ -135,21 +161,19 @@ def workspace(
                 **(environment or {}),
             },
         )
-        result = made.capture("stack", "init")
-        if result.returncode:
-            msg = f"The stack cannot be made: {result.stderr.strip()}"
-            raise RehearsalError(msg)
+        made.write_stack(stack, config)
+        if init:
+            made.init()
         yield made
 
 
-def _write_project(directory: Path, stack: str, config: Mapping[str, Any]) -> None:
+def _write_project(directory: Path) -> None:
     for name in (".", "state", "stacks"):
         (directory / name).mkdir(exist_ok=True)
     for entry in _PROGRAM:
         (directory / entry).symlink_to(REPOSITORY / entry)
     (directory / ".venv").symlink_to(sys.prefix)
     write_secret(directory / "passphrase", secrets.token_hex())
-    (directory / "stacks" / f"Pulumi.{stack}.yaml").write_text(yaml.safe_dump({"config": dict(config)}))
 
 
 def stack_config(stack: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pulumi
 
+from components.signed_certificate import SignedPair
 from components.trust_anchor import Signer
 from meshtrust.issuer_mode import IssuerMode
 
@@ -77,12 +78,15 @@ class IdentityIssuerArgs:
         policy: Who signs it, and how long it lives.
         namespace: Namespace of Linkerd's control plane, which exists.
         signer: The trust anchor's generation that signs.
+        intermediate: The intermediate CA of mode ``intermediate`` where another stack signed it; nothing where this
+            one does.
         guide_generation: The generation whose Secret and Issuer bear the guide's names in mode ``anchor``.
     """
 
     policy: IssuerPolicy
     namespace: pulumi.Input[str]
     signer: Signer
+    intermediate: SignedPair | None = None
     guide_generation: str
 
 

@@ -6,7 +6,7 @@ import pulumi
 
 from components.identity_issuer.arguments import IdentityIssuerArgs
 from components.identity_issuer.certificate import declare_ca_issuer
-from components.signed_certificate import CaSubject, sign_ca
+from components.signed_certificate import intermediate_subject, sign_ca
 from meshtrust.pem import normalise_bundle
 
 
@@ -17,14 +17,9 @@ def declare(name: str, args: IdentityIssuerArgs, opts: pulumi.ResourceOptions) -
     issues (cert-manager ``pkg/util/pki/parse_certificate_chain.go``), where ``linkerd check`` looks for it.
     """
     generation = args.signer.generation
-    intermediate = sign_ca(
+    intermediate = args.intermediate or sign_ca(
         f"{name}-{generation}-intermediate",
-        CaSubject(
-            common_name=f"intermediate.linkerd.{args.policy.trust_domain}",
-            organizational_unit=f"generation {generation}",
-            # The identity issuer is the one CA that may follow.
-            may_sign_a_ca=True,
-        ),
+        intermediate_subject(args.policy.trust_domain, generation),
         args.signer,
         validity=None,
         parent=opts.parent,

@@ -74,6 +74,9 @@ async def rotate_fleet(fleet: Fleet, to: str, way: FleetWay, board: Board) -> No
     await over(f"Trust {to} in every cluster", switching, introduce)
     await sign(fleet, parallel=way.parallel, board=board)
     await over(f"Switch the signer to {to}", switching, switch)
+    if (await read_state(fleet, way.parallel)).anchor.protected - {to}:
+        # The engine protects what signs; what no longer does could not be dropped in the end.
+        await deploy_anchor(fleet, f"Protect {to} instead of what signed before", board)
     await over(f"Bring every certificate under {to}", retiring, settle)
     await over("Retire what was trusted before", retiring, retire)
     if state.anchor.anchors != (to,):

@@ -108,8 +108,8 @@ class Summary:
 
     @property
     def has_changes(self) -> bool:
-        """Whether anything differs from the program."""
-        return any(count for op, count in self.changes.items() if op not in (SAME, READ))
+        """Whether anything differs from the program; what is only read does not count (pkg/engine/update.go)."""
+        return any(count for op, count in self.changes.items() if op not in (SAME, READ, DISCARD))
 
 
 class Sink(Protocol):

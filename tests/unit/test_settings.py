@@ -5,7 +5,7 @@ import pytest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from settings import Settings
+from settings import load_settings
 from tests.certificates import make_certificate
 from tests.recorder import engine_config, run_program
 
@@ -73,7 +73,7 @@ def test_each_mistake_is_named_with_its_key_its_value_and_the_fix(config, key, v
 def test_a_path_written_as_one_name_says_how_to_write_it(config):
     pulumi.runtime.set_all_config({**engine_config(config), "meshtrust:issuer.mode": "anchor"})
     with pytest.raises(pulumi.RunError, match=r"issuer\.mode is written as one name.*config set --path issuer\.mode"):
-        Settings.load()
+        load_settings()
 
 
 def test_all_mistakes_are_shown_in_one_run(config):

@@ -1,0 +1,114 @@
+"""The program of an anchor stack: the trust anchor of a fleet, and what it signs for the clusters."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pulumi
+
+from components.signed_intermediates import SignedIntermediates, SignedIntermediatesArgs, SigningRequest
+from components.trust_anchor import TrustAnchor, TrustAnchorArgs
+from membership import read_deployment
+from meshtrust.deployment import Deployment
+from meshtrust.fleet.intermediates import RequestError, check_request
+from meshtrust.rotation import IllegalStepError, check_roots
+from settings import AnchorSettings, brought_roots
+
+
+async def declare_anchor_stack(settings: AnchorSettings, last: Deployment) -> pulumi.Inputs:
+    """Declare the stack and return its outputs.
+
+    Args:
+        settings: What the stack says.
+        last: What it last deployed.
+
+    Raises:
+        pulumi.RunError: A generation would go that a cluster still trusts, or would get another root; or a cluster asks
+            for what must not be signed.
+    """
+    wanted = settings.anchor.generations
+    clusters = {
+        stack: await read_deployment(f"cluster-{stack.replace('/', '-')}", stack) for stack in settings.clusters
+    }
+    _check_generations(settings.anchor, last, clusters)
+    protected = _protected(settings.anchor, clusters)
+    anchor = TrustAnchor("trust-anchor", replace(settings.anchor, protected=protected))
+    requests = [
+        request
+        for request in _requests(clusters)
+        if request.generation in wanted and anchor.signers[request.generation].private_key_pem is not None
+    ]
+    signed = SignedIntermediates("intermediates", SignedIntermediatesArgs(requests=requests, signers=anchor.signers))
+    return {
+        "anchors": list(wanted),
+        "trustAnchors": anchor.bundle,
+        "trustAnchorsSha256": anchor.bundle_sha256,
+        "roots": anchor.roots,
+        "retired": last.retired_by(wanted),
+        "transitions": [*last.transitions, *_entries(wanted, last)],
+        "protected": sorted(protected),
+        "clusters": list(settings.clusters),
+        "intermediates": signed.certificates,
+    }
+
+
+def _check_generations(anchor: TrustAnchorArgs, last: Deployment, clusters: Mapping[str, Deployment]) -> None:
+    try:
+        check_roots(anchor.generations, roots=last.roots, retired=last.retired, brought=brought_roots(anchor))
+    except IllegalStepError as error:
+        msg = f"meshtrust:anchors cannot be deployed: {error}.\nNothing was changed."
+        raise pulumi.RunError(msg) from None
+    dropped = [generation for generation in last.anchors if generation not in anchor.generations]
+    trusting = [
+        f"  - {stack} trusts {', '.join(found)}"
+        for stack, deployed in clusters.items()
+        if (found := [generation for generation in dropped if generation in deployed.anchors])
+    ]
+    if trusting:
+        listed = "\n".join(trusting)
+        msg = (
+            f"meshtrust:anchors no longer has {', '.join(dropped)}, which clusters still trust:\n{listed}\nRetire it "
+            "there first, or let `meshtrust fleet rotate` do it; take clusters that are gone off meshtrust:clusters.\n"
+            "Nothing was changed."
+        )
+        raise pulumi.RunError(msg)
+    locked = [generation for generation in dropped if generation in last.protected]
+    if locked:
+        listed = ", ".join(locked)
+        msg = (
+            f"meshtrust:anchors no longer has {listed}, which clusters signed with when this stack was last deployed, "
+            f"so that it is protected. Deploy this stack once with {listed}, which lifts that, and then without.\n"
+            "Nothing was changed."
+        )
+        raise pulumi.RunError(msg)
+
+
+def _protected(anchor: TrustAnchorArgs, clusters: Mapping[str, Deployment]) -> frozenset[str]:
+    """Return the generations that sign in some cluster, as far as they may be protected."""
+    return anchor.protected & {deployed.trust.signer for deployed in clusters.values() if deployed.trust}
+
+
+def _requests(clusters: Mapping[str, Deployment]) -> Iterator[SigningRequest]:
+    for stack, deployed in clusters.items():
+        for generation, pem in deployed.requests.items():
+            try:
+                check_request(pem, stack, generation)
+            except RequestError as error:
+                msg = (
+                    f"Stack {stack} asks for an intermediate under {generation} that is not signed: {error}. See who "
+                    f"wrote that stack's outputs.\nNothing was changed."
+                )
+                raise pulumi.RunError(msg) from None
+            yield SigningRequest(stack=stack, generation=generation, pem=pem)
+
+
+def _entries(wanted: tuple[str, ...], last: Deployment) -> Iterator[dict[str, Any]]:
+    """Yield this run's entries in the audit trail."""
+    added = [generation for generation in wanted if generation not in last.anchors]
+    dropped = [generation for generation in last.anchors if generation not in wanted]
+    kinds = {"introduce" if last.anchors else "deploy": added, "retire": dropped}
+    for kind, generations in kinds.items():
+        if generations:
+            now = datetime.now(UTC).isoformat(timespec="seconds")
+            yield {"step": kind, "generations": generations, "at": now, "gate": "open" if kind == "retire" else "none"}

@@ -1,0 +1,102 @@
+"""The program of a cluster's stack: the trust anchor, cert-manager, the identity issuer, and Linkerd under them."""
+
+import pulumi
+import pulumi_kubernetes as kubernetes
+
+from components.cert_manager import CertManager
+from components.control_plane_namespace import ControlPlaneNamespace, ControlPlaneNamespaceArgs
+from components.identity_issuer import IdentityIssuer, IdentityIssuerArgs
+from components.intermediate_requests import IntermediateRequests, IntermediateRequestsArgs
+from components.linkerd import Linkerd, LinkerdArgs
+from components.trust_anchor import TrustAnchor
+from guard import admit
+from issuance import confirm
+from membership import Membership, ask, read_membership
+from meshtrust.deployment import Deployment
+from settings import Settings
+
+
+async def declare_cluster_stack(settings: Settings, last: Deployment) -> pulumi.Inputs:
+    """Declare the stack and return its outputs.
+
+    Args:
+        settings: What the stack says.
+        last: What it last deployed.
+
+    Raises:
+        pulumi.RunError: The run is refused.
+    """
+    fleet = await read_membership(settings, last)
+    if fleet and fleet.asks:
+        return ask(fleet, _requests(settings))
+    settings = settings.with_roots(fleet.roots) if fleet else settings
+    admission = await admit(settings, last, fleet)
+
+    cluster = kubernetes.Provider("cluster", settings.cluster.provider_args(admission.cluster_uid))
+    on_cluster = pulumi.ResourceOptions(providers=[cluster])
+
+    anchor = TrustAnchor("trust-anchor", settings.anchor)
+    requests = _requests(settings) if fleet and settings.issuer.mode == "intermediate" else None
+    namespace = ControlPlaneNamespace(
+        "linkerd-namespace", ControlPlaneNamespaceArgs(name=settings.linkerd.namespace), on_cluster
+    )
+    cert_manager = [CertManager("cert-manager", settings.cert_manager, on_cluster)] if settings.cert_manager else []
+    guide_generation = last.guide_generation or settings.guide_generation
+    issuer = IdentityIssuer(
+        "identity-issuer",
+        IdentityIssuerArgs(
+            policy=settings.issuer,
+            namespace=namespace.name,
+            signer=anchor.signer,
+            intermediate=fleet.intermediate(requests, settings.anchor.signer) if fleet and requests else None,
+            guide_generation=guide_generation,
+        ),
+        pulumi.ResourceOptions(providers=[cluster], depends_on=cert_manager),
+    )
+    Linkerd(
+        "linkerd",
+        LinkerdArgs(
+            installation=settings.linkerd,
+            namespace=namespace.name,
+            bundle=confirm(admission.issuance, anchor, issuer),
+            bundle_sha256=anchor.bundle_sha256,
+            identity_issuer=issuer.issued,
+        ),
+        on_cluster,
+    )
+
+    return {
+        **_fleet_outputs(fleet, requests),
+        "context": settings.cluster.context,
+        "kubeconfig": settings.cluster.kubeconfig,
+        "namespace": settings.linkerd.namespace,
+        "clusterUid": admission.cluster_uid,
+        "anchors": list(settings.anchor.generations),
+        "signer": settings.anchor.signer,
+        "trustAnchors": anchor.bundle,
+        "trustAnchorsSha256": anchor.bundle_sha256,
+        "roots": anchor.roots,
+        "retired": last.retired_by(settings.anchor.generations),
+        "transitions": admission.transitions,
+        "issuer": settings.issuer.as_outputs(),
+        "guideGeneration": guide_generation,
+        "charts": {key: str(source) for key, source in settings.chart_sources.items()},
+    }
+
+
+def _requests(settings: Settings) -> IntermediateRequests:
+    return IntermediateRequests(
+        "intermediates",
+        IntermediateRequestsArgs(generations=settings.anchor.generations, trust_domain=settings.issuer.trust_domain),
+    )
+
+
+def _fleet_outputs(fleet: Membership | None, requests: IntermediateRequests | None) -> dict[str, pulumi.Input[object]]:
+    """Return what the anchor stack and the other clusters read."""
+    if fleet is None:
+        return {}
+    return {
+        "anchorStack": fleet.anchor_stack,
+        "requests": requests.requests if requests else {},
+        "intermediates": dict(fleet.signed),
+    }

@@ -1,0 +1,157 @@
+"""A cluster's place in a fleet: the roots and the signed intermediates of the anchor stack, and the other clusters."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NoReturn
+
+import pulumi
+
+from components.intermediate_requests import IntermediateRequests
+from components.signed_certificate import SignedPair
+from meshtrust.deployment import Deployment
+from meshtrust.fleet.gate import Sibling
+from meshtrust.fleet.intermediates import choose_signed
+from meshtrust.pem import to_pem
+from settings import Settings
+
+
+def qualify(stack: str) -> str:
+    """Return a stack's whole name; one without organization and project is a stack of this project."""
+    return stack if "/" in stack else f"{pulumi.get_organization()}/{pulumi.get_project()}/{stack}"
+
+
+def own_name() -> str:
+    """Return the whole name of the stack that runs."""
+    return qualify(pulumi.get_stack())
+
+
+async def read_deployment(name: str, stack: str) -> Deployment:
+    """Return what a stack has deployed last, by a reference, in previews too.
+
+    Args:
+        name: Name of the reference.
+        stack: The stack.
+    """
+    outputs = await pulumi.StackReference(name, stack_name=qualify(stack)).outputs.future()
+    return Deployment(outputs or {})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Membership:
+    """A cluster's place in its fleet.
+
+    Attributes:
+        anchor_stack: The anchor stack, as the configuration names it.
+        anchor: What it has deployed.
+        name: What it calls this cluster.
+        roots: The fleet's roots, PEM by generation.
+        signed: The intermediates of this cluster that are signed, PEM by generation.
+        asks: Whether this cluster has to have its first intermediate signed before anything else.
+    """
+
+    anchor_stack: str
+    anchor: Deployment
+    name: str
+    roots: Mapping[str, str]
+    signed: Mapping[str, str]
+    asks: bool
+
+    async def siblings(self) -> list[Sibling]:
+        """Return the other clusters of the fleet."""
+        others = [stack for stack in self.anchor.clusters if stack != self.name]
+        return [
+            Sibling(stack=stack, deployed=await read_deployment(f"sibling-{stack.replace('/', '-')}", stack))
+            for stack in others
+        ]
+
+    def intermediate(self, requests: IntermediateRequests, signer: str) -> SignedPair:
+        """Return the intermediate CA under a generation: the key of this stack, and what the anchor stack signed."""
+        return SignedPair(
+            certificate_pem=pulumi.Output.from_input(self.signed[signer]),
+            private_key_pem=requests.pairs[signer].private_key_pem,
+        )
+
+
+async def read_membership(settings: Settings, last: Deployment) -> Membership | None:
+    """Return a cluster's place in its fleet; nothing where it owns its trust anchor.
+
+    Args:
+        settings: What the stack says.
+        last: What it last deployed.
+
+    Raises:
+        pulumi.RunError: The anchor stack has not been deployed, does not list this stack, or lacks a generation; the
+            stack was deployed under another trust anchor; or what it would sign with is not signed yet.
+    """
+    stack = settings.anchor_stack
+    before = str(last.outputs.get("anchorStack") or "")
+    if last.trust and before != stack:
+        owner = f"that of {before}" if before else "its own"
+        now = f"that of {stack}" if stack else "its own"
+        _refuse(
+            f"meshtrust:anchorStack cannot change: this stack was deployed under {owner}, and would be under {now}, "
+            "whose roots nobody trusts. Deploy the cluster by a new stack, or set it back"
+        )
+    if not stack:
+        return None
+    anchor = await read_deployment("anchor-stack", stack)
+    if not anchor.anchors:
+        _refuse(f'The anchor stack "{stack}" has not been deployed yet. Run: pulumi up --stack {stack}')
+    name = next((entry for entry in anchor.clusters if qualify(entry) == own_name()), "")
+    if not name:
+        _refuse(
+            f'The anchor stack "{stack}" does not list this stack. Add {pulumi.get_stack()} to its meshtrust:clusters '
+            f"and run: pulumi up --stack {stack}"
+        )
+    for generation in settings.anchor.generations:
+        if generation not in anchor.certificates:
+            _refuse(
+                f'meshtrust:anchors has "{generation}", which the anchor stack "{stack}" does not have (it has '
+                f"{', '.join(anchor.anchors)}). Add it there first, and run: pulumi up --stack {stack}"
+            )
+    roots = {generation: to_pem(anchor.certificates[generation]) for generation in settings.anchor.generations}
+    signed = _signed(anchor.intermediates_of(name), last, roots)
+    signs = settings.issuer.mode == "intermediate"
+    asks = signs and last.trust is None and settings.anchor.signer not in signed
+    if signs and not asks and settings.anchor.signer not in signed:
+        signer = settings.anchor.signer
+        _refuse(
+            f'The anchor stack "{stack}" has not signed the intermediate of this stack under {signer} yet. First run: '
+            f"pulumi up --stack {stack}"
+            + (
+                ""
+                if signer in last.requests
+                else f", once this stack has been deployed with {signer} among its anchors"
+            )
+        )
+    return Membership(anchor_stack=stack, anchor=anchor, name=name, roots=roots, signed=signed, asks=asks)
+
+
+def ask(membership: Membership, requests: IntermediateRequests) -> pulumi.Inputs:
+    """Return the outputs of a stack that does nothing but ask for its first intermediates, and say what comes next."""
+    stack, anchor = pulumi.get_stack(), membership.anchor_stack
+    pulumi.log.warn(
+        f'Stack {stack} asks the anchor stack "{anchor}" to sign its intermediates, and does nothing else yet. Next '
+        f"run: pulumi up --stack {anchor}; then again: pulumi up --stack {stack}"
+    )
+    return {"anchorStack": anchor, "requests": requests.requests}
+
+
+def _signed(signed: Mapping[str, str], last: Deployment, roots: Mapping[str, str]) -> dict[str, str]:
+    """Return what was signed for this stack's present keys, by generation.
+
+    What was signed before counts too where the anchor stack no longer has it, so that a cluster outlives its loss.
+    """
+    chosen = {
+        generation: choose_signed(
+            (signed.get(generation, ""), last.intermediates.get(generation, "")),
+            last.requests.get(generation, ""),
+            root,
+        )
+        for generation, root in roots.items()
+    }
+    return {generation: pem for generation, pem in chosen.items() if pem}
+
+
+def _refuse(message: str) -> NoReturn:
+    raise pulumi.RunError(f"{message}.\nNothing was changed.")
