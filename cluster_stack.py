@@ -10,7 +10,7 @@ from components.intermediate_requests import IntermediateRequests, IntermediateR
 from components.linkerd import Linkerd, LinkerdArgs
 from components.trust_anchor import TrustAnchor
 from guard import admit
-from issuance import confirm
+from issuance import answering, confirm
 from membership import Membership, ask, read_membership
 from meshtrust.deployment import Deployment
 from settings import Settings
@@ -40,7 +40,10 @@ async def declare_cluster_stack(settings: Settings, last: Deployment) -> pulumi.
     namespace = ControlPlaneNamespace(
         "linkerd-namespace", ControlPlaneNamespaceArgs(name=settings.linkerd.namespace), on_cluster
     )
-    cert_manager = [CertManager("cert-manager", settings.cert_manager, on_cluster)] if settings.cert_manager else []
+    cert_manager: pulumi.Input[list[pulumi.Resource]] = []
+    if settings.cert_manager:
+        installed = CertManager("cert-manager", settings.cert_manager, on_cluster)
+        cert_manager = answering(admission.api, installed, settings.cert_manager.namespace)
     guide_generation = last.guide_generation or settings.guide_generation
     issuer = IdentityIssuer(
         "identity-issuer",

@@ -37,11 +37,13 @@ class Admission:
         transitions: The audit trail with this run's step: each entry has step, generations, at (ISO 8601, UTC), gate
             (open, warned, overridden or none), and the reason and number of blockers where it was not open.
         issuance: What is still to be seen of the identity issuer before Linkerd is touched; nothing offline.
+        api: Client of the cluster; nothing offline.
     """
 
     cluster_uid: str | None
     transitions: list[dict[str, Any]]
     issuance: issuance.Issuance | None
+    api: "Api | None" = None
 
 
 async def last_deployment() -> Deployment:
@@ -82,7 +84,8 @@ async def admit(settings: Settings, last: Deployment, fleet: Membership | None) 
     except (ClusterError, IllegalMoveError) as error:
         msg = f"{error}\nNothing was changed."
         raise pulumi.RunError(msg) from None
-    return Admission(cluster_uid=uid, transitions=[*last.transitions, *([entry] if entry else [])], issuance=issued)
+    transitions = [*last.transitions, *([entry] if entry else [])]
+    return Admission(cluster_uid=uid, transitions=transitions, issuance=issued, api=api)
 
 
 def _admit_offline(last: Deployment, step: Step | None) -> Admission:

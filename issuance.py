@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pulumi
 from cryptography import x509
 
+from components.cert_manager import CertManager
 from components.identity_issuer import IdentityIssuer
 from components.trust_anchor import TrustAnchor
 from meshtrust import cert_manager, issuer_secret
@@ -82,6 +83,34 @@ async def check(api: "Api", settings: Settings, last: Deployment) -> Issuance | 
         fix = "Have another one signed: pulumi config set --path issuer.serial <another name>, then pulumi up"
         _tell(judge_issuer_life(secret, _EXPIRING_SOON, datetime.now(UTC), fix))
     return Issuance(api=api, settings=settings) if changed else None
+
+
+def answering(api: "Api | None", installed: CertManager, namespace: str) -> pulumi.Input[list[pulumi.Resource]]:
+    """Return cert-manager as a thing to depend on that is there once its API answers, webhook included.
+
+    Helm waits for its pods, and for its chart's own check unless that is turned off; the API server takes longer to
+    trust the webhook.
+
+    Args:
+        api: Client of the cluster; nothing in an offline preview.
+        installed: The installation.
+        namespace: Its namespace.
+
+    Raises:
+        pulumi.RunError: It does not answer.
+    """
+    if api is None or pulumi.runtime.is_dry_run():
+        return [installed]
+    client = api
+
+    async def ask(_: str) -> list[pulumi.Resource]:
+        try:
+            await cert_manager.wait_answers(client, namespace)
+        except ClusterError as error:
+            raise pulumi.RunError(str(error)) from None
+        return [installed]
+
+    return installed.release.id.apply(ask)
 
 
 def confirm(issuance: Issuance | None, anchor: TrustAnchor, issuer: IdentityIssuer) -> pulumi.Output[str]:

@@ -30,9 +30,11 @@ class CertManagerArgs:
 class CertManager(pulumi.ComponentResource):
     """`meshtrust:index:CertManager`: the namespace and the Helm release of cert-manager.
 
-    Who depends on it waits until its API answers: the chart's start-up check is a post-install hook that creates a
-    Certificate in a dry run through the webhook, and Helm waits for hooks.
+    Who depends on it waits until its pods are ready; that its API answers too is seen by `issuance.answering`.
     """
+
+    release: kubernetes.helm.v3.Release
+    """The release."""
 
     def __init__(self, name: str, args: CertManagerArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("meshtrust:index:CertManager", name, None, opts)
@@ -41,7 +43,7 @@ class CertManager(pulumi.ComponentResource):
             metadata=kubernetes.meta.v1.ObjectMetaArgs(name=args.namespace),
             opts=pulumi.ResourceOptions(parent=self),
         )
-        release(
+        self.release = release(
             f"{name}-release",
             "cert-manager",
             source=args.charts,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from meshtrust.cluster import ClusterError, call, read, read_items, read_optional
+from meshtrust.cluster import ClusterError, NotFoundError, call, read, read_items, read_optional
 
 if TYPE_CHECKING:
     from kr8s.asyncio import Api
@@ -16,6 +16,8 @@ _DEFINITION = "certificates.cert-manager.io"
 _POLL_SECONDS = 0.5
 # How long cert-manager may take to issue; an issuer that asks a person for approval takes longer, and is run again.
 _ISSUE_SECONDS = 300.0
+# How long its webhook may take to answer once its pods are ready.
+_ANSWER_SECONDS = 180.0
 # A refusal names so many; kubectl lists all.
 _NAMED = 10
 
@@ -27,6 +29,49 @@ class CertManagerError(ClusterError):
 async def has_api(api: "Api") -> bool:
     """Whether cert-manager's API is served."""
     return await read_optional(api, f"API {VERSION}", base="/apis", version="", url=VERSION) is not None
+
+
+async def wait_answers(api: "Api", namespace: str) -> None:
+    """Wait until cert-manager's webhook admits an object, which it does a while after its pods are ready.
+
+    Args:
+        api: Client of the cluster.
+        namespace: A namespace that exists; nothing is made in it.
+
+    Raises:
+        CertManagerError: It does not answer in time.
+        ClusterError: The API server refuses for another reason.
+
+    The API server trusts the webhook only once cert-manager's CA injector has written its authority (cert-manager's
+    documentation, "Webhook", on errors after an installation).
+    """
+    issuer = {"apiVersion": VERSION, "kind": "Issuer", "metadata": {"name": "answers"}, "spec": {"selfSigned": {}}}
+    what = "dry run of an Issuer, by which cert-manager's webhook is asked,"
+    deadline = time.monotonic() + _ANSWER_SECONDS
+    while True:
+        try:
+            await call(
+                api,
+                "POST",
+                what,
+                version=VERSION,
+                namespace=namespace,
+                url="issuers",
+                params={"dryRun": "All"},
+                json=issuer,
+            )
+        except ClusterError as error:
+            if not isinstance(error, NotFoundError) and "webhook" not in str(error.__cause__):
+                raise
+            if time.monotonic() > deadline:
+                msg = (
+                    f"cert-manager is installed, and does not answer after {_ANSWER_SECONDS:.0f} seconds: "
+                    f"{error.__cause__}. Look at its pods: kubectl -n {namespace} get pods; then run again."
+                )
+                raise CertManagerError(msg) from error
+            await asyncio.sleep(_POLL_SECONDS)
+        else:
+            return
 
 
 async def check_api(api: "Api") -> None:

@@ -1,5 +1,6 @@
 """The program on a real API server with real cert-manager controllers: what it makes holds, and stays as it is."""
 
+import asyncio
 import base64
 import gzip
 import json
@@ -10,7 +11,9 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from meshtrust import cert_manager
 from meshtrust.chain import verify_chain
+from meshtrust.cluster import connect
 from meshtrust.pem import read_bundle, sha256_hex
 from rehearsal import mesh
 from rehearsal.workspace import workspace
@@ -133,3 +136,13 @@ def test_a_private_key_is_in_no_output_log_state_configmap_or_helm_value(deploye
         places[f"values of {entry['metadata']['name']}"] = json.dumps(json.loads(record).get("config"))
     for where, text in places.items():
         assert not KEY.search(text), f"a private key in {where}"
+
+
+def test_cert_manager_is_asked_by_a_dry_run_that_leaves_nothing(deployed, cluster):
+    async def ask():
+        await cert_manager.wait_answers(await connect(cluster.context, str(cluster.kubeconfig)), "cert-manager")
+
+    asyncio.run(ask())
+    assert deployed
+    with cluster.client() as api:
+        assert not api.get("/apis/cert-manager.io/v1/namespaces/cert-manager/issuers").json()["items"]

@@ -1,0 +1,18 @@
+"""What is asked of cert-manager on a cluster where it does not answer."""
+
+import asyncio
+
+import pytest
+
+from meshtrust import cert_manager
+from meshtrust.cluster import connect
+
+
+def test_a_cert_manager_that_never_answers_is_told_with_where_to_look(cluster, monkeypatch):
+    monkeypatch.setattr(cert_manager, "_ANSWER_SECONDS", 0.1)
+
+    async def ask():
+        await cert_manager.wait_answers(await connect(cluster.context, str(cluster.kubeconfig)), "default")
+
+    with pytest.raises(cert_manager.CertManagerError, match=r"does not answer after .*kubectl -n default get pods"):
+        asyncio.run(ask())
