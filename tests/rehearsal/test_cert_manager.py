@@ -14,5 +14,5 @@ def test_a_cert_manager_that_never_answers_is_told_with_where_to_look(cluster, m
     async def ask():
         await cert_manager.wait_answers(await connect(cluster.context, str(cluster.kubeconfig)), "default")
 
-    with pytest.raises(cert_manager.CertManagerError, match=r"does not answer after .*kubectl -n default get pods"):
+    with pytest.raises(cert_manager.CertManagerError, match=r"(?s)does not answer after .*kubectl -n default get pods"):
         asyncio.run(ask())
