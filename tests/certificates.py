@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -37,6 +38,24 @@ class Pair:
         ).decode()
 
 
+def make_request(
+    key: SigningKey,
+    common_name: str = "intermediate.linkerd.cluster.local",
+    organization: str = "east",
+    organizational_unit: str = "generation 2026",
+    **named: str,
+) -> str:
+    """Make a request for a certificate, as PEM; names may be given as Pulumi's tls provider spells them."""
+    names = {
+        NameOID.COMMON_NAME: named.get("commonName", common_name),
+        NameOID.ORGANIZATION_NAME: organization,
+        NameOID.ORGANIZATIONAL_UNIT_NAME: named.get("organizationalUnit", organizational_unit),
+    }
+    subject = x509.Name([x509.NameAttribute(oid, value) for oid, value in names.items()])
+    request = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
+    return request.public_bytes(serialization.Encoding.PEM).decode()
+
+
 def make_certificate(
     common_name: str = "root.linkerd.cluster.local",
     *,
@@ -48,8 +67,9 @@ def make_certificate(
     algorithm: hashes.SHA256 | hashes.SHA512 | None = None,
     days: int = 10,
     hours: int = 0,
+    public_key: Any = None,
 ) -> Pair:
-    """Make a certificate: a root, or one under an issuer."""
+    """Make a certificate: a root, or one under an issuer; or one for a public key whose key is elsewhere."""
     key = key or ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
     now = datetime.now(UTC)
@@ -57,7 +77,7 @@ def make_certificate(
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(issuer.certificate.subject if issuer else subject)
-        .public_key(key.public_key())
+        .public_key(public_key or key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(hours=1))
         .not_valid_after(now + timedelta(days=days, hours=hours))

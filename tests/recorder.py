@@ -10,13 +10,14 @@ from typing import Any, cast
 
 import pulumi
 import yaml
+from cryptography import x509
 from google.protobuf import json_format
 from pulumi.runtime import mocks, settings
 from pulumi.runtime.proto import resource_pb2
 from pulumi.runtime.stack import run_in_stack, run_pulumi_func
 from pulumi.runtime.sync_await import _sync_await
 
-from tests.certificates import Pair, make_certificate
+from tests.certificates import Pair, make_certificate, make_request
 
 REPOSITORY = Path(__file__).parent.parent
 SECRET_SIGNATURE = "1b47061264138c4ac30d75fd1eb44270"
@@ -123,8 +124,8 @@ class _Recorder(mocks.MockMonitor):
 class _Providers(mocks.Mocks):
     """Stands in for the tls and random providers, whose outputs the program needs; all others echo their inputs."""
 
-    def __init__(self, last_outputs: Mapping[str, Any]) -> None:
-        self._last_outputs = dict(last_outputs)
+    def __init__(self, outputs: Mapping[str, Mapping[str, Any]]) -> None:
+        self._outputs = outputs
         self._pairs: dict[str, Pair] = {}
 
     def call(self, _: mocks.MockCallArgs) -> tuple[dict[str, Any], None]:
@@ -133,7 +134,7 @@ class _Providers(mocks.Mocks):
     def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str, dict[str, Any]]:
         state = dict(args.inputs)
         if args.typ == STACK_REFERENCE:
-            state["outputs"] = self._last_outputs
+            state["outputs"] = dict(self._outputs.get(args.inputs["name"].rpartition("/")[2], {}))
         elif args.typ == "random:index/randomId:RandomId":
             state["hex"] = "c0ffee00"
         elif args.typ == "tls:index/privateKey:PrivateKey":
@@ -143,20 +144,22 @@ class _Providers(mocks.Mocks):
         elif args.typ == "tls:index/selfSignedCert:SelfSignedCert":
             state["certPem"] = self._pairs[unwrapped(args.inputs["privateKeyPem"])].pem
         elif args.typ == "tls:index/certRequest:CertRequest":
-            state["certRequestPem"] = f"request of {args.name}"
+            pair = self._pairs[unwrapped(args.inputs["privateKeyPem"])]
+            state["certRequestPem"] = make_request(pair.key, **args.inputs["subject"])
         elif args.typ == "tls:index/locallySignedCert:LocallySignedCert":
             # An issuer that was brought along is no pair of this stand-in's making.
             issuer = Pair.of(args.inputs["caCertPem"], unwrapped(args.inputs["caPrivateKeyPem"]))
-            state["certPem"] = make_certificate(args.name, issuer=issuer).pem
+            asked = x509.load_pem_x509_csr(args.inputs["certRequestPem"].encode()).public_key()
+            state["certPem"] = make_certificate(args.name, issuer=issuer, public_key=asked).pem
         return f"{args.name}-id", state
 
 
 def _record(
-    run: Callable[[], Any], *, last_outputs: Mapping[str, Any], stack: str, preview: bool, in_stack: bool
+    run: Callable[[], Any], *, outputs: Mapping[str, Mapping[str, Any]], stack: str, preview: bool, in_stack: bool
 ) -> Recording:
     recording = Recording()
     asyncio.set_event_loop(asyncio.new_event_loop())
-    providers = _Providers(last_outputs)
+    providers = _Providers(outputs)
     pulumi.runtime.set_mocks(
         providers,
         project="meshtrust",
@@ -181,7 +184,7 @@ def build(declare: Callable[[], Any]) -> Recording:
     def run() -> None:
         declare()
 
-    return _record(run, last_outputs={}, stack="test", preview=False, in_stack=False)
+    return _record(run, outputs={}, stack="test", preview=False, in_stack=False)
 
 
 def engine_config(values: Mapping[str, Any]) -> dict[str, str]:
@@ -224,14 +227,25 @@ def run_program(
     config: Mapping[str, Any],
     *,
     last_outputs: Mapping[str, Any] | None = None,
+    others: Mapping[str, Mapping[str, Any]] | None = None,
     stack: str = "test",
     preview: bool = True,
     secret_keys: Collection[str] = (),
 ) -> Recording:
-    """Run the whole program with a configuration, as a preview unless told otherwise."""
+    """Run the whole program with a configuration, as a preview unless told otherwise.
+
+    Args:
+        config: The configuration.
+        last_outputs: What the stack has deployed last.
+        others: What other stacks have deployed last, by name.
+        stack: Name of the stack.
+        preview: Whether it is a preview.
+        secret_keys: Keys of the configuration that are encrypted.
+    """
     pulumi.runtime.set_all_config(engine_config(config), [*secret_keys])
 
     def run() -> None:
         runpy.run_path(str(REPOSITORY / "__main__.py"), run_name="__main__")
 
-    return _record(run, last_outputs=last_outputs or {}, stack=stack, preview=preview, in_stack=True)
+    outputs = {**(others or {}), stack: last_outputs or {}}
+    return _record(run, outputs=outputs, stack=stack, preview=preview, in_stack=True)

@@ -3,19 +3,24 @@
 import asyncio
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from meshtrust.commands.boards import CommandBoard, Logs, open_board
-from meshtrust.commands.options import HERE, Directory, Json, console
+from meshtrust.commands.fleet_table import show_cluster_findings, show_fleet
+from meshtrust.commands.options import HERE, Directory, Json, console, write_json
 from meshtrust.commands.rotate import AtOnce, Lazy, Timeout, choose_generation
+from meshtrust.fleet.inspection import FleetView, inspect_fleet
+from meshtrust.fleet.page import draw_page
 from meshtrust.fleet.rotate import FleetWay, rotate_fleet
 from meshtrust.fleet.stacks import find_fleet
 from meshtrust.fleet.state import read_state
 from meshtrust.fleet.up import deploy_fleet
 from meshtrust.fleet.waves import FleetError
+from meshtrust.inspection import Budget
 from meshtrust.rollout import Limits
 
 AnchorStack = Annotated[str, typer.Option(help="Stack that owns the trust anchor. Default: the only one there is.")]
@@ -85,14 +90,83 @@ def rotate(
     _run(work, Logs(log_directory), parallel, as_json=as_json)
 
 
+@app.command()
+def status(
+    *,
+    anchor_stack: AnchorStack = "",
+    parallel: Parallel = 8,
+    html: Annotated[Path | None, typer.Option(help="File to write the fleet to as one static page.")] = None,
+    directory: Directory = HERE,
+    as_json: Json = False,
+) -> None:
+    """Show the fleet's anchors, and each cluster's phase, issuer, proxies and what needs attention.
+
+    A cluster that cannot be read is shown as such. Exit codes: 0 shown, whatever it is; 3 the fleet cannot be read.
+    """
+    view = _look(directory, anchor_stack, parallel, Budget())
+    if html:
+        html.write_text(draw_page(view))
+    if as_json:
+        write_json(view.as_json())
+        return
+    show_fleet(view, console())
+    if html:
+        console().print(f"The page is in {html}.", markup=False, soft_wrap=True)
+
+
+@app.command()
+def verify(
+    *,
+    anchor_stack: AnchorStack = "",
+    parallel: Parallel = 8,
+    issuer_hours: Annotated[int, typer.Option(min=0, help="Hours of life each identity issuer must have left.")] = 24,
+    anchor_days: Annotated[int, typer.Option(min=0, help="Days of life each trust anchor must have left.")] = 60,
+    directory: Directory = HERE,
+    as_json: Json = False,
+) -> None:
+    """Judge every cluster's served credentials, and whether the clusters trust each other.
+
+    Exit codes: 0 no error; 1 an error, or a cluster that cannot be read, each of which is listed; 3 the fleet cannot be
+    read.
+    """
+    budget = Budget(issuer=timedelta(hours=issuer_hours), anchor=timedelta(days=anchor_days))
+    view = _look(directory, anchor_stack, parallel, budget)
+    failed = any(cluster.has_errors for cluster in view.clusters)
+    if as_json:
+        clusters = {cluster.stack: cluster.as_json() for cluster in view.clusters}
+        shown = {
+            stack: {key: found[key] for key in ("error", "phase", "findings")} for stack, found in clusters.items()
+        }
+        write_json({"anchorStack": view.anchor_stack, "ok": not failed, "clusters": shown})
+    else:
+        for cluster in view.clusters:
+            show_cluster_findings(cluster, console())
+    if failed:
+        raise typer.Exit(1)
+
+
+def _look(directory: Path, anchor_stack: str, parallel: int, budget: Budget) -> FleetView:
+    fleet = find_fleet(directory, anchor_stack)
+
+    async def look() -> FleetView:
+        _widen(parallel)
+        return await inspect_fleet(fleet, budget, parallel)
+
+    return asyncio.run(look())
+
+
+def _widen(parallel: int) -> None:
+    """Give the event loop threads enough: the CLI holds one while it runs, and names are looked up in others."""
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(max_workers=parallel + 8))
+
+
 def _run(
     work: Callable[[CommandBoard], Coroutine[Any, Any, None]], logs: Logs, parallel: int, *, as_json: bool
 ) -> None:
     board = open_board(console(), logs, as_json=as_json)
 
     async def run() -> None:
-        # A deployment holds a thread for as long as it takes, and names are looked up in threads of the same pool.
-        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(max_workers=parallel + 8))
+        _widen(parallel)
         await work(board)
 
     try:

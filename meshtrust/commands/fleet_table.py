@@ -1,0 +1,67 @@
+"""A fleet drawn at a terminal."""
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from meshtrust.commands.status import show_findings
+from meshtrust.fleet.inspection import ClusterView, FleetView
+from meshtrust.inspection import format_left
+from meshtrust.pem import fingerprint
+
+
+def show_fleet(fleet: FleetView, console: Console) -> None:
+    """Draw the anchors, a line for each cluster, and what needs attention."""
+    console.print(f"Fleet of [bold]{fleet.anchor_stack}[/]\n")
+    console.print(_anchors(fleet))
+    console.print()
+    console.print(_clusters(fleet))
+    for cluster in fleet.clusters:
+        if cluster.error or cluster.findings:
+            console.print()
+            show_cluster_findings(cluster, console)
+
+
+def show_cluster_findings(cluster: ClusterView, console: Console) -> None:
+    """Tell what needs attention in one cluster."""
+    console.print(f"[bold]{cluster.stack}[/] {cluster.phase}")
+    if cluster.error:
+        console.print(Text.assemble(("✗ ", "bold red"), cluster.error), soft_wrap=True)
+    elif cluster.inspection:
+        show_findings(list(cluster.findings), console)
+
+
+def _anchors(fleet: FleetView) -> Table:
+    table = _table("trust anchor", "sha256", "until (UTC)", "left", "signs in", "trusted in")
+    for name, root in fleet.roots.items():
+        left = root.not_valid_after_utc - fleet.now
+        table.add_row(
+            name,
+            fingerprint(root)[:12],
+            f"{root.not_valid_after_utc:%Y-%m-%d}",
+            format_left(left),
+            f"{len(fleet.signed_by(name))} of {len(fleet.clusters)}",
+            f"{len(fleet.trusted_by(name))} of {len(fleet.clusters)}",
+        )
+    return table
+
+
+def _clusters(fleet: FleetView) -> Table:
+    table = _table("cluster", "phase", "trusts", "signed by", "issuer", "proxies", "")
+    for cluster in fleet.clusters:
+        seen = cluster.inspection
+        mark = Text("✗", style="bold red") if cluster.has_errors else Text("✓" if seen else "-", style="green")
+        if seen is None:
+            table.add_row(cluster.stack, cluster.phase, "", "", "", "", mark)
+            continue
+        left = format_left(seen.mesh.issuer[0].not_valid_after_utc - seen.now) if seen.mesh.issuer else "none"
+        trusts = ", ".join(seen.trust.anchors) if seen.trust else ""
+        table.add_row(cluster.stack, cluster.phase, trusts, cluster.signer, left, str(len(seen.mesh.pods)), mark)
+    return table
+
+
+def _table(*headings: str) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for heading in headings:
+        table.add_column(heading, no_wrap=True)
+    return table

@@ -1,0 +1,229 @@
+"""A fleet's stacks, run one after the other: what the anchor stack hands to the clusters, and what they hand to it."""
+
+import json
+from typing import Any
+
+import pulumi
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+from meshtrust.fleet.intermediates import RequestError, check_request, choose_signed
+from meshtrust.pem import fingerprint, read_bundle
+from tests.certificates import make_certificate, make_request
+from tests.recorder import Secret, run_program, stack_config, unwrapped
+
+KEY = "tls:index/privateKey:PrivateKey"
+REQUEST = "tls:index/certRequest:CertRequest"
+SIGNED = "tls:index/locallySignedCert:LocallySignedCert"
+RELEASE = "kubernetes:helm.sh/v3:Release"
+
+
+class Fleet:
+    """The stacks of stacks/ that share an anchor, and what they have deployed."""
+
+    def __init__(self):
+        self.outputs: dict[str, Any] = {"anchor": {}, "east": {}, "west": {}}
+        self.configs = {stack: stack_config(stack) for stack in self.outputs}
+
+    def up(self, stack, **changes):
+        """Run a stack's program, and keep its outputs as the engine would."""
+        self.configs[stack] |= {f"meshtrust:{key}": value for key, value in changes.items()}
+        recording = run_program(
+            self.configs[stack], stack=stack, last_outputs=self.outputs[stack], others=self.outputs, preview=True
+        )
+        self.outputs[stack] = _kept(self.outputs[stack], json.loads(json.dumps(recording.outputs, default=unwrapped)))
+        return recording
+
+    def refused(self, stack, **changes):
+        before = dict(self.configs[stack])
+        with pytest.raises(pulumi.RunError) as caught:
+            self.up(stack, **changes)
+        self.configs[stack] = before
+        return str(caught.value)
+
+
+def _kept(before, now):
+    """Keep roots and requests that were made by an earlier run, as the engine keeps resources."""
+    kept = {**now}
+    if "requests" in now:
+        kept["requests"] = {**now["requests"], **before.get("requests", {})}
+    return kept
+
+
+@pytest.fixture
+def fleet():
+    return Fleet()
+
+
+@pytest.fixture
+def asked(fleet):
+    """A fleet whose clusters have asked for their intermediates, which are signed."""
+    fleet.up("anchor")
+    fleet.up("east")
+    fleet.up("west")
+    fleet.up("anchor")
+    return fleet
+
+
+def test_a_cluster_first_asks_and_does_nothing_else(fleet):
+    fleet.up("anchor")
+    recording = fleet.up("east")
+    assert [entry.name for entry in recording.of_type(KEY)] == ["intermediates-2026-key"]
+    assert [entry.name for entry in recording.of_type(REQUEST)] == ["intermediates-2026-request"]
+    assert not [entry for entry in recording.resources if entry.type.startswith("kubernetes:")]
+    assert sorted(fleet.outputs["east"]) == ["anchorStack", "requests"]
+    check_request(fleet.outputs["east"]["requests"]["2026"], "east", "2026")
+
+
+def test_the_anchor_stack_signs_what_each_cluster_asks_for(asked):
+    recording = asked.up("anchor")
+    assert {entry.name for entry in recording.of_type(SIGNED)} == {"east-2026-certificate", "west-2026-certificate"}
+    for entry in recording.of_type(SIGNED):
+        assert (entry.inputs["isCaCertificate"], entry.inputs["maxPathLength"]) == (True, 1)
+        assert isinstance(entry.inputs["caPrivateKeyPem"], Secret)
+    assert not [entry for entry in recording.resources if entry.type.startswith("kubernetes:")]
+    assert recording.named("trust-anchor-2026-key").protect is False, "nothing signs with it yet"
+
+
+def test_no_output_of_any_stack_holds_a_key(asked):
+    assert "PRIVATE KEY" not in json.dumps(asked.outputs)
+
+
+def test_a_request_of_another_stack_is_not_signed(fleet):
+    fleet.up("anchor")
+    fleet.up("east")
+    fleet.outputs["west"] = {"requests": fleet.outputs["east"]["requests"]}
+    refusal = fleet.refused("anchor")
+    assert "Stack west asks for an intermediate under 2026 that is not signed: its subject is" in refusal
+
+
+@pytest.mark.parametrize(
+    ("pem", "reason"),
+    [
+        ("nothing", "it cannot be read"),
+        (make_request(ec.generate_private_key(ec.SECP384R1())), "its key is not ECDSA P-256"),
+        (make_request(rsa.generate_private_key(65537, 2048)), "its key is not ECDSA P-256"),
+        (make_request(ec.generate_private_key(ec.SECP256R1()), organization="west"), 'has no "east" of its own'),
+        (
+            make_request(ec.generate_private_key(ec.SECP256R1()), organizational_unit="generation 2027"),
+            'has no "generation 2026" of its own',
+        ),
+    ],
+)
+def test_a_request_that_the_program_does_not_make_is_refused(pem, reason):
+    with pytest.raises(RequestError, match=reason):
+        check_request(pem, "east", "2026")
+
+
+def test_what_was_signed_is_taken_only_for_the_own_key_and_under_the_root():
+    key = ec.generate_private_key(ec.SECP256R1())
+    root, other = make_certificate("root"), make_certificate("root")
+    request = make_request(key)
+    good = make_certificate("i", issuer=root, public_key=key.public_key()).pem
+    foreign_root = make_certificate("i", issuer=other, public_key=key.public_key()).pem
+    foreign_key = make_certificate("i", issuer=root).pem
+    assert choose_signed([foreign_root, foreign_key, "", good], request, root.pem) == good
+    assert choose_signed([foreign_root, foreign_key, ""], request, root.pem) == ""
+    assert choose_signed([good], "", root.pem) == ""
+
+
+def test_before_the_anchor_stack_there_is_no_cluster(fleet):
+    assert 'The anchor stack "anchor" has not been deployed yet. Run: pulumi up --stack anchor' in fleet.refused("east")
+
+
+def test_a_cluster_that_the_anchor_stack_does_not_list_is_told_so(fleet):
+    fleet.up("anchor", clusters=["west"])
+    assert "does not list this stack. Add east to its meshtrust:clusters" in fleet.refused("east")
+
+
+def test_a_generation_that_the_fleet_does_not_have_is_refused(asked):
+    refusal = asked.refused("east", anchors=["2026", "2027"])
+    assert 'has "2027", which the anchor stack "anchor" does not have (it has 2026). Add it there first' in refusal
+
+
+def test_a_cluster_deploys_under_the_roots_and_the_intermediate_of_the_fleet(asked):
+    recording = asked.up("east")
+    outputs = recording.outputs
+    assert outputs["trustAnchors"] == asked.outputs["anchor"]["trustAnchors"]
+    assert (outputs["context"], outputs["namespace"], outputs["signer"]) == ("east", "linkerd", "2026")
+    assert {entry.inputs["name"] for entry in recording.of_type(RELEASE)} == {
+        "cert-manager",
+        "linkerd-crds",
+        "linkerd-control-plane",
+    }
+    assert not recording.of_type(SIGNED), "it signs nothing itself"
+    assert [entry.name for entry in recording.of_type(KEY)] == ["intermediates-2026-key"], "no anchor's key is here"
+    assert outputs["intermediates"] == asked.outputs["anchor"]["intermediates"]["east"]
+
+
+def test_a_cluster_outlives_the_loss_of_the_anchor_stacks_outputs(asked):
+    asked.up("east")
+    root = asked.outputs["anchor"]["trustAnchors"]
+    asked.outputs["anchor"] = {}
+    asked.up("anchor", anchors=["2026", "2027"], anchorCertificates={"2026": root})
+    assert asked.outputs["anchor"]["intermediates"] == {}, "the lost key signs nothing any more"
+    recording = asked.up("east")
+    assert recording.outputs["intermediates"] == asked.outputs["east"]["intermediates"]
+    assert recording.outputs["trustAnchors"] == root
+
+
+def test_a_switch_before_the_intermediate_is_signed_says_what_comes_first(asked):
+    asked.up("east")
+    asked.outputs["anchor"] |= {"anchors": ["2026", "2027"]}
+    other = make_certificate("root 2027")
+    bundle = f"{asked.outputs['anchor']['trustAnchors']}\n{other.pem}"
+    asked.outputs["anchor"]["roots"] |= {"2027": {"fingerprint": fingerprint(other.certificate), "brought": False}}
+    asked.outputs["anchor"]["trustAnchors"] = bundle
+    asked.up("east", anchors=["2026", "2027"])
+    refusal = asked.refused("east", signer="2027")
+    assert (
+        "has not signed the intermediate of this stack under 2027 yet. First run: pulumi up --stack anchor" in refusal
+    )
+
+
+def test_a_generation_that_a_cluster_trusts_stays_in_the_anchor_stack(asked):
+    asked.up("east")
+    refusal = asked.refused("anchor", anchors=["2027"])
+    assert "no longer has 2026, which clusters still trust" in refusal
+    assert "  - east trusts 2026" in refusal
+    assert "west" not in refusal, "it has not been deployed"
+
+
+def test_what_signs_in_a_cluster_is_protected_and_what_is_protected_is_not_dropped(asked):
+    asked.up("east")
+    assert asked.up("anchor").named("trust-anchor-2026-key").protect is True
+    asked.outputs["east"] = {}
+    refusal = asked.refused("anchor", anchors=["2027"])
+    assert "Deploy this stack once with 2026, which lifts that, and then without" in refusal
+
+
+def test_a_stack_cannot_change_whose_anchor_it_is_under(asked):
+    asked.up("east")
+    refusal = asked.refused("east", anchorStack="")
+    assert "meshtrust:anchorStack cannot change: this stack was deployed under that of anchor" in refusal
+
+
+@pytest.mark.parametrize(
+    ("stack", "key", "value", "message"),
+    [
+        ("anchor", "context", "kind-dev", "an anchor stack touches no cluster. Remove it"),
+        ("anchor", "signer", "2026", "in an anchor stack each cluster names its own"),
+        ("anchor", "clusters", ["a b"], "holds 'a b', no name of a stack"),
+        ("anchor", "clusters", ["east", "east"], "names a stack twice"),
+        ("anchor", "role", "boss", 'meshtrust:role is "boss". Use one of cluster, anchor'),
+        ("east", "clusters", ["west"], "only an anchor stack signs for others"),
+        ("east", "anchorStack", "no stack", "the name of a stack, or organization/project/stack"),
+        ("east", "issuer", {"mode": "anchor"}, "takes the anchor's key, and that never leaves the anchor stack"),
+        ("east", "anchorCertificates", {"2026": "x"}, "the roots come from the anchor stack"),
+    ],
+)
+def test_bad_input_is_one_sentence(fleet, stack, key, value, message):
+    assert message in fleet.refused(stack, **{key: value})
+
+
+def test_a_stack_in_another_mode_needs_no_intermediate(fleet):
+    fleet.up("anchor")
+    recording = fleet.up("east", issuer={"mode": "external-secret"})
+    assert not recording.of_type(KEY)
+    assert recording.outputs["requests"] == {}
+    assert len(read_bundle(recording.outputs["trustAnchors"])) == 1
