@@ -47,4 +47,4 @@ docs: $(READY) ## Write the references in docs/ from Pulumi.yaml and the command
 	@$(PYTHON) -m docs.generate
 
 clean: ## Remove what was made here; the rehearsal's cache stays
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .rehearsal
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .rehearsal build dist *.egg-info
