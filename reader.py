@@ -15,6 +15,9 @@ from meshtrust.lint import Finding
 
 T = TypeVar("T")
 
+# What a person names: a generation, or another one of something.
+NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,30}[a-z0-9])?")
+NAME_FORM = "lower-case letters, digits and hyphens (at most 32)"
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
@@ -163,6 +166,14 @@ class Reader:
         if value and not pattern.fullmatch(value):
             self.refuse(key, f'is "{value}", not {form}', f"Use {form}")
         return value
+
+    def name(self, key: str) -> str:
+        """Return a name of the user's choice; one that looks like a number may have become one on its way here."""
+        value = self._get(key)
+        name = self._expect(key, value, "a name", "", lambda value: str(value) if type(value) in (str, int) else None)
+        if name and not NAME.fullmatch(name):
+            self.refuse(key, f'is "{name}"', f"Use {NAME_FORM}")
+        return name
 
     def namespace(self, key: str) -> str:
         """Return the name of a namespace."""

@@ -20,9 +20,8 @@ from meshtrust.lint import lint_issuer_window, lint_trust_anchor
 from meshtrust.pem import PemError, fingerprint, normalise_bundle, read_bundle
 from meshtrust.private_key import key_to_pem, read_private_key
 from meshtrust.rotation import Trust
-from reader import Reader
+from reader import NAME, NAME_FORM, Reader
 
-_GENERATION = re.compile(r"[a-z0-9]([-a-z0-9]{0,30}[a-z0-9])?")
 _STACK = re.compile(r"[-A-Za-z0-9_.]{1,100}(/[-A-Za-z0-9_.]{1,100}/[-A-Za-z0-9_.]{1,100})?")
 _OVERRIDDEN = re.compile(r"(switch|retire)-[-a-z0-9]+")
 _DOMAIN = re.compile(r"(?=.{1,200}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
@@ -293,11 +292,11 @@ def _read_generations(reader: Reader) -> tuple[str, ...]:
     # What the CLI sets by --path becomes a number where it looks like one: the name is what is written.
     value = [str(entry) if type(entry) is int else entry for entry in reader.listing("anchors")]
     for entry in value:
-        if not isinstance(entry, str) or not _GENERATION.fullmatch(entry):
+        if not isinstance(entry, str) or not NAME.fullmatch(entry):
             reader.refuse(
                 "anchors",
                 f"holds {entry!r}, no name of a generation",
-                'Use lower-case letters, digits and hyphens (at most 32), such as "2026"',
+                f'Use {NAME_FORM}, such as "2026"',
             )
             return ()
     if len(set(value)) != len(value):
@@ -399,7 +398,7 @@ def _read_issuer(reader: Reader, mode: IssuerMode, trust_domain: str, anchor: Tr
         duration=duration or timedelta(),
         renew_before=renew_before or timedelta(),
         reference=references.get(anchor.signer),
-        serial=reader.matching("issuer.serial", _GENERATION, "lower-case letters, digits and hyphens (at most 32)"),
+        serial=reader.name("issuer.serial"),
         validity=timedelta(days=reader.count("issuer.validityDays")),
     )
 

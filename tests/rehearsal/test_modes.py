@@ -19,6 +19,7 @@ UP = ("up", "--yes", "--skip-preview", "--non-interactive")
 NO_CHANGES = ("--expect-no-changes",)
 SECRETS = "/api/v1/namespaces/linkerd/secrets"
 ISSUER_SECRET = f"{SECRETS}/linkerd-identity-issuer"
+SECTIONS = ("issuer", "linkerd", "certManager")
 CERT_MANAGER = "/apis/cert-manager.io/v1"
 
 
@@ -32,9 +33,8 @@ class Stack:
         path = self.project.directory / "stacks" / f"Pulumi.{self.project.stack}.yaml"
         document = yaml.safe_load(path.read_text())
         for key, value in settings.items():
-            below = document["config"].get(f"meshtrust:{key}")
-            both = isinstance(below, dict) and isinstance(value, dict)
-            document["config"][f"meshtrust:{key}"] = {**below, **value} if both else value
+            below = document["config"].get(f"meshtrust:{key}") if key in SECTIONS else None
+            document["config"][f"meshtrust:{key}"] = {**below, **value} if below else value
         path.write_text(yaml.safe_dump(document))
 
     def set_key(self, generation, pem):

@@ -107,7 +107,7 @@ def test_another_serial_makes_another_issuer_and_nothing_else_does(config):
         [entry] = recording.of_type(LOCALLY_SIGNED)
         return entry
 
-    first, longer, second = signed(), signed(validityDays=3), signed(serial="2")
+    first, longer, second = signed(), signed(validityDays=3), signed(serial=2)
     assert first.name == longer.name == "identity-issuer-2026-1-certificate"
     assert second.name == "identity-issuer-2026-2-certificate"
     assert first.ignore_changes == ("validityPeriodHours",)
