@@ -10,8 +10,8 @@ from settings import AnchorSettings, load_settings
 
 async def main() -> pulumi.Inputs:
     """Declare the stack, by its role, and return its outputs."""
-    settings = load_settings()
     last = await last_deployment()
+    settings = load_settings(last)
     if isinstance(settings, AnchorSettings):
         return await declare_anchor_stack(settings, last)
     return await declare_cluster_stack(settings, last)

@@ -3,12 +3,15 @@
 import pulumi
 import pulumi_kubernetes as kubernetes
 
+import trust_checks
 from components.cert_manager import CertManager
 from components.control_plane_namespace import ControlPlaneNamespace, ControlPlaneNamespaceArgs
 from components.identity_issuer import IdentityIssuer, IdentityIssuerArgs
 from components.intermediate_requests import IntermediateRequests, IntermediateRequestsArgs
 from components.linkerd import Linkerd, LinkerdArgs
 from components.trust_anchor import TrustAnchor
+from components.trust_bundle import TrustBundle, TrustBundleArgs
+from components.webhook_certificates import WebhookCertificates, WebhookCertificatesArgs
 from guard import admit
 from issuance import answering, confirm
 from membership import Membership, ask, read_membership
@@ -44,6 +47,7 @@ async def declare_cluster_stack(settings: Settings, last: Deployment) -> pulumi.
     if settings.cert_manager:
         installed = CertManager("cert-manager", settings.cert_manager, on_cluster)
         cert_manager = answering(admission.api, installed, settings.cert_manager.namespace)
+    by_cert_manager = pulumi.ResourceOptions(providers=[cluster], depends_on=cert_manager)
     guide_generation = last.guide_generation or settings.guide_generation
     issuer = IdentityIssuer(
         "identity-issuer",
@@ -54,16 +58,27 @@ async def declare_cluster_stack(settings: Settings, last: Deployment) -> pulumi.
             intermediate=fleet.intermediate(requests, settings.anchor.signer) if fleet and requests else None,
             guide_generation=guide_generation,
         ),
-        pulumi.ResourceOptions(providers=[cluster], depends_on=cert_manager),
+        by_cert_manager,
     )
+    webhooks = WebhookCertificates(
+        "webhooks", WebhookCertificatesArgs(policy=settings.webhooks, namespace=namespace.name), by_cert_manager
+    )
+    trust_bundle = TrustBundle(
+        "trust-bundle",
+        TrustBundleArgs(policy=settings.trust_bundle, namespace=namespace.name, bundle=anchor.bundle),
+        by_cert_manager,
+    )
+    issued = confirm(admission.issuance, anchor, issuer)
     Linkerd(
         "linkerd",
         LinkerdArgs(
             installation=settings.linkerd,
             namespace=namespace.name,
-            bundle=confirm(admission.issuance, anchor, issuer),
+            bundle=trust_checks.confirm(admission.api, settings, issued, trust_bundle),
+            publishes_bundle=not settings.trust_bundle.by_trust_manager,
             bundle_sha256=anchor.bundle_sha256,
-            identity_issuer=issuer.issued,
+            credentials=[*issuer.issued, *webhooks.certificates],
+            webhook_bundle=webhooks.bundle,
         ),
         on_cluster,
     )
@@ -83,6 +98,8 @@ async def declare_cluster_stack(settings: Settings, last: Deployment) -> pulumi.
         "transitions": admission.transitions,
         "issuer": settings.issuer.as_outputs(),
         "guideGeneration": guide_generation,
+        "webhooks": webhooks.as_outputs(),
+        "trustBundle": {"mode": "trust-manager" if settings.trust_bundle.by_trust_manager else "helm"},
         "charts": {key: str(source) for key, source in settings.chart_sources.items()},
     }
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pulumi
 
 import issuance
+import trust_checks
+import webhook_checks
 from membership import Membership, own_name, read_deployment
 from meshtrust import cert_manager, issuer_secret, preflight
 from meshtrust.cluster import ClusterError, connect
@@ -18,6 +20,7 @@ from meshtrust.gate import Blocker, find_blockers
 from meshtrust.issuer_mode import IllegalMoveError, check_move
 from meshtrust.pem import read_bundle
 from meshtrust.rotation import IllegalStepError, Step, find_step
+from meshtrust.webhooks import IllegalAuthorityStepError
 from settings import Settings, brought_roots
 
 if TYPE_CHECKING:
@@ -72,16 +75,20 @@ async def admit(settings: Settings, last: Deployment, fleet: Membership | None) 
         step = find_step(last.trust, settings.trust, roots=last.roots, retired=last.retired, brought=brought)
         switches = step is not None and step.kind == "switch"
         check_move(str(last.issuer.get("mode") or ""), settings.issuer.mode, switches=switches)
+        webhook_checks.check_move(settings, last)
+        trust_checks.check_move(settings, last)
         if os.environ.get(OFFLINE) == "1":
             return _admit_offline(last, step)
         api = await connect(settings.cluster.context, settings.cluster.kubeconfig)
         uid = await _check_cluster(api, settings, last)
+        await webhook_checks.check(api, settings, last)
+        await trust_checks.check(api, settings)
         entry = await _pass_gate(api, settings, last, step, fleet) if step else None
         issued = await issuance.check(api, settings, last)
     except IllegalStepError as error:
         msg = f"meshtrust:anchors and meshtrust:signer cannot be deployed: {error}.\nNothing was changed."
         raise pulumi.RunError(msg) from None
-    except (ClusterError, IllegalMoveError) as error:
+    except (ClusterError, IllegalMoveError, IllegalAuthorityStepError) as error:
         msg = f"{error}\nNothing was changed."
         raise pulumi.RunError(msg) from None
     transitions = [*last.transitions, *([entry] if entry else [])]
@@ -104,6 +111,8 @@ async def _check_cluster(api: "Api", settings: Settings, last: Deployment) -> st
     releases = [(settings.linkerd.namespace, "linkerd-crds"), (settings.linkerd.namespace, "linkerd-control-plane")]
     if settings.cert_manager:
         releases.append((settings.cert_manager.namespace, "cert-manager"))
+    if settings.trust_bundle.trust_manager:
+        releases.append((settings.trust_bundle.trust_manager.namespace, "trust-manager"))
     await _resume_releases(api, releases)
     await _check_cert_manager(api, settings, last)
     for key, source in settings.chart_sources.items():

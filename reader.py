@@ -143,11 +143,10 @@ class Reader:
     def listing(self, key: str, example: str = '["2026"]', *, may_be_empty: bool = False) -> list[Any]:
         """Return a list, which is empty where it is none, or where it may be."""
         empty: list[Any] = []
+        value = self._get(key) if "." in key else self._structure(key)
         self._read.add(key)
         expected = f"a list, such as {example}"
-        value = self._expect(
-            key, self._structure(key), expected, empty, lambda value: value if isinstance(value, list) else None
-        )
+        value = self._expect(key, value, expected, empty, lambda value: value if isinstance(value, list) else None)
         if not value and value is not empty and not may_be_empty:
             self.refuse(key, "is empty", f"Set it to {expected}")
         return value
@@ -169,6 +168,13 @@ class Reader:
 
     def name(self, key: str) -> str:
         """Return a name of the user's choice; one that looks like a number may have become one on its way here."""
+        name = self.optional_name(key)
+        if not name and self._get(key) is not None:
+            self.refuse(key, "is empty", f"Use {NAME_FORM}")
+        return name
+
+    def optional_name(self, key: str) -> str:
+        """Return a name of the user's choice, which may be empty."""
         value = self._get(key)
         name = self._expect(key, value, "a name", "", lambda value: str(value) if type(value) in (str, int) else None)
         if name and not NAME.fullmatch(name):

@@ -15,11 +15,15 @@ from components.charts import ChartSource
 from components.identity_issuer import IssuerPolicy, IssuerReference
 from components.linkerd import LinkerdInstallation
 from components.trust_anchor import TrustAnchorArgs
+from components.trust_bundle import TrustBundlePolicy, TrustManagerArgs
+from components.webhook_certificates import WebhookPolicy
+from meshtrust.deployment import Deployment
 from meshtrust.issuer_mode import CERT_MANAGER_MODES, SIGNING_MODES, IssuerMode
 from meshtrust.lint import lint_issuer_window, lint_trust_anchor
 from meshtrust.pem import PemError, fingerprint, normalise_bundle, read_bundle
 from meshtrust.private_key import key_to_pem, read_private_key
 from meshtrust.rotation import Trust
+from meshtrust.webhooks import CONTROL_PLANE
 from reader import NAME, NAME_FORM, Reader
 
 _STACK = re.compile(r"[-A-Za-z0-9_.]{1,100}(/[-A-Za-z0-9_.]{1,100}/[-A-Za-z0-9_.]{1,100})?")
@@ -33,9 +37,15 @@ _MINIMUM_ANCHOR_LIFE = timedelta(days=7)
 _OWNED_VALUES = {
     "identityTrustAnchorsPEM": "the bundle follows from meshtrust:anchors",
     "identityTrustDomain": "set meshtrust:trustDomain",
-    "identity.externalCA": "the bundle is part of the release",
+    "identity.externalCA": "set meshtrust:trustBundle.mode trust-manager",
     "identity.issuer.scheme": "the identity issuer is a Secret of type kubernetes.io/tls",
     "identity.issuer.tls": "the identity issuer is in Secret linkerd-identity-issuer",
+}
+
+_OWNED_WEBHOOKS = {
+    f"{webhook.section}.{value}": "cert-manager issues the webhooks' certificates; or set meshtrust:webhooks.mode chart"
+    for webhook in CONTROL_PLANE
+    for value in ("externalSecret", "caBundle", "injectCaFrom", "injectCaFromSecret", "crtPEM", "keyPEM")
 }
 
 
@@ -86,6 +96,8 @@ class Settings:
         anchor: What the trust anchor is made from.
         issuer: Who signs the identity issuer.
         cert_manager: What cert-manager is installed from; nothing where it is not installed by this stack.
+        webhooks: Under whose authority the webhooks' certificates are; nothing where Linkerd's chart makes them.
+        trust_bundle: Who publishes the bundle.
         linkerd: What of Linkerd is installed.
     """
 
@@ -95,18 +107,24 @@ class Settings:
     anchor: TrustAnchorArgs
     issuer: IssuerPolicy
     cert_manager: CertManagerArgs | None
+    webhooks: WebhookPolicy | None
+    trust_bundle: TrustBundlePolicy
     linkerd: LinkerdInstallation
 
     @property
     def chart_sources(self) -> dict[str, ChartSource]:
         """Where charts come from, by the key that says so."""
         sources = {"linkerd.charts": self.linkerd.charts}
-        return {"certManager.charts": self.cert_manager.charts, **sources} if self.cert_manager else sources
+        if self.cert_manager:
+            sources["certManager.charts"] = self.cert_manager.charts
+        if self.trust_bundle.trust_manager:
+            sources["trustBundle.charts"] = self.trust_bundle.trust_manager.charts
+        return sources
 
     @property
     def needs_cert_manager(self) -> bool:
         """Whether anything that is declared is cert-manager's."""
-        return self.issuer.mode in CERT_MANAGER_MODES
+        return self.issuer.mode in CERT_MANAGER_MODES or self.webhooks is not None
 
     @property
     def trust(self) -> Trust:
@@ -136,8 +154,11 @@ class AnchorSettings:
     clusters: tuple[str, ...]
 
 
-def load_settings() -> Settings | AnchorSettings:
+def load_settings(last: Deployment) -> Settings | AnchorSettings:
     """Read the configuration of the stack that runs.
+
+    Args:
+        last: What it last deployed: some of what is not configured stays as it is.
 
     Raises:
         pulumi.RunError: Something is missing, unknown, or does not fit the rest. The message lists every finding, each
@@ -145,7 +166,7 @@ def load_settings() -> Settings | AnchorSettings:
     """
     reader = Reader()
     is_anchor = reader.choice("role", ("cluster", "anchor")) == "anchor"
-    settings = _read_anchor_stack(reader) if is_anchor else _read(reader)
+    settings = _read_anchor_stack(reader, last) if is_anchor else _read(reader, last)
     reader.refuse_unknown()
     errors = [finding for finding in reader.findings if finding.severity == "error"]
     if errors:
@@ -157,14 +178,14 @@ def load_settings() -> Settings | AnchorSettings:
     return settings
 
 
-def _read_anchor_stack(reader: Reader) -> AnchorSettings:
+def _read_anchor_stack(reader: Reader, last: Deployment) -> AnchorSettings:
     for key in ("context", "kubeconfig", "clusterUid"):
         reader.refuse_set(key, "and an anchor stack touches no cluster")
     reader.refuse_set("signer", "and in an anchor stack each cluster names its own")
     reader.refuse_set("anchorStack", "and this stack owns the trust anchor itself (meshtrust:role)")
     clusters = _read_stacks(reader, "clusters")
     # What only clusters use is read all the same: it has defaults, and must not be taken for unknown.
-    cluster = _read(reader, for_cluster=False)
+    cluster = _read(reader, last, for_cluster=False)
     return AnchorSettings(anchor=cluster.anchor, clusters=clusters)
 
 
@@ -179,11 +200,13 @@ def _read_stacks(reader: Reader, key: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def _read(reader: Reader, *, for_cluster: bool = True) -> Settings:
+def _read(reader: Reader, last: Deployment, *, for_cluster: bool = True) -> Settings:
     trust_domain = reader.matching("trustDomain", _DOMAIN, "a DNS name in lower case")
     mode = cast("IssuerMode", reader.choice("issuer.mode", get_args(IssuerMode)))
     anchor_stack = _read_anchor_stack_name(reader, mode)
     anchor = _read_anchor(reader, mode, trust_domain, names_signer=for_cluster)
+    webhooks = _read_webhooks(reader, mode, last)
+    needs_cert_manager = mode in CERT_MANAGER_MODES or webhooks is not None
     timeout_seconds = reader.count("helm.timeoutSeconds")
     if for_cluster:
         reader.refuse_set("clusters", "and only an anchor stack signs for others (meshtrust:role)")
@@ -197,14 +220,16 @@ def _read(reader: Reader, *, for_cluster: bool = True) -> Settings:
         gate=_read_gate(reader),
         anchor=anchor,
         issuer=_read_issuer(reader, mode, trust_domain, anchor),
-        cert_manager=_read_cert_manager(reader, timeout_seconds, needed=mode in CERT_MANAGER_MODES),
+        cert_manager=_read_cert_manager(reader, timeout_seconds, needed=needs_cert_manager),
+        webhooks=webhooks,
+        trust_bundle=_read_trust_bundle(reader, timeout_seconds, has_cert_manager=needs_cert_manager),
         linkerd=LinkerdInstallation(
             namespace=reader.namespace("linkerd.namespace"),
             trust_domain=trust_domain,
             charts=reader.charts("linkerd", versions.LINKERD, ("linkerd-crds", "linkerd-control-plane")),
             ha=reader.flag("linkerd.ha"),
             install_gateway_api=reader.flag("linkerd.installGatewayApi"),
-            values=_read_linkerd_values(reader),
+            values=_read_linkerd_values(reader, _OWNED_VALUES if webhooks is None else _OWNED_VALUES | _OWNED_WEBHOOKS),
             timeout_seconds=timeout_seconds,
         ),
     )
@@ -254,22 +279,12 @@ def _read_anchor_stack_name(reader: Reader, mode: IssuerMode) -> str:
 
 
 def _read_anchor(reader: Reader, mode: IssuerMode, trust_domain: str, *, names_signer: bool) -> TrustAnchorArgs:
-    generations = _read_generations(reader)
+    generations = _read_names(reader, "anchors", "2026")
     certificates = _read_anchor_certificates(reader, generations)
     keys = _read_anchor_keys(reader, certificates)
-    signer = reader.text("signer")
-    if names_signer and not signer and len(generations) == 1:
-        signer = generations[0]
-    if names_signer and generations and signer not in generations:
-        known = ", ".join(generations)
-        if signer:
-            reader.refuse(
-                "signer",
-                f'is "{signer}", which is not one of meshtrust:anchors ({known})',
-                f"Name one of {known}",
-            )
-        else:
-            reader.refuse("signer", f"is not set, and there are several anchors ({known})", "Name the one that signs")
+    signer = reader.optional_name("signer")
+    if names_signer:
+        signer = _choose_signer(reader, "signer", signer, "anchors", generations)
     if names_signer and signer in certificates and mode in SIGNING_MODES:
         _check_brought_signer(reader, mode, signer, certificates[signer], has_key=signer in keys)
     return TrustAnchorArgs(
@@ -288,20 +303,35 @@ def _protectable(generations: tuple[str, ...], signer: str) -> tuple[str, ...]:
     return (signer,) if signer else generations
 
 
-def _read_generations(reader: Reader) -> tuple[str, ...]:
+def _read_names(reader: Reader, key: str, example: str) -> tuple[str, ...]:
     # What the CLI sets by --path becomes a number where it looks like one: the name is what is written.
-    value = [str(entry) if type(entry) is int else entry for entry in reader.listing("anchors")]
+    value = [str(entry) if type(entry) is int else entry for entry in reader.listing(key, f'["{example}"]')]
     for entry in value:
         if not isinstance(entry, str) or not NAME.fullmatch(entry):
-            reader.refuse(
-                "anchors",
-                f"holds {entry!r}, no name of a generation",
-                f'Use {NAME_FORM}, such as "2026"',
-            )
+            reader.refuse(key, f"holds {entry!r}, which is no name", f'Use {NAME_FORM}, such as "{example}"')
             return ()
     if len(set(value)) != len(value):
-        reader.refuse("anchors", f"is {value}, which names a generation twice", "Name each generation once")
+        reader.refuse(key, f"is {value}, which names one twice", "Name each once")
     return tuple(dict.fromkeys(value))
+
+
+def _choose_signer(reader: Reader, key: str, signer: str, of: str, names: tuple[str, ...]) -> str:
+    """Return the one that signs: the one that is named, or the only one there is."""
+    if not signer and len(names) == 1:
+        return names[0]
+    if names and signer not in names:
+        known = ", ".join(names)
+        if signer:
+            reader.refuse(
+                key,
+                f'is "{signer}", which is not one of {reader.full_name(of)} ({known})',
+                f"Name one of {known}",
+            )
+        else:
+            reader.refuse(
+                key, f"is not set, and there are several in {reader.full_name(of)} ({known})", "Name the one that signs"
+            )
+    return signer
 
 
 def _read_anchor_certificates(reader: Reader, generations: tuple[str, ...]) -> dict[str, str]:
@@ -438,9 +468,37 @@ def brought_roots(anchor: TrustAnchorArgs) -> dict[str, str]:
     return {generation: fingerprint(read_bundle(pem)[0]) for generation, pem in anchor.certificates.items()}
 
 
-def _read_linkerd_values(reader: Reader) -> dict[str, Any]:
+def _read_webhooks(reader: Reader, issuer_mode: IssuerMode, last: Deployment) -> WebhookPolicy | None:
+    authorities = _read_names(reader, "webhooks.authorities", "1")
+    signer = reader.optional_name("webhooks.signer")
+    policy = WebhookPolicy(
+        authorities=authorities,
+        signer=_choose_signer(reader, "webhooks.signer", signer, "webhooks.authorities", authorities),
+        viz_namespace=reader.namespace("webhooks.vizNamespace"),
+    )
+    mode = reader.choice("webhooks.mode", ("", "chart", "cert-manager"))
+    if not mode:
+        by_cert_manager = last.webhooks.by_cert_manager if last.trust else issuer_mode in CERT_MANAGER_MODES
+        mode = "cert-manager" if by_cert_manager else "chart"
+    return policy if mode == "cert-manager" else None
+
+
+def _read_trust_bundle(reader: Reader, timeout_seconds: int, *, has_cert_manager: bool) -> TrustBundlePolicy:
+    args = TrustManagerArgs(
+        namespace=reader.namespace("trustBundle.namespace"),
+        charts=reader.charts("trustBundle", versions.TRUST_MANAGER, ("trust-manager",)),
+        values=reader.mapping("trustBundle.values"),
+        own_certificate=not has_cert_manager,
+        timeout_seconds=timeout_seconds,
+    )
+    by_trust_manager = reader.choice("trustBundle.mode", ("helm", "trust-manager")) == "trust-manager"
+    installs = reader.flag("trustBundle.install") and by_trust_manager
+    return TrustBundlePolicy(by_trust_manager=by_trust_manager, trust_manager=args if installs else None)
+
+
+def _read_linkerd_values(reader: Reader, owned: Mapping[str, str]) -> dict[str, Any]:
     values = reader.mapping("linkerd.values")
-    for path, reason in _OWNED_VALUES.items():
+    for path, reason in owned.items():
         node: Any = values
         for part in path.split("."):
             node = node.get(part) if isinstance(node, Mapping) else None

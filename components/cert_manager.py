@@ -40,7 +40,12 @@ class CertManager(pulumi.ComponentResource):
         super().__init__("meshtrust:index:CertManager", name, None, opts)
         namespace = kubernetes.core.v1.Namespace(
             f"{name}-namespace",
-            metadata=kubernetes.meta.v1.ObjectMetaArgs(name=args.namespace),
+            metadata=kubernetes.meta.v1.ObjectMetaArgs(
+                name=args.namespace,
+                # Linkerd's webhooks leave it alone by this label, where they do not by its name: an expired certificate
+                # of theirs must not keep the one from starting who renews it.
+                labels={"config.linkerd.io/admission-webhooks": "disabled"},
+            ),
             opts=pulumi.ResourceOptions(parent=self),
         )
         self.release = release(

@@ -7,8 +7,12 @@ from typing import Any
 import pulumi
 
 from components.charts import ChartSource, merge_values, release
+from meshtrust.pem import fingerprint, read_bundle
+from meshtrust.webhooks import CONTROL_PLANE
 
 BUNDLE_ANNOTATION = "meshtrust.io/trust-anchors-sha256"
+# What a pod of the control plane trusts, by fingerprint, where nothing else of it tells (meshtrust/evidence.py).
+ANCHORS_ANNOTATION = "meshtrust.io/trust-anchors"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +37,16 @@ class LinkerdInstallation:
     values: Mapping[str, Any]
     timeout_seconds: int
 
+    @property
+    def own_values(self) -> dict[str, Any]:
+        """The Helm values of linkerd-control-plane but for its credentials."""
+        return merge_values(_HIGH_AVAILABILITY if self.ha else {}, self.values)
+
+    @property
+    def webhooks_fail_closed(self) -> bool:
+        """Whether an object is refused where its webhook does not answer."""
+        return self.own_values.get("webhookFailurePolicy") == "Fail"
+
 
 @dataclass(frozen=True, kw_only=True)
 class LinkerdArgs:
@@ -42,15 +56,20 @@ class LinkerdArgs:
         installation: What is installed.
         namespace: Its namespace, which exists and is labelled.
         bundle: The trusted roots as normalised PEM.
+        publishes_bundle: Whether the release makes the ConfigMap with the bundle; else that is there already.
         bundle_sha256: SHA-256 of the bundle in hex.
-        identity_issuer: What the control plane waits for: an identity service without an issuer does not start.
+        credentials: What the control plane waits for: without its issuer and its webhooks' certificates its pods do not
+            start.
+        webhook_bundle: The authorities of the webhooks' certificates as PEM; nothing where the chart makes those.
     """
 
     installation: LinkerdInstallation
     namespace: pulumi.Input[str]
     bundle: pulumi.Input[str]
+    publishes_bundle: bool
     bundle_sha256: pulumi.Input[str]
-    identity_issuer: Sequence[pulumi.Resource]
+    credentials: Sequence[pulumi.Resource]
+    webhook_bundle: pulumi.Input[str] | None
 
 
 class Linkerd(pulumi.ComponentResource):
@@ -74,7 +93,7 @@ class Linkerd(pulumi.ComponentResource):
             namespace=args.namespace,
             values=control_plane_values(args),
             timeout_seconds=args.installation.timeout_seconds,
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[crds, *args.identity_issuer]),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[crds, *args.credentials]),
         )
         self.register_outputs({})
 
@@ -85,15 +104,25 @@ def control_plane_values(args: LinkerdArgs) -> dict[str, Any]:
     The bundle's hash stands on every control-plane pod, so that they roll exactly when the bundle changes: the identity
     service reads it once, at its start (linkerd2 ``controller/cmd/identity/main.go``).
     """
-    credentials = {
-        "identityTrustAnchorsPEM": args.bundle,
+    credentials: dict[str, Any] = {
         "identityTrustDomain": args.installation.trust_domain,
         "identity": {"issuer": {"scheme": "kubernetes.io/tls"}},
         "podAnnotations": {BUNDLE_ANNOTATION: args.bundle_sha256},
     }
-    return merge_values(
-        merge_values(_HIGH_AVAILABILITY if args.installation.ha else {}, args.installation.values), credentials
-    )
+    if args.publishes_bundle:
+        credentials["identityTrustAnchorsPEM"] = args.bundle
+    else:
+        credentials["identity"]["externalCA"] = True
+        credentials["podAnnotations"][ANCHORS_ANNOTATION] = pulumi.Output.from_input(args.bundle).apply(_fingerprints)
+    if args.webhook_bundle is not None:
+        credentials |= {
+            webhook.section: {"externalSecret": True, "caBundle": args.webhook_bundle} for webhook in CONTROL_PLANE
+        }
+    return merge_values(args.installation.own_values, credentials)
+
+
+def _fingerprints(bundle: str) -> str:
+    return ",".join(fingerprint(root) for root in read_bundle(bundle))
 
 
 def _resources(memory_request: str, memory_limit: str = "250Mi") -> dict[str, dict[str, str]]:

@@ -11,6 +11,23 @@ from meshtrust.pem import fingerprint, read_bundle
 from meshtrust.rotation import Root, Trust
 
 
+@dataclass(frozen=True, kw_only=True)
+class Webhooks:
+    """Who the certificates of Linkerd's webhooks are from.
+
+    Attributes:
+        by_cert_manager: Whether cert-manager issues them; else Linkerd's chart makes them.
+        authorities: The trusted authorities.
+        signer: The one that signs.
+        certificates: The authorities' certificates, by name.
+    """
+
+    by_cert_manager: bool
+    authorities: tuple[str, ...]
+    signer: str
+    certificates: Mapping[str, x509.Certificate]
+
+
 @dataclass(frozen=True)
 class Deployment:
     """The last successful deployment of a stack.
@@ -35,6 +52,24 @@ class Deployment:
     def issuer(self) -> Mapping[str, Any]:
         """What decides who signs the identity issuer, as `IssuerPolicy.as_outputs` has it; empty where unknown."""
         return self.outputs.get("issuer") or {}
+
+    @property
+    def webhooks(self) -> Webhooks:
+        """Who the webhooks' certificates are from."""
+        described = self.outputs.get("webhooks") or {}
+        bundle = read_bundle(described["caBundle"]) if described.get("caBundle") else []
+        return Webhooks(
+            by_cert_manager=described.get("mode") == "cert-manager",
+            authorities=tuple(described.get("authorities") or ()),
+            signer=str(described.get("signer") or ""),
+            # The bundle is in their order.
+            certificates=dict(zip(described.get("authorities") or (), bundle, strict=True)),
+        )
+
+    @property
+    def bundle_by_trust_manager(self) -> bool:
+        """Whether trust-manager publishes the bundle."""
+        return (self.outputs.get("trustBundle") or {}).get("mode") == "trust-manager"
 
     @property
     def charts(self) -> Mapping[str, str]:

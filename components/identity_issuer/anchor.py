@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pulumi
 
 from components.identity_issuer.arguments import IdentityIssuerArgs
-from components.identity_issuer.certificate import declare_ca_issuer
+from components.identity_issuer.certificate import declare_signed_by_ca
 
 GUIDE_NAME = "linkerd-trust-anchor"
 
@@ -13,7 +13,9 @@ GUIDE_NAME = "linkerd-trust-anchor"
 def declare(name: str, args: IdentityIssuerArgs, opts: pulumi.ResourceOptions) -> Sequence[pulumi.Resource]:
     """Declare the CA Issuer on the anchor, and the Certificate."""
     ca_name = anchor_name(args.signer.generation, args.guide_generation)
-    return [declare_ca_issuer(name, ca_name, args, chain=args.signer.certificate_pem, key=args.signer.key, opts=opts)]
+    return [
+        declare_signed_by_ca(name, ca_name, args, chain=args.signer.certificate_pem, key=args.signer.key, opts=opts)
+    ]
 
 
 def anchor_name(generation: str, guide_generation: str) -> str:

@@ -1,10 +1,10 @@
-"""What the modes share in which cert-manager issues: the Certificate, and a CA Issuer on a Secret of this program."""
+"""What the modes share in which cert-manager issues: the Certificate of the identity issuer."""
 
 import pulumi
 import pulumi_kubernetes as kubernetes
 
+from components.ca_issuer import declare_ca_issuer, ready_metadata
 from components.identity_issuer.arguments import SECRET_NAME, IdentityIssuerArgs, IssuerPolicy, IssuerReference
-from components.tls_secret import tls_data
 from meshtrust.durations import format_duration
 
 
@@ -27,7 +27,7 @@ def declare_certificate(
     )
 
 
-def declare_ca_issuer(
+def declare_signed_by_ca(
     name: str,
     ca_name: str,
     args: IdentityIssuerArgs,
@@ -36,34 +36,9 @@ def declare_ca_issuer(
     key: pulumi.Output[str],
     opts: pulumi.ResourceOptions,
 ) -> pulumi.Resource:
-    """Declare a CA Secret and an Issuer on it, and the Certificate that it signs.
-
-    Secret and Issuer are named by generation: a Certificate whose ``issuerRef`` changed is issued anew at once, while
-    one whose CA changed under the same name is not (cert-manager issue 5558).
-
-    Args:
-        name: Name of the component.
-        ca_name: Name of the Secret and of the Issuer.
-        args: What the identity issuer is made from.
-        chain: The CA's certificate, and its root where that is another, as PEM.
-        key: The CA's key as PEM.
-        opts: The parent.
-    """
-    secret = kubernetes.core.v1.Secret(
-        f"{name}-{args.signer.generation}-ca",
-        metadata=kubernetes.meta.v1.ObjectMetaArgs(name=ca_name, namespace=args.namespace),
-        type="kubernetes.io/tls",
-        data=tls_data(chain, key),
-        opts=opts,
-    )
-    issuer = kubernetes.apiextensions.CustomResource(
-        f"{name}-{args.signer.generation}-issuer",
-        api_version="cert-manager.io/v1",
-        kind="Issuer",
-        metadata=ready_metadata(ca_name, args.namespace),
-        spec={"ca": {"secretName": secret.metadata["name"]}},
-        opts=opts,
-    )
+    """Declare a CA Issuer, and return the Certificate that it signs; the arguments are those of `declare_ca_issuer`."""
+    prefix = f"{name}-{args.signer.generation}"
+    issuer = declare_ca_issuer(prefix, ca_name, args.namespace, chain=chain, key=key, opts=opts)
     reference = IssuerReference(name=ca_name, kind="Issuer", group="cert-manager.io")
     waiting = pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(depends_on=[issuer]))
     return declare_certificate(name, args, reference, waiting)
@@ -88,10 +63,3 @@ def certificate_spec(policy: IssuerPolicy, reference: IssuerReference) -> dict[s
         "privateKey": {"algorithm": "ECDSA", "size": 256, "rotationPolicy": "Always"},
         "usages": ["cert sign", "crl sign", "server auth", "client auth"],
     }
-
-
-def ready_metadata(name: str, namespace: pulumi.Input[str]) -> kubernetes.meta.v1.ObjectMetaArgs:
-    """Return metadata that makes Pulumi wait for the Ready condition, which it does for no custom resource unasked."""
-    return kubernetes.meta.v1.ObjectMetaArgs(
-        name=name, namespace=namespace, annotations={"pulumi.com/waitFor": "condition=Ready"}
-    )

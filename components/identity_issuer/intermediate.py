@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pulumi
 
 from components.identity_issuer.arguments import IdentityIssuerArgs
-from components.identity_issuer.certificate import declare_ca_issuer
+from components.identity_issuer.certificate import declare_signed_by_ca
 from components.signed_certificate import intermediate_subject, sign_ca
 from meshtrust.pem import normalise_bundle
 
@@ -28,4 +28,4 @@ def declare(name: str, args: IdentityIssuerArgs, opts: pulumi.ResourceOptions) -
         lambda pems: normalise_bundle(*pems)
     )
     ca_name = f"linkerd-issuer-ca-{generation}"
-    return [declare_ca_issuer(name, ca_name, args, chain=chain, key=intermediate.private_key_pem, opts=opts)]
+    return [declare_signed_by_ca(name, ca_name, args, chain=chain, key=intermediate.private_key_pem, opts=opts)]

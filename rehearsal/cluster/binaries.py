@@ -1,4 +1,4 @@
-"""Builds what a rehearsal cluster runs, once, and keeps it: one binary of many programs, and cert-manager's chart."""
+"""Builds what a rehearsal cluster runs, once, and keeps it: one binary of many programs, and the charts of some."""
 
 import contextlib
 import fcntl
@@ -25,7 +25,11 @@ _VERSION = "k8s.io/component-base/version"
 LINKER_FLAGS = (
     f"-s -w -X {_VERSION}.gitVersion={KUBERNETES} -X {_VERSION}.gitMajor={_MAJOR} -X {_VERSION}.gitMinor={_MINOR}"
 )
-CERT_MANAGER = "github.com/cert-manager/cert-manager"
+# Charts that lie in the modules of the programs that they install.
+CHARTS = {
+    "cert-manager": "github.com/cert-manager/cert-manager",
+    "trust-manager": "github.com/cert-manager/trust-manager",
+}
 # Roughly how many packages are compiled from nothing, for a bar that shows how far a build has come.
 _PACKAGES = 3000
 
@@ -36,7 +40,7 @@ class Binaries:
 
     Attributes:
         path: The binary; its first argument names the program.
-        charts: The directory that holds the chart `cert-manager`.
+        charts: The directory that holds the charts `cert-manager` and `trust-manager`.
     """
 
     path: Path
@@ -106,9 +110,10 @@ def _build(cache: Path, built: Path, console: Console) -> None:
         "It is kept for every later run; on two cores the first build takes about ten minutes."
     )
     with _standard_library(go):
-        modules = _module_directory(go, CERT_MANAGER)
+        modules = _module_directories(go)
     _compile(go, draft / "rehearsal", console)
-    _copy_chart(modules, draft / "charts" / "cert-manager")
+    for chart, module in CHARTS.items():
+        _copy_chart(modules[module], chart, draft / "charts" / chart)
     draft.rename(built)
 
 
@@ -124,20 +129,16 @@ def _standard_library(go: str) -> Iterator[None]:
         process.wait()
 
 
-def _module_directory(go: str, module: str) -> Path:
-    """Download what the build needs, and return where one of the modules lies."""
-    command = [
-        go,
-        "list",
-        "-deps",
-        "-f",
-        f'{{{{with .Module}}}}{{{{if eq .Path "{module}"}}}}{{{{.Dir}}}}{{{{end}}}}{{{{end}}}}',
-    ]
-    result = subprocess.run([*command, "./cmd/rehearsal"], cwd=SOURCE, capture_output=True, text=True, check=False)
+def _module_directories(go: str) -> dict[str, Path]:
+    """Download what the build needs, and return where each module lies, by its path."""
+    template = "{{with .Module}}{{.Path}} {{.Dir}}{{end}}"
+    command = [go, "list", "-deps", "-f", template, "./cmd/rehearsal"]
+    result = subprocess.run(command, cwd=SOURCE, capture_output=True, text=True, check=False)
     if result.returncode:
         msg = f"The rehearsal cluster's modules cannot be downloaded:\n{_tail(result.stderr)}"
         raise ClusterError(msg)
-    return Path(next(line for line in result.stdout.splitlines() if line))
+    lines = [line.partition(" ") for line in result.stdout.splitlines() if line]
+    return {path: Path(directory) for path, _, directory in lines}
 
 
 def _compile(go: str, target: Path, console: Console) -> None:
@@ -165,9 +166,9 @@ def _compile(go: str, target: Path, console: Console) -> None:
         raise ClusterError(msg)
 
 
-def _copy_chart(module: Path, target: Path) -> None:
-    """Copy cert-manager's chart out of its module, with the version that its release would have written into it."""
-    shutil.copytree(module / "deploy" / "charts" / "cert-manager", target, copy_function=shutil.copyfile)
+def _copy_chart(module: Path, name: str, target: Path) -> None:
+    """Copy a chart out of its module, with the version that its release would have written into it."""
+    shutil.copytree(module / "deploy" / "charts" / name, target, copy_function=shutil.copyfile)
     for path in [target, *target.rglob("*")]:
         path.chmod(0o755 if path.is_dir() else 0o644)
     version = module.name.partition("@")[2]

@@ -179,6 +179,7 @@ def processes(directory: Path, api_port: int, etcd_port: int, peer_port: int) ->
         Process("cert-manager", ["cert-manager", *started_by_a_pod]),
         Process("cainjector", ["cainjector", *started_by_a_pod]),
         Process("cert-manager-webhook", ["cert-manager-webhook", *answers]),
+        Process("trust-manager", ["trust-manager", *answers]),
         Process("linkerd-identity", ["linkerd-identity", *answers]),
         Process("linkerd-proxies", ["linkerd-proxies", *answers]),
         Process("linkerd-proxy-injector", ["linkerd-proxy-injector", *answers]),

@@ -6,6 +6,9 @@ import pytest
 from rehearsal import mesh
 from rehearsal.cluster import Binaries, Cluster, ensure
 from rehearsal.observe import Observer
+from rehearsal.workspace import workspace
+from tests.rehearsal import stack
+from tests.rehearsal.live_stack import SECTIONS, LiveStack
 
 
 def pytest_collection_modifyitems(items):
@@ -45,3 +48,24 @@ def embedded(request, real_pulumi_or_skip):
     if request.param == "real":
         real_pulumi_or_skip()
     return request.param == "embedded"
+
+
+@pytest.fixture
+def make_stack(cluster, binaries, linkerd_charts, observer, embedded):
+    """Make a stack that is destroyed in the end, and leaves nothing."""
+    before = observer.inventory()
+    made = []
+
+    def make(**settings):
+        base = stack.settings(cluster, binaries, linkerd_charts)
+        merged = {key: {**base.get(key, {}), **value} if key in SECTIONS else value for key, value in settings.items()}
+        opened = workspace("dev", settings={**base, **merged}, embedded=embedded)
+        live = LiveStack(opened.__enter__(), cluster)
+        made.append((opened, live))
+        return live
+
+    yield make
+    for opened, live in reversed(made):
+        live.run(*stack.DESTROY)
+        opened.__exit__(None, None, None)
+    observer.wait_for_inventory(before, 60)

@@ -75,8 +75,10 @@ def program_values(*, ha=False, **values):
         installation=installation,
         namespace="linkerd",
         bundle=BUNDLE,
+        publishes_bundle=True,
         bundle_sha256=digest,
-        identity_issuer=None,  # type: ignore[arg-type] # values do not depend on it
+        credentials=[],
+        webhook_bundle=None,
     )
     return linkerd.control_plane_values(args)
 

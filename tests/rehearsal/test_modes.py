@@ -2,93 +2,19 @@
 
 import base64
 import time
-from datetime import UTC, datetime
 
 import pytest
-import yaml
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from meshtrust.chain import verify_chain
 from meshtrust.pem import fingerprint, read_bundle
-from rehearsal import mesh
-from rehearsal.workspace import workspace
 from tests.certificates import make_certificate
-from tests.rehearsal.issuer_watch import IssuerWatch, content
+from tests.rehearsal.issuer_watch import IssuerWatch
+from tests.rehearsal.live_stack import get, names, write
+from tests.rehearsal.stack import NO_CHANGES, UP
 
-UP = ("up", "--yes", "--skip-preview", "--non-interactive")
-NO_CHANGES = ("--expect-no-changes",)
 SECRETS = "/api/v1/namespaces/linkerd/secrets"
 ISSUER_SECRET = f"{SECRETS}/linkerd-identity-issuer"
-SECTIONS = ("issuer", "linkerd", "certManager")
 CERT_MANAGER = "/apis/cert-manager.io/v1"
-
-
-class Stack:
-    """A stack in a workspace, whose configuration a test changes as its owner would."""
-
-    def __init__(self, project, cluster):
-        self.project, self.cluster = project, cluster
-
-    def configure(self, **settings):
-        path = self.project.directory / "stacks" / f"Pulumi.{self.project.stack}.yaml"
-        document = yaml.safe_load(path.read_text())
-        for key, value in settings.items():
-            below = document["config"].get(f"meshtrust:{key}") if key in SECTIONS else None
-            document["config"][f"meshtrust:{key}"] = {**below, **value} if below else value
-        path.write_text(yaml.safe_dump(document))
-
-    def set_key(self, generation, pem):
-        path = f'anchorKeys["{generation}"]'
-        self.run("config", "set", "--path", "--secret", path, stdin=pem)
-
-    def run(self, *command, stdin=None):
-        result = self.project.capture(*command, stdin=stdin)
-        assert result.returncode == 0, result.stdout + result.stderr
-
-    def up(self, **settings):
-        """Deploy, and see that the next run has nothing to do."""
-        self.configure(**settings)
-        self.run(*UP)
-        self.run(*UP, *NO_CHANGES)
-
-    def refused(self, *command, **settings):
-        """Return what is said when a command fails."""
-        self.configure(**settings)
-        result = self.project.capture(*(command or UP))
-        said = result.stdout + result.stderr
-        assert result.returncode != 0, said
-        assert "Traceback" not in said, said
-        return " ".join(said.split())
-
-    def issuer_chain(self):
-        """The chain that the Secret holds, without its root."""
-        return read_bundle(content(get(self.cluster, ISSUER_SECRET))["tls.crt"])
-
-    def leaf_verifies(self):
-        """Whether the identity service signs under the bundle, seen from a proxy's side."""
-        leaf = mesh.request_leaf(self.cluster, namespace="linkerd", service_account="default")
-        roots = read_bundle(self.project.outputs()["trustAnchors"])
-        return verify_chain(read_bundle(leaf.chain_pem), roots, datetime.now(UTC))
-
-
-def get(cluster, path):
-    with cluster.client() as api:
-        response = api.get(path)
-        assert response.is_success, response.text
-        return response.json()
-
-
-def names(cluster, path):
-    with cluster.client() as api:
-        response = api.get(path)
-        return [entry["metadata"]["name"] for entry in response.json()["items"]] if response.is_success else []
-
-
-def write(cluster, path, body):
-    with cluster.client() as api:
-        headers = {"Content-Type": "application/apply-patch+yaml"}
-        response = api.patch(f"{path}?fieldManager=third-party&force=true", json=body, headers=headers)
-        assert response.is_success, response.text
 
 
 def tls_secret(name, pair, *above):
@@ -145,35 +71,10 @@ def root():
 
 
 @pytest.fixture
-def make_stack(cluster, binaries, linkerd_charts, observer, embedded):
-    """Make a stack that is destroyed in the end, and leaves nothing."""
-    before = observer.inventory()
-    made = []
-
-    def make(**settings):
-        base = {
-            "context": cluster.context,
-            "kubeconfig": str(cluster.kubeconfig),
-            "anchor": {"protect": False},
-            "linkerd": {"charts": str(linkerd_charts)},
-            "certManager": {"charts": str(binaries.charts)},
-        }
-        opened = workspace("dev", settings={**base, **settings}, embedded=embedded)
-        stack = Stack(opened.__enter__(), cluster)
-        made.append((opened, stack))
-        return stack
-
-    yield make
-    for opened, stack in made:
-        stack.run("destroy", "--yes", "--skip-preview", "--non-interactive")
-        opened.__exit__(None, None, None)
-    observer.wait_for_inventory(before, 60)
-
-
-@pytest.fixture
 def owned(make_stack, root):
     """A stack with the owner's root and key, not deployed yet."""
-    stack = make_stack(anchors=["own"], anchorCertificates={"own": root.pem})
+    # With the webhooks' certificates left to the chart, cert-manager goes with the last mode that needs it.
+    stack = make_stack(anchors=["own"], anchorCertificates={"own": root.pem}, webhooks={"mode": "chart"})
     stack.set_key("own", root.key_pem)
     return stack
 
@@ -251,9 +152,9 @@ def test_a_third_party_writes_the_secret_and_what_it_writes_is_checked(make_stac
     assert stack.leaf_verifies()
 
 
-def test_an_issuer_of_elsewhere_is_there_and_signs_under_the_signer(make_stack, cluster, root, binaries):
+def test_an_issuer_of_elsewhere_is_there_and_signs_under_the_signer(make_stack, cluster, root):
     """With a cert-manager that was there before."""
-    other = make_stack(certManager={"charts": str(binaries.charts), "install": True})
+    other = make_stack(webhooks={"mode": "chart"})
     other.up()
     make_cluster_issuer(cluster, "corporate", root)
     make_cluster_issuer(cluster, "stranger", make_certificate("another root", days=3650))
@@ -279,6 +180,6 @@ def test_an_issuer_of_elsewhere_is_there_and_signs_under_the_signer(make_stack, 
     )
 
 
-def test_a_cert_manager_that_is_not_there_is_not_taken_for_granted(make_stack, binaries):
-    stack = make_stack(certManager={"charts": str(binaries.charts), "install": False})
+def test_a_cert_manager_that_is_not_there_is_not_taken_for_granted(make_stack):
+    stack = make_stack(certManager={"install": False})
     assert "its API cert-manager.io/v1 is not there" in stack.refused("preview")

@@ -47,8 +47,9 @@ def test_every_stack_file_makes_the_whole_chain(stack):
         "linkerd-crds",
         "linkerd-control-plane",
     }
-    certificates = [entry.inputs["metadata"]["name"] for entry in recording.of_type(CERTIFICATE)]
-    assert certificates == (["linkerd-identity-issuer"] if mode in CERT_MANAGER_MODES else [])
+    certificates = {entry.inputs["metadata"]["name"] for entry in recording.of_type(CERTIFICATE)}
+    webhooks = {"linkerd-proxy-injector", "linkerd-sp-validator", "linkerd-policy-validator"}
+    assert certificates == ({"linkerd-identity-issuer", *webhooks} if mode in CERT_MANAGER_MODES else set())
     assert recording.outputs["signer"] == "2026"
 
 
@@ -65,7 +66,7 @@ def test_nothing_on_the_cluster_uses_an_ambient_provider(config):
     recording = run_program(config)
     on_cluster = [entry for entry in recording.resources if entry.type.startswith("kubernetes:")]
     cluster = recording.named("cluster")
-    assert len(on_cluster) == 8
+    assert len(on_cluster) == 13
     assert all(entry.provider.startswith(cluster.urn) for entry in on_cluster)
     assert cluster.inputs["context"] == "kind-test"
 
@@ -105,7 +106,7 @@ def test_readiness_is_a_condition_of_the_object(config):
 
 
 def test_the_certificate_is_that_of_linkerds_guide(config):
-    [certificate] = run_program({**config, "meshtrust:issuer.mode": "anchor"}).of_type(CERTIFICATE)
+    certificate = run_program({**config, "meshtrust:issuer.mode": "anchor"}).named("identity-issuer-certificate")
     assert certificate.inputs["metadata"]["name"] == "linkerd-identity-issuer"
     assert certificate.inputs["metadata"]["namespace"] == "linkerd"
     assert certificate.inputs["spec"] == {
@@ -123,7 +124,7 @@ def test_the_certificate_is_that_of_linkerds_guide(config):
 
 def test_anchor_mode_has_the_names_of_linkerds_guide(config):
     recording = run_program({**config, "meshtrust:issuer.mode": "anchor"})
-    [secret], [issuer] = recording.of_type(CA_SECRET), recording.of_type(ISSUER)
+    secret, issuer = recording.named("identity-issuer-2026-ca"), recording.named("identity-issuer-2026-issuer")
     assert secret.inputs["metadata"] == {"name": "linkerd-trust-anchor", "namespace": "linkerd"}
     assert secret.inputs["type"] == "kubernetes.io/tls"
     assert issuer.inputs["metadata"]["name"] == "linkerd-trust-anchor"
@@ -139,13 +140,13 @@ def test_a_later_generation_leaves_the_guides_names_to_the_first(config):
         "meshtrust:signer": "2027",
     }
     recording = run_program(later, last_outputs={"guideGeneration": "2026"})
-    assert recording.of_type(ISSUER)[0].inputs["metadata"]["name"] == "linkerd-trust-anchor-2027"
+    assert recording.named("identity-issuer-2027-issuer").inputs["metadata"]["name"] == "linkerd-trust-anchor-2027"
     assert recording.outputs["guideGeneration"] == "2026"
 
 
 def test_intermediate_mode_keeps_the_anchors_key_off_the_cluster(config):
     recording = run_program(config)
-    [secret] = recording.of_type(CA_SECRET)
+    secret = recording.named("identity-issuer-2026-ca")
     assert isinstance(secret.inputs["data"], Secret)
     data = secret.inputs["data"].value
     assert secret.inputs["metadata"]["name"] == "linkerd-issuer-ca-2026"
@@ -181,7 +182,11 @@ def test_linkerd_trusts_the_bundle_and_rolls_when_it_changes(config):
     recording = run_program(config)
     values = recording.named("linkerd-control-plane").inputs["values"]
     bundle = recording.outputs["trustAnchors"]
+    by_cert_manager = {"externalSecret": True, "caBundle": recording.outputs["webhooks"]["caBundle"]}
     assert values == {
+        "proxyInjector": by_cert_manager,
+        "profileValidator": by_cert_manager,
+        "policyValidator": by_cert_manager,
         "identityTrustAnchorsPEM": bundle,
         "identityTrustDomain": "cluster.local",
         "identity": {"issuer": {"scheme": "kubernetes.io/tls"}},
@@ -204,10 +209,11 @@ def test_the_bundle_holds_every_generation_in_order_and_roots_from_elsewhere(con
     first, second = read_bundle(recording.outputs["trustAnchors"])
     assert first == brought.certificate
     assert second.subject != first.subject
-    assert [entry.name for entry in recording.of_type("tls:index/privateKey:PrivateKey")] == [
+    assert {entry.name for entry in recording.of_type("tls:index/privateKey:PrivateKey")} == {
         "trust-anchor-2026-key",
         "identity-issuer-2026-intermediate-key",
-    ], "no key is made for a root from elsewhere"
+        "webhooks-1-key",
+    }, "no key is made for a root from elsewhere"
     assert recording.outputs["roots"]["2025"]["subject"] == "CN=root.linkerd.elsewhere"
 
 

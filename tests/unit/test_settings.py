@@ -5,6 +5,7 @@ import pytest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
+from meshtrust.deployment import Deployment
 from settings import load_settings
 from tests.certificates import make_certificate
 from tests.recorder import engine_config, run_program
@@ -27,9 +28,13 @@ def refused(config, **changes):
         ("anchors", [], "meshtrust:anchors is empty"),
         ("anchors", "2026", "meshtrust:anchors is 2026, not a list"),
         ("anchors", "first", "meshtrust:anchors is 'first', not a list"),
-        ("anchors", [True], "meshtrust:anchors holds True, no name of a generation. Use lower-case letters"),
-        ("anchors", ["2026", "2026"], "names a generation twice"),
-        ("anchors", ["2026", "2027"], "meshtrust:signer is not set, and there are several anchors (2026, 2027)"),
+        ("anchors", [True], "meshtrust:anchors holds True, which is no name. Use lower-case letters"),
+        ("anchors", ["2026", "2026"], "which names one twice"),
+        (
+            "anchors",
+            ["2026", "2027"],
+            "meshtrust:signer is not set, and there are several in meshtrust:anchors (2026, 2027)",
+        ),
         ("signer", "2030", 'meshtrust:signer is "2030", which is not one of meshtrust:anchors (2026)'),
         ("anchor.validityDays", 0, "meshtrust:anchor.validityDays is 0. Set it to 1 or more"),
         ("anchor.validityDays", "ten", "meshtrust:anchor.validityDays is 'ten', not a whole number"),
@@ -44,6 +49,24 @@ def refused(config, **changes):
         ("issuer.serial", "Number 2", 'meshtrust:issuer.serial is "Number 2". Use lower-case letters'),
         ("issuer.serial", True, "meshtrust:issuer.serial is True, not a name"),
         ("issuer.validityDays", 0, "meshtrust:issuer.validityDays is 0"),
+        ("webhooks.mode", "vault", 'meshtrust:webhooks.mode is "vault"'),
+        ("webhooks.authorities", [], "meshtrust:webhooks.authorities is empty"),
+        ("webhooks.authorities", ["1", "2"], "there are several in meshtrust:webhooks.authorities (1, 2)"),
+        (
+            "webhooks.signer",
+            "3",
+            'meshtrust:webhooks.signer is "3", which is not one of meshtrust:webhooks.authorities',
+        ),
+        ("webhooks.vizNamespace", "Viz", 'meshtrust:webhooks.vizNamespace is "Viz", not a DNS label'),
+        (
+            "linkerd.values",
+            {"proxyInjector": {"caBundle": "x"}},
+            "sets proxyInjector.caBundle, which is the program's own",
+        ),
+        ("trustBundle.mode", "vault", 'meshtrust:trustBundle.mode is "vault". Use one of helm, trust-manager'),
+        ("trustBundle.charts", "/nowhere", "where there is no trust-manager/Chart.yaml"),
+        ("trustBundle.install", 1, "meshtrust:trustBundle.install is 1, not true or false"),
+        ("linkerd.values", {"identity": {"externalCA": True}}, "sets identity.externalCA, which is the program's own"),
         ("certManager.install", "maybe", "meshtrust:certManager.install is 'maybe', not true or false"),
         ("issuer.algorithm", "RSA", "meshtrust:issuer.algorithm is 'RSA', and that is no matter of choice"),
         ("issuer.keySize", "384", "Linkerd takes ECDSA P-256"),
@@ -74,7 +97,7 @@ def test_each_mistake_is_named_with_its_key_its_value_and_the_fix(config, key, v
 def test_a_path_written_as_one_name_says_how_to_write_it(config):
     pulumi.runtime.set_all_config({**engine_config(config), "meshtrust:issuer.mode": "anchor"})
     with pytest.raises(pulumi.RunError, match=r"issuer\.mode is written as one name.*config set --path issuer\.mode"):
-        load_settings()
+        load_settings(Deployment({}))
 
 
 def test_all_mistakes_are_shown_in_one_run(config):

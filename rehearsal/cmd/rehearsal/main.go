@@ -28,6 +28,7 @@ import (
 	"meshtrust/rehearsal/cluster/kubelet"
 	"meshtrust/rehearsal/cluster/nodes"
 	"meshtrust/rehearsal/cluster/supervise"
+	"meshtrust/rehearsal/cluster/trustmanager"
 	"meshtrust/rehearsal/mesh/identity"
 	"meshtrust/rehearsal/mesh/injector"
 	"meshtrust/rehearsal/mesh/leaf"
@@ -50,6 +51,7 @@ var programs = map[string]func() int{
 	"linkerd-proxies":         command(proxies.NewCommand),
 	"linkerd-proxy-injector":  command(injector.NewCommand),
 	"supervise":               command(supervise.NewCommand),
+	"trust-manager":           command(trustmanager.NewCommand),
 }
 
 func main() {

@@ -65,13 +65,13 @@ func runAll(ctx context.Context, config *rest.Config, directory string) error {
 			if err != nil {
 				return err
 			}
-			served := webhook{"linkerd-proxy-injector", deciding.decide}
+			served := webhook{"linkerd-proxy-injector", injectorPods, 8443, deciding.decide}
 			return served.serve(ctx, config, current().Namespace, directory)
 		})
 	})
 	for _, served := range []webhook{
-		{"linkerd-sp-validator", admission.Admit},
-		{"linkerd-policy-validator", admission.Admit},
+		{"linkerd-sp-validator", validatorPods, 8443, admission.Admit},
+		{"linkerd-policy-validator", validatorPods, 9443, admission.Admit},
 	} {
 		group.Go(func() error {
 			return pods.RunService(ctx, config, validatorPods, func(ctx context.Context, current func() *corev1.Pod) error {

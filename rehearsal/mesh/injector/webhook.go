@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/client-go/kubernetes"
@@ -14,14 +15,18 @@ import (
 	"k8s.io/client-go/tools/cache"
 
 	"meshtrust/rehearsal/cluster/admission"
+	"meshtrust/rehearsal/cluster/pods"
 	"meshtrust/rehearsal/cluster/services"
 )
 
 const servicePort = 443
 
-// webhook is one of the chart's: its Service has its name, and its certificate is in the Secret NAME-k8s-tls.
+// webhook is one of the chart's: its Service has its name, and its certificate is in the Secret NAME-k8s-tls. Every ready
+// pod with the labels answers on the port.
 type webhook struct {
 	name   string
+	labels string
+	port   int
 	decide admission.Decide
 }
 
@@ -59,8 +64,40 @@ func (served webhook) serve(ctx context.Context, config *rest.Config, namespace,
 		return err
 	}
 	defer withdraw()
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return served.publishPods(ctx, kubelet, namespace, directory, listener.Addr().String()) })
 	slog.Info("serving", "webhook", served.name, "namespace", namespace)
-	return admission.Serve(ctx, listener, served.decide)
+	group.Go(func() error { return admission.Serve(ctx, listener, served.decide) })
+	return group.Wait()
+}
+
+// publishPods has the address answer for each pod's own port too, where a port forwarding asks for it.
+func (served webhook) publishPods(
+	ctx context.Context, kubelet kubernetes.Interface, namespace, directory, address string,
+) error {
+	published := map[string]func(){}
+	defer func() {
+		for _, withdraw := range published {
+			withdraw()
+		}
+	}()
+	publish := func(pod *corev1.Pod) {
+		if pod.Namespace != namespace || published[pod.Name] != nil {
+			return
+		}
+		withdraw, err := services.Publish(directory, namespace, pod.Name, served.port, address)
+		if err != nil {
+			slog.Error("a pod's port cannot be published", "pod", pod.Name, "error", err)
+			return
+		}
+		published[pod.Name] = withdraw
+	}
+	return pods.Watch(ctx, kubelet, pods.Labelled(served.labels), publish, func(pod *corev1.Pod) {
+		if withdraw := published[pod.Name]; withdraw != nil && pod.Namespace == namespace {
+			withdraw()
+			delete(published, pod.Name)
+		}
+	})
 }
 
 // watch hands over the certificate whenever it changes; one that cannot be used is passed over, with a warning (linkerd2

@@ -1,0 +1,52 @@
+"""An Issuer of cert-manager on a CA that this program holds the key of."""
+
+import pulumi
+import pulumi_kubernetes as kubernetes
+
+from components.tls_secret import tls_data
+
+
+def declare_ca_issuer(
+    name: str,
+    ca_name: str,
+    namespace: pulumi.Input[str],
+    *,
+    chain: pulumi.Output[str],
+    key: pulumi.Output[str],
+    opts: pulumi.ResourceOptions,
+) -> pulumi.Resource:
+    """Declare a CA Secret, and return the Issuer on it, which is there once it is Ready.
+
+    The name tells the CA, such as by its generation: a Certificate whose ``issuerRef`` changed is issued anew at once,
+    while one whose CA changed under the same name is not (cert-manager issue 5558).
+
+    Args:
+        name: Beginning of the resources' names.
+        ca_name: Name of the Secret and of the Issuer.
+        namespace: Their namespace, which exists.
+        chain: The CA's certificate, and its root where that is another, as PEM.
+        key: The CA's key as PEM.
+        opts: Parent and dependencies.
+    """
+    secret = kubernetes.core.v1.Secret(
+        f"{name}-ca",
+        metadata=kubernetes.meta.v1.ObjectMetaArgs(name=ca_name, namespace=namespace),
+        type="kubernetes.io/tls",
+        data=tls_data(chain, key),
+        opts=opts,
+    )
+    return kubernetes.apiextensions.CustomResource(
+        f"{name}-issuer",
+        api_version="cert-manager.io/v1",
+        kind="Issuer",
+        metadata=ready_metadata(ca_name, namespace),
+        spec={"ca": {"secretName": secret.metadata["name"]}},
+        opts=opts,
+    )
+
+
+def ready_metadata(name: str, namespace: pulumi.Input[str]) -> kubernetes.meta.v1.ObjectMetaArgs:
+    """Return metadata that makes Pulumi wait for the Ready condition, which it does for no custom resource unasked."""
+    return kubernetes.meta.v1.ObjectMetaArgs(
+        name=name, namespace=namespace, annotations={"pulumi.com/waitFor": "condition=Ready"}
+    )

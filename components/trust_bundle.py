@@ -1,0 +1,139 @@
+"""The trusted roots as trust-manager publishes them, for clusters whose bundles are all its own."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pulumi
+import pulumi_kubernetes as kubernetes
+
+from components.charts import ChartSource, merge_values, release
+from meshtrust.trust_manager import TRUST_ROOTS, TRUST_ROOTS_KEY
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrustManagerArgs:
+    """What trust-manager is installed from.
+
+    Attributes:
+        namespace: Its namespace, which is made here.
+        charts: Where its chart is.
+        values: Further Helm values, which go before this program's own.
+        own_certificate: Whether its chart makes its webhook's certificate, for want of a cert-manager.
+        timeout_seconds: Seconds that it may take to become ready.
+    """
+
+    namespace: str
+    charts: ChartSource
+    values: Mapping[str, Any]
+    own_certificate: bool
+    timeout_seconds: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrustBundlePolicy:
+    """Who publishes the bundle.
+
+    Attributes:
+        by_trust_manager: Whether trust-manager does; else it is part of Linkerd's release.
+        trust_manager: What trust-manager is installed from; nothing where it is not installed by this stack.
+    """
+
+    by_trust_manager: bool
+    trust_manager: TrustManagerArgs | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrustBundleArgs:
+    """What a published bundle is made from.
+
+    Attributes:
+        policy: Who publishes it.
+        namespace: Namespace of Linkerd's control plane, which exists and is labelled.
+        bundle: The trusted roots as PEM.
+    """
+
+    policy: TrustBundlePolicy
+    namespace: pulumi.Input[str]
+    bundle: pulumi.Input[str]
+
+
+class TrustBundle(pulumi.ComponentResource):
+    """`meshtrust:index:TrustBundle`: trust-manager, and the Bundle that it writes into Linkerd's namespace.
+
+    Nothing where the bundle is part of Linkerd's release, which is the better choice where this program alone says what
+    is trusted: it is there with the release, and `linkerd multicluster check` can read it.
+    """
+
+    published: Sequence[pulumi.Resource]
+    """Who depends on these waits until trust-manager has taken the bundle over."""
+
+    def __init__(self, name: str, args: TrustBundleArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("meshtrust:index:TrustBundle", name, None, opts)
+        self.published = []
+        if args.policy.by_trust_manager:
+            # Said of each resource, because the engine orders deletions by direct dependencies only.
+            child = pulumi.ResourceOptions(parent=self, depends_on=opts.depends_on if opts else None)
+            installed = [_install(name, args.policy.trust_manager, child)] if args.policy.trust_manager else []
+            self.published = [
+                kubernetes.apiextensions.CustomResource(
+                    f"{name}-bundle",
+                    api_version="trust.cert-manager.io/v1alpha1",
+                    kind="Bundle",
+                    metadata=kubernetes.meta.v1.ObjectMetaArgs(
+                        name=TRUST_ROOTS, annotations={"pulumi.com/waitFor": "condition=Synced"}
+                    ),
+                    spec=bundle_spec(args.bundle, args.namespace),
+                    opts=pulumi.ResourceOptions.merge(child, pulumi.ResourceOptions(depends_on=installed)),
+                )
+            ]
+        self.register_outputs({})
+
+
+def bundle_spec(bundle: pulumi.Input[str], namespace: pulumi.Input[str]) -> dict[str, Any]:
+    """Return the spec of the Bundle: these roots and no others, in Linkerd's namespace and in no other."""
+    return {
+        "sources": [{"inLine": bundle}],
+        "target": {
+            "configMap": {"key": TRUST_ROOTS_KEY},
+            "namespaceSelector": {
+                "matchLabels": {"linkerd.io/is-control-plane": "true", "kubernetes.io/metadata.name": namespace}
+            },
+        },
+    }
+
+
+def _install(name: str, args: TrustManagerArgs, child: pulumi.ResourceOptions) -> pulumi.Resource:
+    namespace = kubernetes.core.v1.Namespace(
+        f"{name}-namespace",
+        metadata=kubernetes.meta.v1.ObjectMetaArgs(
+            name=args.namespace,
+            # Linkerd's pods need what it writes: it must not wait for Linkerd's webhooks.
+            labels={"config.linkerd.io/admission-webhooks": "disabled"},
+        ),
+        opts=child,
+    )
+    return release(
+        f"{name}-release",
+        "trust-manager",
+        source=args.charts,
+        namespace=namespace.metadata["name"],
+        values=merge_values(default_values(args), args.values),
+        timeout_seconds=args.timeout_seconds,
+        opts=child,
+    )
+
+
+def default_values(args: TrustManagerArgs) -> dict[str, Any]:
+    """Return the Helm values that keep all of trust-manager within its release and its namespace.
+
+    It needs no public CAs, which no mesh trusts, and reads no sources from other namespaces.
+    """
+    return {
+        "crds": {"enabled": True, "keep": False},
+        "defaultPackage": {"enabled": False},
+        "app": {
+            "trust": {"namespace": args.namespace},
+            "webhook": {"tls": {"helmCert": {"enabled": args.own_certificate}}},
+        },
+    }

@@ -1,0 +1,161 @@
+"""The certificates of Linkerd's webhooks, issued by cert-manager under an authority of their own."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+import pulumi
+import pulumi_kubernetes as kubernetes
+import pulumi_tls as tls
+
+from components.ca_issuer import declare_ca_issuer, ready_metadata
+from meshtrust.durations import format_duration
+from meshtrust.pem import normalise_bundle
+from meshtrust.webhooks import CONTROL_PLANE, VIZ, Webhook
+
+# Nothing renews an authority but another one; every run warns of the end of one.
+AUTHORITY_VALIDITY = timedelta(days=3650)
+# Renewed a month after its issue, a certificate always has the 60 days left that `linkerd check` asks for (linkerd2
+# pkg/healthcheck), and cert-manager may be down for two months. The webhooks load a new one while they run.
+DURATION, RENEW_BEFORE = timedelta(days=90), timedelta(days=61)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WebhookPolicy:
+    """Under whose authority the webhooks' certificates are.
+
+    Attributes:
+        authorities: Names of the authorities that the API server trusts for them.
+        signer: The one that signs.
+        viz_namespace: Namespace of the extension viz, which exists; empty where it has no part in this.
+    """
+
+    authorities: tuple[str, ...]
+    signer: str
+    viz_namespace: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class WebhookCertificatesArgs:
+    """What the certificates are made from.
+
+    Attributes:
+        policy: Under whose authority they are; nothing where Linkerd's chart makes them.
+        namespace: Namespace of Linkerd's control plane, which exists.
+    """
+
+    policy: WebhookPolicy | None
+    namespace: pulumi.Input[str]
+
+
+class WebhookCertificates(pulumi.ComponentResource):
+    """`meshtrust:index:WebhookCertificates`: authorities, and a Certificate for each webhook.
+
+    An authority is a `tls.PrivateKey` and a `tls.SelfSignedCert`; the one that signs is a CA Secret and an Issuer too,
+    in each namespace with webhooks. They are named by authority, so that a switch has cert-manager issue anew at once.
+
+    The charts are given the bundle of all authorities (``caBundle``), and do not have it injected (``injectCaFrom``):
+    cert-manager's injector writes the ``ca.crt`` of what was issued last (``pkg/controller/cainjector/sources.go``), so
+    that under a new CA every call would fail until the webhook has loaded its new certificate, a minute or two, and
+    pods be refused or left without a proxy. With the bundle both authorities are good meanwhile.
+    """
+
+    bundle: pulumi.Output[str] | None
+    """The authorities' certificates as normalised PEM, in their order, the ``caBundle`` of each webhook; nothing where
+    the chart makes the certificates."""
+    certificates: Sequence[pulumi.Resource]
+    """Who depends on these waits until each webhook of the control plane has its certificate."""
+
+    def __init__(self, name: str, args: WebhookCertificatesArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("meshtrust:index:WebhookCertificates", name, None, opts)
+        self._policy = args.policy
+        self.bundle, self.certificates = None, []
+        if args.policy is None:
+            self.register_outputs({})
+            return
+        # Said of each resource, because the engine orders deletions by direct dependencies only.
+        self._on_cluster = pulumi.ResourceOptions(parent=self, depends_on=opts.depends_on if opts else None)
+        made = {authority: self._authority(name, authority) for authority in args.policy.authorities}
+        pair = made[args.policy.signer]
+        self.certificates = self._issue(name, args.policy.signer, pair, CONTROL_PLANE, args.namespace)
+        if args.policy.viz_namespace:
+            self._issue(f"{name}-viz", args.policy.signer, pair, VIZ, args.policy.viz_namespace)
+        roots = [root for root, _ in made.values()]
+        self.bundle = pulumi.Output.all(*roots).apply(lambda pems: normalise_bundle(*pems))
+        self.register_outputs({"bundle": self.bundle})
+
+    def as_outputs(self) -> dict[str, Any]:
+        """Return what the next run reads of them, and the bundle, which the values of linkerd-viz are given."""
+        if self._policy is None:
+            return {"mode": "chart"}
+        return {
+            "mode": "cert-manager",
+            "authorities": list(self._policy.authorities),
+            "signer": self._policy.signer,
+            "caBundle": self.bundle,
+        }
+
+    def _authority(self, name: str, authority: str) -> tuple[pulumi.Output[str], pulumi.Output[str]]:
+        """Return an authority's certificate and its key, as PEM."""
+        child = pulumi.ResourceOptions(parent=self)
+        key = tls.PrivateKey(f"{name}-{authority}-key", algorithm="ECDSA", ecdsa_curve="P256", opts=child)
+        root = tls.SelfSignedCert(
+            f"{name}-{authority}-root",
+            private_key_pem=key.private_key_pem,
+            subject=tls.SelfSignedCertSubjectArgs(
+                common_name="webhooks.linkerd", organizational_unit=f"authority {authority}"
+            ),
+            is_ca_certificate=True,
+            set_subject_key_id=True,
+            allowed_uses=["cert_signing", "crl_signing"],
+            validity_period_hours=AUTHORITY_VALIDITY // timedelta(hours=1),
+            opts=child,
+        )
+        return root.cert_pem, pulumi.Output.secret(key.private_key_pem)
+
+    def _issue(
+        self,
+        name: str,
+        signer: str,
+        pair: tuple[pulumi.Output[str], pulumi.Output[str]],
+        webhooks: Sequence[Webhook],
+        namespace: pulumi.Input[str],
+    ) -> list[pulumi.Resource]:
+        """Declare the Issuer of a namespace, and the certificates of its webhooks."""
+        ca_name = f"linkerd-webhook-ca-{signer}"
+        issuer = declare_ca_issuer(
+            f"{name}-{signer}", ca_name, namespace, chain=pair[0], key=pair[1], opts=self._on_cluster
+        )
+        waiting = pulumi.ResourceOptions.merge(self._on_cluster, pulumi.ResourceOptions(depends_on=[issuer]))
+        return [
+            kubernetes.apiextensions.CustomResource(
+                f"{name}-{webhook.service}",
+                api_version="cert-manager.io/v1",
+                kind="Certificate",
+                metadata=ready_metadata(webhook.service, namespace),
+                spec=pulumi.Output.from_input(namespace).apply(partial(certificate_spec, webhook, ca_name)),
+                opts=waiting,
+            )
+            for webhook in webhooks
+        ]
+
+
+def certificate_spec(webhook: Webhook, issuer_name: str, namespace: str) -> dict[str, Any]:
+    """Return the spec of a webhook's Certificate.
+
+    Source: linkerd.io, "Automatically Rotating Webhook TLS Credentials", but for the lifetime.
+    """
+    host = f"{webhook.service}.{namespace}.svc"
+    return {
+        "secretName": webhook.secret,
+        "duration": format_duration(DURATION),
+        "renewBefore": format_duration(RENEW_BEFORE),
+        "issuerRef": {"name": issuer_name, "kind": "Issuer", "group": "cert-manager.io"},
+        "commonName": host,
+        "dnsNames": [host],
+        "isCA": False,
+        "privateKey": {"algorithm": "ECDSA", "size": 256, "rotationPolicy": "Always", "encoding": webhook.encoding},
+        "usages": ["server auth"],
+    }

@@ -1,0 +1,136 @@
+// Package trustmanager runs trust-manager's own controller and webhook for the pod of its chart.
+//
+// What runs is the released code of trust-manager. Left out of it are the package of public CAs, which is an image of its
+// own, leader election and the ports for probes and metrics: there is one process, and nobody asks it.
+package trustmanager
+
+import (
+	"context"
+	"crypto/tls"
+	"log/slog"
+	"net"
+	"os"
+
+	trustapi "github.com/cert-manager/trust-manager/pkg/apis/trust/v1alpha1"
+	"github.com/cert-manager/trust-manager/pkg/bundle"
+	bundlecontroller "github.com/cert-manager/trust-manager/pkg/bundle/controller"
+	trustwebhook "github.com/cert-manager/trust-manager/pkg/webhook"
+	"github.com/go-logr/logr"
+	"github.com/spf13/cobra"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/klog/v2"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/metrics/server"
+	"sigs.k8s.io/controller-runtime/pkg/webhook"
+
+	"meshtrust/rehearsal/cluster/pods"
+	"meshtrust/rehearsal/cluster/services"
+)
+
+// Names and port of trust-manager's chart (templates/deployment.yaml, templates/webhook.yaml).
+const (
+	labels      = "app.kubernetes.io/name=trust-manager"
+	serviceName = "trust-manager"
+	servicePort = 443
+	servingTLS  = "trust-manager-tls"
+)
+
+// NewCommand returns the program of the chart's pod.
+func NewCommand() *cobra.Command {
+	var kubeconfig, directory string
+	command := &cobra.Command{
+		Use:           "trust-manager",
+		Args:          cobra.NoArgs,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		RunE: func(command *cobra.Command, _ []string) error {
+			config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
+			if err != nil {
+				return err
+			}
+			logger := slog.New(slog.NewTextHandler(os.Stdout, nil))
+			klog.SetSlogLogger(logger)
+			ctrl.SetLogger(logr.FromSlogHandler(logger.Handler()))
+			return pods.Run(command.Context(), config, labels, func(ctx context.Context, pod *corev1.Pod) error {
+				return run(ctx, config, pod, directory)
+			})
+		},
+	}
+	command.Flags().StringVar(&kubeconfig, "kubeconfig", "", "kubeconfig of the cluster")
+	command.Flags().StringVar(&directory, "services", "", "directory in which Services are published")
+	return command
+}
+
+func run(ctx context.Context, config *rest.Config, pod *corev1.Pod, directory string) error {
+	known := runtime.NewScheme()
+	if err := scheme.AddToScheme(known); err != nil {
+		return err
+	}
+	if err := trustapi.AddToScheme(known); err != nil {
+		return err
+	}
+	// A pod's program knows its sources' namespace by its arguments; this one's chart takes that of the pod.
+	options := bundlecontroller.Options{Namespace: pod.Namespace}
+	host, port, err := freeAddress()
+	if err != nil {
+		return err
+	}
+	kubelet, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return err
+	}
+	manager, err := ctrl.NewManager(pods.As(config, pod), ctrl.Options{
+		Scheme:                 known,
+		HealthProbeBindAddress: "0",
+		Metrics:                server.Options{BindAddress: "0"},
+		Cache:                  bundle.CacheOpts(options),
+		WebhookServer: webhook.NewServer(webhook.Options{
+			Host: host, Port: port, TLSOpts: []func(*tls.Config){mounted(ctx, kubelet, pod.Namespace)},
+		}),
+	})
+	if err != nil {
+		return err
+	}
+	if err := bundle.SetupWithManager(ctx, manager, options); err != nil {
+		return err
+	}
+	if err := trustwebhook.SetupWebhookWithManager(manager); err != nil {
+		return err
+	}
+	address := (&net.TCPAddr{IP: net.ParseIP(host), Port: port}).String()
+	withdraw, err := services.Publish(directory, pod.Namespace, serviceName, servicePort, address)
+	if err != nil {
+		return err
+	}
+	defer withdraw()
+	return manager.Start(ctx)
+}
+
+// mounted has the webhook serve the certificate of the Secret that the pod mounts, as it is at the moment of a call.
+func mounted(ctx context.Context, kubelet kubernetes.Interface, namespace string) func(*tls.Config) {
+	return func(config *tls.Config) {
+		config.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+			secret, err := kubelet.CoreV1().Secrets(namespace).Get(ctx, servingTLS, metav1.GetOptions{})
+			if err != nil {
+				return nil, err
+			}
+			pair, err := tls.X509KeyPair(secret.Data[corev1.TLSCertKey], secret.Data[corev1.TLSPrivateKeyKey])
+			return &pair, err
+		}
+	}
+}
+
+func freeAddress() (host string, port int, err error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", 0, err
+	}
+	address := listener.Addr().(*net.TCPAddr)
+	return address.IP.String(), address.Port, listener.Close()
+}

@@ -1,0 +1,73 @@
+"""The published bundle's part of the guard: trust-manager is there before a run, and its ConfigMap before Linkerd."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import pulumi
+
+from components.trust_bundle import TrustBundle
+from meshtrust import trust_manager
+from meshtrust.cluster import ClusterError
+from meshtrust.deployment import Deployment
+from meshtrust.pem import fingerprint, read_bundle
+from settings import Settings
+
+if TYPE_CHECKING:
+    from kr8s.asyncio import Api
+
+
+def check_move(settings: Settings, last: Deployment) -> None:
+    """Judge the move from the last deployment by the two alone.
+
+    Raises:
+        ClusterError: The bundle would become part of Linkerd's release again.
+    """
+    if last.bundle_by_trust_manager and not settings.trust_bundle.by_trust_manager:
+        msg = (
+            'meshtrust:trustBundle.mode is "helm", and trust-manager publishes the bundle. Helm does not take over its '
+            "ConfigMap, which would be deleted with the Bundle. Set it back: pulumi config set --path trustBundle.mode "
+            "trust-manager"
+        )
+        raise ClusterError(msg)
+
+
+async def check(api: "Api", settings: Settings) -> None:
+    """Make sure that there is a trust-manager, where another's is to be used.
+
+    Raises:
+        ClusterError: There is none.
+    """
+    policy = settings.trust_bundle
+    if policy.by_trust_manager and policy.trust_manager is None:
+        await trust_manager.check_api(api)
+
+
+def confirm(
+    api: "Api | None", settings: Settings, bundle: pulumi.Output[str], trust_bundle: TrustBundle
+) -> pulumi.Output[str]:
+    """Return the bundle once it is where Linkerd's pods read it, which they do when they start and never again.
+
+    Args:
+        api: Client of the cluster; nothing offline.
+        settings: What the stack says.
+        bundle: The trusted roots as PEM.
+        trust_bundle: What publishes them.
+
+    Raises:
+        pulumi.RunError: trust-manager does not publish them.
+    """
+    if api is None or pulumi.runtime.is_dry_run() or not trust_bundle.published:
+        return bundle
+    client = api
+
+    async def look(resolved: Mapping[str, Any]) -> str:
+        roots = {fingerprint(root) for root in read_bundle(resolved["bundle"])}
+        try:
+            await trust_manager.wait_published(client, settings.linkerd.namespace, roots)
+        except ClusterError as error:
+            msg = f"{error}\nLinkerd was left as it is. Put it right, and run again."
+            raise pulumi.RunError(msg) from None
+        return str(resolved["bundle"])
+
+    made = {str(position): resource.urn for position, resource in enumerate(trust_bundle.published)}
+    return pulumi.Output.all(bundle=bundle, **made).apply(look)

@@ -1,0 +1,113 @@
+"""The webhooks' part of the guard: no step in which their calls would fail, and no cluster that could not get out."""
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pulumi
+
+from meshtrust.cluster import ClusterError, read_items, read_optional
+from meshtrust.deployment import Deployment
+from meshtrust.webhooks import check_step, find_served_otherwise, retired
+from settings import Settings
+
+if TYPE_CHECKING:
+    from kr8s.asyncio import Api
+
+_EXPIRING_SOON = timedelta(days=60)
+# linkerd2 charts/linkerd-control-plane/values.yaml, proxyInjector.namespaceSelector.
+_EXCLUDED, _EXCLUDING_LABEL = ("kube-system", "cert-manager"), "config.linkerd.io/admission-webhooks"
+
+
+def check_move(settings: Settings, last: Deployment) -> None:
+    """Judge the move from the last deployment by the two alone.
+
+    Raises:
+        ClusterError: The certificates would go back to the chart.
+        IllegalAuthorityStepError: An authority would sign or go too early.
+    """
+    if last.trust is None:
+        return
+    was, now = last.webhooks, settings.webhooks
+    if was.by_cert_manager and now is None:
+        msg = (
+            'meshtrust:webhooks.mode is "chart", and cert-manager issues the webhooks\' certificates. Helm does not '
+            "take over Secrets that it has not made. Set it back: pulumi config set --path webhooks.mode cert-manager"
+        )
+        raise ClusterError(msg)
+    if now is None:
+        return
+    if was.by_cert_manager:
+        check_step((was.authorities, was.signer), (now.authorities, now.signer))
+    else:
+        pulumi.log.warn(
+            "cert-manager takes over the webhooks' certificates from Linkerd's chart. For a minute or two of this run "
+            "calls of the webhooks fail: pods that are created meanwhile are refused, or get no proxy until a restart."
+        )
+
+
+async def check(api: "Api", settings: Settings, last: Deployment) -> None:
+    """Judge the move, and the authorities, by what the cluster holds.
+
+    Raises:
+        ClusterError: A webhook still serves a certificate under an authority that would go; the namespace of viz does
+            not exist; or an expired certificate could keep cert-manager itself from starting.
+    """
+    policy = settings.webhooks
+    if policy is None:
+        return
+    for name, certificate in last.webhooks.certificates.items():
+        end = certificate.not_valid_after_utc
+        if name in policy.authorities and end - datetime.now(UTC) < _EXPIRING_SOON:
+            pulumi.log.warn(
+                f'meshtrust:webhooks.authorities has "{name}", which ends on {end:%Y-%m-%d}. Add another, make it the '
+                "signer, and remove this one, each in a run of its own."
+            )
+    gone = retired(last.webhooks.authorities, policy.authorities)
+    if gone:
+        await _check_served(api, settings.linkerd.namespace, last, gone)
+    if policy.viz_namespace:
+        await _check_namespace(api, policy.viz_namespace)
+    if settings.linkerd.webhooks_fail_closed and settings.cert_manager is None:
+        await _check_deadlock(api, settings.cluster.context)
+
+
+async def _check_served(api: "Api", namespace: str, last: Deployment, gone: list[str]) -> None:
+    remaining = [root for name, root in last.webhooks.certificates.items() if name not in gone]
+    found = await find_served_otherwise(api, namespace, remaining)
+    if found:
+        listed = "\n".join(f"  - {entry}" for entry in found)
+        msg = (
+            f"meshtrust:webhooks.authorities would lose {', '.join(gone)}, and calls of these webhooks would fail:\n"
+            f"{listed}\nA pod loads its new certificate within two minutes. Wait for it, or restart the pods."
+        )
+        raise ClusterError(msg)
+
+
+async def _check_namespace(api: "Api", name: str) -> None:
+    if await read_optional(api, f"namespace {name}", url=f"namespaces/{name}") is None:
+        msg = (
+            f'meshtrust:webhooks.vizNamespace is "{name}", which does not exist. Create it (kubectl create namespace '
+            f"{name}), have the certificates made, and install linkerd-viz then."
+        )
+        raise ClusterError(msg)
+
+
+async def _check_deadlock(api: "Api", context: str) -> None:
+    """Refuse a cluster in which an expired certificate of the injector keeps cert-manager from starting."""
+    selection = {"labelSelector": "app.kubernetes.io/name=cert-manager,app.kubernetes.io/component=controller"}
+    found = [
+        item["metadata"]["namespace"]
+        async for item in read_items(
+            api, "list of cert-manager's Deployments", version="apps/v1", url="deployments", params=selection
+        )
+    ]
+    for name in found:
+        namespace = await read_optional(api, f"namespace {name}", url=f"namespaces/{name}")
+        labels = ((namespace or {}).get("metadata") or {}).get("labels") or {}
+        if name not in _EXCLUDED and labels.get(_EXCLUDING_LABEL) != "disabled":
+            msg = (
+                f"cert-manager runs in namespace {name}, and Linkerd's webhooks fail closed (high availability). With "
+                "an expired certificate of the proxy injector no pod of cert-manager could start, and nobody renew it. "
+                f"Exclude the namespace: kubectl --context {context} label namespace {name} {_EXCLUDING_LABEL}=disabled"
+            )
+            raise ClusterError(msg)
