@@ -185,9 +185,16 @@ def _judge_issuer(inspection: Inspection, budget: Budget) -> Iterator[Finding]:
     mesh = inspection.mesh
     subject = f"Secret {mesh.namespace}/linkerd-identity-issuer"
     if not mesh.issuer:
-        yield Finding(subject=subject, wrong="holds no issuer in tls.crt", fix="See what keeps cert-manager from it")
+        yield Finding(
+            subject=subject,
+            wrong="holds no issuer in tls.crt",
+            fix="See what keeps cert-manager from it, or who else writes it",
+        )
         return
-    fix = f"See what keeps cert-manager from renewing it: kubectl -n {mesh.namespace} describe certificate"
+    fix = (
+        f"See what keeps cert-manager from renewing it (kubectl -n {mesh.namespace} describe certificate), or have it "
+        "renewed by who else writes it"
+    )
     yield from _judge_life("identity issuer", mesh.issuer[0], budget.issuer, inspection.now, fix)
     if mesh.issuer[0].not_valid_after_utc > inspection.now and not inspection.issuer_chain:
         yield Finding(

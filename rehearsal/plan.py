@@ -30,6 +30,16 @@ _MEANING = {
     "cert-manager": "cert-manager, up once its API answers",
     "linkerd-crds": "Linkerd's CRDs",
     "linkerd-control-plane": "Linkerd's control plane, under the trusted roots",
+    "trust-manager": "trust-manager, which publishes the trusted roots",
+    "kubernetes:trust.cert-manager.io/v1alpha1:Bundle": "the trusted roots, as trust-manager publishes them to Linkerd",
+}
+# What differs of the webhooks' certificates, which have an authority of their own.
+_WEBHOOKS = "webhooks-"
+_MEANING_FOR_WEBHOOKS = {
+    "tls:index/selfSignedCert:SelfSignedCert": "the authority of the webhooks' certificates, which no proxy trusts",
+    "kubernetes:cert-manager.io/v1:Certificate": (
+        "the certificate of webhook {name}: cert-manager issues it into Secret {namespace}/{secretName} and renews it"
+    ),
 }
 _RELEASE = "kubernetes:helm.sh/v3:Release"
 
@@ -57,7 +67,8 @@ class Step:
         facts = {**self.inputs, **self.inputs.get("metadata", {}), **self.inputs.get("spec", {})}
         facts["subject"] = "intermediate CA of this cluster" if "maxPathLength" in facts else "identity issuer"
         facts["reader"] = "Linkerd" if facts.get("name") == "linkerd-identity-issuer" else "cert-manager"
-        return _MEANING.get(chart or self.type, "").format_map(_Facts(facts))
+        meaning = {**_MEANING, **_MEANING_FOR_WEBHOOKS} if self.name.startswith(_WEBHOOKS) else _MEANING
+        return meaning.get(chart or self.type, "").format_map(_Facts(facts))
 
 
 class _Facts(dict[str, Any]):
@@ -77,9 +88,10 @@ class Plan:
     steps: list[Step]
     config: Mapping[str, Any]
 
-    def first(self, type_: str) -> Step | None:
-        """Return the first step of a type."""
-        return next((step for step in self.steps if step.type == type_), None)
+    def signing_secret(self) -> Step | None:
+        """Return the step that makes the Secret which the identity issuer is signed with, or is in."""
+        secrets = (step for step in self.steps if step.type == "kubernetes:core/v1:Secret")
+        return next((step for step in secrets if not step.name.startswith(_WEBHOOKS)), None)
 
 
 def make_plan(workspace: Workspace) -> Plan:
@@ -135,7 +147,7 @@ def _chain(plan: Plan) -> RenderableType:
     domain, namespace = config["trustDomain"], config["linkerd"]["namespace"]
     signer = config["signer"] or config["anchors"][0]
     mode, made_here = issuer["mode"], signer not in config["anchorCertificates"]
-    secret = plan.first("kubernetes:core/v1:Secret")
+    secret = plan.signing_secret()
     on_cluster = f"Secret {namespace}/{secret.inputs['metadata']['name'] if secret else '?'}"
     key_of_anchor = {
         "anchor": on_cluster,
