@@ -115,6 +115,8 @@ class Settings:
     def chart_sources(self) -> dict[str, ChartSource]:
         """Where charts come from, by the key that says so."""
         sources = {"linkerd.charts": self.linkerd.charts}
+        if self.linkerd.crds != self.linkerd.charts:
+            sources["linkerd.crdsVersion"] = self.linkerd.crds
         if self.cert_manager:
             sources["certManager.charts"] = self.cert_manager.charts
         if self.trust_bundle.trust_manager:
@@ -208,6 +210,7 @@ def _read(reader: Reader, last: Deployment, *, for_cluster: bool = True) -> Sett
     webhooks = _read_webhooks(reader, mode, last)
     needs_cert_manager = mode in CERT_MANAGER_MODES or webhooks is not None
     timeout_seconds = reader.count("helm.timeoutSeconds")
+    charts = reader.charts("linkerd", versions.LINKERD, ("linkerd-crds", "linkerd-control-plane"))
     if for_cluster:
         reader.refuse_set("clusters", "and only an anchor stack signs for others (meshtrust:role)")
     return Settings(
@@ -226,7 +229,8 @@ def _read(reader: Reader, last: Deployment, *, for_cluster: bool = True) -> Sett
         linkerd=LinkerdInstallation(
             namespace=reader.namespace("linkerd.namespace"),
             trust_domain=trust_domain,
-            charts=reader.charts("linkerd", versions.LINKERD, ("linkerd-crds", "linkerd-control-plane")),
+            charts=charts,
+            crds=replace(charts, version=reader.text("linkerd.crdsVersion") or charts.version),
             ha=reader.flag("linkerd.ha"),
             install_gateway_api=reader.flag("linkerd.installGatewayApi"),
             values=_read_linkerd_values(reader, _OWNED_VALUES if webhooks is None else _OWNED_VALUES | _OWNED_WEBHOOKS),

@@ -22,7 +22,8 @@ class LinkerdInstallation:
     Attributes:
         namespace: Namespace of the control plane.
         trust_domain: Linkerd's trust domain.
-        charts: Where linkerd-crds and linkerd-control-plane are.
+        charts: Where linkerd-control-plane is.
+        crds: Where linkerd-crds is; in the stable line its versions are its own.
         ha: Whether to run the control plane in high availability.
         install_gateway_api: Whether linkerd-crds brings the Gateway API's CRDs.
         values: Further Helm values for linkerd-control-plane.
@@ -32,6 +33,7 @@ class LinkerdInstallation:
     namespace: str
     trust_domain: str
     charts: ChartSource
+    crds: ChartSource
     ha: bool
     install_gateway_api: bool
     values: Mapping[str, Any]
@@ -80,7 +82,7 @@ class Linkerd(pulumi.ComponentResource):
         crds = release(
             f"{name}-crds",
             "linkerd-crds",
-            source=args.installation.charts,
+            source=args.installation.crds,
             namespace=args.namespace,
             values={"installGatewayAPI": args.installation.install_gateway_api},
             timeout_seconds=args.installation.timeout_seconds,

@@ -65,6 +65,7 @@ def program_values(*, ha=False, **values):
         namespace="linkerd",
         trust_domain="example.org",
         charts=ChartSource(location=".", version=""),
+        crds=ChartSource(location=".", version=""),
         ha=ha,
         install_gateway_api=True,
         values=values,

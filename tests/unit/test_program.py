@@ -49,6 +49,8 @@ def test_every_stack_file_makes_the_whole_chain(stack):
     }
     certificates = {entry.inputs["metadata"]["name"] for entry in recording.of_type(CERTIFICATE)}
     webhooks = {"linkerd-proxy-injector", "linkerd-sp-validator", "linkerd-policy-validator"}
+    if config.get("meshtrust:webhooks", {}).get("vizNamespace"):
+        webhooks |= {"tap", "tap-injector"}
     assert certificates == ({"linkerd-identity-issuer", *webhooks} if mode in CERT_MANAGER_MODES else set())
     assert recording.outputs["signer"] == "2026"
 
@@ -293,6 +295,16 @@ def test_charts_come_from_a_repository_a_registry_or_a_directory(config, tmp_pat
         recording = run_program({**config, "meshtrust:linkerd.charts": location, "meshtrust:linkerd.version": "1.2.3"})
         inputs = recording.named("linkerd-crds").inputs
         assert (inputs["chart"], inputs.get("version"), inputs.get("repositoryOpts")) == (chart, version, repository)
+
+
+def test_the_stable_line_versions_its_two_charts_apart(config):
+    stable = {"charts": "https://charts.example.com/stable", "version": "1.16.11", "crdsVersion": "1.8.0"}
+    recording = run_program({**config, "meshtrust:linkerd": stable})
+    versions = {name: recording.named(name).inputs["version"] for name in ("linkerd-crds", "linkerd-control-plane")}
+    assert versions == {"linkerd-crds": "1.8.0", "linkerd-control-plane": "1.16.11"}
+    charts = recording.outputs["charts"]
+    assert charts["linkerd.crdsVersion"] == "https://charts.example.com/stable 1.8.0"
+    assert "linkerd.crdsVersion" not in run_program(config).outputs["charts"]
 
 
 def test_high_availability_is_linkerds_own_and_the_users_values_go_before_it(config):
