@@ -38,10 +38,12 @@ soak: $(READY) ## Kill a rotation at 20 random moments, under load
 bench: $(READY) ## Measure what commands and guard cost, and keep the numbers (BENCH="guard status rotation")
 	@$(PYTHON) -m benchmarks $(BENCH)
 
-check: $(READY) ## Format, lint and types
+check: $(READY) ## Format, lint and types, and the workflows of ci/
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/mypy .
+	@$(VENV)/bin/check-jsonschema --quiet --builtin-schema vendor.github-workflows ci/github/*.yml
+	@$(VENV)/bin/zizmor --offline --no-progress --quiet ci/github
 
 docs: $(READY) ## Write the references in docs/ from Pulumi.yaml and the commands
 	@$(PYTHON) -m docs.generate

@@ -122,6 +122,8 @@ class Stack:
             document["config"][f"{_PROJECT}:anchors"][:] = [DoubleQuotedScalarString(name) for name in anchors]
             if signer is not None:
                 document["config"][f"{_PROJECT}:signer"] = DoubleQuotedScalarString(signer)
+            for key in ("anchorCertificates", "anchorKeys"):
+                _forget_others(document["config"], f"{_PROJECT}:{key}", anchors)
             with tempfile.NamedTemporaryFile("w", dir=self.file.parent, prefix=".draft-", delete=False) as draft:
                 editor.dump(document, draft)
             shutil.copymode(self.file, draft.name)
@@ -209,7 +211,8 @@ def list_stacks(directory: Path) -> list[Stack]:
     """
     files = _config_directory(directory).glob("Pulumi.*.yaml")
     names = sorted(path.name.removeprefix("Pulumi.").removesuffix(".yaml") for path in files)
-    return [Stack(name, directory) for name in names]
+    # Beside them may be settings of Pulumi Deployments.
+    return [Stack(name, directory) for name in names if not name.endswith(".deploy")]
 
 
 @cache
@@ -241,6 +244,17 @@ def _reason(written: Sequence[str]) -> str:
     lines = [line.strip() for line in written if line.strip()]
     errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     return (errors or lines[-1:] or ["the CLI says nothing"])[0]
+
+
+def _forget_others(config: dict[str, Any], key: str, anchors: Sequence[str]) -> None:
+    """Take out of a map by generation what is about none of the anchors: the program refuses it."""
+    given = config.get(key)
+    if not isinstance(given, dict):
+        return
+    for name in [name for name in given if str(name) not in anchors]:
+        del given[name]
+    if not given:
+        del config[key]
 
 
 def _config_directory(directory: Path) -> Path:

@@ -3,7 +3,7 @@
 import json
 import time
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import mkdtemp
@@ -238,8 +238,9 @@ class LinesBoard:
 class JsonBoard:
     """Tells a machine: one JSON object a line, each with its event."""
 
-    def __init__(self, logs: Logs) -> None:
+    def __init__(self, logs: Logs, write: Callable[[str], None] = typer.echo) -> None:
         self._told = _Told(logs)
+        self._write_line = write
 
     def __enter__(self) -> Self:
         """Begin."""
@@ -290,7 +291,7 @@ class JsonBoard:
         return described
 
     def _write(self, event: str, **facts: object) -> None:
-        typer.echo(json.dumps({"event": event, **facts}))
+        self._write_line(json.dumps({"event": event, **facts}))
 
 
 def summarise(outcomes: Collection[Outcome], logs: Logs, console: Console, *, error: str) -> None:

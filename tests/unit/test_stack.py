@@ -3,6 +3,7 @@
 import stat
 
 import pytest
+import yaml
 
 from meshtrust.rotation import Trust
 from meshtrust.stack import MissingStackError, Stack, StackError, cli
@@ -65,6 +66,16 @@ def test_an_edit_leaves_comments_and_all_else_where_they_are(stack):
     expected = TEXT.replace('["2026"]', '["2026", "2027"]') + '  meshtrust:signer: "2026"\n'
     assert stack.file.read_text() == expected
     assert stack.configured == Trust(anchors=("2026", "2027"), signer="2026")
+
+
+def test_an_edit_takes_the_roots_along_that_are_no_anchors_any_more(stack):
+    stack.file.write_text(TEXT + '  meshtrust:anchorCertificates:\n    "2026": one\n    "2027": two\n')
+    stack.configure_anchors(["2027"])
+    config = yaml.safe_load(stack.file.read_text())["config"]
+    assert (config["meshtrust:anchors"], config["meshtrust:anchorCertificates"]) == (["2027"], {"2027": "two"})
+    assert "meshtrust:signer" not in config
+    stack.configure_anchors(["2028"])
+    assert "meshtrust:anchorCertificates" not in yaml.safe_load(stack.file.read_text())["config"]
 
 
 def test_an_edit_keeps_the_files_mode(stack):

@@ -1,0 +1,223 @@
+"""A fleet of small clusters under load: deployed from nothing, rotated, hindered, joined, put right after a loss."""
+
+import base64
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import uuid
+
+import pytest
+
+from meshtrust.pem import read_bundle
+from rehearsal.cluster import Cluster
+from rehearsal.workspace import REPOSITORY
+from tests.rehearsal.control_plane import wait_until
+from tests.rehearsal.fleet_bench import APPLICATIONS, events, fleet_bench
+
+NO_CHANGES = ("up", "--yes", "--skip-preview", "--non-interactive", "--expect-no-changes")
+
+
+@pytest.fixture(scope="module")
+def fleet(binaries, linkerd_charts, embedded):
+    """A fleet of two clusters that one command has deployed from nothing, with proxies that connect all the time."""
+    common = {
+        "anchor": {"protect": False},
+        "linkerd": {"charts": str(linkerd_charts)},
+        "certManager": {"charts": str(binaries.charts)},
+    }
+    with fleet_bench(["east", "west"], common, embedded=embedded) as made:
+        told = made.cli("fleet", "up", "--json")
+        assert told.returncode == 0, told.stdout + told.stderr
+        made.first = events(told.stdout)
+        for name in made.clusters:
+            made.load(name)
+        yield made
+
+
+@pytest.fixture
+def steady(fleet):
+    """The generation that the fleet is under."""
+    [anchor] = fleet.outputs("anchor")["anchors"]
+    assert all(fleet.outputs(name)["signer"] == anchor for name in fleet.clusters)
+    return anchor
+
+
+@pytest.fixture
+def following():
+    """A name that no generation has had."""
+    return f"g{uuid.uuid4().hex[:8]}"
+
+
+def last_states(written):
+    return {entry["stack"]: entry["state"] for entry in events(written)[-1]["stacks"]}
+
+
+def test_one_command_deploys_a_fleet_from_nothing(fleet):
+    titles = [entry["title"] for entry in fleet.first if entry["event"] == "phase"]
+    assert titles == [
+        "Make the stacks",
+        "Deploy the trust anchor",
+        "Ask for intermediates",
+        "Sign the intermediates of east, west",
+        "Deploy the clusters",
+    ]
+    bundles = {fleet.outputs(stack)["trustAnchorsSha256"] for stack in ("anchor", *fleet.clusters)}
+    assert len(bundles) == 1
+    assert fleet.cli("fleet", "verify").returncode == 0
+    for stack in ("anchor", *fleet.clusters):
+        unchanged = fleet.engine(stack, *NO_CHANGES)
+        assert unchanged.returncode == 0, unchanged.stdout + unchanged.stderr
+
+
+def test_the_anchors_key_is_in_the_anchor_stack_and_nowhere_else(fleet):
+    pattern = r"-----BEGIN EC PRIVATE KEY-----.*?-----END EC PRIVATE KEY-----"
+    keys = {_body(key) for key in re.findall(pattern, fleet.state("anchor"), re.DOTALL)}
+    assert len(keys) == 1, "it signs with one generation"
+    [key] = keys
+    for name, cluster in fleet.clusters.items():
+        state = fleet.state(name)
+        own = {_body(found) for found in re.findall(pattern, state, re.DOTALL)}
+        assert own, "the cluster's own intermediate has a key"
+        assert not own & keys
+        assert key not in re.sub(r"\\\\?n|\s", "", state)
+        assert "PRIVATE KEY" not in fleet.engine(name, "stack", "output", "--json", "--show-secrets").stdout
+        with cluster.client() as api:
+            for secret in api.get("/api/v1/secrets").raise_for_status().json()["items"]:
+                for value in (secret.get("data") or {}).values():
+                    assert key not in _body(base64.b64decode(value).decode(errors="replace"))
+    assert "PRIVATE KEY" not in fleet.engine("anchor", "stack", "output", "--json", "--show-secrets").stdout
+
+
+def _body(pem):
+    """The base64 of a PEM, whatever breaks its lines."""
+    return re.sub(r"(\\+n|\s)", "", re.sub(r"-----[A-Z ]+-----", "", pem))
+
+
+def test_a_rotation_that_is_hindered_and_killed_comes_to_its_end_and_no_handshake_fails(fleet, steady, following):
+    before = fleet.failed()
+    fleet.clusters["west"].kill("kube-apiserver")
+    hindered = fleet.cli("fleet", "rotate", "--to", following, "--json")
+    assert hindered.returncode == 1, hindered.stdout + hindered.stderr
+    assert last_states(hindered.stdout) == {"anchor": "done", "east": "done", "west": "failed"}
+    [wrong] = [entry for entry in events(hindered.stdout)[-1]["stacks"] if "error" in entry]
+    assert "The API server of context" in wrong["error"]
+
+    # East is through with its own, and may still not switch: nobody knows what west's proxies trust.
+    signed = fleet.engine("anchor", "up", "--yes", "--skip-preview", "--non-interactive")
+    assert signed.returncode == 0, signed.stdout + signed.stderr
+    fleet.configure("east", signer=following)
+    refused = fleet.engine("east", "preview", "--non-interactive")
+    written = refused.stdout + refused.stderr
+    assert refused.returncode != 0
+    assert f"It is not safe yet to switch the signer to {following}: 1 in the fleet would be cut off" in written
+    assert re.search(r"- west: context .*: it cannot be judged: The API server of context", written)
+    fleet.configure("east", signer=steady)
+
+    fleet.clusters["west"].restart("kube-apiserver")
+    wait_until(lambda: fleet.cli("status", "--stack", "west").returncode == 0, 60)
+    # What blocks in another cluster is named as what blocks in the own.
+    fleet.configure("east", signer=following)
+    refused = fleet.engine("east", "preview", "--non-interactive")
+    written = refused.stdout + refused.stderr
+    assert "- west: ConfigMap linkerd/linkerd-identity-trust-roots: does not hold" in written
+    deployment = f"Deployment {APPLICATIONS}/workload-001"
+    assert re.search(rf"- west: {APPLICATIONS}/workload-\S+ \({deployment}\): its proxy does not trust", written)
+    fleet.configure("east", signer=steady)
+
+    for seconds in (12, 25):
+        _kill_after(fleet, seconds, "fleet", "rotate", "--to", following)
+        for stack in ("anchor", *fleet.clusters):
+            fleet.engine(stack, "cancel", "--yes")
+    done = fleet.cli("fleet", "rotate", "--to", following, "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert fleet.failed() == before
+    assert fleet.outputs("anchor")["anchors"] == [following]
+    for name in fleet.clusters:
+        assert (fleet.outputs(name)["anchors"], fleet.outputs(name)["signer"]) == ([following], following)
+    assert fleet.cli("fleet", "verify").returncode == 0
+
+
+def _kill_after(fleet, seconds, *arguments):
+    """Run a command and kill it, with all that it started, after a while."""
+    process = subprocess.Popen(
+        fleet.command(*arguments),
+        env=fleet.environment,
+        cwd=REPOSITORY,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@pytest.mark.usefixtures("steady")
+def test_a_cluster_that_fails_stops_what_has_not_begun_and_the_next_run_goes_on(fleet):
+    charts = fleet.config("east")["linkerd"]["charts"]
+    fleet.configure("east", linkerd={"charts": "/nowhere"})
+    failed = fleet.cli("fleet", "up", "--json")
+    assert failed.returncode == 1
+    assert last_states(failed.stdout) == {"anchor": "done", "east": "failed", "west": "not begun"}
+    [wrong] = [entry for entry in events(failed.stdout)[-1]["stacks"] if "error" in entry]
+    with open(wrong["log"]) as log:  # noqa: PTH123 a path that the command told
+        assert "where there is no linkerd-crds/Chart.yaml" in log.read()
+    fleet.configure("east", linkerd={"charts": charts})
+    assert last_states(fleet.ok("fleet", "up", "--json")) == {"anchor": "done", "east": "done", "west": "done"}
+
+
+@pytest.mark.usefixtures("steady")
+def test_a_stack_that_another_run_is_at_work_on_is_named(fleet):
+    locks = fleet.project.directory / "state" / ".pulumi" / "locks" / "organization" / "meshtrust" / "west"
+    lock = locks / f"{uuid.uuid4()}.json"
+    locks.mkdir(parents=True, exist_ok=True)
+    lock.write_text('{"pid": 1, "username": "someone", "hostname": "elsewhere", "timestamp": "2026-11-24T12:00:00Z"}')
+    try:
+        told = fleet.cli("fleet", "up")
+    finally:
+        lock.unlink()
+    assert told.returncode == 1
+    assert "west: failed" in told.stdout
+    assert "another run is at work on it" in told.stdout
+    assert "pulumi cancel --stack west" in re.sub(r"\s+", " ", told.stdout)
+
+
+def test_a_cluster_joins_with_what_the_others_have_and_the_fleet_outlives_its_anchor_stack(fleet, steady, following):
+    before = fleet.failed()
+    early = f"{following}-early"
+    fleet.configure("anchor", anchors=[steady, early])
+    with Cluster.start(f"late-{os.getpid()}") as cluster:
+        fleet.add("late", cluster, [early], early)
+        refused = fleet.cli("fleet", "up", "--json")
+        assert refused.returncode == 1, refused.stdout
+        log = next(entry["log"] for entry in events(refused.stdout)[-1]["stacks"] if entry["stack"] == "late")
+        with open(log) as file:  # noqa: PTH123 a path that the command told
+            written = file.read()
+        assert f"east signs with {steady}, which this cluster would not trust" in written
+        assert f"west does not trust {early}, with which this cluster would sign" in written
+
+        fleet.configure("late", anchors=[steady], signer=steady)
+        fleet.ok("fleet", "up")
+        fleet.load("late")
+        assert fleet.outputs("late")["trustAnchorsSha256"] == fleet.outputs("east")["trustAnchorsSha256"]
+        assert fleet.cli("fleet", "verify").returncode == 0
+
+        # The anchor stack and its key are lost: its root is still known, and the clusters' own intermediates go on.
+        root = fleet.outputs("east")["trustAnchors"]
+        lost = fleet.engine("anchor", "stack", "rm", "--yes", "--force", "--preserve-config")
+        assert lost.returncode == 0, lost.stdout + lost.stderr
+        fleet.configure("anchor", anchors=[steady], anchorCertificates={steady: root})
+        fleet.ok("fleet", "up")
+        assert fleet.outputs("anchor")["roots"][steady]["brought"] is True
+        fleet.ok("fleet", "rotate", "--to", following)
+        assert fleet.outputs("anchor")["anchors"] == [following]
+        assert [len(read_bundle(fleet.outputs(name)["trustAnchors"])) for name in fleet.clusters] == [1, 1, 1]
+        assert {name: failed for name, failed in fleet.failed().items() if name in before} == before
+        assert fleet.failed()["late"] == 0
+        assert fleet.cli("fleet", "verify").returncode == 0
+        del fleet.clusters["late"]

@@ -1,0 +1,55 @@
+"""The files of ci/: what `make check` lints in them is not all that they promise."""
+
+import re
+
+import pytest
+import yaml
+
+from tests.recorder import REPOSITORY
+
+WORKFLOWS = sorted((REPOSITORY / "ci" / "github").glob("*.yml"))
+LOCKED = re.compile(r"uses: [-\w]+/[-\w]+@[0-9a-f]{40} # v\d")
+
+
+@pytest.fixture(params=WORKFLOWS, ids=lambda path: path.name)
+def workflow(request):
+    return request.param
+
+
+def test_there_is_one_for_each_occasion():
+    assert [path.name for path in WORKFLOWS] == ["deploy.yml", "preview.yml", "verify.yml"]
+
+
+def test_every_action_is_pinned_by_commit_and_says_its_version(workflow):
+    uses = [line for line in workflow.read_text().splitlines() if "uses:" in line]
+    assert uses
+    assert all(LOCKED.search(line) for line in uses), uses
+
+
+def test_no_long_lived_key_is_used_and_nothing_is_allowed_by_default(workflow):
+    text = workflow.read_text()
+    document = yaml.safe_load(text)
+    assert "secrets." not in text
+    assert document["permissions"] == {}
+    for job in document["jobs"].values():
+        rights = {**job["permissions"]}
+        assert rights.pop("contents") == "read"
+        assert rights.pop("id-token") == "write"
+        assert rights in ({}, {"pull-requests": "write"})
+
+
+def test_commands_of_the_workflows_are_commands_of_this_project(workflow):
+    from docs.generate import commands  # noqa: PLC0415 only this test needs the commands
+
+    reference = commands()
+    for command in re.findall(r"-m meshtrust ([a-z]+(?: [a-z]+)?)(?: --|$)", workflow.read_text(), re.MULTILINE):
+        assert f"## meshtrust {command}\n" in reference, command
+
+
+def test_the_settings_of_pulumi_deployments_are_of_a_stack_that_there_is():
+    [path] = (REPOSITORY / "ci" / "pulumi-deployments").glob("*.yaml")
+    stack = path.name.removeprefix("Pulumi.").removesuffix(".deploy.yaml")
+    assert (REPOSITORY / "stacks" / f"Pulumi.{stack}.yaml").is_file()
+    settings = yaml.safe_load(path.read_text())["settings"]
+    assert set(settings) == {"sourceContext", "gitHub", "operationContext"}
+    assert "oidc" in settings["operationContext"]

@@ -1,0 +1,346 @@
+"""Work on a fleet: who belongs to it, in which waves it goes, what a failure stops, what is told, and the page."""
+
+import asyncio
+import json
+import re
+import shutil
+from datetime import UTC, datetime
+
+import pytest
+import yaml
+from rich.console import Console
+
+from meshtrust.commands.boards import JsonBoard, LinesBoard, LiveBoard, Logs
+from meshtrust.deployment import Deployment
+from meshtrust.evidence import Mesh, MeshedPod, Workload
+from meshtrust.fleet.gate import Sibling, blocks_joining
+from meshtrust.fleet.inspection import ClusterView, FleetView
+from meshtrust.fleet.page import draw_page
+from meshtrust.fleet.stacks import find_fleet
+from meshtrust.fleet.state import FleetState
+from meshtrust.fleet.waves import FleetError, run_waves, split_waves
+from meshtrust.gate import Blocker
+from meshtrust.inspection import Inspection
+from meshtrust.lint import Finding
+from meshtrust.pem import fingerprint
+from meshtrust.rotate import BlockedError
+from meshtrust.rotation import Trust
+from meshtrust.stack import Stack, StackError
+from tests.certificates import make_certificate
+from tests.recorder import REPOSITORY
+
+
+def make_project(directory, **stacks):
+    (directory / "stacks").mkdir()
+    (directory / "Pulumi.yaml").write_text((REPOSITORY / "Pulumi.yaml").read_text())
+    for name, config in stacks.items():
+        named = {f"meshtrust:{key}": value for key, value in config.items()}
+        (directory / "stacks" / f"Pulumi.{name}.yaml").write_text(yaml.safe_dump({"config": named}))
+    return directory
+
+
+ANCHOR = {"role": "anchor", "anchors": ["2026"], "clusters": ["east", "west"]}
+CLUSTER = {"anchorStack": "anchor", "anchors": ["2026"]}
+
+
+def test_a_fleet_is_the_anchor_stack_and_those_that_name_it(tmp_path):
+    alone = {"anchors": ["2026"], "context": "dev"}
+    whole = {**CLUSTER, "anchorStack": "organization/meshtrust/anchor"}
+    fleet = find_fleet(make_project(tmp_path, anchor=ANCHOR, east=CLUSTER, west=whole, dev=alone))
+    assert fleet.anchor.name == "anchor"
+    assert [stack.name for stack in fleet.clusters] == ["east", "west"]
+
+
+@pytest.mark.parametrize(
+    ("stacks", "named", "message"),
+    [
+        ({"dev": {"anchors": ["2026"]}}, "", "has meshtrust:role: anchor, so that there is no fleet"),
+        ({"a": ANCHOR, "b": ANCHOR}, "", "There are several anchor stacks: a, b. Name one: --anchor-stack"),
+        ({"anchor": ANCHOR}, "other", 'Stack "other" is no anchor stack'),
+        ({"anchor": ANCHOR, "east": CLUSTER}, "", 'lists the cluster "west", and there is no stack of that name'),
+        (
+            {"anchor": {**ANCHOR, "clusters": []}, "east": CLUSTER},
+            "",
+            'Stack "east" has meshtrust:anchorStack "anchor", whose meshtrust:clusters does not list it',
+        ),
+        ({"anchor": {**ANCHOR, "clusters": "east"}}, "", "is no list. Write the names of stacks"),
+    ],
+)
+def test_files_that_do_not_agree_are_told_with_the_fix(tmp_path, stacks, named, message):
+    with pytest.raises(StackError) as caught:
+        find_fleet(make_project(tmp_path, **stacks), named)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("count", "sizes"), [(0, []), (1, [1]), (2, [1, 1]), (3, [1, 1, 1]), (12, [1, 2, 9]), (50, [1, 5, 44])]
+)
+def test_waves_are_one_then_a_tenth_then_the_rest(tmp_path, count, sizes):
+    stacks = [Stack(str(number), tmp_path) for number in range(count)]
+    waves = split_waves(stacks)
+    assert [len(wave) for wave in waves] == sizes
+    assert [stack for wave in waves for stack in wave] == stacks
+
+
+def run(names, work, parallel=4):
+    """Work on stacks; return what a machine is told, and the error."""
+    written: list[str] = []
+    board = JsonBoard(Logs(None), written.append)
+    error = None
+    try:
+        asyncio.run(
+            run_waves("Do it", [Stack(name, REPOSITORY) for name in names], work, parallel=parallel, board=board)
+        )
+    except FleetError as raised:
+        error = raised
+    board.summary(error=str(error or ""))
+    return [json.loads(line) for line in written], error
+
+
+def test_a_failure_lets_those_that_began_end_and_begins_no_other():
+    names = [f"c{number:02}" for number in range(30)]
+    ended = []
+
+    async def work(stack, _):
+        await asyncio.sleep(0)
+        if stack.name == "c02":
+            msg = "It is broken"
+            raise StackError(msg)
+        await asyncio.sleep(0)
+        ended.append(stack.name)
+
+    told, error = run(names, work, parallel=3)
+    states = {entry["stack"]: entry["state"] for entry in told[-1]["stacks"]}
+    assert states["c00"] == states["c01"] == states["c03"] == "done"
+    assert states["c02"] == "failed"
+    assert [name for name in names if states[name] == "not begun"] == names[4:]
+    assert ended == ["c00", "c01", "c03"]
+    assert error.exit_code == 1
+    assert "Do it did not end well for c02. 26 were not begun. Put it right and run the same command again" in str(
+        error
+    )
+
+
+def test_no_more_than_the_limit_are_worked_on_at_a_time():
+    running, most = 0, 0
+
+    async def work(*_):
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0.001)
+        running -= 1
+
+    told, error = run([f"c{number}" for number in range(40)], work, parallel=3)
+    assert (most, error) == (3, None)
+    assert told[-1]["finished"] is True
+    assert {entry["state"] for entry in told[-1]["stacks"]} == {"done"}
+
+
+def test_what_has_to_wait_is_told_by_another_exit_code_than_what_failed():
+    blocker = Blocker(subject="shop/job-1", reason="its proxy does not trust 2027")
+
+    async def work(*_):
+        msg = "It is not safe yet"
+        raise BlockedError(msg, [blocker])
+
+    told, error = run(["east"], work)
+    assert error.exit_code == 4
+    [outcome] = told[-1]["stacks"]
+    assert (outcome["state"], outcome["blockers"]) == ("blocked", [str(blocker)])
+
+
+@pytest.mark.parametrize("board", [LinesBoard, LiveBoard])
+def test_a_person_is_told_what_went_wrong_and_where_the_engines_output_is(board, tmp_path):
+    console = Console(record=True, width=100, force_terminal=board is LiveBoard, file=open("/dev/null", "w"))  # noqa: PTH123, SIM115
+    made = board(console, Logs(tmp_path / "logs"))
+
+    async def work(stack, teller):
+        teller.write("the engine says something")
+        if stack.name == "west":
+            msg = "`pulumi up` failed: a chart is missing"
+            raise StackError(msg)
+
+    stacks = [Stack(name, tmp_path) for name in ("east", "west")]
+    with made:
+        running = run_waves("Deploy the clusters", stacks, work, parallel=1, board=made)
+        with pytest.raises(FleetError) as caught:
+            asyncio.run(running)
+    made.summary(error=str(caught.value))
+    text = re.sub(r"\s+", " ", console.export_text())
+    assert "Deploy the clusters" in text
+    assert "west: `pulumi up` failed: a chart is missing" in text
+    assert f"its log: {tmp_path}/logs/west.log" in text
+    assert "1 done, 1 failed" in text
+    assert (tmp_path / "logs" / "west.log").read_text() == "the engine says something\n"
+    assert (tmp_path / "logs").stat().st_mode & 0o077 == 0, "others may not read it"
+
+
+def test_what_is_asked_for_and_not_signed_yet_is_seen_from_the_outputs():
+    anchor = Deployment({"intermediates": {"east": {"2026": "pem"}}})
+    clusters = {
+        "east": Deployment({"requests": {"2026": "r", "2027": "r"}}),
+        # The anchor stack has lost what it signed; the cluster has it still.
+        "west": Deployment({"requests": {"2026": "r"}, "intermediates": {"2026": "pem"}}),
+    }
+    state = FleetState(anchor=anchor, clusters=clusters, missing=frozenset())
+    assert (sorted(state.unsigned("east")), sorted(state.unsigned("west"))) == (["2027"], [])
+    assert state.to_sign == ["east"]
+
+
+def sibling(anchors, signer):
+    outputs = {"anchors": anchors, "signer": signer} if signer else {"requests": {}}
+    return Sibling(stack="west", deployed=Deployment(outputs))
+
+
+@pytest.mark.parametrize(
+    ("there", "reasons"),
+    [
+        (sibling(["2026"], "2026"), []),
+        (sibling(["2026", "2027"], "2026"), []),
+        (sibling([], ""), []),
+        (sibling(["2026", "2027"], "2027"), ["west signs with 2027, which this cluster would not trust"]),
+        (
+            sibling(["2027"], "2027"),
+            [
+                "west signs with 2027, which this cluster would not trust",
+                "west does not trust 2026, with which this cluster would sign",
+            ],
+        ),
+    ],
+)
+def test_a_cluster_joins_only_those_that_it_can_speak_with(there, reasons):
+    assert blocks_joining(Trust(anchors=("2026",), signer="2026"), [there]) == reasons
+
+
+OLD, NEW = make_certificate("root 2026", days=20), make_certificate("root 2027", days=3650)
+
+
+def view(stack, *, signed_by=OLD, trusts=(OLD, NEW), findings=()):
+    roots = tuple(pair.certificate for pair in trusts)
+    issuer = make_certificate("issuer", issuer=signed_by, days=2)
+    pod = MeshedPod(
+        namespace="shop",
+        name="web-1",
+        workload=Workload(kind="Deployment", namespace="shop", name="web"),
+        component="",
+        created=datetime.now(UTC),
+        anchors=frozenset(map(fingerprint, roots)),
+    )
+    mesh = Mesh(namespace="linkerd", roots=roots, issuer=(issuer.certificate,), pods=(pod,))
+    names = {fingerprint(OLD.certificate): "2026", fingerprint(NEW.certificate): "2027"}
+    anchors = tuple(names[fingerprint(root)] for root in roots)
+    inspection = Inspection(
+        context=stack,
+        mesh=mesh,
+        served={pod: issuer.certificate.not_valid_after_utc},
+        trust=Trust(anchors=anchors, signer=names[fingerprint(signed_by.certificate)]),
+        deployed={},
+        names=names,
+        retired=frozenset(),
+        now=datetime.now(UTC),
+    )
+    return ClusterView(stack=stack, inspection=inspection, findings=findings)
+
+
+def fleet_view():
+    finding = Finding(subject="3 of 9 proxies", wrong="do not trust 2027 <yet>", fix="Restart them", severity="warning")
+    return FleetView(
+        anchor_stack="anchor",
+        roots={"2026": OLD.certificate, "2027": NEW.certificate},
+        clusters=[
+            view("east", signed_by=NEW),
+            view("west", findings=(finding,)),
+            view("north", trusts=(OLD,)),
+            ClusterView(stack="south", error='The API server of context "south" cannot be reached'),
+            ClusterView(stack="late"),
+        ],
+        now=datetime.now(UTC),
+    )
+
+
+def test_a_fleet_as_data_tells_who_signs_where():
+    found = fleet_view().as_json()
+    assert [(entry["name"], entry["signsIn"], entry["trustedIn"]) for entry in found["anchors"]] == [
+        ("2026", ["west", "north"], ["east", "west", "north"]),
+        ("2027", ["east"], ["east", "west"]),
+    ]
+    assert [cluster["phase"] for cluster in found["clusters"]] == [
+        "switch",
+        "introduce",
+        "steady",
+        "unreadable",
+        "not deployed",
+    ]
+    json.dumps(found)
+
+
+def test_the_page_needs_nothing_from_elsewhere_and_escapes_what_it_shows():
+    page = draw_page(fleet_view())
+    assert "do not trust 2027 &lt;yet&gt;" in page
+    assert not re.search(r"<(script|link|img|iframe)|https?:|url\(|@import", page)
+
+
+def test_the_page_in_a_browser_is_whole_readable_and_fits_a_phone(tmp_path, browser):
+    path = tmp_path / "fleet.html"
+    path.write_text(draw_page(fleet_view()))
+    browser.get(path.as_uri())
+    assert browser.title == "Fleet of anchor: needs attention"
+    heads = browser.execute_script(
+        "return [...document.querySelectorAll('tbody th[scope=row]')].map(head => head.innerText)"
+    )
+    assert heads == ["east", "west", "north", "south", "late"]
+    current = browser.execute_script("return [...document.querySelectorAll('[aria-current]')].map(e => e.innerText)")
+    assert current == ["switch", "introduce", "steady"]
+    assert not browser.get_log("browser"), "the page makes the browser complain"
+    for scheme in ("light", "dark"):
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+        poor = browser.execute_script(CONTRAST)
+        assert poor == [], f"too little contrast in {scheme}: {poor}"
+        browser.save_screenshot(str(tmp_path / f"{scheme}.png"))
+    browser.set_window_size(500, 800)
+    width, seen = browser.execute_script("return [document.documentElement.scrollWidth, window.innerWidth]")
+    assert width <= seen, "the page itself must not scroll sideways; the table does"
+
+
+# WCAG 2.2, 1.4.3: text has a contrast of 4.5 to 1 with what is behind it.
+CONTRAST = """
+const light = ([r, g, b]) => {
+  const part = value => { value /= 255; return value <= .04045 ? value / 12.92 : ((value + .055) / 1.055) ** 2.4; };
+  return .2126 * part(r) + .7152 * part(g) + .0722 * part(b);
+};
+const parse = text => text.match(/[0-9.]+/g).map(Number);
+const behind = element => {
+  for (; element; element = element.parentElement) {
+    const colour = parse(getComputedStyle(element).backgroundColor);
+    if (colour.length < 4 || colour[3] > 0) return colour;
+  }
+  return [255, 255, 255];
+};
+return [...document.querySelectorAll('main *')]
+  .filter(element => [...element.childNodes].some(node => node.nodeType === 3 && node.data.trim()))
+  .map(element => {
+    const [a, b] = [light(parse(getComputedStyle(element).color)), light(behind(element))];
+    return [element.innerText, (Math.max(a, b) + .05) / (Math.min(a, b) + .05)];
+  })
+  .filter(([, ratio]) => ratio < 4.5);
+"""
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A headless Chromium, where there is one with its driver."""
+    from selenium import webdriver  # noqa: PLC0415 this fixture alone needs it
+
+    binary = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
+    driver = shutil.which("chromedriver")
+    if not binary or not driver:
+        pytest.skip("there is no chromium with a chromedriver on PATH (on Debian: apt install chromium-driver)")
+    options = webdriver.ChromeOptions()
+    options.binary_location = binary
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1280,900"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    with webdriver.Chrome(options=options, service=webdriver.ChromeService(driver)) as found:
+        yield found
