@@ -7,6 +7,7 @@ from components.cert_manager import CertManager
 from components.control_plane_namespace import ControlPlaneNamespace, ControlPlaneNamespaceArgs
 from components.identity_issuer import IdentityIssuer, IdentityIssuerArgs
 from components.linkerd import Linkerd, LinkerdArgs
+from components.observability import Observability, ObservabilityArgs
 from components.trust_anchor import TrustAnchor
 from guard import admit, last_deployment
 from issuance import confirm
@@ -49,6 +50,15 @@ async def main() -> pulumi.Inputs:
         ),
         on_cluster,
     )
+
+    if settings.observability:
+        Observability(
+            "observability",
+            ObservabilityArgs(
+                monitoring=settings.observability, namespace=settings.observability.namespace or namespace.name
+            ),
+            on_cluster,
+        )
 
     return {
         "clusterUid": admission.cluster_uid,

@@ -14,9 +14,11 @@ from components.cert_manager import CertManagerArgs
 from components.charts import ChartSource
 from components.identity_issuer import IssuerPolicy, IssuerReference
 from components.linkerd import LinkerdInstallation
+from components.observability import Monitoring, Watched
 from components.trust_anchor import TrustAnchorArgs
+from meshtrust.evidence import leaf_lifetime
 from meshtrust.issuer_mode import CERT_MANAGER_MODES, SIGNING_MODES, IssuerMode
-from meshtrust.lint import lint_issuer_window, lint_trust_anchor
+from meshtrust.lint import LEAF_LIFETIME, lint_issuer_window, lint_trust_anchor
 from meshtrust.pem import PemError, normalise_bundle, read_bundle
 from meshtrust.private_key import key_to_pem, read_private_key
 from meshtrust.rotation import Trust
@@ -86,6 +88,7 @@ class Settings:
         issuer: Who signs the identity issuer.
         cert_manager: What cert-manager is installed from; nothing where it is not installed by this stack.
         linkerd: What of Linkerd is installed.
+        observability: What watches it; nothing where nothing does.
     """
 
     cluster: ClusterSettings
@@ -94,6 +97,7 @@ class Settings:
     issuer: IssuerPolicy
     cert_manager: CertManagerArgs | None
     linkerd: LinkerdInstallation
+    observability: Monitoring | None = None
 
     @property
     def chart_sources(self) -> dict[str, ChartSource]:
@@ -126,6 +130,7 @@ class Settings:
         """
         reader = Reader()
         settings = _read(reader)
+        settings = replace(settings, observability=_read_observability(reader, settings))
         reader.refuse_unknown()
         errors = [finding for finding in reader.findings if finding.severity == "error"]
         if errors:
@@ -376,3 +381,36 @@ def _read_linkerd_values(reader: Reader) -> dict[str, Any]:
         if node is not None:
             reader.refuse("linkerd.values", f"sets {path}, which is the program's own", f"Remove it; {reason}")
     return values
+
+
+def _read_observability(reader: Reader, settings: Settings) -> Monitoring | None:
+    issuer, linkerd, cert_manager = settings.issuer, settings.linkerd, settings.cert_manager
+    labels = reader.mapping("observability.labels")
+    for name, value in labels.items():
+        if not isinstance(value, str):
+            reader.refuse(
+                "observability.labels", f"has {name} with {value!r}, not a text", f'Quote it: {name}: "{value}"'
+            )
+    monitoring = Monitoring(
+        namespace=reader.namespace("observability.namespace"),
+        labels=labels,
+        cert_manager_namespace=cert_manager.namespace if cert_manager else reader.text("certManager.namespace"),
+        watched=Watched(
+            namespace=linkerd.namespace,
+            by_cert_manager=issuer.mode in CERT_MANAGER_MODES,
+            renewal=_renewal(issuer),
+            leaf_lifetime=leaf_lifetime(linkerd.values),
+        ),
+    )
+    return monitoring if reader.flag("observability.enabled") else None
+
+
+def _renewal(issuer: IssuerPolicy) -> timedelta:
+    """Return how much life the identity issuer has left when it is time to renew it."""
+    if issuer.mode in CERT_MANAGER_MODES:
+        return issuer.renew_before
+    if issuer.mode == "pulumi":
+        # A person does it.
+        return min(timedelta(days=30), issuer.validity / 2)
+    # A third party does it when it likes, but no later than a leaf's life before the end.
+    return LEAF_LIFETIME
