@@ -9,6 +9,7 @@ from components.control_plane_namespace import ControlPlaneNamespace, ControlPla
 from components.identity_issuer import IdentityIssuer, IdentityIssuerArgs
 from components.intermediate_requests import IntermediateRequests, IntermediateRequestsArgs
 from components.linkerd import Linkerd, LinkerdArgs
+from components.observability import Observability, ObservabilityArgs
 from components.trust_anchor import TrustAnchor
 from components.trust_bundle import TrustBundle, TrustBundleArgs
 from components.webhook_certificates import WebhookCertificates, WebhookCertificatesArgs
@@ -82,6 +83,15 @@ async def declare_cluster_stack(settings: Settings, last: Deployment) -> pulumi.
         ),
         on_cluster,
     )
+
+    if settings.observability:
+        Observability(
+            "observability",
+            ObservabilityArgs(
+                monitoring=settings.observability, namespace=settings.observability.namespace or namespace.name
+            ),
+            on_cluster,
+        )
 
     return {
         **_fleet_outputs(fleet, requests),

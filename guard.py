@@ -13,6 +13,7 @@ import trust_checks
 import webhook_checks
 from membership import Membership, own_name, read_deployment
 from meshtrust import cert_manager, issuer_secret, preflight
+from meshtrust.actor import name_actor
 from meshtrust.cluster import ClusterError, connect
 from meshtrust.deployment import Deployment
 from meshtrust.fleet.gate import Sibling, blocks_joining, find_sibling_blockers
@@ -37,8 +38,8 @@ class Admission:
 
     Attributes:
         cluster_uid: UID of the cluster, or nothing in an offline preview, which no cluster is asked about.
-        transitions: The audit trail with this run's step: each entry has step, generations, at (ISO 8601, UTC), gate
-            (open, warned, overridden or none), and the reason and number of blockers where it was not open.
+        transitions: The audit trail with this run's step: each entry has step, generations, at (ISO 8601, UTC), by,
+            gate (open, warned, overridden or none), and the reason and number of blockers where it was not open.
         issuance: What is still to be seen of the identity issuer before Linkerd is touched; nothing offline.
         api: Client of the cluster; nothing offline.
     """
@@ -115,6 +116,8 @@ async def _check_cluster(api: "Api", settings: Settings, last: Deployment) -> st
         releases.append((settings.trust_bundle.trust_manager.namespace, "trust-manager"))
     await _resume_releases(api, releases)
     await _check_cert_manager(api, settings, last)
+    if settings.observability:
+        await preflight.check_monitoring(api, settings.observability.namespace)
     for key, source in settings.chart_sources.items():
         # A repository's bad day must not stop a run that installs nothing from it.
         if not source.is_directory and last.charts.get(key) != str(source):
@@ -154,6 +157,7 @@ async def _pass_gate(
         "step": step.kind,
         "generations": list(step.generations),
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "by": name_actor(os.environ),
         "gate": "none",
     }
     if step.kind in ("deploy", "introduce"):

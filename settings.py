@@ -14,12 +14,14 @@ from components.cert_manager import CertManagerArgs
 from components.charts import ChartSource
 from components.identity_issuer import IssuerPolicy, IssuerReference
 from components.linkerd import LinkerdInstallation
+from components.observability import Monitoring, Watched
 from components.trust_anchor import TrustAnchorArgs
 from components.trust_bundle import TrustBundlePolicy, TrustManagerArgs
 from components.webhook_certificates import WebhookPolicy
 from meshtrust.deployment import Deployment
+from meshtrust.evidence import leaf_lifetime
 from meshtrust.issuer_mode import CERT_MANAGER_MODES, SIGNING_MODES, IssuerMode
-from meshtrust.lint import lint_issuer_window, lint_trust_anchor
+from meshtrust.lint import LEAF_LIFETIME, lint_issuer_window, lint_trust_anchor
 from meshtrust.pem import PemError, fingerprint, normalise_bundle, read_bundle
 from meshtrust.private_key import key_to_pem, read_private_key
 from meshtrust.rotation import Trust
@@ -99,6 +101,7 @@ class Settings:
         webhooks: Under whose authority the webhooks' certificates are; nothing where Linkerd's chart makes them.
         trust_bundle: Who publishes the bundle.
         linkerd: What of Linkerd is installed.
+        observability: What watches it; nothing where nothing does.
     """
 
     anchor_stack: str
@@ -110,6 +113,7 @@ class Settings:
     webhooks: WebhookPolicy | None
     trust_bundle: TrustBundlePolicy
     linkerd: LinkerdInstallation
+    observability: Monitoring | None = None
 
     @property
     def chart_sources(self) -> dict[str, ChartSource]:
@@ -168,7 +172,7 @@ def load_settings(last: Deployment) -> Settings | AnchorSettings:
     """
     reader = Reader()
     is_anchor = reader.choice("role", ("cluster", "anchor")) == "anchor"
-    settings = _read_anchor_stack(reader, last) if is_anchor else _read(reader, last)
+    settings = _read_anchor_stack(reader, last) if is_anchor else _read_cluster_stack(reader, last)
     reader.refuse_unknown()
     errors = [finding for finding in reader.findings if finding.severity == "error"]
     if errors:
@@ -180,6 +184,11 @@ def load_settings(last: Deployment) -> Settings | AnchorSettings:
     return settings
 
 
+def _read_cluster_stack(reader: Reader, last: Deployment) -> Settings:
+    settings = _read(reader, last)
+    return replace(settings, observability=_read_observability(reader, settings))
+
+
 def _read_anchor_stack(reader: Reader, last: Deployment) -> AnchorSettings:
     for key in ("context", "kubeconfig", "clusterUid"):
         reader.refuse_set(key, "and an anchor stack touches no cluster")
@@ -188,6 +197,7 @@ def _read_anchor_stack(reader: Reader, last: Deployment) -> AnchorSettings:
     clusters = _read_stacks(reader, "clusters")
     # What only clusters use is read all the same: it has defaults, and must not be taken for unknown.
     cluster = _read(reader, last, for_cluster=False)
+    _read_observability(reader, cluster)
     return AnchorSettings(anchor=cluster.anchor, clusters=clusters)
 
 
@@ -509,3 +519,36 @@ def _read_linkerd_values(reader: Reader, owned: Mapping[str, str]) -> dict[str, 
         if node is not None:
             reader.refuse("linkerd.values", f"sets {path}, which is the program's own", f"Remove it; {reason}")
     return values
+
+
+def _read_observability(reader: Reader, settings: Settings) -> Monitoring | None:
+    issuer, linkerd, cert_manager = settings.issuer, settings.linkerd, settings.cert_manager
+    labels = reader.mapping("observability.labels")
+    for name, value in labels.items():
+        if not isinstance(value, str):
+            reader.refuse(
+                "observability.labels", f"has {name} with {value!r}, not a text", f'Quote it: {name}: "{value}"'
+            )
+    monitoring = Monitoring(
+        namespace=reader.namespace("observability.namespace"),
+        labels=labels,
+        cert_manager_namespace=cert_manager.namespace if cert_manager else reader.text("certManager.namespace"),
+        watched=Watched(
+            namespace=linkerd.namespace,
+            by_cert_manager=issuer.mode in CERT_MANAGER_MODES,
+            renewal=_renewal(issuer),
+            leaf_lifetime=leaf_lifetime(linkerd.values),
+        ),
+    )
+    return monitoring if reader.flag("observability.enabled") else None
+
+
+def _renewal(issuer: IssuerPolicy) -> timedelta:
+    """Return how much life the identity issuer has left when it is time to renew it."""
+    if issuer.mode in CERT_MANAGER_MODES:
+        return issuer.renew_before
+    if issuer.mode == "pulumi":
+        # A person does it.
+        return min(timedelta(days=30), issuer.validity / 2)
+    # A third party does it when it likes, but no later than a leaf's life before the end.
+    return LEAF_LIFETIME

@@ -7,6 +7,7 @@ from rich.console import Console
 
 from meshtrust.cluster import ClusterError
 from meshtrust.commands.chain import chain
+from meshtrust.commands.export import export
 from meshtrust.commands.fleet import app as fleet
 from meshtrust.commands.heal import heal
 from meshtrust.commands.plan import plan
@@ -34,7 +35,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for command in (status, verify, plan, rotate, abort, heal, chain):
+for command in (status, verify, plan, rotate, abort, heal, chain, export):
     app.command()(command)
 app.add_typer(fleet, name="fleet")
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 if TYPE_CHECKING:
+    import httpx
     from kr8s.asyncio import Api
 
 # Seconds to wait for an answer before a server counts as unreachable.
@@ -119,10 +120,22 @@ async def call(api: "Api", method: str, what: str, **request: Any) -> Any:
     import httpx  # noqa: PLC0415
     import kr8s  # noqa: PLC0415
 
+    async def answer(*, read_credentials_anew: bool) -> "httpx.Response":
+        # What raises in it is what makes kr8s read the credentials anew.
+        parameters = {"version": "v1", **request, "raise_for_status": read_credentials_anew}
+        async with api.call_api(method, **parameters) as response:
+            return response
+
     done = "read" if method == "GET" else "changed"
     try:
-        async with api.call_api(method, **{"version": "v1", **request}) as response:
-            return response.json()
+        response = await answer(read_credentials_anew=False)
+        if response.status_code == httpx.codes.UNAUTHORIZED:
+            # They may have expired. Not so where a right is missing: requests at the same time would meet a client that
+            # has no address meanwhile, and tell of that.
+            response = await answer(read_credentials_anew=True)
+        if response.is_error:
+            raise kr8s.ServerError(_reason(response), response=response)
+        return response.json()
     except kr8s.ServerError as error:
         status = error.response.status_code if error.response is not None else 500
         if status == httpx.codes.NOT_FOUND:
@@ -135,6 +148,14 @@ async def call(api: "Api", method: str, what: str, **request: Any) -> Any:
         reason = str(error) or type(error).__name__
         msg = f"The {what} cannot be {done}: the API server does not answer ({reason}). Run again once it does."
         raise ClusterError(msg) from error
+
+
+def _reason(response: "httpx.Response") -> str:
+    """Return what the API server says of its refusal (Kubernetes' kind Status)."""
+    try:
+        return str(response.json()["message"])
+    except (ValueError, KeyError, TypeError):
+        return f"{response.status_code} {response.reason_phrase}"
 
 
 async def read_items(api: "Api", what: str, **request: Any) -> AsyncIterator[dict[str, Any]]:

@@ -129,7 +129,7 @@ async def read_mesh(api: "Api", namespace: str) -> Mesh:
     return Mesh(
         namespace=namespace,
         trust_domain=str(values.get("identityTrustDomain") or "cluster.local"),
-        leaf_lifetime=_leaf_lifetime(values),
+        leaf_lifetime=leaf_lifetime(values),
         bundle=bundle,
         roots=roots,
         issuer=_secret_certificates(data, "tls.crt", namespace),
@@ -219,7 +219,8 @@ async def _read_values(api: "Api", namespace: str) -> Mapping[str, Any]:
     return values if isinstance(values, Mapping) else {}
 
 
-def _leaf_lifetime(values: Mapping[str, Any]) -> timedelta:
+def leaf_lifetime(values: Mapping[str, Any]) -> timedelta:
+    """Return how long a proxy's certificate lives by the Helm values of linkerd-control-plane."""
     node: Any = values
     for key in ("identity", "issuer", "issuanceLifetime"):
         node = node.get(key) if isinstance(node, Mapping) else None

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from cryptography import x509
 
@@ -110,8 +110,21 @@ class Inspection:
 
     def serves(self, pod: MeshedPod) -> bool:
         """Whether a replica of the identity service signs with the issuer in the Secret."""
+        return self.serving(pod) == "current"
+
+    def serving(self, pod: MeshedPod) -> Literal["current", "another", "unknown"]:
+        """Return which issuer a replica of the identity service signs with: the Secret's, or another."""
         end = self.served[pod]
-        return not isinstance(end, str) and is_served(self.mesh, end)
+        if isinstance(end, str):
+            return "unknown"
+        return "current" if is_served(self.mesh, end) else "another"
+
+    @property
+    def drifted(self) -> bool | None:
+        """Whether the bundle in the cluster is not the deployed one; nothing where no stack tells what was deployed."""
+        if not self.deployed:
+            return None
+        return set(map(fingerprint, self.mesh.roots)) != set(map(fingerprint, self.deployed.values()))
 
 
 async def inspect(target: Target) -> Inspection:
@@ -165,7 +178,7 @@ def _judge_bundle(inspection: Inspection, budget: Budget) -> Iterator[Finding]:
         return
     held = {fingerprint(root) for root in mesh.roots}
     expected = {fingerprint(root): name for name, root in inspection.deployed.items()}
-    if expected and held != set(expected):
+    if inspection.drifted:
         missing = ", ".join(name for root, name in expected.items() if root not in held)
         foreign = ", ".join(inspection.name(root) for root in sorted(held - set(expected)))
         differs = [f"lacks {missing}" if missing else "", f"holds {foreign} besides" if foreign else ""]

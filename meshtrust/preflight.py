@@ -7,11 +7,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from meshtrust.cluster import ANSWER_SECONDS, METADATA_ONLY, ClusterError, call, read
+from meshtrust.cluster import ANSWER_SECONDS, METADATA_ONLY, ClusterError, call, read, read_optional
 
 if TYPE_CHECKING:
     from kr8s.asyncio import Api
 
+_MONITORING = "monitoring.coreos.com/v1"
+_MONITORING_KINDS = {"PodMonitor", "PrometheusRule", "ServiceMonitor"}
 _PENDING = "status in (pending-install,pending-upgrade,pending-rollback)"
 
 
@@ -148,3 +150,30 @@ async def check_chart_source(location: str, key: str) -> None:
             "name a mirror or a local directory of charts."
         )
         raise PreflightError(msg) from error
+
+
+async def check_monitoring(api: "Api", namespace: str) -> None:
+    """Make sure that the cluster takes alerts and monitors, and has the namespace that they go to.
+
+    Args:
+        api: Client of the cluster.
+        namespace: Namespace that has to be there; empty where this program makes it.
+
+    Raises:
+        PreflightError: The Prometheus Operator's definitions, or the namespace, are not there.
+    """
+    served = await read_optional(api, f"API {_MONITORING}", base="/apis", version="", url=_MONITORING)
+    kinds = {resource["kind"] for resource in (served or {}).get("resources") or []}
+    if not kinds >= _MONITORING_KINDS:
+        msg = (
+            "meshtrust:observability.enabled is true, and the cluster does not know "
+            f"{', '.join(sorted(_MONITORING_KINDS - kinds))} ({_MONITORING}). Install the Prometheus Operator, or its "
+            "definitions alone; or set it to false."
+        )
+        raise PreflightError(msg)
+    if namespace and await read_optional(api, f"namespace {namespace}", url=f"namespaces/{namespace}") is None:
+        msg = (
+            f'meshtrust:observability.namespace is "{namespace}", which the cluster does not have. Name the namespace '
+            "that your Prometheus looks into, or leave it empty."
+        )
+        raise PreflightError(msg)

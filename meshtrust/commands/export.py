@@ -1,0 +1,80 @@
+"""`meshtrust export`: a mesh's credentials for machines that watch or keep them."""
+
+import asyncio
+import json
+import tempfile
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from meshtrust.commands.options import HERE, Context, Directory, Kubeconfig, Namespace, Stack, select
+from meshtrust.deployment import Deployment
+from meshtrust.inspection import Budget, Inspection, inspect, judge
+from meshtrust.inventory import MeshCollector, take_inventory
+from meshtrust.target import open_target
+
+
+class Format(StrEnum):
+    """What an export is written as."""
+
+    prometheus = "prometheus"
+    json = "json"
+
+
+def export(
+    *,
+    stack: Stack = "",
+    directory: Directory = HERE,
+    context: Context = "",
+    kubeconfig: Kubeconfig = "",
+    namespace: Namespace = "",
+    form: Annotated[
+        Format, typer.Option("--format", help="Metrics for Prometheus, or an inventory with the audit trail.")
+    ] = Format.prometheus,
+    output: Annotated[
+        Path | None, typer.Option(help="File to replace as a whole. Default: standard output.", dir_okay=False)
+    ] = None,
+) -> None:
+    """Write roots, issuer, phase, proxies, findings and the audit trail for machines. Nothing is changed.
+
+    Works on any Linkerd installation by --context. Exit codes: 0 written, whatever it says; 3 it cannot be read, or the
+    file not written.
+    """
+
+    async def look() -> tuple[Inspection, Deployment | None]:
+        target = await open_target(select(stack, directory, context, kubeconfig, namespace))
+        return await inspect(target), target.deployed
+
+    inspection, deployed = asyncio.run(look())
+    text = render(form, inspection, deployed)
+    if output is None:
+        typer.echo(text, nl=False)
+        return
+    try:
+        _replace(output, text)
+    except OSError as error:
+        typer.echo(f"error: the export cannot be written to {output}: {error.strerror}", err=True)
+        raise typer.Exit(3) from None
+
+
+def render(form: Format, inspection: Inspection, deployed: Deployment | None) -> str:
+    """Return a mesh as the text of an export."""
+    findings = judge(inspection, Budget())
+    if form is Format.json:
+        return json.dumps(take_inventory(inspection, findings, deployed), indent=2) + "\n"
+    from prometheus_client import CollectorRegistry, generate_latest  # noqa: PLC0415 - the other form does not need it
+
+    registry = CollectorRegistry()
+    registry.register(MeshCollector(inspection, findings, deployed))
+    return generate_latest(registry).decode()
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file so that who reads it meets the old one or the new one, and never a part."""
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".draft-", delete=False) as draft:
+        draft.write(text)
+    # Others read it, such as node-exporter; a temporary file is its owner's alone.
+    Path(draft.name).chmod(0o644)
+    Path(draft.name).replace(path)

@@ -1,0 +1,208 @@
+"""The rights in deploy/rbac are enough for the commands they are for, and a right less is told by what it is for."""
+
+import contextlib
+import json
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from rehearsal.observe import Observer
+from rehearsal.workspace import REPOSITORY
+from tests.rehearsal.rotation_bench import bench
+
+RBAC = REPOSITORY / "deploy" / "rbac"
+# What `meshtrust rotate` does of a step before it deploys: all that it does with rights of its own.
+PREPARE = """
+import asyncio, sys
+from pathlib import Path
+from meshtrust.commands.reporter import JsonReporter
+from meshtrust.rotate import Way, next_step, prepare
+from meshtrust.target import Selection, open_target
+
+async def run(stack, directory, kubeconfig, to):
+    target = await open_target(Selection(stack=stack, directory=Path(directory), kubeconfig=kubeconfig))
+    await prepare(target, next_step(target, to), Way(), JsonReporter())
+
+asyncio.run(run(*sys.argv[1:]))
+"""
+PATHS = {
+    "ServiceAccount": "/api/v1/namespaces/linkerd/serviceaccounts",
+    "Role": "/apis/rbac.authorization.k8s.io/v1/namespaces/linkerd/roles",
+    "RoleBinding": "/apis/rbac.authorization.k8s.io/v1/namespaces/linkerd/rolebindings",
+    "ClusterRole": "/apis/rbac.authorization.k8s.io/v1/clusterroles",
+    "ClusterRoleBinding": "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings",
+}
+
+
+class Account:
+    """A service account with the rights of deploy/rbac, and a kubeconfig that is its own."""
+
+    def __init__(self, mesh, name, directory):
+        self._mesh = mesh
+        with mesh.cluster.client() as api:
+            path = f"{PATHS['ServiceAccount']}/meshtrust-{name}/token"
+            token = api.post(path, json={"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}})
+            token.raise_for_status()
+        config = json.loads(mesh.cluster.kubeconfig.read_text())
+        for user in config["users"]:
+            user["user"] = {"token": token.json()["status"]["token"]}
+        self.kubeconfig = directory / name
+        self.kubeconfig.write_text(json.dumps(config))
+        self.kubeconfig.chmod(0o600)
+
+    def cli(self, *arguments):
+        """Run a command on the stack as this account."""
+        self._mesh.configure(kubeconfig=str(self.kubeconfig))
+        try:
+            return self._mesh.cli(*arguments)
+        finally:
+            self._mesh.configure(kubeconfig=str(self._mesh.cluster.kubeconfig))
+
+    def prepare(self, to):
+        """Bring the cluster to where the next step of a rotation is safe, as this account."""
+        project = self._mesh.project
+        result = subprocess.run(
+            [sys.executable, "-c", PREPARE, project.stack, str(project.directory), str(self.kubeconfig), to],
+            env=self._mesh.environment,
+            cwd=REPOSITORY,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert result.returncode == 0, result.stdout + result.stderr
+        return [json.loads(line) for line in result.stdout.splitlines() if line.startswith("{")]
+
+    @contextlib.contextmanager
+    def without(self, kind, name, resource):
+        """Take away the rule about a resource meanwhile."""
+        with self._mesh.cluster.client() as api:
+            path = f"{PATHS[kind]}/{name}"
+            role = api.get(path).json()
+            less = [rule for rule in role["rules"] if resource not in rule["resources"]]
+            assert len(less) < len(role["rules"])
+            patch = {"headers": {"Content-Type": "application/merge-patch+json"}}
+            api.patch(path, json={"rules": less}, **patch).raise_for_status()
+            try:
+                yield
+            finally:
+                api.patch(path, json={"rules": role["rules"]}, **patch).raise_for_status()
+
+
+@pytest.fixture(scope="module")
+def mesh(binaries, linkerd_charts, embedded):
+    settings = {
+        "anchor": {"protect": False},
+        "linkerd": {"charts": str(linkerd_charts)},
+        "certManager": {"charts": str(binaries.charts)},
+    }
+    with bench("rights", settings, embedded=embedded, workloads=2, replicas=1) as made, made.cluster.client() as api:
+        for file in ("read-only.yaml", "operator.yaml"):
+            for document in yaml.safe_load_all((RBAC / file).read_text()):
+                api.post(PATHS[document["kind"]], json=document).raise_for_status()
+        yield made
+
+
+@pytest.fixture(scope="module")
+def reader(mesh, tmp_path_factory):
+    return Account(mesh, "read-only", tmp_path_factory.mktemp("accounts"))
+
+
+@pytest.fixture(scope="module")
+def operator(mesh, tmp_path_factory):
+    return Account(mesh, "operator", tmp_path_factory.mktemp("accounts"))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["status", "--json"], ["verify", "--json"], ["plan", "--to", "next"], ["chain", "--json"], ["export"]],
+    ids=lambda command: command[0],
+)
+def test_the_rights_to_read_are_enough_for_what_only_reads(reader, command):
+    result = reader.cli(*command)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "forbidden" not in result.stdout
+    if command[0] == "verify":
+        assert json.loads(result.stdout)["findings"] == []
+
+
+def test_the_rights_to_read_change_nothing(reader):
+    result = reader.cli("rotate", "--to", "next", "--step")
+    assert result.returncode == 3
+    assert "forbidden" in result.stdout + result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("kind", "resource", "message"),
+    [
+        ("ClusterRole", "namespaces", "The namespace kube-system, whose UID identifies the cluster, cannot be read"),
+        ("ClusterRole", "pods", "The list of pods cannot be read"),
+        ("Role", "configmaps", "The ConfigMap linkerd/linkerd-identity-trust-roots cannot be read"),
+        ("Role", "secrets", "The Secret linkerd/linkerd-identity-issuer cannot be read"),
+    ],
+)
+def test_a_right_less_is_told_by_what_cannot_be_read(reader, kind, resource, message):
+    with reader.without(kind, "meshtrust-read-only", resource):
+        result = reader.cli("status")
+    assert result.returncode == 3
+    assert message in result.stderr
+    assert "Give these credentials the right to do so." in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_without_port_forward_the_served_issuer_is_a_warning_that_names_the_right(reader):
+    with reader.without("Role", "meshtrust-read-only", "pods/portforward"):
+        result = reader.cli("verify", "--json")
+    assert result.returncode == 0, result.stderr
+    [finding] = json.loads(result.stdout)["findings"]
+    assert finding["severity"] == "warning"
+    assert "create pods/portforward" in finding["fix"]
+
+
+def test_the_rights_of_an_operator_are_enough_to_heal(mesh, operator, missed_reload):
+    assert missed_reload
+    healed = operator.cli("heal")
+    assert healed.returncode == 0, healed.stdout + healed.stderr
+    assert "every replica signs with the issuer in the Secret now" in healed.stdout
+    assert mesh.cli("verify").returncode == 0
+
+
+@pytest.fixture
+def missed_reload(mesh):
+    """An issuer that the identity service has not taken over."""
+    with mesh.cluster.client() as api:
+        path = "/api/v1/namespaces/linkerd/pods"
+        [pod] = api.get(path, params={"labelSelector": "linkerd.io/control-plane-component=identity"}).json()["items"]
+        api.patch(
+            f"{path}/{pod['metadata']['name']}",
+            json={"metadata": {"annotations": {"rehearsal.meshtrust.io/misses-reload": "true"}}},
+            headers={"Content-Type": "application/merge-patch+json"},
+        ).raise_for_status()
+    observer = Observer(mesh.cluster)
+    old = observer.secret_certificate("linkerd", "linkerd-identity-issuer")
+    observer.renew_certificate("linkerd", "linkerd-identity-issuer")
+    return observer.wait_for_another("linkerd", "linkerd-identity-issuer", old, 60)
+
+
+def test_without_the_right_to_restart_a_heal_says_so(operator, missed_reload):
+    assert missed_reload
+    with operator.without("ClusterRole", "meshtrust-operator", "deployments"):
+        result = operator.cli("heal")
+    assert result.returncode == 3
+    assert "The Deployment linkerd/linkerd-identity cannot be read" in result.stderr
+    assert "Give these credentials the right to do so." in result.stderr
+    assert operator.cli("heal").returncode == 0
+
+
+def test_the_rights_of_an_operator_are_enough_for_what_a_rotation_does_between_deployments(mesh, operator):
+    mesh.ok("rotate", "--to", "2027", "--step")
+    restarted = [event["workload"] for event in operator.prepare("2027") if event.get("done")]
+    assert len(restarted) == 2
+    mesh.ok("rotate", "--to", "2027", "--step")
+    assert [event for event in operator.prepare("2027") if event.get("done")]
+    assert json.loads(mesh.ok("plan", "--to", "2027", "--json"))["blockers"] == []
+    mesh.ok("rotate", "--to", "2027")
+    assert mesh.outputs()["anchors"] == ["2027"]
+    assert mesh.failed() == 0
