@@ -12,6 +12,7 @@ from pulumi.runtime.config import CONFIG, get_config_env, is_config_secret
 from components.charts import ChartSource
 from meshtrust.durations import parse_duration
 from meshtrust.lint import Finding
+from meshtrust.pem import without_private_keys
 
 T = TypeVar("T")
 
@@ -38,7 +39,9 @@ class Reader:
 
     def refuse(self, key: str, wrong: str, fix: str) -> None:
         """Gather what is wrong with a key."""
-        self.findings.append(Finding(subject=self.full_name(key), wrong=wrong, fix=fix))
+        # A private key in a wrong place must not reach a log by the message that says so.
+        subject, wrong, fix = map(without_private_keys, (self.full_name(key), wrong, fix))
+        self.findings.append(Finding(subject=subject, wrong=wrong, fix=fix))
 
     def _shown(self, key: str, value: Any) -> str:
         """Return a value as a message may show it: never one that is a secret, or ought to be."""
@@ -105,9 +108,9 @@ class Reader:
         """Return a whole number from 1 up."""
 
         def convert(value: Any) -> int | None:
-            return int(value) if re.fullmatch(r"-?\d+", str(value)) else None
+            return int(value) if re.fullmatch(r"-?[0-9]{1,6}", str(value)) else None
 
-        value = self._expect(key, self._get(key), "a whole number", 1, convert)
+        value = self._expect(key, self._get(key), "a whole number of at most six digits", 1, convert)
         if value < 1:
             self.refuse(key, f"is {value}", "Set it to 1 or more")
             return 1

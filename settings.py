@@ -21,7 +21,7 @@ from components.webhook_certificates import WebhookPolicy
 from meshtrust.deployment import Deployment
 from meshtrust.evidence import leaf_lifetime
 from meshtrust.issuer_mode import CERT_MANAGER_MODES, SIGNING_MODES, IssuerMode
-from meshtrust.lint import LEAF_LIFETIME, lint_issuer_window, lint_trust_anchor
+from meshtrust.lint import LEAF_LIFETIME, lint_helm_values, lint_issuer_window, lint_trust_anchor
 from meshtrust.pem import PemError, fingerprint, normalise_bundle, read_bundle
 from meshtrust.private_key import key_to_pem, read_private_key
 from meshtrust.rotation import Trust
@@ -371,8 +371,12 @@ def _read_anchor_certificates(reader: Reader, generations: tuple[str, ...]) -> d
             reader.refuse(
                 key, f'has "{generation}" with {len(roots)} certificates', "Give the root's certificate alone"
             )
-        for wrong in lint_trust_anchor(roots[0]):
-            reader.refuse(key, f'has "{generation}", which {wrong}', "Give a root that Linkerd accepts")
+        for finding in lint_trust_anchor(roots[0], datetime.now(UTC)):
+            wrong = f'has "{generation}", which {finding.wrong}'
+            # Linkerd trusts any certificate; a generation here is a root, and nothing above it is known.
+            no_root = finding.rule is not None and finding.rule.id == "MT103"
+            severity = "error" if no_root else finding.severity
+            reader.findings.append(replace(finding, subject=reader.full_name(key), wrong=wrong, severity=severity))
         if normalise_bundle(str(pem)) in certificates.values():
             reader.refuse(key, f'has "{generation}", whose root has another name too', "Name each root once")
         certificates[generation] = normalise_bundle(str(pem))
@@ -518,6 +522,10 @@ def _read_linkerd_values(reader: Reader, owned: Mapping[str, str]) -> dict[str, 
             node = node.get(part) if isinstance(node, Mapping) else None
         if node is not None:
             reader.refuse("linkerd.values", f"sets {path}, which is the program's own", f"Remove it; {reason}")
+            return values
+    for finding in lint_helm_values(values):
+        subject = f"{reader.full_name('linkerd.values')} {finding.subject}"
+        reader.findings.append(replace(finding, subject=subject))
     return values
 
 

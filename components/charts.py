@@ -36,7 +36,7 @@ class ChartSource:
         """Return which of the charts a local directory does not hold; a remote source is not asked."""
         if not self.is_directory:
             return []
-        return [chart for chart in charts if not (Path(self.location) / chart / "Chart.yaml").is_file()]
+        return [chart for chart in charts if not _is_file(Path(self.location) / chart / "Chart.yaml")]
 
     def arguments(self, chart: str) -> dict[str, Any]:
         """Return the arguments of a Release that say where one chart is."""
@@ -49,6 +49,14 @@ class ChartSource:
             "version": self.version,
             "repository_opts": kubernetes.helm.v3.RepositoryOptsArgs(repo=self.location),
         }
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:
+        # No name of a file: too long, or one that this user may not look at.
+        return False
 
 
 def merge_values(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:

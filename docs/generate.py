@@ -1,6 +1,7 @@
 """Writes the references in docs/ from what they are about, so that the two cannot part.
 
-docs/configuration.md is made from the schema in Pulumi.yaml, docs/commands.md from the commands themselves.
+docs/configuration.md is made from the schema in Pulumi.yaml, docs/commands.md from the commands themselves,
+docs/lint.md from the linter's rules.
 """
 
 import json
@@ -13,6 +14,7 @@ import yaml
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from meshtrust.cli import EXIT_CODES, app
+from meshtrust.lint import GROUPS
 
 DOCS = Path(__file__).parent
 HEAD = """# Configuration
@@ -85,11 +87,54 @@ def _default(option: TyperOption) -> str:
     return f"`{option.default}`" if option.default not in ("", None, False) else ""
 
 
+LINT_HEAD = """# What the linter finds
+
+Generated from the rules by `make docs`; a test keeps the two the same. `pulumi preview` applies those that
+configuration can break; `meshtrust lint` applies all of them to files, with or without Pulumi:
+
+```console
+$ .venv/bin/python -m meshtrust lint clusters/east                    # a directory, with all that is below it
+$ helm template my-chart | .venv/bin/python -m meshtrust lint -       # standard input
+$ .venv/bin/python -m meshtrust lint . --format sarif --output lint.sarif
+```
+
+It reads YAML (cert-manager's Certificates and Issuers, Secrets, trust-manager's Bundles, the ConfigMap
+linkerd-identity-trust-roots, Namespaces, Helm values, Flux HelmReleases, Argo CD Applications, Lists of a cluster)
+and PEM (bundles, chains, keys, known by their names and their content). What belongs together is judged together: an
+issuer with the bundle, the Helm values and the CA that are nearest to it, in the same file, the same directory, or
+the fewest directories away. What has nothing to do with Linkerd is left alone, and no key is ever shown.
+
+An error breaks the mesh, or will. A warning may, or breaks a tool. A note is good to know. `--ignore MT320` leaves a
+rule out.
+
+| exit code | meaning |
+| --- | --- |
+| 0 | nothing is wrong (with `--strict`: there is no warning either) |
+| 1 | there are errors (with `--strict`: or warnings) |
+| 2 | wrong usage |
+| 3 | something cannot be read, and was not judged; or the report could not be written |
+"""
+
+
+def lint_rules() -> str:
+    """Return the reference of the linter's rules as Markdown."""
+    parts = [LINT_HEAD]
+    for group in GROUPS:
+        parts.append(f"## {group.title}\n")
+        parts += [
+            f"### {rule.id} ({rule.severity}): {rule.title}\n\n"
+            f"{rule.reason}\n\n- Fix: {rule.fix}.\n- Source: {rule.source}.\n"
+            for rule in group.rules
+        ]
+    return "\n".join(parts)
+
+
 def main() -> None:
     """Write the files."""
     project = yaml.safe_load((DOCS.parent / "Pulumi.yaml").read_text())
     (DOCS / "configuration.md").write_text(configuration(project))
     (DOCS / "commands.md").write_text(commands())
+    (DOCS / "lint.md").write_text(lint_rules())
 
 
 if __name__ == "__main__":

@@ -3,18 +3,20 @@
 import re
 from datetime import timedelta
 
-_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
-_PART = re.compile(r"(\d+(?:\.\d+)?)(h|ms|m|s)")
+_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
+_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|us|µs|ns|h|m|s)")
+# Go counts nanoseconds in 63 bits: 292 years.
+_LONGEST = 2**63 / 1e9
 
 
 def parse_duration(text: str) -> timedelta:
     """Return the length of time that a Go duration names.
 
     Args:
-        text: Numbers with the units h, m, s and ms, such as ``48h`` or ``1h30m``. Days are no unit of Go.
+        text: Numbers with the units h, m, s, ms, us and ns, such as ``48h`` or ``1h30m``. Days are no unit of Go.
 
     Raises:
-        ValueError: The text is empty, has another unit, or is not a duration.
+        ValueError: The text is empty, has another unit, is not a duration, or is one of more than 292 years.
 
     Source: Go's ``time.ParseDuration``, which reads ``spec.duration`` of a cert-manager Certificate.
     """
@@ -22,7 +24,11 @@ def parse_duration(text: str) -> timedelta:
     if not parts or "".join(number + unit for number, unit in parts) != text:
         msg = f'"{text}" is not a Go duration'
         raise ValueError(msg)
-    return timedelta(seconds=sum(float(number) * _UNITS[unit] for number, unit in parts))
+    seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
+    if seconds > _LONGEST:
+        msg = f'"{text}" is longer than a Go duration can be, 292 years'
+        raise ValueError(msg)
+    return timedelta(seconds=seconds)
 
 
 def format_duration(length: timedelta) -> str:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any, Literal
@@ -189,8 +189,8 @@ def _judge_bundle(inspection: Inspection, budget: Budget) -> Iterator[Finding]:
         )
     for root in mesh.roots:
         name = f"trust anchor {inspection.name(fingerprint(root))}"
-        for wrong in lint_trust_anchor(root):
-            yield Finding(subject=name, wrong=wrong, fix="Rotate to a root that Linkerd accepts")
+        for finding in lint_trust_anchor(root):
+            yield replace(finding, subject=name, fix="Rotate to a root that Linkerd accepts")
         yield from _judge_life(name, root, budget.anchor, inspection.now, "Rotate to a new one: meshtrust rotate")
 
 

@@ -2,13 +2,28 @@
 
 import hashlib
 import re
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 
 _BLOCK = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----", re.DOTALL)
+_PRIVATE_KEY = re.compile(
+    r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?(-----END [A-Z0-9 ]*PRIVATE KEY-----|\Z)", re.DOTALL
+)
+# What cryptography raises of a certificate that it cannot parse.
+_UNREADABLE = (
+    ValueError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
 
 
 class PemError(ValueError):
@@ -35,14 +50,41 @@ def read_bundle(text: str) -> list[x509.Certificate]:
             msg = f"it holds a {label} block; a bundle holds certificates only"
             raise PemError(msg)
         try:
-            certificates.append(x509.load_pem_x509_certificate(block.group().encode()))
-        except ValueError as error:
+            certificates.append(_read_in_full(partial(x509.load_pem_x509_certificate, block.group().encode())))
+        except _UNREADABLE as error:
             msg = f"certificate {len(certificates) + 1} in it cannot be read ({error})"
             raise PemError(msg) from error
     if not certificates:
         msg = "it holds no certificate"
         raise PemError(msg)
     return certificates
+
+
+def read_certificate(der: bytes) -> x509.Certificate:
+    """Return the certificate of a DER.
+
+    Raises:
+        PemError: It is no certificate, or one that cannot be read in full.
+    """
+    try:
+        return _read_in_full(partial(x509.load_der_x509_certificate, der))
+    except _UNREADABLE as error:
+        msg = f"it is no certificate that can be read ({error})"
+        raise PemError(msg) from error
+
+
+def _read_in_full(load: Callable[[], x509.Certificate]) -> x509.Certificate:
+    """Load a certificate and read all that is ever asked of it: cryptography parses most of it only when asked."""
+    with warnings.catch_warnings():
+        # What is odd about a certificate, and no matter to Linkerd, is no matter here.
+        warnings.simplefilter("ignore")
+        certificate = load()
+        certificate.subject.rfc4514_string()
+        certificate.issuer.rfc4514_string()
+        certificate.public_key()
+        _ = certificate.extensions, certificate.signature_algorithm_oid, certificate.serial_number
+        _ = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    return certificate
 
 
 def to_pem(certificate: x509.Certificate) -> str:
@@ -61,6 +103,11 @@ def normalise_bundle(*texts: str) -> str:
         PemError: As for `read_bundle`.
     """
     return "\n".join(dict.fromkeys(to_pem(certificate) for text in texts for certificate in read_bundle(text)))
+
+
+def without_private_keys(text: str) -> str:
+    """Return a text for a message, with every PEM private key that somebody may have put into it taken out."""
+    return _PRIVATE_KEY.sub("[secret]", text)
 
 
 def sha256_hex(text: str) -> str:

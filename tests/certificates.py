@@ -1,15 +1,16 @@
 """Certificates for tests, made on the spot: no key lies in the repository."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import NameOID
 
-SigningKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+SigningKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,14 @@ class Pair:
         return self.key.private_bytes(
             serialization.Encoding.PEM,
             serialization.PrivateFormat.TraditionalOpenSSL,
+            serialization.NoEncryption(),
+        ).decode()
+
+    @property
+    def pkcs8_pem(self) -> str:
+        return self.key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
             serialization.NoEncryption(),
         ).decode()
 
@@ -64,12 +73,17 @@ def make_certificate(
     ca: bool = True,
     path_length: int | None = None,
     key_cert_sign: bool = True,
-    algorithm: hashes.SHA256 | hashes.SHA512 | None = None,
-    days: int = 10,
+    extended_usages: Sequence[x509.ObjectIdentifier] = (),
+    algorithm: hashes.SHA256 | hashes.SHA384 | hashes.SHA512 | None = None,
+    days: float = 10,
     hours: int = 0,
+    age: float = 1 / 24,
     public_key: Any = None,
 ) -> Pair:
-    """Make a certificate: a root, or one under an issuer; or one for a public key whose key is elsewhere."""
+    """Make a certificate, so many days old, with so many to live.
+
+    It is a root, or one under an issuer; or one for a public key whose key is elsewhere.
+    """
     key = key or ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
     now = datetime.now(UTC)
@@ -79,7 +93,7 @@ def make_certificate(
         .issuer_name(issuer.certificate.subject if issuer else subject)
         .public_key(public_key or key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_before(now - timedelta(days=age))
         .not_valid_after(now + timedelta(days=days, hours=hours))
         .add_extension(x509.BasicConstraints(ca=ca, path_length=path_length), critical=True)
         .add_extension(
@@ -97,5 +111,8 @@ def make_certificate(
             critical=True,
         )
     )
+    if extended_usages:
+        builder = builder.add_extension(x509.ExtendedKeyUsage(extended_usages), critical=False)
     signer = issuer.key if issuer else key
-    return Pair(builder.sign(signer, algorithm or hashes.SHA256()), key)
+    hashed = None if isinstance(signer, ed25519.Ed25519PrivateKey) else algorithm or hashes.SHA256()
+    return Pair(builder.sign(signer, hashed), key)

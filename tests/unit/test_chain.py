@@ -54,3 +54,17 @@ def test_a_path_longer_than_allowed_is_refused(pki):
     chain = [leaf.certificate, issuer.certificate, short.certificate]
     with pytest.raises(ChainError):
         verify_chain(chain, [root_pair.certificate, root], NOW)
+
+
+@pytest.mark.parametrize(("between", "accepted"), [(6, True), (7, False)])
+def test_a_chain_has_as_many_intermediates_as_a_proxy_takes(between, accepted):
+    pairs = [make_certificate("root")]
+    for number in range(between):
+        pairs.append(make_certificate(f"ca {number}", issuer=pairs[-1]))
+    leaf = make_certificate("leaf", issuer=pairs[-1], ca=False, key_cert_sign=False)
+    served = [pair.certificate for pair in (leaf, *pairs[:0:-1])]
+    if accepted:
+        assert len(verify_chain(served, [pairs[0].certificate], datetime.now(UTC))) == between + 2
+    else:
+        with pytest.raises(ChainError):
+            verify_chain(served, [pairs[0].certificate], datetime.now(UTC))

@@ -215,6 +215,31 @@ def test_two_generations_cannot_have_the_same_issuer(config):
     assert 'has "2027" with Issuer.cert-manager.io vault, which signs under another generation too' in message
 
 
+def test_webhook_values_that_helm_would_fail_on_are_refused_before_it_does(config):
+    changes = {"webhooks.mode": "chart", "linkerd.values": {"proxyInjector": {"injectCaFrom": "linkerd/injector"}}}
+    message = refused(config, **changes)
+    assert "meshtrust:linkerd.values proxyInjector sets injectCaFrom or injectCaFromSecret, and not ext" in message
+
+
+def test_a_leaf_lifetime_that_linkerd_would_pass_over_is_a_warning(config, caplog):
+    run_program({**config, "meshtrust:linkerd.values": {"identity": {"issuer": {"issuanceLifetime": "1d"}}}})
+    assert 'meshtrust:linkerd.values identity.issuer.issuanceLifetime is "1d"' in caplog.text
+
+
+def test_a_root_that_ends_soon_is_a_warning(config, caplog):
+    pair = make_certificate(age=700, days=30)
+    anchors = {"meshtrust:anchors": ["2025", "2026"], "meshtrust:signer": "2026"}
+    run_program({**config, **anchors, "meshtrust:anchorCertificates": {"2025": pair.pem}})
+    assert 'meshtrust:anchorCertificates has "2025", which expires on' in caplog.text
+
+
+def test_a_key_in_a_wrong_place_is_not_repeated(config):
+    pair = make_certificate()
+    message = refused(config, **{"trustDomain": pair.key_pem, "anchor.protect": pair.pkcs8_pem})
+    assert message.count("[secret]") == 2
+    assert not any(line in message for line in pair.key_pem.splitlines() + pair.pkcs8_pem.splitlines())
+
+
 def test_an_rsa_root_of_2048_bits_is_accepted(config):
     pair = make_certificate(key=rsa.generate_private_key(65537, 2048))
     recording = run_program(

@@ -1,0 +1,301 @@
+"""Helm values of linkerd-control-plane."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from meshtrust.durations import parse_duration
+from meshtrust.lint.credentials import CLOCK_SKEW, LEAF_LIFETIME, LeafLifetime
+from meshtrust.lint.rule import Finding, Group, Location, Wrong
+from meshtrust.lint.secrets import KUBERNETES_TLS, LINKERD_TLS
+from meshtrust.lint.values import at, is_placeholder, listed, mapping, sequence, shown, text
+
+_WEBHOOKS = ("proxyInjector", "profileValidator", "policyValidator")
+# linkerd2 charts/linkerd-control-plane/values.yaml, proxyInjector.namespaceSelector.
+_EXCLUDED = ("kube-system", "cert-manager")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HelmValues:
+    """Values for linkerd-control-plane.
+
+    Attributes:
+        name: What holds them.
+        values: The values, as they were read.
+        partial: Whether values from elsewhere come on top, so that nothing can be said of what is missing.
+        anchors_elsewhere: Whether other values that go with these have the trust anchors.
+        cert_manager: Namespace of cert-manager; none where it is not known.
+        left_alone: Namespaces that are labelled so that Linkerd's webhooks leave them alone.
+        locate: Tells where a dotted path of the values stands.
+    """
+
+    name: str
+    values: Mapping[str, Any]
+    partial: bool = False
+    anchors_elsewhere: bool = False
+    cert_manager: str | None = None
+    left_alone: frozenset[str] = frozenset()
+    locate: Callable[[str], Location | None] = lambda _: None
+
+    @property
+    def location(self) -> Location | None:
+        """Where they stand."""
+        return self.locate("")
+
+    def get(self, path: str) -> Any:
+        """Return what a dotted path leads to, or nothing."""
+        return at(self.values, path)
+
+    def wrong(self, path: str, text: str, fix: str | None = None) -> Wrong:
+        """Return what is wrong with a value."""
+        return Wrong(text=text, fix=fix, member=path, location=self.locate(path))
+
+    @property
+    def scheme(self) -> str:
+        """Scheme of the identity issuer, with the chart's default filled in."""
+        return text(self.get("identity.issuer.scheme")) or LINKERD_TLS
+
+    @property
+    def anchors(self) -> str:
+        """The trust anchors; empty where there are none."""
+        return text(self.get("identityTrustAnchorsPEM"))
+
+    @property
+    def trust_domain(self) -> str:
+        """The trust domain, with the chart's defaults filled in."""
+        return text(self.get("identityTrustDomain")) or text(self.get("clusterDomain")) or "cluster.local"
+
+    @property
+    def leaf(self) -> LeafLifetime:
+        """How long proxies' certificates live, with the chart's defaults where nothing that can be read is said."""
+        read = []
+        for member, default in (("issuanceLifetime", LEAF_LIFETIME), ("clockSkewAllowance", CLOCK_SKEW)):
+            try:
+                read.append(parse_duration(text(self.get(f"identity.issuer.{member}"))))
+            except ValueError:
+                read.append(default)
+        return LeafLifetime(issuance=read[0], skew=read[1])
+
+
+HELM = Group[HelmValues]("Helm values of linkerd-control-plane")
+
+
+@HELM.rule(
+    "MT501",
+    "error",
+    "There are no trust anchors",
+    reason="The chart does not ask for them and writes an empty ConfigMap; the identity service then ends at its "
+    "start.",
+    source="linkerd2 charts/linkerd-control-plane/templates/identity.yaml; controller/cmd/identity/main.go",
+    fix="Set identityTrustAnchorsPEM to the bundle, or identity.externalCA: true where something else writes the "
+    "ConfigMap linkerd-identity-trust-roots",
+)
+def _anchors(helm: HelmValues) -> Iterator[Wrong]:
+    said = helm.get("identity.issuer.scheme") is not None or helm.get("identity.issuer.tls") is not None
+    if said and not (helm.anchors.strip() or helm.get("identity.externalCA") or helm.partial or helm.anchors_elsewhere):
+        yield helm.wrong("identityTrustAnchorsPEM", "is not set, and identity.externalCA is not true")
+
+
+@HELM.rule(
+    "MT502",
+    "warning",
+    "Trust anchors are given, and an external CA as well",
+    reason="With identity.externalCA the chart does not write the ConfigMap that every pod reads its anchors from: "
+    "the value changes an annotation and what `linkerd multicluster check` compares, and nothing that is trusted.",
+    source="linkerd2 charts/linkerd-control-plane/templates/identity.yaml; charts/partials/templates/_metadata.tpl",
+    fix="Remove identityTrustAnchorsPEM, or set identity.externalCA: false",
+)
+def _external_with_anchors(helm: HelmValues) -> Iterator[Wrong]:
+    if helm.get("identity.externalCA") is True and helm.anchors.strip():
+        yield helm.wrong("identityTrustAnchorsPEM", "is set, and identity.externalCA is true")
+
+
+@HELM.rule(
+    "MT503",
+    "error",
+    "The identity issuer's certificate or key is not given",
+    reason="With scheme linkerd.io/tls the chart writes the issuer's Secret, and Helm fails without both.",
+    source="linkerd2 charts/linkerd-control-plane/templates/identity.yaml (required)",
+    fix="Set identity.issuer.scheme: kubernetes.io/tls and let cert-manager write the Secret, or give both values",
+)
+def _issuer_given(helm: HelmValues) -> Iterator[Wrong]:
+    tls = mapping(helm.get("identity.issuer.tls"))
+    given = [name for name in ("crtPEM", "keyPEM") if text(tls.get(name)).strip()]
+    asked = helm.get("identity.issuer.scheme") == LINKERD_TLS or given
+    if asked and helm.scheme == LINKERD_TLS and len(given) < 2 and not helm.partial:
+        missing = [name for name in ("crtPEM", "keyPEM") if name not in given]
+        yield helm.wrong("identity.issuer.tls", f"lacks {listed(missing)}, which scheme linkerd.io/tls needs")
+
+
+@HELM.rule(
+    "MT504",
+    "error",
+    "The scheme of the identity issuer is unknown",
+    reason="Linkerd knows linkerd.io/tls and kubernetes.io/tls. Every other value it takes for the latter in one "
+    "place and for neither in another.",
+    source="linkerd2 controller/cmd/identity/main.go; cli/cmd/options.go",
+    fix="Set it to kubernetes.io/tls",
+)
+def _scheme(helm: HelmValues) -> Iterator[Wrong]:
+    scheme = helm.get("identity.issuer.scheme")
+    if scheme is not None and scheme not in (KUBERNETES_TLS, LINKERD_TLS) and not is_placeholder(scheme):
+        yield helm.wrong("identity.issuer.scheme", f"is {shown(scheme)}")
+
+
+@HELM.rule(
+    "MT505",
+    "warning",
+    "The identity issuer's key stands in Helm values",
+    reason="Helm keeps the values of every revision in a Secret of the release, the key with them, and the file holds "
+    "it as well. The issuer then lives as long as nobody gives a new one.",
+    source="linkerd2 charts/linkerd-control-plane/templates/identity.yaml; Helm, storage of releases",
+    fix="Set identity.issuer.scheme: kubernetes.io/tls, and let cert-manager write the Secret linkerd-identity-issuer",
+)
+def _key_in_values(helm: HelmValues) -> Iterator[Wrong]:
+    key = text(helm.get("identity.issuer.tls.keyPEM"))
+    if key.strip() and not is_placeholder(key):
+        yield helm.wrong("identity.issuer.tls.keyPEM", "holds the private key")
+
+
+@HELM.rule(
+    "MT506",
+    "warning",
+    "An issuer is given that the scheme does not use",
+    reason="With scheme kubernetes.io/tls the chart leaves the issuer's Secret to others, and the given one is not "
+    "used.",
+    source="linkerd2 charts/linkerd-control-plane/templates/identity.yaml",
+    fix="Remove identity.issuer.tls",
+)
+def _issuer_unused(helm: HelmValues) -> Iterator[Wrong]:
+    tls = mapping(helm.get("identity.issuer.tls"))
+    given = [name for name in ("crtPEM", "keyPEM") if text(tls.get(name)).strip()]
+    if helm.scheme == KUBERNETES_TLS and given:
+        yield helm.wrong("identity.issuer.tls", f"has {listed(given)}, and the scheme is kubernetes.io/tls")
+
+
+@HELM.rule(
+    "MT507",
+    "warning",
+    "A duration of the identity issuer cannot be read",
+    reason="The identity service logs it and goes on with a default: 24h for the lifetime, 10s for the clock skew.",
+    source="linkerd2 controller/cmd/identity/main.go",
+    fix='Write hours, minutes and seconds, such as "24h0m0s" or "20s"',
+)
+def _durations(helm: HelmValues) -> Iterator[Wrong]:
+    for member in ("issuanceLifetime", "clockSkewAllowance"):
+        path = f"identity.issuer.{member}"
+        value = helm.get(path)
+        if value is None or is_placeholder(value):
+            continue
+        try:
+            parse_duration(text(value))
+        except ValueError:
+            yield helm.wrong(path, f"is {shown(value)}, which is not a Go duration")
+
+
+_VALIDATION = "linkerd2 charts/partials/templates/_validate.tpl"
+
+
+@HELM.rule(
+    "MT511",
+    "error",
+    "A webhook's CA is to be injected from two places",
+    reason="Helm fails where both injectCaFrom and injectCaFromSecret are set.",
+    source=_VALIDATION,
+    fix="Keep one of them: injectCaFrom for a Certificate, injectCaFromSecret for a Secret",
+)
+def _two_injections(helm: HelmValues) -> Iterator[Wrong]:
+    for webhook, given in _webhooks(helm):
+        if {"injectCaFrom", "injectCaFromSecret"} <= given:
+            yield helm.wrong(webhook, "sets both injectCaFrom and injectCaFromSecret")
+
+
+@HELM.rule(
+    "MT512",
+    "error",
+    "A webhook's CA is to be injected, and given as well",
+    reason="Helm fails where a caBundle stands beside injectCaFrom or injectCaFromSecret.",
+    source=_VALIDATION,
+    fix="Remove caBundle, so that the CA follows the certificate",
+)
+def _injection_and_bundle(helm: HelmValues) -> Iterator[Wrong]:
+    for webhook, given in _webhooks(helm):
+        if "caBundle" in given and given & {"injectCaFrom", "injectCaFromSecret"}:
+            yield helm.wrong(webhook, "sets caBundle beside injectCaFrom or injectCaFromSecret")
+
+
+@HELM.rule(
+    "MT513",
+    "error",
+    "A webhook's certificate comes from elsewhere, and its CA from nowhere",
+    reason="Helm fails where externalSecret is set and none of caBundle, injectCaFrom and injectCaFromSecret is.",
+    source=_VALIDATION,
+    fix="Set injectCaFrom to <namespace>/<Certificate>",
+)
+def _no_ca(helm: HelmValues) -> Iterator[Wrong]:
+    for webhook, given in _webhooks(helm):
+        if given == {"externalSecret"} and not helm.partial:
+            yield helm.wrong(webhook, "sets externalSecret and no CA")
+
+
+@HELM.rule(
+    "MT514",
+    "error",
+    "A webhook's CA is to be injected, and its certificate is the chart's own",
+    reason="Helm fails where injectCaFrom or injectCaFromSecret is set and externalSecret is not.",
+    source=_VALIDATION,
+    fix="Set externalSecret: true",
+)
+def _no_external_secret(helm: HelmValues) -> Iterator[Wrong]:
+    for webhook, given in _webhooks(helm):
+        if given & {"injectCaFrom", "injectCaFromSecret"} and "externalSecret" not in given and not helm.partial:
+            yield helm.wrong(webhook, "sets injectCaFrom or injectCaFromSecret, and not externalSecret")
+
+
+@HELM.rule(
+    "MT515",
+    "error",
+    "The proxy injector fails closed for cert-manager's own namespace",
+    reason="With failurePolicy Fail no pod is made while the injector does not answer. The injector needs "
+    "certificates that cert-manager issues; cert-manager's pods, in a namespace that the injector's selector does not "
+    "leave out, need the injector: once both are down, neither comes back.",
+    source="linkerd2 charts/linkerd-control-plane/values.yaml, proxyInjector.namespaceSelector; values-ha.yaml",
+    fix="Install cert-manager in the namespace cert-manager, label its namespace "
+    "config.linkerd.io/admission-webhooks=disabled, or add it to proxyInjector.namespaceSelector",
+)
+def _deadlock(helm: HelmValues) -> Iterator[Wrong]:
+    namespace = helm.cert_manager
+    if helm.get("webhookFailurePolicy") != "Fail" or namespace is None or namespace in helm.left_alone:
+        return
+    if namespace not in _excluded(helm):
+        yield helm.wrong("webhookFailurePolicy", f'is "Fail", and cert-manager is in namespace {shown(namespace)}')
+
+
+def _webhooks(helm: HelmValues) -> Iterator[tuple[str, set[str]]]:
+    """Yield the webhooks with the names of what is set for them, as Helm tells set from unset."""
+    for webhook in _WEBHOOKS:
+        values = mapping(helm.get(webhook))
+        names = ("externalSecret", "caBundle", "injectCaFrom", "injectCaFromSecret")
+        yield webhook, {name for name in names if values.get(name)}
+
+
+def _excluded(helm: HelmValues) -> list[str]:
+    """Return the namespaces that the injector's selector leaves out by name."""
+    expressions = helm.get("proxyInjector.namespaceSelector.matchExpressions")
+    if expressions is None:
+        return list(_EXCLUDED)
+    return [
+        text(name)
+        for expression in sequence(expressions)
+        if at(expression, "operator") == "NotIn" and mapping(expression).get("key") == "kubernetes.io/metadata.name"
+        for name in sequence(at(expression, "values"))
+    ]
+
+
+def lint_helm_values(values: Mapping[str, Any]) -> Iterator[Finding]:
+    """Judge the values of a stack, which the program completes.
+
+    Args:
+        values: The values.
+    """
+    return HELM.judge(HelmValues(name="", values=values, anchors_elsewhere=True))

@@ -1,0 +1,100 @@
+"""Kubernetes objects among what was read, and which of them lie closest to each other."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any, TypeVar
+
+from meshtrust.lint.files import Document
+from meshtrust.lint.rule import Location
+from meshtrust.lint.values import at, mapping, sequence, text
+
+T = TypeVar("T")
+
+# Deeper no List of Lists goes.
+_DEEPEST_LIST = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Object:
+    """A Kubernetes object and where it stands.
+
+    Attributes:
+        document: The document that holds it.
+        path: Where in the document it is.
+        manifest: What it says.
+    """
+
+    document: Document
+    path: tuple[str | int, ...]
+    manifest: Any
+
+    @property
+    def file(self) -> str:
+        """The file, as it was named."""
+        return self.document.file
+
+    @property
+    def kind(self) -> str:
+        """Its kind."""
+        return text(self.manifest.get("kind"))
+
+    @property
+    def group(self) -> str:
+        """Group of its API; empty for the core."""
+        return text(self.manifest.get("apiVersion")).rpartition("/")[0]
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return text(at(self.manifest, "metadata.name"))
+
+    @property
+    def namespace(self) -> str:
+        """Its namespace; empty where that is given elsewhere."""
+        return text(at(self.manifest, "metadata.namespace"))
+
+    def get(self, path: str) -> Any:
+        """Return what a dotted path leads to, or nothing."""
+        return at(self.manifest, path)
+
+    def locate(self, path: str) -> Location:
+        """Return where a dotted path stands."""
+        return self.document.locate(*self.path, path)
+
+
+def objects_of(document: Document) -> Iterator[Object]:
+    """Yield the objects of a document; a List is taken apart."""
+    waiting: list[tuple[tuple[str | int, ...], Any]] = [((), document.value)]
+    while waiting:
+        path, manifest = waiting.pop(0)
+        kind = text(mapping(manifest).get("kind"))
+        if kind.endswith("List") and len(path) < 2 * _DEEPEST_LIST:
+            waiting += [
+                ((*path, "items", index), item) for index, item in enumerate(sequence(mapping(manifest).get("items")))
+            ]
+        elif kind and mapping(manifest).get("apiVersion"):
+            yield Object(document=document, path=path, manifest=manifest)
+
+
+def same_namespace(one: Object, other: Object) -> bool:
+    """Whether two objects may be in one namespace: where it is given elsewhere, they may."""
+    return not one.namespace or not other.namespace or one.namespace == other.namespace
+
+
+def nearest(candidates: Sequence[T], file: str, file_of: Callable[[T], str]) -> list[T]:
+    """Return those candidates whose file shares the most directories with a file; of the same file, those alone."""
+
+    def shared(candidate: T) -> int:
+        other = file_of(candidate)
+        if other == file:
+            return len(PurePath(file).parts)
+        count = 0
+        for one, another in zip(PurePath(file).parts[:-1], PurePath(other).parts[:-1], strict=False):
+            if one != another:
+                break
+            count += 1
+        return count
+
+    closest = max(map(shared, candidates), default=0)
+    return [candidate for candidate in candidates if shared(candidate) == closest]

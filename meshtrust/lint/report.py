@@ -1,0 +1,126 @@
+"""What the linter found, for a person, for a program, and for CI systems that read SARIF."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import PurePath
+from typing import Any
+from urllib.parse import quote
+
+from rich.console import Console
+from rich.text import Text
+
+from meshtrust.lint.rule import SEVERITIES, Finding, Rule, Severity
+
+_STYLES: dict[Severity, str] = {"error": "bold red", "warning": "yellow", "note": "cyan"}
+SARIF_SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
+
+
+def summary(findings: Sequence[Finding], files: int) -> str:
+    """Return one sentence on how much was found in how many files."""
+    counted = Counter(finding.severity for finding in findings)
+    parts = [_count(counted[severity], severity) for severity in SEVERITIES if counted[severity]]
+    return f"{', '.join(parts) or 'Nothing wrong'} in {_count(files, 'file')}."
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def print_text(findings: Sequence[Finding], files: int, console: Console) -> None:
+    """Print findings for a person: by file, each with what is wrong, why, and what to do."""
+    shown = ""
+    for finding in findings:
+        file, line = _place(finding)
+        if file != shown:
+            console.print(Text(file, style="bold underline"), soft_wrap=True)
+            shown = file
+        head = Text("  ")
+        head.append(f"line {line}  " if line else "")
+        head.append(finding.severity, style=_STYLES[finding.severity])
+        head.append(f" {finding.rule.id}" if finding.rule else "", style="bold")
+        head.append(f"  {finding.subject} {finding.wrong}.")
+        console.print(head, soft_wrap=True)
+        if finding.rule:
+            console.print(Text(f"      why: {finding.rule.reason}", style="dim"), soft_wrap=True)
+            console.print(Text(f"      source: {finding.rule.source}", style="dim"), soft_wrap=True)
+        console.print(Text(f"      fix: {finding.fix}."), soft_wrap=True)
+    console.print(Text(summary(findings, files)), soft_wrap=True)
+
+
+def as_json(findings: Sequence[Finding], files: int) -> str:
+    """Return findings as JSON: a list of flat objects, and how many there are of each severity."""
+    counted = Counter(finding.severity for finding in findings)
+    document = {
+        "files": files,
+        "summary": {severity: counted[severity] for severity in SEVERITIES},
+        "findings": [_flat(finding) for finding in findings],
+    }
+    return json.dumps(document, indent=2, ensure_ascii=False)
+
+
+def _flat(finding: Finding) -> dict[str, Any]:
+    file, line = _place(finding)
+    return {
+        "id": finding.rule.id if finding.rule else None,
+        "severity": finding.severity,
+        "subject": finding.subject,
+        "wrong": finding.wrong,
+        "reason": finding.rule.reason if finding.rule else None,
+        "source": finding.rule.source if finding.rule else None,
+        "fix": finding.fix,
+        "file": file or None,
+        "line": line,
+    }
+
+
+def as_sarif(findings: Sequence[Finding], rules: Sequence[Rule]) -> str:
+    """Return findings as SARIF 2.1.0, with the rules that they break.
+
+    Args:
+        findings: The findings, each of a rule.
+        rules: All rules, in the order of their ids.
+    """
+    broken = {finding.rule.id for finding in findings if finding.rule}
+    described = [rule for rule in rules if rule.id in broken]
+    index = {rule.id: position for position, rule in enumerate(described)}
+    results = [_result(finding, finding.rule, index[finding.rule.id]) for finding in findings if finding.rule]
+    driver = {"name": "meshtrust", "rules": [_described(rule) for rule in described]}
+    document = {
+        "$schema": SARIF_SCHEMA,
+        "version": "2.1.0",
+        "runs": [{"tool": {"driver": driver}, "columnKind": "unicodeCodePoints", "results": results}],
+    }
+    return json.dumps(document, indent=2, ensure_ascii=False)
+
+
+def _described(rule: Rule) -> dict[str, Any]:
+    return {
+        "id": rule.id,
+        "shortDescription": {"text": f"{rule.title}."},
+        "fullDescription": {"text": rule.reason},
+        "help": {"text": f"{rule.reason}\nSource: {rule.source}.\nFix: {rule.fix}."},
+        "defaultConfiguration": {"level": rule.severity},
+    }
+
+
+def _result(finding: Finding, rule: Rule, index: int) -> dict[str, Any]:
+    file, line = _place(finding)
+    physical: dict[str, Any] = {"artifactLocation": {"uri": quote(PurePath(file).as_posix())}}
+    if line:
+        physical["region"] = {"startLine": line}
+    # What stays the same while lines move: CI systems tell by it which finding is new.
+    identity = hashlib.sha256("\n".join((rule.id, file, finding.subject, finding.wrong)).encode()).hexdigest()
+    return {
+        "ruleId": rule.id,
+        "ruleIndex": index,
+        "level": finding.severity,
+        "message": {"text": f"{finding} {rule.reason}"},
+        "locations": [{"physicalLocation": physical}] if file else [],
+        "partialFingerprints": {"meshtrust/v1": identity},
+    }
+
+
+def _place(finding: Finding) -> tuple[str, int | None]:
+    return (finding.location.file, finding.location.line) if finding.location else ("", None)

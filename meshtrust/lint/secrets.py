@@ -1,0 +1,230 @@
+"""Secrets of credentials: the identity issuer's own, and that of a CA which an Issuer signs with."""
+
+import base64
+import binascii
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from meshtrust.lint.facts import CertificateFacts, path_to_root
+from meshtrust.lint.pem_text import read_pem
+from meshtrust.lint.rule import Group, Location, Wrong
+from meshtrust.lint.values import is_placeholder, listed, mapping, shown, text
+
+KUBERNETES_TLS, LINKERD_TLS = "kubernetes.io/tls", "linkerd.io/tls"
+# linkerd2 controller/cmd/identity/main.go: what each scheme's certificate and key are called in the Secret.
+_KEYS = {KUBERNETES_TLS: ("tls.crt", "tls.key"), LINKERD_TLS: ("crt.pem", "key.pem")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CredentialSecret:
+    """A Secret that holds credentials.
+
+    Attributes:
+        object_name: Its name in Kubernetes.
+        namespace: Its namespace; empty where that is given elsewhere.
+        role: Whether it is the identity issuer's, or that of a CA.
+        manifest: The object, as it was read.
+        scheme: `identity.issuer.scheme` of the Helm values that go with it; none where they are not at hand.
+        roots: The trusted roots; none where they are not at hand.
+        locate: Tells where a dotted path of the object stands.
+    """
+
+    object_name: str
+    namespace: str
+    role: Literal["issuer", "ca"]
+    manifest: Mapping[str, Any]
+    scheme: str | None = None
+    roots: tuple[CertificateFacts, ...] | None = None
+    locate: Callable[[str], Location | None] = lambda _: None
+
+    @property
+    def name(self) -> str:
+        """The name."""
+        return f"Secret {'/'.join(filter(None, (self.namespace, self.object_name)))}"
+
+    @property
+    def location(self) -> Location | None:
+        """Where it stands."""
+        return self.locate("metadata")
+
+    @property
+    def keys(self) -> list[str]:
+        """Names of what it holds."""
+        return sorted({*map(str, mapping(self.manifest.get("data"))), *map(str, self._plain)})
+
+    @property
+    def _plain(self) -> Mapping[str, Any]:
+        return mapping(self.manifest.get("stringData"))
+
+    @property
+    def certificate_key(self) -> str:
+        """Name of the member that holds the certificate."""
+        return "crt.pem" if "crt.pem" in self.keys and "tls.crt" not in self.keys else "tls.crt"
+
+    @property
+    def private_key(self) -> str:
+        """Name of the member that holds the key."""
+        return "key.pem" if self.certificate_key == "crt.pem" else "tls.key"
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether what it holds is encrypted, as SOPS does, and cannot be judged."""
+        values = [*mapping(self.manifest.get("data")).values(), *self._plain.values()]
+        return "sops" in self.manifest or any(map(is_placeholder, values))
+
+    def content(self, key: str) -> str | None:
+        """Return what a member holds; none where it has none, or one that cannot be read."""
+        if key in self._plain:
+            return text(self._plain[key])
+        value = mapping(self.manifest.get("data")).get(key)
+        if value is None:
+            return None
+        try:
+            return base64.b64decode(text(value), validate=True).decode(errors="replace")
+        except (binascii.Error, ValueError):
+            return None
+
+    def place(self, key: str) -> Location | None:
+        """Return where a member's content begins."""
+        if key in self._plain:
+            return self.locate(f"stringData.{key}")
+        location = self.locate(f"data.{key}")
+        return location and replace(location, folded=True)
+
+    def wrong(self, key: str, text: str, fix: str | None = None) -> Wrong:
+        """Return what is wrong with a member."""
+        return Wrong(text=text, fix=fix, member=key, location=self.place(key) or self.location)
+
+    def certificates(self, key: str) -> list[CertificateFacts]:
+        """Return the certificates that a member holds, as far as they can be read."""
+        return [facts for _, facts in read_pem(self.content(key) or "").certificates]
+
+
+SECRETS = Group[CredentialSecret]("A Secret of credentials")
+
+
+@SECRETS.rule(
+    "MT401",
+    "error",
+    "The certificate or the key is missing",
+    reason="The identity service reads tls.crt and tls.key, or crt.pem and key.pem where the scheme is "
+    "linkerd.io/tls, and ends where they are not there. cert-manager's CA issuers read tls.crt and tls.key.",
+    source="linkerd2 controller/cmd/identity/main.go; cert-manager pkg/util/kube/pki.go, SecretTLSKeyPair",
+    fix="Write both under the names that go with the scheme",
+)
+def _both_there(secret: CredentialSecret) -> Iterator[Wrong]:
+    for key in (secret.certificate_key, secret.private_key):
+        if key not in secret.keys:
+            yield Wrong(text=f"has no {key}; it holds {listed(secret.keys)}")
+
+
+@SECRETS.rule(
+    "MT402",
+    "error",
+    "The Secret's keys are those of another scheme than the chart's",
+    reason="Which names the identity service reads follows from the Helm value identity.issuer.scheme, whatever the "
+    "Secret holds.",
+    source="linkerd2 controller/cmd/identity/main.go; charts/linkerd-control-plane/values.yaml",
+    fix="Set identity.issuer.scheme: kubernetes.io/tls, or write the Secret as that scheme asks",
+)
+def _scheme(secret: CredentialSecret) -> Iterator[Wrong]:
+    if secret.role != "issuer" or secret.scheme is None:
+        return
+    wanted = _KEYS.get(secret.scheme, _KEYS[KUBERNETES_TLS])
+    has = (secret.certificate_key, secret.private_key)
+    if has != wanted and has[0] in secret.keys:
+        yield Wrong(text=f"holds {listed(has)}, and the chart's scheme {shown(secret.scheme)} reads {listed(wanted)}")
+
+
+@SECRETS.rule(
+    "MT403",
+    "note",
+    "The Secret is not of type kubernetes.io/tls",
+    reason="Linkerd does not look at the type, and cert-manager keeps the one that it finds. Tools that look for "
+    "certificates by the type pass this one over, and a type cannot be changed later.",
+    source="cert-manager pkg/controller/certificates/issuing/internal/secret.go, getCertificateSecret; Kubernetes, "
+    "Secret types",
+    fix="Make it anew with type: kubernetes.io/tls",
+)
+def _type(secret: CredentialSecret) -> Iterator[Wrong]:
+    kind = secret.manifest.get("type")
+    if secret.certificate_key == "tls.crt" and "tls.crt" in secret.keys and kind != KUBERNETES_TLS:
+        text = "has no type, which means Opaque" if kind is None else f"is of type {shown(kind)}"
+        yield Wrong(text=text, location=secret.locate("type") or secret.location)
+
+
+@SECRETS.rule(
+    "MT404",
+    "error",
+    "ca.crt is missing",
+    reason="With scheme kubernetes.io/tls `linkerd check`, `upgrade` and `install` take the trust anchors from the "
+    "issuer Secret's ca.crt, and fail where there is none. The mesh itself does not read it.",
+    source="linkerd2 pkg/issuercerts/issuercerts.go, FetchExternalIssuerData",
+    fix="Write the root there that the issuer chains to",
+)
+def _ca_there(secret: CredentialSecret) -> Iterator[Wrong]:
+    if secret.role == "issuer" and "tls.crt" in secret.keys and "ca.crt" not in secret.keys:
+        yield Wrong(text=f"has no ca.crt; it holds {listed(secret.keys)}")
+
+
+@SECRETS.rule(
+    "MT405",
+    "warning",
+    "ca.crt is an intermediate, not the root",
+    reason="`linkerd check` then judges an intermediate as the trust anchor. cert-manager writes the highest "
+    "certificate of the chain there that it knows: where its CA Secret does not end with the root, that is an "
+    "intermediate.",
+    source="cert-manager pkg/util/pki/parse_certificate_chain.go; linkerd2 pkg/issuercerts/issuercerts.go",
+    fix="Write the root after the intermediate into tls.crt of the Secret that the Issuer signs with",
+)
+def _ca_is_a_root(secret: CredentialSecret) -> Iterator[Wrong]:
+    trusted = {facts.fingerprint for facts in secret.roots or ()}
+    for facts in secret.certificates("ca.crt") if secret.role == "issuer" else []:
+        if not facts.self_issued and facts.fingerprint not in trusted:
+            yield secret.wrong("ca.crt", f"holds {facts.subject}, which is not self-signed")
+
+
+@SECRETS.rule(
+    "MT406",
+    "warning",
+    "ca.crt is no root of the bundle",
+    reason="`linkerd check` then judges the issuer by another anchor than the mesh does, and may pass what does not "
+    "work.",
+    source="linkerd2 pkg/issuercerts/issuercerts.go, FetchExternalIssuerData; pkg/healthcheck/healthcheck.go",
+    fix="Write the root there that the issuer chains to, and trust it in the bundle",
+)
+def _ca_is_trusted(secret: CredentialSecret) -> Iterator[Wrong]:
+    trusted = {facts.fingerprint for facts in secret.roots or ()}
+    for facts in secret.certificates("ca.crt") if secret.role == "issuer" and trusted else []:
+        if facts.self_issued and facts.fingerprint not in trusted:
+            yield secret.wrong("ca.crt", f"holds {facts.subject}, which is none of the {len(trusted)} trusted roots")
+
+
+@SECRETS.rule(
+    "MT407",
+    "error",
+    "What the Secret holds is not base64",
+    reason="The API server refuses a Secret whose data is not base64.",
+    source="Kubernetes, Secrets: data and stringData",
+    fix="Encode it, or write it under stringData",
+)
+def _base64(secret: CredentialSecret) -> Iterator[Wrong]:
+    for key in ("tls.crt", "tls.key", "ca.crt", "crt.pem", "key.pem"):
+        if key in mapping(secret.manifest.get("data")) and key not in secret._plain and secret.content(key) is None:
+            yield secret.wrong(key, "is not base64")
+
+
+@SECRETS.rule(
+    "MT408",
+    "warning",
+    "A CA's Secret holds an intermediate without its root",
+    reason="cert-manager writes the highest certificate that it knows into ca.crt of what it issues: without the root "
+    "in tls.crt that is the intermediate, which `linkerd check` then takes for the trust anchor.",
+    source="cert-manager pkg/util/pki/csr.go, SignCSRTemplate; pkg/util/pki/parse_certificate_chain.go",
+    fix="Write the root after the intermediate into tls.crt",
+)
+def _ca_has_its_root(secret: CredentialSecret) -> Iterator[Wrong]:
+    certificates = secret.certificates("tls.crt") if secret.role == "ca" else []
+    if certificates and not path_to_root(certificates[0], certificates[1:])[-1].self_issued:
+        yield secret.wrong("tls.crt", f"holds {certificates[0].subject}, and not the root above it")

@@ -1,0 +1,719 @@
+"""Every rule finds what it is for, and leaves alone what is right."""
+
+import base64
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from meshtrust.lint import GROUPS, RULES
+from meshtrust.lint.anchors import Anchor, Bundle
+from meshtrust.lint.certificates import CertificateSpec
+from meshtrust.lint.cluster import ControlPlaneNamespace, TrustBundle
+from meshtrust.lint.credentials import Credentials
+from meshtrust.lint.facts import certificate_facts
+from meshtrust.lint.files import Unread
+from meshtrust.lint.helm import HelmValues
+from meshtrust.lint.rule import Location
+from meshtrust.lint.secrets import CredentialSecret
+from meshtrust.lint.windows import Succession, Window
+from tests.certificates import make_certificate
+
+NOW = datetime.now(UTC)
+SERVER, CLIENT = ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH
+ANY = ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE
+RSA_2048, RSA_3072, RSA_4096 = (rsa.generate_private_key(65537, size) for size in (2048, 3072, 4096))
+
+ROOT = make_certificate(age=100, days=3650)
+INTERMEDIATE = make_certificate("intermediate", issuer=ROOT, path_length=1, days=365)
+ISSUER = make_certificate("issuer", issuer=INTERMEDIATE, path_length=0, days=30)
+OTHER_ROOT = make_certificate(days=3650)
+EXPIRED = make_certificate("expired", issuer=ROOT, age=20, days=-10)
+ED25519 = make_certificate("ed25519", issuer=ROOT, key=ed25519.Ed25519PrivateKey.generate())
+SHORT = make_certificate("short", issuer=ROOT, path_length=0)
+UNDER_SHORT = make_certificate("under short", issuer=SHORT)
+SHORT_ROOT = make_certificate("short root", path_length=1)
+MIDDLE = make_certificate("middle", issuer=SHORT_ROOT)
+UNDER_SHORT_ROOT = make_certificate("under short root", issuer=MIDDLE)
+ENCRYPTED_KEY = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n"
+BROKEN_KEY = "-----BEGIN EC PRIVATE KEY-----\nAAAA\n-----END EC PRIVATE KEY-----\n"
+PARAMETERS = "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n"
+
+
+def anchor(pair):
+    return Anchor(root=certificate_facts(pair.certificate), at=NOW)
+
+
+def bundle(*pems, **changes):
+    return Bundle(name="Bundle", text="".join(pems).strip(), at=NOW, **changes)
+
+
+def raw(text, **changes):
+    return Bundle(name="Bundle", text=text, at=NOW, **changes)
+
+
+def credentials(*pairs, key=None, role="issuer", roots=(ROOT,), chain=None):
+    return Credentials(
+        name="Credentials",
+        role=role,
+        chain=chain if chain is not None else "".join(pair.pem for pair in pairs),
+        key=key,
+        roots=tuple(certificate_facts(root.certificate) for root in roots),
+        at=NOW,
+    )
+
+
+SOUND = credentials(ISSUER, INTERMEDIATE, key=ISSUER.key_pem)
+
+
+def window(role="issuer", duration=48.0, renew_before=25.0):
+    return Window(role=role, duration=timedelta(hours=duration), renew_before=timedelta(hours=renew_before))
+
+
+def succession(duration=48, ca_duration=8760, ca_renew_before=None):
+    left = None if ca_renew_before is None else timedelta(hours=ca_renew_before)
+    return Succession(
+        duration=timedelta(hours=duration),
+        ca="its CA",
+        ca_says="the CA lives",
+        ca_duration=timedelta(hours=ca_duration),
+        ca_renew_before=left,
+    )
+
+
+ISSUER_SPEC = {
+    "secretName": "linkerd-identity-issuer",
+    "duration": "48h",
+    "renewBefore": "25h",
+    "isCA": True,
+    "commonName": "identity.linkerd.cluster.local",
+    "dnsNames": ["identity.linkerd.cluster.local"],
+    "privateKey": {"algorithm": "ECDSA", "size": 256, "rotationPolicy": "Always"},
+    "usages": ["cert sign", "crl sign", "server auth", "client auth"],
+    "issuerRef": {"name": "linkerd-trust-anchor"},
+}
+ANCHOR_SPEC = {
+    "secretName": "linkerd-trust-anchor",
+    "duration": "8760h",
+    "isCA": True,
+    "renewal": {"policy": "Disabled"},
+    "privateKey": {"algorithm": "ECDSA", "size": 256, "rotationPolicy": "Always"},
+}
+WEBHOOK_SPEC = {
+    "secretName": "linkerd-policy-validator-k8s-tls",
+    "dnsNames": ["linkerd-policy-validator.linkerd.svc"],
+    "isCA": False,
+    "privateKey": {"algorithm": "ECDSA", "encoding": "PKCS8", "rotationPolicy": "Always"},
+    "usages": ["server auth"],
+}
+EAST_SPEC = {**ISSUER_SPEC, "commonName": "identity.linkerd.east", "dnsNames": ["identity.linkerd.east"]}
+
+
+def certificate(base=None, role="issuer", without=(), issuer_elsewhere=(), **changes):
+    spec = {key: value for key, value in {**(base or ISSUER_SPEC), **changes}.items() if key not in without}
+    return CertificateSpec(
+        object_name="linkerd-identity-issuer",
+        namespace="linkerd",
+        role=role,
+        spec=spec,
+        trust_domain="cluster.local",
+        issuer_elsewhere=issuer_elsewhere,
+    )
+
+
+def anchor_certificate(without=(), **changes):
+    return certificate(ANCHOR_SPEC, "anchor", without, **changes)
+
+
+def renewed(**changes):
+    return anchor_certificate(without=("renewal",), **changes)
+
+
+def encoded(text):
+    return base64.b64encode(text.encode()).decode()
+
+
+def secret(role="issuer", kind="kubernetes.io/tls", roots=(ROOT,), scheme=None, **data):
+    names = {name.replace("_", "."): value for name, value in data.items()}
+    manifest = {"data": {name: encoded(value) for name, value in names.items()}}
+    return CredentialSecret(
+        object_name="linkerd-identity-issuer",
+        namespace="linkerd",
+        role=role,
+        manifest={**manifest, "type": kind} if kind else manifest,
+        scheme=scheme,
+        roots=tuple(certificate_facts(root.certificate) for root in roots) or None,
+    )
+
+
+TLS = {"tls_crt": ISSUER.pem + INTERMEDIATE.pem, "tls_key": ISSUER.key_pem, "ca_crt": ROOT.pem}
+LINKERD_TLS = {"crt_pem": ISSUER.pem, "key_pem": ISSUER.key_pem}
+
+
+def helm(values, **changes):
+    return HelmValues(name="Helm value", values=values, **changes)
+
+
+def issuer_values(**changes):
+    return helm({"identityTrustAnchorsPEM": ROOT.pem.strip(), "identity": {"issuer": changes}})
+
+
+def webhook(**values):
+    return helm({"proxyInjector": values})
+
+
+def selecting(*names):
+    expressions = [{"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": list(names)}]
+    return {
+        "webhookFailurePolicy": "Fail",
+        "proxyInjector": {"namespaceSelector": {"matchExpressions": expressions}},
+    }
+
+
+FAIL_AND_SELECT_NONE, FAIL_AND_SELECT = selecting(), selecting("kube-system", "security")
+LABELS = {
+    "linkerd.io/is-control-plane": "true",
+    "linkerd.io/control-plane-ns": "linkerd",
+    "config.linkerd.io/admission-webhooks": "disabled",
+    "pod-security.kubernetes.io/enforce": "privileged",
+}
+
+
+def namespace(labels=None, annotations=None, **changes):
+    metadata = {
+        "labels": LABELS if labels is None else labels,
+        "annotations": {"linkerd.io/inject": "disabled"} if annotations is None else annotations,
+    }
+    return ControlPlaneNamespace(object_name="linkerd", manifest={"metadata": metadata}, **changes)
+
+
+def trust_bundle(key="ca-bundle.crt", **source):
+    spec = {"sources": [source or {"inLine": ROOT.pem}], "target": {"configMap": {"key": key}}}
+    return TrustBundle(manifest={"spec": spec})
+
+
+def unread(kind):
+    return Unread(name="file", kind=kind, reason="cannot be read", location=Location("file"))
+
+
+def with_blank_line():
+    return ROOT.pem + OTHER_ROOT.pem + "\n"
+
+
+def key_of(curve):
+    return ec.generate_private_key(curve)
+
+
+# By rule: what it finds, each with a part of what it says; and what it leaves alone.
+CASES = {
+    "MT001": ([(unread("text"), "cannot be read")], [unread("yaml")]),
+    "MT002": ([(unread("yaml"), "cannot be read")], [unread("template")]),
+    "MT003": ([(unread("template"), "cannot be read")], [unread("text")]),
+    "MT101": (
+        [
+            (anchor(make_certificate(key=key_of(ec.SECP384R1()))), "has an ECDSA key on secp384r1"),
+            (anchor(make_certificate(key=RSA_3072)), "has an RSA key of 3072 bits"),
+            (anchor(make_certificate(key=ed25519.Ed25519PrivateKey.generate())), "has a key of the kind Ed25519"),
+        ],
+        [anchor(ROOT), anchor(make_certificate(key=RSA_2048)), anchor(make_certificate(key=RSA_4096))],
+    ),
+    "MT102": (
+        [
+            (anchor(make_certificate(algorithm=hashes.SHA512())), "but with ECDSA-SHA512"),
+            (anchor(make_certificate(key=RSA_4096, algorithm=hashes.SHA512())), "but with SHA512-RSA"),
+            (anchor(make_certificate("x", key=RSA_2048, issuer=ROOT)), "but with ECDSA-SHA256"),
+        ],
+        [anchor(ROOT), anchor(make_certificate(key=RSA_4096))],
+    ),
+    "MT103": ([(anchor(INTERMEDIATE), "is not self-signed but issued by CN=root")], [anchor(ROOT)]),
+    "MT104": ([(anchor(make_certificate(ca=False)), "is not marked as a CA")], [anchor(ROOT)]),
+    "MT105": ([(anchor(make_certificate(key_cert_sign=False)), "without certificate signing")], [anchor(ROOT)]),
+    "MT106": (
+        [(anchor(make_certificate(path_length=0)), "a path length of 0")],
+        [anchor(ROOT), anchor(make_certificate(path_length=1))],
+    ),
+    "MT107": (
+        [
+            (anchor(make_certificate(extended_usages=[CLIENT])), "usages client auth, without server auth"),
+            (anchor(make_certificate(extended_usages=[ANY])), "usages any, without server auth, client auth"),
+        ],
+        [anchor(ROOT), anchor(make_certificate(extended_usages=[SERVER, CLIENT]))],
+    ),
+    "MT108": (
+        [
+            (anchor(make_certificate(age=20, days=-10)), "expired on "),
+            (anchor(make_certificate(age=-1)), "is not valid before "),
+        ],
+        [anchor(ROOT)],
+    ),
+    "MT109": (
+        [
+            (anchor(make_certificate(age=700, days=58.5)), "in 58 days"),
+            (anchor(make_certificate(age=2, days=0.49)), "in 11h45m"),
+        ],
+        [anchor(ROOT), anchor(make_certificate(age=1, days=10)), anchor(make_certificate(age=20, days=-10))],
+    ),
+    "MT120": ([(bundle(), "holds no certificate"), (bundle("text"), "holds no certificate")], [bundle(ROOT.pem)]),
+    "MT121": (
+        [(bundle(ROOT.pem, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----"), "cannot be read")],
+        [bundle(ROOT.pem)],
+    ),
+    "MT122": (
+        [
+            (bundle(ROOT.pem, OTHER_ROOT.pem.replace("-----BEGIN", "  -----BEGIN")), "2 BEGIN lines, of which"),
+            (bundle(ROOT.pem, OTHER_ROOT.pem.replace("END CERTIFICATE", "END CERT")), "2 BEGIN lines, of which"),
+        ],
+        [bundle("# a comment\n", ROOT.pem, "# another\n", OTHER_ROOT.pem)],
+    ),
+    "MT123": ([(bundle(ROOT.pem, ROOT.key_pem), "holds a private key")], [bundle(ROOT.pem)]),
+    "MT124": (
+        [
+            (bundle(ROOT.pem.replace("CERTIFICATE", "TRUSTED CERTIFICATE")), "a block TRUSTED CERTIFICATE"),
+            (bundle(PARAMETERS), "holds a block EC PARAMETERS"),
+            (bundle("-----BEGIN a secret-----\nAAAA\n-----END a secret-----"), "holds a block without a label"),
+        ],
+        [bundle(ROOT.pem), bundle(ROOT.key_pem)],
+    ),
+    "MT125": (
+        [
+            (raw(with_blank_line()), "has a blank line after"),
+            (raw(ROOT.pem + "# the end"), "has text after"),
+            (raw(ROOT.pem + "# the end\n", trimmed=True), "has text after"),
+        ],
+        [raw(ROOT.pem + OTHER_ROOT.pem), raw(with_blank_line(), trimmed=True), raw("no PEM")],
+    ),
+    "MT126": (
+        [(raw(ROOT.pem, hashed=True), "ends with a newline"), (raw(" " + ROOT.pem.strip(), hashed=True), "a blank")],
+        [raw(ROOT.pem), bundle(ROOT.pem, hashed=True)],
+    ),
+    "MT127": ([(bundle(ROOT.pem, OTHER_ROOT.pem, ROOT.pem), "more than once")], [bundle(ROOT.pem, OTHER_ROOT.pem)]),
+    "MT128": (
+        [(bundle(make_certificate(age=20, days=-10).pem), "holds 1 roots, and none of them is valid")],
+        [bundle(make_certificate(age=20, days=-10).pem, ROOT.pem), bundle()],
+    ),
+    "MT201": (
+        [
+            (credentials(make_certificate("i", issuer=ROOT, key=RSA_2048)), "of the kind RSA of 2048 bits"),
+            (credentials(make_certificate("i", issuer=ROOT, key=key_of(ec.SECP384R1()))), "ECDSA on secp384r1"),
+        ],
+        [SOUND, credentials(make_certificate("i", issuer=ROOT, key=RSA_2048), role="ca")],
+    ),
+    "MT202": (
+        [(credentials(make_certificate("i", issuer=ROOT, algorithm=hashes.SHA384())), "is signed with ECDSA-SHA384")],
+        [SOUND, credentials(make_certificate("i", issuer=make_certificate(key=RSA_2048)))],
+    ),
+    "MT203": (
+        [(credentials(make_certificate("i", issuer=ROOT, ca=False)), "CN=i, which is not marked as a CA")],
+        [SOUND],
+    ),
+    "MT204": (
+        [(credentials(make_certificate("i", issuer=ROOT, key_cert_sign=False)), "CN=i, whose key usage")],
+        [SOUND],
+    ),
+    "MT205": (
+        [
+            (credentials(UNDER_SHORT, SHORT), "CN=short, whose path length is 0: 1 CA come"),
+            (credentials(SHORT, role="ca"), "CN=short, whose path length is 0: 1 CA come"),
+            (credentials(UNDER_SHORT_ROOT, MIDDLE, roots=(SHORT_ROOT,)), "whose path length is 1: 2 CAs come"),
+        ],
+        [SOUND, credentials(INTERMEDIATE, role="ca"), credentials(chain="")],
+    ),
+    "MT206": (
+        [
+            (credentials(make_certificate("i", issuer=ROOT, extended_usages=[CLIENT])), "without server auth"),
+            (credentials(make_certificate("i", issuer=ROOT, extended_usages=[SERVER])), "without client auth"),
+            (credentials(make_certificate("i", issuer=ROOT, extended_usages=[ANY])), "usages any, without"),
+        ],
+        [SOUND, credentials(make_certificate("i", issuer=ROOT, extended_usages=[SERVER, CLIENT]))],
+    ),
+    "MT207": (
+        [
+            (credentials(ISSUER, key=ROOT.key_pem), "a key that does not match its first certificate, CN=issuer"),
+            (credentials(ISSUER, INTERMEDIATE, key=OTHER_ROOT.pkcs8_pem), "does not match"),
+        ],
+        [SOUND, credentials(ISSUER, key=ISSUER.pkcs8_pem), credentials(INTERMEDIATE, ISSUER, key=ISSUER.key_pem)],
+    ),
+    "MT208": (
+        [
+            (credentials(ISSUER, INTERMEDIATE, roots=(OTHER_ROOT,)), "CN=issuer chains to none of the 1 trusted"),
+            (credentials(ISSUER), "CN=issuer chains to none"),
+            (credentials(EXPIRED, roots=(OTHER_ROOT,)), "CN=expired chains to none"),
+        ],
+        [
+            SOUND,
+            credentials(ISSUER, INTERMEDIATE, roots=(OTHER_ROOT, ROOT)),
+            credentials(EXPIRED),
+            credentials(ISSUER, roots=()),
+            credentials(UNDER_SHORT, SHORT),
+        ],
+    ),
+    "MT209": (
+        [
+            (credentials(INTERMEDIATE, ISSUER, key=ISSUER.key_pem), "begins with CN=intermediate"),
+            (credentials(INTERMEDIATE, ISSUER), "its own certificate is CN=issuer"),
+        ],
+        [SOUND, credentials(ISSUER, INTERMEDIATE), credentials(ISSUER, key=ISSUER.key_pem)],
+    ),
+    "MT210": (
+        [(credentials(ISSUER, ROOT, INTERMEDIATE), "after CN=issuer, which it did not sign")],
+        [credentials(ISSUER, INTERMEDIATE, ROOT), credentials(INTERMEDIATE, ROOT, ISSUER)],
+    ),
+    "MT211": (
+        [
+            (credentials(ISSUER, key="no key"), "has a key that is no PEM"),
+            (credentials(ISSUER, key=PARAMETERS + ISSUER.key_pem), "begins with a block EC PARAMETERS"),
+            (credentials(ISSUER, key=ENCRYPTED_KEY), "begins with a block ENCRYPTED PRIVATE KEY"),
+            (credentials(ISSUER, key=BROKEN_KEY), "a block EC PRIVATE KEY that cannot be read"),
+            (credentials(ISSUER, key=ISSUER.pkcs8_pem.replace("PRIVATE", "RSA PRIVATE")), "that cannot be read"),
+            (credentials(ED25519, key=ED25519.pkcs8_pem), "has a key of the kind Ed25519"),
+        ],
+        [SOUND, credentials(ISSUER, key=ISSUER.pkcs8_pem), credentials(ISSUER, key=ISSUER.key_pem + PARAMETERS)],
+    ),
+    "MT212": (
+        [
+            (credentials(EXPIRED), "CN=expired, which expired on"),
+            (credentials(make_certificate("i", issuer=ROOT, age=-1)), "CN=i, which is not valid before"),
+        ],
+        [SOUND],
+    ),
+    "MT213": (
+        [
+            (credentials(make_certificate("i", issuer=ROOT, age=300, days=58.5)), "in 58 days"),
+            (credentials(make_certificate("i", issuer=ROOT, age=1, days=1)), "to live, less than the 24h of a proxy's"),
+        ],
+        [
+            SOUND,
+            credentials(EXPIRED),
+            credentials(make_certificate("i", issuer=ROOT, age=0.9, days=1.1)),
+            credentials(make_certificate("i", issuer=ROOT, age=1, days=1), role="ca"),
+        ],
+    ),
+    "MT214": (
+        [(credentials(make_certificate("i", issuer=ROOT, days=9999)), "chains CN=i, valid until")],
+        [SOUND, credentials(chain="")],
+    ),
+    "MT215": (
+        [(credentials(ROOT, key=ROOT.key_pem), "which is its own issuer")],
+        [SOUND, credentials(ROOT, role="ca")],
+    ),
+    "MT216": (
+        [
+            (credentials(chain=""), "holds no certificate"),
+            (credentials(chain=ISSUER.pem + "\n"), "has something after its last certificate"),
+            (credentials(chain=ISSUER.pem + ROOT.key_pem), "a block EC PRIVATE KEY among its certificates"),
+            (credentials(chain=ISSUER.pem + " " + ROOT.pem), "2 BEGIN lines"),
+            (credentials(chain=ISSUER.pem.replace("MII", "AAA")), "holds a block that cannot be read"),
+        ],
+        [SOUND, credentials(chain="# the issuer\n" + ISSUER.pem)],
+    ),
+    "MT301": ([(window(duration=0.9, renew_before=0.5), 'is "54m", below cert-manager')], [window(duration=1)]),
+    "MT302": ([(window(renew_before=0.05), 'is "3m", below cert-manager')], [window(renew_before=0.1)]),
+    "MT303": (
+        [(window(renew_before=48), 'is "48h", not below'), (window(renew_before=49), "due for renewal the moment")],
+        [window()],
+    ),
+    "MT304": (
+        [
+            (window(renew_before=24), "below the 24h of a proxy's certificate and the 20s of clock skew"),
+            (window(duration=12, renew_before=6), 'is "6h", below'),
+        ],
+        [window(), window("anchor", renew_before=12), window(renew_before=24 + 20 / 3600), window(renew_before=48)],
+    ),
+    "MT305": (
+        [
+            (window("anchor", 8760, 7320), "so that it is issued anew 60 days after each issue"),
+            (window("intermediate", 48, 47), "so that it is issued anew 1h after each issue"),
+        ],
+        [window(), window("anchor", 8760, 1440), window("anchor", 48, 48)],
+    ),
+    "MT306": (
+        [(succession(8760), 'is "8760h", and the CA lives: the issuer would outlive its CA')],
+        [succession(8759)],
+    ),
+    "MT307": (
+        [(succession(48, 720, 48), "its CA has only 48h to live when it is issued anew")],
+        [succession(48, 720, 49), succession(48, 720), succession(720, 720, 48)],
+    ),
+    "MT311": (
+        [
+            (certificate(duration="2d"), 'spec.duration is "2d", which is not a Go duration'),
+            (certificate(renewBefore=25), 'spec.renewBefore is "25", which'),
+            (certificate(renewBefore="48h\n"), "spec.renewBefore is a text of 4 characters, which"),
+            (certificate(renewBefore=["48h"]), "spec.renewBefore is a list, which"),
+        ],
+        [certificate(), certificate(without=("duration",)), certificate(duration="${DURATION}")],
+    ),
+    "MT312": (
+        [(certificate(renewBeforePercentage=50), 'is "50", and renewBefore is set as well')],
+        [certificate(), certificate(without=("renewBefore",), renewBeforePercentage=50)],
+    ),
+    "MT313": (
+        [(certificate(without=("isCA",)), "isCA is not set"), (anchor_certificate(isCA=False), 'isCA is "False"')],
+        [certificate(), certificate(WEBHOOK_SPEC, "webhook")],
+    ),
+    "MT314": (
+        [
+            (certificate(without=("privateKey",)), "asks for RSA of 2048 bits"),
+            (certificate(privateKey={"algorithm": "ECDSA", "size": 384}), "asks for ECDSA of 384 bits"),
+            (certificate(privateKey={"algorithm": "Ed25519"}), "asks for a key of the kind Ed25519"),
+        ],
+        [certificate(), certificate(privateKey={"algorithm": "ECDSA"}), anchor_certificate(privateKey={})],
+    ),
+    "MT315": (
+        [
+            (anchor_certificate(privateKey={"algorithm": "RSA", "size": 4096}), "asks for RSA of 4096 bits"),
+            (anchor_certificate(privateKey={"algorithm": "ECDSA", "size": 384}), "asks for ECDSA of 384 bits"),
+        ],
+        [anchor_certificate(), anchor_certificate(privateKey={}), certificate(privateKey={"size": 4096})],
+    ),
+    "MT316": (
+        [
+            (certificate(usages=["cert sign", "client auth"]), "lists client auth, without server auth"),
+            (certificate(usages=["server auth"]), "lists server auth, without client auth"),
+            (certificate(WEBHOOK_SPEC, "webhook", usages=["client auth"]), "without server auth"),
+        ],
+        [certificate(), certificate(usages=["cert sign"]), certificate(WEBHOOK_SPEC, "webhook")],
+    ),
+    "MT317": (
+        [(certificate(usages=["crl sign"]), "crl sign, without cert sign"), (certificate(usages=None), "lists none")],
+        [certificate(), anchor_certificate()],
+    ),
+    "MT318": (
+        [(certificate(secretName="issuer"), 'is "issuer"'), (certificate(without=("secretName",)), "is not set")],
+        [certificate(), certificate(secretName="${NAME}"), anchor_certificate()],
+    ),
+    "MT319": (
+        [
+            (certificate(commonName="identity.linkerd.east.local"), "not identity.linkerd.cluster.local"),
+            (certificate(dnsNames=["linkerd"]), 'dnsNames is "linkerd"'),
+        ],
+        [certificate(), replace(certificate(commonName="identity.linkerd.x"), trust_domain=None, spec=EAST_SPEC)],
+    ),
+    "MT320": (
+        [(certificate(privateKey={"algorithm": "ECDSA"}), "privateKey.rotationPolicy is not set")],
+        [certificate(), anchor_certificate()],
+    ),
+    "MT321": (
+        [
+            (renewed(renewBefore="7320h"), "anew by cert-manager 1440h (60 days) after each issue (8760h less 7320h)"),
+            (renewed(privateKey={}), "5840h (243 days) after each issue (8760h less 2920h), with a new key"),
+            (renewed(renewBeforePercentage=10), "7884h"),
+        ],
+        [anchor_certificate(), renewed(privateKey={"rotationPolicy": "Never"}), certificate()],
+    ),
+    "MT322": (
+        [(renewed(privateKey={"rotationPolicy": "Never"}), "after each issue (8760h less 2920h), with the same key")],
+        [renewed(), anchor_certificate(privateKey={"rotationPolicy": "Never"})],
+    ),
+    "MT323": (
+        [(certificate(issuer_elsewhere=("cert-manager",)), "which is in namespace cert-manager")],
+        [certificate()],
+    ),
+    "MT324": (
+        [
+            (certificate(WEBHOOK_SPEC, "webhook", dnsNames=["other"]), "without linkerd-policy-validator.linkerd.svc"),
+            (certificate(WEBHOOK_SPEC, "webhook", privateKey={}), "privateKey.encoding is not set"),
+            (certificate(WEBHOOK_SPEC, "webhook", isCA=True), "isCA is true"),
+        ],
+        [certificate(WEBHOOK_SPEC, "webhook"), certificate()],
+    ),
+    "MT401": (
+        [
+            (secret(tls_crt=ISSUER.pem), "has no tls.key; it holds tls.crt"),
+            (secret(ca_crt=ROOT.pem), "has no tls.crt; it holds ca.crt"),
+            (secret(crt_pem=ISSUER.pem), "has no key.pem"),
+        ],
+        [secret(**TLS), secret(**LINKERD_TLS)],
+    ),
+    "MT402": (
+        [
+            (secret(scheme="linkerd.io/tls", **TLS), "holds tls.crt, tls.key, and the chart's scheme"),
+            (secret(scheme="kubernetes.io/tls", **LINKERD_TLS), "reads tls.crt, tls.key"),
+        ],
+        [secret(**TLS), secret(scheme="kubernetes.io/tls", **TLS), secret(scheme="linkerd.io/tls", **LINKERD_TLS)],
+    ),
+    "MT403": (
+        [(secret(kind="Opaque", **TLS), 'is of type "Opaque"'), (secret(kind=None, **TLS), "has no type")],
+        [secret(**TLS), secret(kind=None, **LINKERD_TLS)],
+    ),
+    "MT404": (
+        [(secret(tls_crt=ISSUER.pem, tls_key=ISSUER.key_pem), "has no ca.crt; it holds tls.crt, tls.key")],
+        [secret(**TLS), secret(**LINKERD_TLS), secret("ca", tls_crt=ROOT.pem)],
+    ),
+    "MT405": (
+        [(secret(**{**TLS, "ca_crt": INTERMEDIATE.pem}), "ca.crt holds CN=intermediate, which is not self-signed")],
+        [secret(**TLS), secret(roots=(INTERMEDIATE,), **{**TLS, "ca_crt": INTERMEDIATE.pem})],
+    ),
+    "MT406": (
+        [(secret(**{**TLS, "ca_crt": OTHER_ROOT.pem}), "which is none of the 1 trusted roots")],
+        [secret(**TLS), secret(roots=(), **TLS), secret(**{**TLS, "ca_crt": INTERMEDIATE.pem})],
+    ),
+    "MT407": (
+        [(replace(secret(), manifest={"data": {"tls.crt": "-----"}}), "tls.crt is not base64")],
+        [secret(**TLS), replace(secret(), manifest={"stringData": {"tls.crt": "-----"}})],
+    ),
+    "MT408": (
+        [(secret("ca", tls_crt=INTERMEDIATE.pem), "holds CN=intermediate, and not the root above it")],
+        [secret("ca", tls_crt=INTERMEDIATE.pem + ROOT.pem), secret("ca", tls_crt=ROOT.pem), secret(**TLS)],
+    ),
+    "MT501": (
+        [
+            (helm({"identity": {"issuer": {"scheme": "kubernetes.io/tls"}}}), "identityTrustAnchorsPEM is not set"),
+            (helm({"identity": {"issuer": {"tls": {"crtPEM": "x"}}}}), "is not set, and identity.externalCA"),
+        ],
+        [
+            issuer_values(scheme="kubernetes.io/tls"),
+            helm({"identity": {"externalCA": True, "issuer": {"scheme": "kubernetes.io/tls"}}}),
+            helm({"identity": {"issuer": {"scheme": "kubernetes.io/tls"}}}, partial=True),
+            helm({"identity": {"issuer": {"scheme": "kubernetes.io/tls"}}}, anchors_elsewhere=True),
+            helm({"identityTrustDomain": "cluster.local"}),
+        ],
+    ),
+    "MT502": (
+        [
+            (
+                helm({"identityTrustAnchorsPEM": ROOT.pem, "identity": {"externalCA": True}}),
+                "identity.externalCA is true",
+            )
+        ],
+        [helm({"identityTrustAnchorsPEM": ROOT.pem}), helm({"identity": {"externalCA": True}})],
+    ),
+    "MT503": (
+        [
+            (issuer_values(scheme="linkerd.io/tls"), "lacks crtPEM, keyPEM"),
+            (issuer_values(tls={"crtPEM": ISSUER.pem}), "lacks keyPEM"),
+        ],
+        [
+            issuer_values(tls={"crtPEM": ISSUER.pem, "keyPEM": ISSUER.key_pem}),
+            issuer_values(scheme="kubernetes.io/tls"),
+            helm({"identity": {"issuer": {"scheme": "linkerd.io/tls"}}}, partial=True),
+        ],
+    ),
+    "MT504": (
+        [(issuer_values(scheme="kubernetes/tls"), 'identity.issuer.scheme is "kubernetes/tls"')],
+        [issuer_values(scheme="kubernetes.io/tls"), issuer_values(scheme="${SCHEME}"), issuer_values()],
+    ),
+    "MT505": (
+        [(issuer_values(tls={"keyPEM": ISSUER.key_pem}), "keyPEM holds the private key")],
+        [issuer_values(tls={"keyPEM": "ref+vault://key"}), issuer_values(tls={"keyPEM": "\n"})],
+    ),
+    "MT506": (
+        [(issuer_values(scheme="kubernetes.io/tls", tls={"crtPEM": "x"}), "has crtPEM, and the scheme is")],
+        [issuer_values(scheme="kubernetes.io/tls"), issuer_values(tls={"crtPEM": "x"})],
+    ),
+    "MT507": (
+        [(issuer_values(issuanceLifetime="1d"), 'issuanceLifetime is "1d", which is not a Go duration')],
+        [issuer_values(issuanceLifetime="24h0m0s", clockSkewAllowance="20s"), issuer_values()],
+    ),
+    "MT511": (
+        [(webhook(externalSecret=True, injectCaFrom="a/b", injectCaFromSecret="a/b"), "proxyInjector sets both")],
+        [webhook(externalSecret=True, injectCaFrom="a/b")],
+    ),
+    "MT512": (
+        [(webhook(externalSecret=True, injectCaFrom="a/b", caBundle="x"), "sets caBundle beside")],
+        [webhook(externalSecret=True, caBundle="x"), webhook(externalSecret=True, injectCaFrom="a/b")],
+    ),
+    "MT513": (
+        [(webhook(externalSecret=True, caBundle=""), "sets externalSecret and no CA")],
+        [webhook(externalSecret=True, caBundle="x"), webhook(), webhook(caBundle="x")],
+    ),
+    "MT514": (
+        [(webhook(injectCaFrom="a/b"), "and not externalSecret"), (webhook(injectCaFromSecret="a/b"), "and not ext")],
+        [webhook(externalSecret=True, injectCaFrom="a/b"), webhook(injectCaFrom="")],
+    ),
+    "MT515": (
+        [
+            (
+                helm({"webhookFailurePolicy": "Fail"}, cert_manager="security"),
+                'cert-manager is in namespace "security"',
+            ),
+            (helm(FAIL_AND_SELECT_NONE, cert_manager="cert-manager"), "cert-manager is in namespace"),
+        ],
+        [
+            helm({"webhookFailurePolicy": "Fail"}, cert_manager="cert-manager"),
+            helm({"webhookFailurePolicy": "Fail"}),
+            helm({"webhookFailurePolicy": "Ignore"}, cert_manager="security"),
+            helm({"webhookFailurePolicy": "Fail"}, cert_manager="security", left_alone=frozenset({"security"})),
+            helm(FAIL_AND_SELECT, cert_manager="security"),
+        ],
+    ),
+    "MT601": (
+        [
+            (namespace({}), "has no label linkerd.io/is-control-plane"),
+            (namespace({**LABELS, "linkerd.io/control-plane-ns": "mesh"}), 'has "mesh" as its label'),
+        ],
+        [namespace()],
+    ),
+    "MT602": (
+        [(namespace({**LABELS, "pod-security.kubernetes.io/enforce": "restricted"}), 'enforces "restricted"')],
+        [namespace(), namespace({**LABELS, "pod-security.kubernetes.io/enforce": "restricted"}, cni=True)],
+    ),
+    "MT603": (
+        [
+            (namespace(annotations={}), "has no annotation linkerd.io/inject"),
+            (namespace(annotations={"linkerd.io/inject": "enabled"}), 'has "enabled" as its annotation'),
+        ],
+        [namespace()],
+    ),
+    "MT604": (
+        [(namespace({"a": "c"}, selector={"a": "b"}), 'has no label "a" of "b", by which Bundle')],
+        [namespace({"a": "b"}, selector={"a": "b"}), namespace({})],
+    ),
+    "MT611": (
+        [(trust_bundle("ca.crt"), 'key is "ca.crt"'), (trust_bundle(None), "key is not set")],
+        [trust_bundle()],
+    ),
+    "MT612": ([(trust_bundle(useDefaultCAs=True), "has useDefaultCAs among its sources")], [trust_bundle()]),
+}
+
+
+def group_of(rule_id):
+    return next(group for group in GROUPS if any(rule.id == rule_id for rule in group.rules))
+
+
+def said(rule_id, subject):
+    return [str(found) for found in group_of(rule_id).judge(subject) if found.rule.id == rule_id]
+
+
+WRONG = [(rule, subject, part) for rule, (wrong, _) in CASES.items() for subject, part in wrong]
+RIGHT = [(rule, subject) for rule, (_, right) in CASES.items() for subject in right]
+
+
+@pytest.mark.parametrize(("rule_id", "subject", "part"), WRONG, ids=[f"{rule}-{part[:40]}" for rule, _, part in WRONG])
+def test_a_rule_finds_what_it_is_for(rule_id, subject, part):
+    assert any(part in found for found in said(rule_id, subject)), said(rule_id, subject)
+
+
+@pytest.mark.parametrize(("rule_id", "subject"), RIGHT, ids=[rule for rule, _ in RIGHT])
+def test_a_rule_leaves_alone_what_is_right(rule_id, subject):
+    assert said(rule_id, subject) == []
+
+
+def test_every_rule_has_an_example_of_both():
+    assert sorted(CASES) == [rule.id for rule in RULES]
+    assert all(wrong and right for wrong, right in CASES.values())
+
+
+def test_a_rule_has_an_id_of_its_own_and_says_why_and_what_to_do():
+    assert len({rule.id for rule in RULES}) == len(RULES)
+    for rule in RULES:
+        assert rule.title
+        assert rule.reason.endswith(".")
+        assert rule.source
+        assert rule.fix
+        assert not rule.fix.endswith(".")
+
+
+def test_sound_credentials_have_no_finding_at_all():
+    assert [str(found) for found in group_of("MT201").judge(SOUND)] == []
+    assert [str(found) for found in group_of("MT101").judge(anchor(ROOT))] == []
+    assert [str(found) for found in group_of("MT120").judge(bundle(ROOT.pem, OTHER_ROOT.pem))] == []
+    assert [str(found) for found in group_of("MT401").judge(secret(**TLS))] == []
+    assert [str(found) for found in group_of("MT311").judge(certificate())] == []
+    assert [str(found) for found in group_of("MT311").judge(anchor_certificate())] == []
+    assert [str(found) for found in group_of("MT311").judge(certificate(WEBHOOK_SPEC, "webhook"))] == []
+    assert [str(found) for found in group_of("MT301").judge(window())] == []
+    assert [str(found) for found in group_of("MT601").judge(namespace())] == []
