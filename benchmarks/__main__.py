@@ -6,13 +6,14 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from benchmarks import guard, rotation, status
+from benchmarks import fleet, guard, rotation, status
 from benchmarks.machine import facts, keep
 
 BENCHMARKS: dict[str, Callable[[], dict[str, Any]]] = {
     "guard": guard.measure,
     "status": status.measure,
     "rotation": rotation.measure,
+    "fleet": fleet.measure,
 }
 
 

@@ -12,8 +12,8 @@ _UP = ("up", "--yes", "--skip-preview", "--non-interactive", "--expect-no-change
 # What the guard would have returned, without asking anybody.
 _WITHOUT = """
 
-async def admit(settings, last):
-    return Admission(cluster_uid=last.cluster_uid, transitions=last.transitions)
+async def admit(settings, last, fleet):
+    return Admission(cluster_uid=last.cluster_uid, transitions=last.transitions, issuance=None)
 """
 
 

@@ -5,6 +5,7 @@ import dataclasses
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from cryptography import x509
 
@@ -13,6 +14,9 @@ from meshtrust.deployment import Deployment
 from meshtrust.gate import Blocker, find_blockers
 from meshtrust.preflight import cluster_uid
 from meshtrust.rotation import Step, Trust
+
+if TYPE_CHECKING:
+    from kr8s.asyncio import Api
 
 # A sibling whose pods are being replaced right now is looked at again for so long.
 _PATIENCE_SECONDS = 30.0
@@ -83,28 +87,31 @@ def _is_past(trust: Trust, step: Step) -> bool:
 
 
 async def _judge(sibling: Sibling, step: Step, roots: Mapping[str, x509.Certificate]) -> list[Blocker]:
+    context = str(sibling.deployed.outputs.get("context") or "")
+    try:
+        api = await connect(context, str(sibling.deployed.outputs.get("kubeconfig") or ""), "its context")
+        uid, expected = await cluster_uid(api), sibling.deployed.cluster_uid
+        if uid == expected:
+            blockers = await _look(api, sibling, _as_switch(step), roots)
+        else:
+            reason = f"it leads to cluster {uid}, and the stack was deployed to {expected}"
+            blockers = [Blocker(subject=f'context "{context}"', reason=reason, curable=False)]
+    except ClusterError as error:
+        reason = f"it cannot be judged: {error}"
+        blockers = [Blocker(subject=f'context "{context}"', reason=reason, curable=False)]
+    return [dataclasses.replace(entry, stack=sibling.stack) for entry in blockers]
+
+
+async def _look(api: "Api", sibling: Sibling, step: Step, roots: Mapping[str, x509.Certificate]) -> list[Blocker]:
+    """Return what blocks in a cluster, once that is not just what a roll-out of its own brings with it."""
+    namespace = str(sibling.deployed.outputs.get("namespace") or "linkerd")
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while True:
-        blockers = await _look(sibling, _as_switch(step), roots)
-        passing = [entry for entry in blockers if not entry.curable or entry.workload is None]
-        if blockers == [] or len(passing) < len(blockers) or time.monotonic() > deadline:
-            return [dataclasses.replace(entry, stack=sibling.stack) for entry in blockers]
+        blockers = await find_blockers(api, namespace, step, roots)
+        lasting = [entry for entry in blockers if entry.curable and entry.workload is not None]
+        if not blockers or lasting or time.monotonic() > deadline:
+            return blockers
         await asyncio.sleep(_POLL_SECONDS)
-
-
-async def _look(sibling: Sibling, step: Step, roots: Mapping[str, x509.Certificate]) -> list[Blocker]:
-    outputs = sibling.deployed.outputs
-    context, kubeconfig = str(outputs.get("context") or ""), str(outputs.get("kubeconfig") or "")
-    subject = f'context "{context}"'
-    try:
-        api = await connect(context, kubeconfig, f"the context of stack {sibling.stack}")
-        uid = await cluster_uid(api)
-        if uid != sibling.deployed.cluster_uid:
-            reason = f"it leads to cluster {uid}, and the stack was deployed to {sibling.deployed.cluster_uid}"
-            return [Blocker(subject=subject, reason=reason)]
-        return await find_blockers(api, str(outputs.get("namespace") or "linkerd"), step, roots)
-    except ClusterError as error:
-        return [Blocker(subject=subject, reason=f"it cannot be judged: {error}", curable=False)]
 
 
 def _as_switch(step: Step) -> Step:

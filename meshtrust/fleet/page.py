@@ -24,7 +24,7 @@ body { margin: 0; background: var(--ground); color: var(--ink); font: 16px/1.5 s
 main { max-width: 76rem; margin: 0 auto; padding: 2rem 1rem 4rem; }
 h1 { margin: 0; font-size: 1.6rem; } h2 { margin: 2.5rem 0 .75rem; font-size: 1.15rem; }
 p { margin: .25rem 0; } .soft { color: var(--soft); }
-.cards { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(15rem, 1fr)); padding: 0;
+.cards { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(18rem, 1fr)); padding: 0;
   margin: 0; list-style: none; }
 .cards li, .table { background: var(--card); border: 1px solid var(--line); border-radius: .6rem; }
 .cards li { padding: 1rem 1.1rem; } .cards strong { font-size: 1.1rem; }
