@@ -13,6 +13,7 @@ from meshtrust.pem import fingerprint, read_bundle
 from rehearsal import mesh
 from rehearsal.workspace import workspace
 from tests.certificates import make_certificate
+from tests.key_material import KeySearch
 from tests.rehearsal.issuer_watch import IssuerWatch, content
 
 UP = ("up", "--yes", "--skip-preview", "--non-interactive")
@@ -44,6 +45,7 @@ class Stack:
     def run(self, *command, stdin=None):
         result = self.project.capture(*command, stdin=stdin)
         assert result.returncode == 0, result.stdout + result.stderr
+        KeySearch().check({f"what `{command[0]}` wrote": result.stdout + result.stderr})
 
     def up(self, **settings):
         """Deploy, and see that the next run has nothing to do."""
