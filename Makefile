@@ -43,7 +43,7 @@ check: $(READY) ## Format, lint and types, and the workflows of ci/
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/mypy .
 	@$(VENV)/bin/check-jsonschema --quiet --builtin-schema vendor.github-workflows ci/github/*.yml
-	@$(VENV)/bin/zizmor --offline --no-progress --quiet ci/github
+	@$(VENV)/bin/zizmor --offline --no-progress --quiet ci/github/*.yml
 
 docs: $(READY) ## Write the references in docs/ from Pulumi.yaml and the commands
 	@$(PYTHON) -m docs.generate

@@ -7,6 +7,7 @@ import yaml
 from meshtrust.chain import verify_chain
 from meshtrust.pem import read_bundle
 from rehearsal import mesh
+from tests.key_material import KeySearch
 from tests.rehearsal.issuer_watch import content
 from tests.rehearsal.stack import NO_CHANGES, UP
 
@@ -36,6 +37,7 @@ class LiveStack:
     def run(self, *command, stdin=None):
         result = self.project.capture(*command, stdin=stdin)
         assert result.returncode == 0, result.stdout + result.stderr
+        KeySearch().check({f"what `{command[0]}` wrote": result.stdout + result.stderr})
 
     def up(self, **settings):
         """Deploy, and see that the next run has nothing to do."""

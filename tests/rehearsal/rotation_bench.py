@@ -16,6 +16,7 @@ from rehearsal.cluster import Cluster
 from rehearsal.mesh.traffic import make_workloads, read_handshakes, wait_for_proxies
 from rehearsal.shim import environment_with_pulumi
 from rehearsal.workspace import REPOSITORY, Workspace, workspace
+from tests.key_material import KeySearch, kept_and_shown
 from tests.rehearsal.control_plane import wait_until
 
 UP = ("up", "--yes", "--skip-preview", "--non-interactive")
@@ -44,7 +45,7 @@ class Bench:
         self.file.write_text(yaml.safe_dump(document))
 
     def engine(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return self.project.capture(*arguments)
+        return without_key(self.project.capture(*arguments))
 
     def up(self) -> str:
         result = self.engine(*UP)
@@ -67,7 +68,7 @@ class Bench:
 
     def cli(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a command of the CLI."""
-        return subprocess.run(
+        result = subprocess.run(
             self.command(*arguments),
             env=self.environment,
             cwd=REPOSITORY,
@@ -76,6 +77,7 @@ class Bench:
             check=False,
             timeout=300,
         )
+        return without_key(result)
 
     def ok(self, *arguments: str) -> str:
         result = self.cli(*arguments)
@@ -128,6 +130,12 @@ class Bench:
         return read_handshakes(self.cluster).failed
 
 
+def without_key(result: subprocess.CompletedProcess[str]) -> subprocess.CompletedProcess[str]:
+    """Return what a command did, which has not shown a private key."""
+    KeySearch().check({"what a command wrote": result.stdout + result.stderr})
+    return result
+
+
 @contextlib.contextmanager
 def bench(name: str, settings: dict[str, Any], *, embedded: bool, workloads: int, replicas: int):
     """Deploy a stack on a cluster of its own, with proxies that connect to each other all the time."""
@@ -141,3 +149,4 @@ def bench(name: str, settings: dict[str, Any], *, embedded: bool, workloads: int
         make_workloads(cluster, APPLICATIONS, workloads, replicas)
         wait_for_proxies(cluster, workloads * replicas, 60)
         yield made
+        KeySearch().check(kept_and_shown(project, cluster))

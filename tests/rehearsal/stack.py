@@ -1,5 +1,7 @@
 """A stack of stacks/ on a cluster of the tests."""
 
+from tests.key_material import KeySearch
+
 UP = ("up", "--yes", "--skip-preview", "--non-interactive")
 DESTROY = ("destroy", "--yes", "--skip-preview", "--non-interactive")
 NO_CHANGES = ("--expect-no-changes",)
@@ -17,7 +19,9 @@ def settings(cluster, binaries, linkerd_charts):
 
 
 def run(project, *command):
-    """Run a command that must succeed; return all that it wrote."""
+    """Run a command that must succeed; return all that it wrote, which has no key."""
     result = project.capture(*command)
-    assert result.returncode == 0, result.stdout + result.stderr
-    return result.stdout + result.stderr
+    written = result.stdout + result.stderr
+    assert result.returncode == 0, written
+    KeySearch().check({f"what `{command[0]}` wrote": written})
+    return written
