@@ -10,6 +10,7 @@ from meshtrust.commands.chain import chain
 from meshtrust.commands.export import export
 from meshtrust.commands.fleet import app as fleet
 from meshtrust.commands.heal import heal
+from meshtrust.commands.lint import lint
 from meshtrust.commands.plan import plan
 from meshtrust.commands.rotate import abort, rotate
 from meshtrust.commands.status import status, verify
@@ -35,7 +36,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for command in (status, verify, plan, rotate, abort, heal, chain, export):
+for command in (status, verify, plan, rotate, abort, heal, chain, export, lint):
     app.command()(command)
 app.add_typer(fleet, name="fleet")
 

@@ -23,6 +23,7 @@ BODY = "".join(PAIR.key_pem.splitlines()[1:-1])
         json.dumps({"key": PAIR.key_pem}),
         *(base64.b64encode(b"x" * offset + PAIR.key_pem.encode()).decode() for offset in range(3)),
     ],
+    ids=["PEM", "JSON", "base64", "base64 from its second byte", "base64 from its third byte"],
 )
 def test_a_key_is_found_by_its_form(written):
     assert KeySearch().find(f"before {written} after")
@@ -37,6 +38,7 @@ def test_a_key_is_found_by_its_form(written):
         base64.b64encode(PKCS8).decode()[20:],
         BODY[:64],
     ],
+    ids=["body", "escaped newlines", "hex", "another form", "one line"],
 )
 def test_a_known_key_is_found_without_its_form(written):
     assert KeySearch([PAIR.key_pem]).find(f"before {written} after")
