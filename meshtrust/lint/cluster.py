@@ -134,8 +134,10 @@ def _not_injected(namespace: ControlPlaneNamespace) -> Iterator[Wrong]:
     fix="Give the Namespace the labels that the Bundle selects by, before the chart is installed",
 )
 def _selected(namespace: ControlPlaneNamespace) -> Iterator[str]:
+    # The API server gives every namespace its name as a label.
+    labels = {"kubernetes.io/metadata.name": namespace.object_name, **namespace.labels}
     for label, value in namespace.selector.items():
-        if namespace.labels.get(label) != value:
+        if labels.get(label) != value:
             yield f"has no label {shown(label)} of {shown(value)}, by which Bundle {TRUST_ROOTS} selects it"
 
 

@@ -660,7 +660,11 @@ CASES = {
     ),
     "MT604": (
         [(namespace({"a": "c"}, selector={"a": "b"}), 'has no label "a" of "b", by which Bundle')],
-        [namespace({"a": "b"}, selector={"a": "b"}), namespace({})],
+        [
+            namespace({"a": "b"}, selector={"a": "b"}),
+            namespace({}),
+            namespace({}, selector={"kubernetes.io/metadata.name": "linkerd"}),
+        ],
     ),
     "MT611": (
         [(trust_bundle("ca.crt"), 'key is "ca.crt"'), (trust_bundle(None), "key is not set")],
