@@ -45,8 +45,17 @@ def declare_ca_issuer(
     )
 
 
-def ready_metadata(name: str, namespace: pulumi.Input[str]) -> kubernetes.meta.v1.ObjectMetaArgs:
-    """Return metadata that makes Pulumi wait for the Ready condition, which it does for no custom resource unasked."""
+def ready_metadata(
+    name: str, namespace: pulumi.Input[str], *, takes_over: bool = False
+) -> kubernetes.meta.v1.ObjectMetaArgs:
+    """Return metadata that makes Pulumi wait for the Ready condition, which it does for no custom resource unasked.
+
+    Args:
+        name: Name of the object.
+        namespace: Its namespace.
+        takes_over: Whether fields that someone else wrote are this program's from now on, as in an adopted object.
+    """
+    force = {"pulumi.com/patchForce": "true"} if takes_over else {}
     return kubernetes.meta.v1.ObjectMetaArgs(
-        name=name, namespace=namespace, annotations={"pulumi.com/waitFor": "condition=Ready"}
+        name=name, namespace=namespace, annotations={"pulumi.com/waitFor": "condition=Ready", **force}
     )

@@ -81,7 +81,9 @@ class TrustBundle(pulumi.ComponentResource):
                     api_version="trust.cert-manager.io/v1alpha1",
                     kind="Bundle",
                     metadata=kubernetes.meta.v1.ObjectMetaArgs(
-                        name=TRUST_ROOTS, annotations={"pulumi.com/waitFor": "condition=Synced"}
+                        name=TRUST_ROOTS,
+                        # An adopted one has its fields from someone else.
+                        annotations={"pulumi.com/waitFor": "condition=Synced", "pulumi.com/patchForce": "true"},
                     ),
                     spec=bundle_spec(args.bundle, args.namespace),
                     opts=pulumi.ResourceOptions.merge(child, pulumi.ResourceOptions(depends_on=installed)),

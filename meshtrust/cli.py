@@ -6,6 +6,7 @@ import typer
 from rich.console import Console
 
 from meshtrust.cluster import ClusterError
+from meshtrust.commands.adopt import adopt
 from meshtrust.commands.chain import chain
 from meshtrust.commands.export import export
 from meshtrust.commands.fleet import app as fleet
@@ -36,7 +37,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for command in (status, verify, plan, rotate, abort, heal, chain, export, lint):
+for command in (status, verify, plan, rotate, abort, heal, chain, export, adopt, lint):
     app.command()(command)
 app.add_typer(fleet, name="fleet")
 

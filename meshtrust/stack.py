@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
-from ruamel.yaml.scalarstring import DoubleQuotedScalarString
+from ruamel.yaml.scalarstring import DoubleQuotedScalarString, LiteralScalarString
 
 from meshtrust.rotation import Trust
 
@@ -67,6 +67,30 @@ class Stack:
             StackError: It does not.
         """
         _ = self.file
+
+    def create(self, settings: Mapping[str, Any]) -> Path:
+        """Write the configuration file of a stack that has none yet, and return its path.
+
+        Args:
+            settings: Its configuration, by key without the project's name.
+
+        Raises:
+            StackError: There is one already, or it cannot be written.
+        """
+        path = _config_directory(self.directory) / f"Pulumi.{self.name}.yaml"
+        editor = YAML()
+        editor.width = 4096
+        config = {f"{_PROJECT}:{key}": _as_written(value) for key, value in settings.items()}
+        try:
+            with path.open("x") as file:
+                editor.dump({"config": config}, file)
+        except FileExistsError:
+            msg = f"{path} is there already. Name another stack, or move the file away."
+            raise StackError(msg) from None
+        except OSError as error:
+            msg = f"{path} cannot be written: {error.strerror}."
+            raise StackError(msg) from error
+        return path
 
     def setting(self, key: str) -> Any:
         """Return a configured value, or the default that Pulumi.yaml has for it.
@@ -255,6 +279,19 @@ def _forget_others(config: dict[str, Any], key: str, anchors: Sequence[str]) -> 
         del given[name]
     if not given:
         del config[key]
+
+
+def _as_written(value: Any) -> Any:
+    """Return a value as a person would write it: PEM line by line, and no name that could be taken for a number."""
+    if isinstance(value, Mapping):
+        return {
+            DoubleQuotedScalarString(key) if key.isdigit() else key: _as_written(entry) for key, entry in value.items()
+        }
+    if isinstance(value, list):
+        return [_as_written(entry) for entry in value]
+    if isinstance(value, str):
+        return LiteralScalarString(value) if "\n" in value else DoubleQuotedScalarString(value)
+    return value
 
 
 def _config_directory(directory: Path) -> Path:

@@ -21,7 +21,7 @@ def declare_certificate(
         f"{name}-certificate",
         api_version="cert-manager.io/v1",
         kind="Certificate",
-        metadata=ready_metadata(SECRET_NAME, args.namespace),
+        metadata=ready_metadata(SECRET_NAME, args.namespace, takes_over=True),
         spec=certificate_spec(args.policy, reference),
         opts=opts,
     )

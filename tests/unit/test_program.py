@@ -104,7 +104,7 @@ def test_custom_resources_wait_for_cert_manager_and_linkerd_for_its_issuer(confi
 def test_readiness_is_a_condition_of_the_object(config):
     recording = run_program(config)
     for entry in [*recording.of_type(ISSUER), *recording.of_type(CERTIFICATE)]:
-        assert entry.inputs["metadata"]["annotations"] == {"pulumi.com/waitFor": "condition=Ready"}
+        assert entry.inputs["metadata"]["annotations"]["pulumi.com/waitFor"] == "condition=Ready"
 
 
 def test_the_certificate_is_that_of_linkerds_guide(config):

@@ -1,0 +1,82 @@
+"""A Helm release as the cluster holds it."""
+
+import base64
+import binascii
+import gzip
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from meshtrust.cluster import ClusterError, read
+
+if TYPE_CHECKING:
+    from kr8s.asyncio import Api
+
+
+@dataclass(frozen=True, kw_only=True)
+class HelmRelease:
+    """A deployed release.
+
+    Attributes:
+        name: Its name.
+        chart: Name of its chart.
+        version: Version of its chart.
+        values: The values that its user gave; they may hold keys.
+        defaults: The chart's own values.
+    """
+
+    name: str
+    chart: str
+    version: str
+    values: Mapping[str, Any] = field(repr=False)
+    defaults: Mapping[str, Any] = field(repr=False)
+
+    def value(self, path: str) -> Any:
+        """Return what a value is in force: the user's, or else the chart's."""
+        for values in (self.values, self.defaults):
+            node: Any = values
+            for part in path.split("."):
+                node = node.get(part) if isinstance(node, Mapping) else None
+            if node is not None:
+                return node
+        return None
+
+
+async def read_releases(api: "Api", namespace: str) -> list[HelmRelease]:
+    """Return the releases that are deployed in a namespace.
+
+    Raises:
+        ClusterError: They cannot be read or understood.
+
+    Source: Helm keeps each revision in a Secret, as JSON in gzip in base64 (helm ``pkg/storage/driver/util.go``).
+    """
+    secrets = await read(
+        api,
+        f"Secrets of Helm in namespace {namespace}",
+        namespace=namespace,
+        url="secrets",
+        params={"labelSelector": "owner=helm,status=deployed"},
+    )
+    return [_read_release(secret) for secret in secrets["items"] or []]
+
+
+def _read_release(secret: Mapping[str, Any]) -> HelmRelease:
+    metadata = secret["metadata"]
+    try:
+        content = gzip.decompress(base64.b64decode(base64.b64decode(secret["data"]["release"])))
+        release = json.loads(content)
+        chart = release["chart"]
+        return HelmRelease(
+            name=str(release["name"]),
+            chart=str(chart["metadata"]["name"]),
+            version=str(chart["metadata"]["version"]),
+            values=release.get("config") or {},
+            defaults=chart.get("values") or {},
+        )
+    except (KeyError, TypeError, ValueError, OSError, binascii.Error) as error:
+        msg = (
+            f"Secret {metadata['namespace']}/{metadata['name']} holds no release of Helm that can be read "
+            f"({type(error).__name__}). See: helm -n {metadata['namespace']} list"
+        )
+        raise ClusterError(msg) from error

@@ -1,0 +1,232 @@
+"""`meshtrust adopt`: a Linkerd that Helm has installed as its guide has it, taken over with nothing made anew."""
+
+import base64
+import dataclasses
+import gzip
+import json
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from meshtrust.adoption import _without
+from rehearsal.workspace import workspace
+from tests.certificates import make_certificate
+from tests.rehearsal.live_stack import get, write
+from tests.rehearsal.stack import DESTROY, NO_CHANGES, UP
+from tests.rehearsal.test_modes import ISSUER_SECRET, tls_secret
+
+LINKERD = "/api/v1/namespaces/linkerd"
+CERT_MANAGER = "/apis/cert-manager.io/v1/namespaces/linkerd"
+# Linkerd's guide, field for field.
+CERTIFICATE = {
+    "apiVersion": "cert-manager.io/v1",
+    "kind": "Certificate",
+    "metadata": {"name": "linkerd-identity-issuer"},
+    "spec": {
+        "secretName": "linkerd-identity-issuer",
+        "duration": "48h",
+        "renewBefore": "25h",
+        "issuerRef": {"name": "linkerd-trust-anchor", "kind": "Issuer"},
+        "commonName": "identity.linkerd.cluster.local",
+        "dnsNames": ["identity.linkerd.cluster.local"],
+        "isCA": True,
+        "privateKey": {"algorithm": "ECDSA"},
+        "usages": ["cert sign", "crl sign", "server auth", "client auth"],
+    },
+}
+BUNDLE = {
+    "apiVersion": "trust.cert-manager.io/v1alpha1",
+    "kind": "Bundle",
+    "metadata": {"name": "linkerd-identity-trust-roots"},
+    "spec": {
+        "sources": [{"secret": {"name": "linkerd-trust-anchor", "key": "tls.crt"}}],
+        "target": {
+            "configMap": {"key": "ca-bundle.crt"},
+            "namespaceSelector": {"matchLabels": {"linkerd.io/is-control-plane": "true"}},
+        },
+    },
+}
+ISSUER = {
+    "apiVersion": "cert-manager.io/v1",
+    "kind": "Issuer",
+    "metadata": {"name": "linkerd-trust-anchor"},
+    "spec": {"ca": {"secretName": "linkerd-trust-anchor"}},
+}
+
+
+class Helm:
+    def __init__(self, binaries, cluster):
+        self._command = [*binaries.helm, f"--kubeconfig={cluster.kubeconfig}"]
+
+    def run(self, *arguments, values=None):
+        given = ["--values=-"] if values is not None else []
+        result = subprocess.run(
+            [*self._command, *arguments, *given], input=json.dumps(values), capture_output=True, text=True, check=False
+        )
+        assert result.returncode == 0, result.stderr
+
+
+@pytest.fixture
+def root():
+    return make_certificate("root.linkerd.cluster.local", days=3650)
+
+
+@pytest.fixture
+def helm(binaries, cluster, observer):
+    """Helm, of which nothing is left in the end."""
+    before = observer.inventory()
+    yield Helm(binaries, cluster)
+    observer.wait_for_inventory(before, 60)
+
+
+@pytest.fixture(params=["helm"])
+def guide(request, helm, cluster, binaries, linkerd_charts):
+    """A cluster as Linkerd's guide leaves it: cert-manager, the trust anchor in a Secret, or trust-manager too."""
+    by_trust_manager, root = request.param == "trust-manager", request.getfixturevalue("root")
+    with cluster.client() as api:
+        for name in ("linkerd", "cert-manager"):
+            labels = {"linkerd.io/is-control-plane": "true"} if name == "linkerd" else {}
+            api.post("/api/v1/namespaces", json={"metadata": {"name": name, "labels": labels}}).raise_for_status()
+    values = {"crds": {"enabled": True, "keep": False}, "global": {"leaderElection": {"namespace": "cert-manager"}}}
+    chart = str(binaries.charts / "cert-manager")
+    helm.run("install", "cert-manager", chart, "-n", "cert-manager", "--wait", values=values)
+    helm.run("install", "linkerd-crds", str(linkerd_charts / "linkerd-crds"), "-n", "linkerd", "--wait")
+    write(cluster, f"{LINKERD}/secrets/linkerd-trust-anchor", tls_secret("linkerd-trust-anchor", root))
+    write(cluster, f"{CERT_MANAGER}/issuers/linkerd-trust-anchor", ISSUER)
+    write(cluster, f"{CERT_MANAGER}/certificates/linkerd-identity-issuer", CERTIFICATE)
+    identity = {"issuer": {"scheme": "kubernetes.io/tls"}, "externalCA": by_trust_manager}
+    values = {"identity": identity, "controllerReplicas": 2}
+    if by_trust_manager:
+        chart = str(binaries.charts / "trust-manager")
+        own = {"crds": {"keep": False}, "defaultPackage": {"enabled": False}}
+        helm.run("install", "trust-manager", chart, "-n", "cert-manager", "--wait", values=own)
+        write(
+            cluster,
+            "/api/v1/namespaces/cert-manager/secrets/linkerd-trust-anchor",
+            tls_secret("linkerd-trust-anchor", root),
+        )
+        write(cluster, "/apis/trust.cert-manager.io/v1alpha1/bundles/linkerd-identity-trust-roots", BUNDLE)
+    else:
+        values["identityTrustAnchorsPEM"] = root.pem
+    chart = str(linkerd_charts / "linkerd-control-plane")
+    helm.run("install", "linkerd-control-plane", chart, "-n", "linkerd", "--wait", values=values)
+    yield helm
+    if by_trust_manager:
+        helm.run("uninstall", "trust-manager", "-n", "cert-manager", "--wait")
+    helm.run("uninstall", "cert-manager", "-n", "cert-manager", "--wait")
+    with cluster.client() as api:
+        for name in ("linkerd", "cert-manager"):
+            api.delete(f"/api/v1/namespaces/{name}")
+
+
+def adopt(project, cluster, *more):
+    command = [sys.executable, "-m", "meshtrust", "adopt", "--stack", "adopted", "--context", cluster.context]
+    where = ["--kubeconfig", str(cluster.kubeconfig), "--cwd", str(project.directory)]
+    return subprocess.run([*command, *where, *more], capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def project():
+    """The project without a stack, run by the real CLI, which alone can import."""
+    with workspace("dev") as made:
+        yield dataclasses.replace(made, stack="adopted")
+
+
+def revision_of(cluster):
+    """The values that Linkerd's release was last upgraded with, and how often it was."""
+    selection = "labelSelector=owner=helm,name=linkerd-control-plane,status=deployed"
+    [secret] = get(cluster, f"{LINKERD}/secrets?{selection}")["items"]
+    release = json.loads(gzip.decompress(base64.b64decode(base64.b64decode(secret["data"]["release"]))))
+    return release["version"], release["config"]
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("guide", ["helm", "trust-manager"], indirect=True)
+@pytest.mark.usefixtures("guide")
+def test_the_guides_linkerd_is_taken_over_without_a_replacement(
+    project, cluster, linkerd_charts, root, real_pulumi_or_skip
+):
+    real_pulumi_or_skip()
+    written = adopt(project, cluster, "--charts", str(linkerd_charts))
+    assert written.returncode == 0, written.stderr
+    assert "in mode external-issuer" in written.stdout
+    issued = get(cluster, ISSUER_SECRET)["data"]["tls.crt"]
+
+    def run(*command):
+        result = project.capture(*command)
+        assert result.returncode == 0, result.stdout + result.stderr
+        return result.stdout
+
+    run("stack", "init")
+    imports = ("--file", str(project.directory / "import-adopted.json"), "--protect=false", "--generate-code=false")
+    run("import", "--yes", "--skip-preview", *imports)
+    preview = json.loads(run("preview", "--json"))
+    operations = {step["urn"].rpartition("::")[2]: step["op"] for step in preview["steps"]}
+    assert operations["linkerd-control-plane"] == "update"
+    assert set(operations.values()) <= {"same", "update", "create", "read"}, operations
+    created = {name for name, operation in operations.items() if operation == "create"}
+    assert created <= {"meshtrust-adopted", "trust-anchor", "webhooks", "trust-bundle", "linkerd", "identity-issuer"}, (
+        "nothing is made but components, which are names in the state"
+    )
+    run(*UP)
+    run(*UP, *NO_CHANGES)
+    run("refresh", "--yes", "--non-interactive")
+    run(*UP, *NO_CHANGES)
+    assert get(cluster, ISSUER_SECRET)["data"]["tls.crt"] == issued, "the issuer was not issued anew"
+    revision, values = revision_of(cluster)
+    assert revision == 2
+    assert values["controllerReplicas"] == 2, "what its user had set is set still"
+    roots = get(cluster, f"{LINKERD}/configmaps/linkerd-identity-trust-roots")["data"]["ca-bundle.crt"]
+    assert roots.strip() == root.pem.strip()
+    run(*DESTROY)
+
+
+def test_what_cannot_be_taken_over_is_told(guide, project, cluster, linkerd_charts):
+    chart = str(linkerd_charts / "linkerd-control-plane")
+    key = make_certificate().key_pem
+    guide.run(
+        "upgrade",
+        "linkerd-control-plane",
+        chart,
+        "-n",
+        "linkerd",
+        "--reuse-values",
+        values={"proxyInjector": {"keyPEM": key}},
+    )
+    said = adopt(project, cluster)
+    assert said.returncode == 3
+    assert "Value proxyInjector.keyPEM of release linkerd-control-plane is a private key" in said.stderr
+    assert key.splitlines()[1] not in said.stderr
+    guide.run("uninstall", "linkerd-control-plane", "-n", "linkerd", "--wait")
+    said = adopt(project, cluster)
+    assert said.returncode == 3
+    assert "Namespace linkerd has no Helm release of chart linkerd-control-plane" in said.stderr
+    assert not (project.directory / "stacks" / "Pulumi.adopted.yaml").exists()
+    guide.run("uninstall", "linkerd-crds", "-n", "linkerd", "--wait")
+
+
+def test_the_stacks_file_says_what_the_cluster_has(guide, project, cluster, root):
+    assert adopt(project, cluster).returncode == 0
+    config = yaml.safe_load((project.directory / "stacks" / "Pulumi.adopted.yaml").read_text())["config"]
+    year = str(root.certificate.not_valid_before_utc.year)
+    assert config["meshtrust:anchors"] == [year]
+    assert config["meshtrust:anchorCertificates"] == {year: root.pem}
+    assert config["meshtrust:issuer"] == {
+        "mode": "external-issuer",
+        "refs": {year: {"name": "linkerd-trust-anchor", "kind": "Issuer", "group": "cert-manager.io"}},
+        "duration": "48h",
+        "renewBefore": "25h",
+    }
+    assert config["meshtrust:linkerd"]["values"] == {"controllerReplicas": 2}
+    again = adopt(project, cluster)
+    assert again.returncode == 3
+    assert "is there already" in again.stderr
+    for release in ("linkerd-control-plane", "linkerd-crds"):
+        guide.run("uninstall", release, "-n", "linkerd", "--wait")
+
+
+def test_values_that_follow_from_the_stack_are_left_out_and_no_others():
+    values = {"a": {"b": 1, "c": {"d": 2}}, "e": {"f": {"g": 3}}, "h": {}, "i": 4}
+    assert _without(values, ("a.b", "e.f", "i.x")) == {"a": {"c": {"d": 2}}, "h": {}, "i": 4}
