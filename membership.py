@@ -30,7 +30,7 @@ async def read_deployment(name: str, stack: str) -> Deployment:
 
     Args:
         name: Name of the reference.
-        stack: The stack.
+        stack: The stack, which exists: otherwise the engine itself ends the run, and names it.
     """
     outputs = await pulumi.StackReference(name, stack_name=qualify(stack)).outputs.future()
     return Deployment(outputs or {})

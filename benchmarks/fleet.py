@@ -161,7 +161,11 @@ def _serve(bundle: str, ports: Any) -> None:
         def log_message(self, *_: object) -> None:
             """Say nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+    class Server(ThreadingHTTPServer):
+        # As many may wait to be taken as an API server's listener lets wait.
+        request_queue_size = 4096
+
+    server = Server(("127.0.0.1", 0), Answer)
     ports.put(server.server_address[1])
     server.serve_forever()
 

@@ -156,6 +156,9 @@ def _chain(plan: Plan) -> RenderableType:
     }.get(mode, "only in the stack's encrypted state")
     about_anchor = f"CN=root.linkerd.{domain}, {anchor['validityDays']} days" if made_here else "made elsewhere"
     tree = branch = Tree(_link(f"trust anchor {signer}", about_anchor, key_of_anchor), guide_style="dim")
+    if config["role"] == "anchor":
+        branch.add(Text(f"the intermediates of {', '.join(config['clusters'])}, once they have asked", style="cyan"))
+        return tree
     if mode == "intermediate":
         branch = branch.add(
             _link("intermediate", f"CN=intermediate.linkerd.{domain}, a day less than its root", on_cluster)

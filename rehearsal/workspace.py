@@ -164,7 +164,17 @@ def workspace(
         made.write_stack(stack, config)
         if init:
             made.init()
+            for name in _referred_to(config):
+                # A preview reads what these have deployed, which is nothing.
+                made.write_stack(name, stack_config(name))
+                made.of(name).init()
         yield made
+
+
+def _referred_to(config: Mapping[str, Any]) -> list[str]:
+    """Return the stacks of a fleet that a stack reads the outputs of."""
+    anchor = config.get("meshtrust:anchorStack")
+    return [*config.get("meshtrust:clusters", ()), *([anchor] if anchor else [])]
 
 
 def _write_project(directory: Path) -> None:
