@@ -5,9 +5,10 @@ STACK  ?= dev
 TESTS  ?= tests
 # Where the last set-up left off; it is done again when the requirements change.
 READY  := $(VENV)/.requirements-dev
+AUDIT  := .venv-audit
 
 .DEFAULT_GOAL := help
-.PHONY: help rehearse rehearse-rotation preview test soak bench check docs clean
+.PHONY: help rehearse rehearse-rotation preview test soak bench check docs lock sbom audit clean
 
 help: ## Show what can be made
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,6 +17,11 @@ $(READY): requirements.txt requirements-dev.txt
 	@echo "Setting up $(VENV) ..."
 	@python3 -m venv $(VENV)
 	@$(VENV)/bin/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+$(AUDIT)/.ready: requirements-audit.txt
+	@python3 -m venv $(AUDIT)
+	@$(AUDIT)/bin/pip install --quiet --disable-pip-version-check -r requirements-audit.txt
 	@touch $@
 
 rehearse: $(READY) ## The main job on a rehearsal cluster: deploy, renew, verify, destroy (KEEP=1, STACK=name, CHARTS=dir)
@@ -48,5 +54,17 @@ check: $(READY) ## Format, lint and types, and the workflows of ci/
 docs: $(READY) ## Write the references in docs/ from Pulumi.yaml and the commands
 	@$(PYTHON) -m docs.generate
 
+lock: $(AUDIT)/.ready ## Write requirements.lock: all that requirements.txt leads to, with hashes
+	@$(AUDIT)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	  -o requirements.lock requirements.txt
+
+sbom: $(AUDIT)/.ready ## Write dist/sbom.json, a CycloneDX bill of what is deployed
+	@mkdir -p dist
+	@$(AUDIT)/bin/cyclonedx-py requirements requirements.lock --pyproject pyproject.toml --output-reproducible \
+	  --of JSON -o dist/sbom.json
+
+audit: sbom ## Look for known weaknesses in all that is deployed; what could not be looked up is a failure
+	@$(AUDIT)/bin/pip-audit --strict --disable-pip --require-hashes -r requirements.lock
+
 clean: ## Remove what was made here; the rehearsal's cache stays
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .rehearsal build dist *.egg-info
+	rm -rf $(VENV) $(AUDIT) .pytest_cache .mypy_cache .ruff_cache .rehearsal build dist *.egg-info

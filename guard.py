@@ -73,8 +73,10 @@ async def admit(settings: Settings, last: Deployment, fleet: Membership | None) 
     """
     try:
         brought = brought_roots(settings.anchor)
-        step = find_step(last.trust, settings.trust, roots=last.roots, retired=last.retired, brought=brought)
-        switches = step is not None and step.kind == "switch"
+        step = find_step(
+            last.trust, settings.trust, roots=last.roots, retired=last.retired, brought=brought, ended=_ended(last)
+        )
+        switches = step is not None and step.kind in ("switch", "replace")
         check_move(str(last.issuer.get("mode") or ""), settings.issuer.mode, switches=switches)
         webhook_checks.check_move(settings, last)
         trust_checks.check_move(settings, last)
@@ -94,6 +96,11 @@ async def admit(settings: Settings, last: Deployment, fleet: Membership | None) 
         raise pulumi.RunError(msg) from None
     transitions = [*last.transitions, *([entry] if entry else [])]
     return Admission(cluster_uid=uid, transitions=transitions, issuance=issued, api=api)
+
+
+def _ended(last: Deployment) -> list[str]:
+    now = datetime.now(UTC)
+    return [name for name, root in last.certificates.items() if root.not_valid_after_utc <= now]
 
 
 def _admit_offline(last: Deployment, step: Step | None) -> Admission:
@@ -160,7 +167,7 @@ async def _pass_gate(
         "by": name_actor(os.environ),
         "gate": "none",
     }
-    if step.kind in ("deploy", "introduce"):
+    if step.kind in ("deploy", "introduce", "replace"):
         _refuse_ended(settings, step)
     if step.kind == "introduce" or (step.kind == "deploy" and fleet is None):
         pulumi.log.info(f"This run takes the step: {step}.")

@@ -12,12 +12,12 @@ All of it follows from what proxies do: their anchors are fixed for the life of 
 their own included, that chains to none of them (linkerd2-proxy ``linkerd/meshtls``).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 Phase = Literal["steady", "introduce", "switch"]
-Kind = Literal["deploy", "introduce", "switch", "retire"]
+Kind = Literal["deploy", "introduce", "switch", "retire", "replace"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +52,10 @@ class Step:
     """One legal move from a state to the next.
 
     Attributes:
-        kind: What it does: trust generations too, have another one sign, or trust some no longer.
-        generations: The generations it is about: those introduced or retired, or the one that is to sign.
+        kind: What it does: trust generations too, have another one sign, trust some no longer, or begin anew where all
+            that was trusted has ended.
+        generations: The generations it is about: those introduced or retired, those that come in the place of all
+            others, or the one that is to sign.
         before: The state it leaves; nothing before the first deployment.
         after: The state it leads to.
     """
@@ -76,6 +78,7 @@ class Step:
             "introduce": f"introduce {listed}",
             "switch": f"switch the signer to {listed}",
             "retire": f"retire {listed}",
+            "replace": f"replace what has ended by {listed}",
         }[self.kind]
 
 
@@ -103,6 +106,7 @@ def find_step(
     roots: Mapping[str, Root] | None = None,
     retired: Mapping[str, Root] | None = None,
     brought: Mapping[str, str] | None = None,
+    ended: Collection[str] = (),
 ) -> Step | None:
     """Return the step that leads from the last deployment to the wanted state, or nothing where there is none to make.
 
@@ -112,6 +116,11 @@ def find_step(
         roots: The last deployment's roots, by generation.
         retired: Roots that this stack has trusted and retired, by generation.
         brought: Fingerprints of the roots that the configuration brings along, by generation.
+        ended: Generations of the last deployment whose roots have ended.
+
+    Where all that is trusted has ended no step can be taken one by one: the identity service verifies its issuer at its
+    start, roots included (linkerd2 ``controller/cmd/identity/main.go``), so that it would never be ready. There is no
+    handshake left to break either, and the anchors may be replaced in one run.
 
     Raises:
         IllegalStepError: The wanted state is more than one step away, or gives a generation another root.
@@ -119,6 +128,8 @@ def find_step(
     check_roots(wanted.anchors, roots=roots or {}, retired=retired or {}, brought=brought or {})
     if last is None:
         return Step(kind="deploy", generations=wanted.anchors, before=None, after=wanted)
+    if set(last.anchors) <= set(ended) and not set(wanted.anchors) & set(last.anchors):
+        return Step(kind="replace", generations=wanted.anchors, before=last, after=wanted)
     added = tuple(name for name in wanted.anchors if name not in last.anchors)
     dropped = tuple(name for name in last.anchors if name not in wanted.anchors)
     if wanted.signer != last.signer:

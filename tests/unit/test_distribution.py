@@ -33,6 +33,20 @@ def test_the_command_needs_what_the_program_needs_in_the_same_versions():
     assert asked == {name: pinned.get(name) for name in asked}
 
 
+def test_the_lock_has_the_pins_of_the_program_and_a_hash_of_each_package():
+    lock = (REPOSITORY / "requirements.lock").read_text()
+    entries = re.findall(
+        r"(?m)^([A-Za-z0-9_.-]+)==(\S+)(?: ;[^\n\\]*)? \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", lock
+    )
+    assert len(entries) == len(re.findall(r"(?m)^[^\s#]", lock)), "every package has a hash"
+    locked = {normalised(name): version for name, version, _ in entries}
+    pinned = {
+        normalised(name): version
+        for name, version in pins((REPOSITORY / "requirements.txt").read_text().splitlines()).items()
+    }
+    assert {name: locked.get(name) for name in pinned} == pinned, "run: make lock"
+
+
 def test_the_command_asks_for_each_package_that_it_imports_and_for_no_other():
     imported: set[str] = set()
     for path in (REPOSITORY / "meshtrust").rglob("*.py"):

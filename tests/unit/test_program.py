@@ -7,7 +7,7 @@ import pulumi
 import pytest
 
 from meshtrust.issuer_mode import CERT_MANAGER_MODES, IssuerMode
-from meshtrust.pem import read_bundle, sha256_hex
+from meshtrust.pem import fingerprint, read_bundle, sha256_hex
 from tests.certificates import make_certificate
 from tests.recorder import REPOSITORY, Recording, Secret, run_program, stack_config
 
@@ -343,6 +343,18 @@ def test_an_illegal_jump_is_refused_before_anything_is_planned(config):
         run_program(jump, last_outputs=last)
     assert 'First deploy meshtrust:anchors ["2026", "2027"] with meshtrust:signer "2026"' in str(caught.value)
     assert "Nothing was changed" in str(caught.value)
+
+
+def test_anchors_that_have_all_ended_are_replaced_in_one_run(config):
+    last = run_program(config).outputs
+    ended = make_certificate(days=0)
+    last |= {
+        "trustAnchors": ended.pem,
+        "roots": {"2026": {**last["roots"]["2026"], "fingerprint": fingerprint(ended.certificate)}},
+    }
+    recording = run_program({**config, "meshtrust:anchors": ["2027"]}, last_outputs=last)
+    assert recording.outputs["anchors"] == ["2027"]
+    assert list(recording.outputs["retired"]) == ["2026"]
 
 
 def test_a_retired_name_stays_known_and_is_not_used_again(config):

@@ -30,6 +30,22 @@ def test_one_column_to_the_right_or_to_the_left_is_a_step(last, wanted, kind, ge
     assert (step.kind, step.generations, step.after) == (kind, generations, wanted)
 
 
+@pytest.mark.parametrize(("last", "ended"), [(STEADY, ["a"]), (INTRODUCED, ["a", "b"])])
+def test_what_has_ended_is_replaced_in_one_run(last, ended):
+    step = find_step(last, Trust(anchors=("c",), signer="c"), ended=ended)
+    assert step is not None
+    assert (step.kind, step.generations, str(step)) == ("replace", ("c",), "replace what has ended by c")
+
+
+@pytest.mark.parametrize(
+    ("last", "wanted"),
+    [(INTRODUCED, Trust(anchors=("c",), signer="c")), (STEADY, Trust(anchors=("a", "c"), signer="c"))],
+)
+def test_what_has_not_ended_or_is_to_stay_is_not_replaced(last, wanted):
+    with pytest.raises(IllegalStepError, match="signer c is trusted by no proxy yet"):
+        find_step(last, wanted, ended=["a"])
+
+
 @pytest.mark.parametrize("state", [STEADY, INTRODUCED, SWITCHED])
 def test_staying_where_one_is_takes_no_step(state):
     assert find_step(state, state) is None
