@@ -36,7 +36,7 @@ preview: $(READY) ## Show the plan of a stack without any cluster (STACK=name)
 test: $(READY) ## Pass every check and test (TESTS=path for some of them)
 	@$(MAKE) --no-print-directory check
 	@$(PYTHON) -m rehearsal.cluster build
-	@$(PYTHON) -m pytest -n 2 --dist loadfile $(TESTS)
+	@$(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(TESTS)
 
 soak: $(READY) ## Kill a rotation at 20 random moments, under load
 	@MESHTRUST_KILLS=20 $(PYTHON) -m pytest tests/rehearsal/test_rotation.py -k killed

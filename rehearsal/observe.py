@@ -31,6 +31,9 @@ _INVENTORY = (
     ("coordination.k8s.io", "v1", "leases"),
 )
 
+# What Kubernetes puts into every namespace, sooner or later; a namespace that is left stands for itself.
+_IN_EVERY_NAMESPACE = {"configmaps": "kube-root-ca.crt", "serviceaccounts": "default"}
+
 
 class Observer:
     """Reads a rehearsal cluster."""
@@ -87,7 +90,8 @@ class Observer:
             for item in self._get(f"{prefix}/{plural}")["items"] or []:
                 metadata = item["metadata"]
                 # Helm leaves these where they are when it uninstalls, because their chart says so.
-                if metadata.get("annotations", {}).get("helm.sh/resource-policy") != "keep":
+                kept = metadata.get("annotations", {}).get("helm.sh/resource-policy") == "keep"
+                if not kept and metadata["name"] != _IN_EVERY_NAMESPACE.get(plural):
                     found.add(f"{plural}/{metadata.get('namespace', '')}/{metadata['name']}")
         return found
 

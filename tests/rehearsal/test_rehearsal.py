@@ -52,8 +52,8 @@ def test_a_rehearsal_that_does_not_go_through_fails_and_leaves_nothing(run, tmp_
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["rehearsal", "rehearse", "nowhere"], 1, 'error: There is no stack "nowhere" in stacks/. There are: dev, '),
-        (["rehearsal", "preview", "nowhere"], 1, 'error: There is no stack "nowhere" in stacks/. There are: dev, '),
+        (["rehearsal", "rehearse", "nowhere"], 1, 'error: There is no stack "nowhere" in stacks/. There are: '),
+        (["rehearsal", "preview", "nowhere"], 1, 'error: There is no stack "nowhere" in stacks/. There are: '),
         (["rehearsal", "rehearse", "--charts", "/nowhere"], 2, "does not exist"),
         (["rehearsal", "watch"], 2, "No such command 'watch'"),
         (["rehearsal.cluster", "stop", "nowhere"], 1, "error: No cluster named nowhere is running (running: none)."),
