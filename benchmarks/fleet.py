@@ -75,15 +75,16 @@ def _judge(bundle: str, port: int, count: int, answers: Any) -> None:
     after = Trust(anchors=(_OLD, _NEW), signer=_NEW)
     step = Step(kind="switch", generations=(_NEW,), before=before, after=after)
     with tempfile.TemporaryDirectory() as directory:
-        kubeconfig = Path(directory) / "kubeconfig"
-        kubeconfig.write_text(yaml.safe_dump(_kubeconfig(names, port)))
+        for name in names:
+            # One for each, as docs/scale.md advises.
+            (Path(directory) / name).write_text(yaml.safe_dump(_kubeconfig(name, port)))
         siblings = [
             Sibling(
                 stack=name,
                 deployed=Deployment(
                     {
                         "context": name,
-                        "kubeconfig": str(kubeconfig),
+                        "kubeconfig": str(Path(directory) / name),
                         "namespace": "linkerd",
                         "clusterUid": _UID,
                         "anchors": [_OLD, _NEW],
@@ -109,13 +110,13 @@ def _judge(bundle: str, port: int, count: int, answers: Any) -> None:
     )
 
 
-def _kubeconfig(names: list[str], port: int) -> dict[str, Any]:
+def _kubeconfig(name: str, port: int) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "Config",
-        "current-context": names[0],
-        "clusters": [{"name": name, "cluster": {"server": f"http://127.0.0.1:{port}/{name}"}} for name in names],
-        "contexts": [{"name": name, "context": {"cluster": name, "user": "nobody"}} for name in names],
+        "current-context": name,
+        "clusters": [{"name": name, "cluster": {"server": f"http://127.0.0.1:{port}/{name}"}}],
+        "contexts": [{"name": name, "context": {"cluster": name, "user": "nobody"}}],
         "users": [{"name": "nobody", "user": {}}],
     }
 

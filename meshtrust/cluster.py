@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 # Seconds to wait for an answer before a server counts as unreachable.
 ANSWER_SECONDS = 15
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # Objects asked for at a time, as kubectl does it, so that neither side holds a large cluster in memory at once.
 _PAGE = 500
 METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
@@ -53,7 +54,8 @@ def check_context(context: str, kubeconfig: str, named_by: str = "meshtrust:cont
     contexts: list[str] = []
     for path in files:
         try:
-            config: Any = yaml.safe_load(path.read_text())
+            # A fleet's kubeconfig is read for each cluster in it, and libyaml is ten times as fast.
+            config: Any = yaml.load(path.read_text(), Loader=_LOADER)  # noqa: S506 both loaders are safe
         except FileNotFoundError:
             continue
         except (OSError, yaml.YAMLError) as error:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 # A sibling whose pods are being replaced right now is looked at again for so long.
 _PATIENCE_SECONDS = 30.0
 _POLL_SECONDS = 1.0
-# Clusters that are looked at side by side.
-_AT_ONCE = 16
+# Clusters that are looked at side by side: with more, connecting keeps this process so busy that answers come too late.
+_AT_ONCE = 8
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,7 @@
 """Work on a fleet: who belongs to it, in which waves it goes, what a failure stops, what is told, and the page."""
 
 import asyncio
+import io
 import json
 import re
 import shutil
@@ -11,6 +12,7 @@ import yaml
 from rich.console import Console
 
 from meshtrust.commands.boards import JsonBoard, LinesBoard, LiveBoard, Logs
+from meshtrust.commands.fleet_table import show_fleet
 from meshtrust.deployment import Deployment
 from meshtrust.evidence import Mesh, MeshedPod, Workload
 from meshtrust.fleet.gate import Sibling, blocks_joining
@@ -273,6 +275,24 @@ def test_a_fleet_as_data_tells_who_signs_where():
         "not deployed",
     ]
     json.dumps(found)
+
+
+def test_a_fleet_at_a_terminal_has_a_line_for_each_cluster_and_what_needs_attention():
+    console = Console(record=True, width=120, file=io.StringIO())
+    show_fleet(fleet_view(), console)
+    lines = [line.rstrip() for line in console.export_text().splitlines()]
+    anchors = [line.split() for line in lines if re.match(r"202[67] ", line)]
+    assert [(line[0], line[-6:]) for line in anchors] == [
+        ("2026", ["2", "of", "5", "3", "of", "5"]),
+        ("2027", ["1", "of", "5", "2", "of", "5"]),
+    ]
+    clusters = {
+        line.split()[0]: line.split()[1:] for line in lines if re.match(r"(east|west|north|late) .*[✓✗-]$", line)
+    }
+    assert clusters["east"][:4] == ["switch", "2026,", "2027", "2027"]
+    assert clusters["north"][:3] == ["steady", "2026", "2026"]
+    assert clusters["late"] == ["not", "deployed", "-"]
+    assert any('✗ The API server of context "south" cannot be reached' in line for line in lines)
 
 
 def test_the_page_needs_nothing_from_elsewhere_and_escapes_what_it_shows():
