@@ -186,6 +186,7 @@ def _add_config_commands(commands: Commands) -> None:
     change = _add(inner, "set", stack_commands.config_set, "set one value; without VALUE it is read from stdin")
     change.add_argument("--secret", action="store_true")
     change.add_argument("--plaintext", action="store_true")
+    change.add_argument("--type", choices=("string", "int", "bool", "float"))
     remove = _add(inner, "rm", stack_commands.config_rm, "remove one value")
     for command in (get, change, remove):
         command.add_argument("key")

@@ -224,7 +224,8 @@ def config_set(arguments: Namespace) -> None:
     key, path = _key(session, arguments)
     value: object = {"secure": session.crypter.encrypt(text)} if arguments.secret else text
     if path:
-        value = _with_value(session.file.get_raw(key), list(path), value if arguments.secret else _scalar(text))
+        plain = text if arguments.type == "string" else _scalar(text)
+        value = _with_value(session.file.get_raw(key), list(path), value if arguments.secret else plain)
     session.file.set(key, value)
 
 

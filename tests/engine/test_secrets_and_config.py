@@ -146,6 +146,17 @@ def test_editing_configuration_keeps_comments_and_other_entries(configured: Work
     )
 
 
+def test_a_name_that_looks_like_a_number_is_a_text_where_it_is_said_to_be_one(configured: Workbench) -> None:
+    """By --path the real CLI writes a number otherwise, which its own check of the schema then refuses."""
+    file = configured.directory / "stacks/Pulumi.dev.yaml"
+    configured.ok("config", "set", "size", "3")
+    configured.ok("config", "set", "--path", "anchors[0]", "2026")
+    assert "must be of type 'array<string>'" in configured.run("preview").err
+    configured.ok("config", "set", "--path", "anchors[0]", "2026", "--type", "string")
+    assert "- '2026'\n" in file.read_text()
+    configured.ok("preview")
+
+
 def test_a_secret_that_the_schema_demands_must_be_encrypted(bench: Workbench) -> None:
     bench.project(config=SCHEMA)
     bench.ok("config", "set", "size", "3")

@@ -1,3 +1,6 @@
+import re
+
+import pytest
 import yaml
 
 from docs.generate import commands, configuration, lint_rules
@@ -16,3 +19,35 @@ def test_the_reference_of_the_commands_is_that_of_the_commands():
 
 def test_the_reference_of_the_linter_is_that_of_its_rules():
     assert (REPOSITORY / "docs" / "lint.md").read_text() == lint_rules(), "run: make docs"
+
+
+PAGES = sorted(
+    path.relative_to(REPOSITORY)
+    for path in [
+        *REPOSITORY.glob("*.md"),
+        *(path for room in ("docs", "policy", "deploy") for path in (REPOSITORY / room).glob("**/*.md")),
+    ]
+)
+
+
+def anchors(path):
+    """The anchors of a page's headings: in lower case, without punctuation, hyphens for spaces."""
+    headings = re.findall(r"(?m)^#+ (.*)$", path.read_text())
+    return {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_every_link_of_a_page_leads_somewhere_in_the_tree(page):
+    text = re.sub(r"(?s)```.*?```", "", (REPOSITORY / page).read_text())
+    for target in re.findall(r"\]\(([^)]+)\)", text):
+        if re.match(r"[a-z]+:", target):
+            continue
+        name, _, anchor = target.partition("#")
+        path = (REPOSITORY / page).parent / name if name else REPOSITORY / page
+        assert path.exists(), f"{page} links to {target}"
+        if anchor:
+            assert anchor in anchors(path), f"{page} links to {target}"
+
+
+def test_there_are_pages():
+    assert len(PAGES) >= 9
