@@ -123,7 +123,8 @@ class Bench:
 
     def delete(self, path: str) -> None:
         with self.cluster.client() as api:
-            api.delete(path).raise_for_status()
+            # Unasked, the API server would let the pods of a Job live on without it.
+            api.delete(path, params={"propagationPolicy": "Foreground"}).raise_for_status()
             wait_until(lambda: api.get(path).status_code == 404)
 
     def failed(self) -> int:
