@@ -33,13 +33,13 @@ rehearse-rotation: $(READY) ## A rotation of the trust anchor under load, and it
 preview: $(READY) ## Show the plan of a stack without any cluster (STACK=name)
 	@$(PYTHON) -m rehearsal preview $(STACK)
 
-test: $(READY) ## Pass every check and test (TESTS=path for some of them)
+test: $(READY) ## Pass every check, and every test but those of soak (TESTS=path for some of them)
 	@$(MAKE) --no-print-directory check
 	@$(PYTHON) -m rehearsal.cluster build
-	@$(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(TESTS)
+	@$(PYTHON) -m pytest -n 2 --dist loadfile -m "not soak" $(TESTS)
 
-soak: $(READY) ## Kill a rotation at 20 random moments, under load
-	@MESHTRUST_KILLS=20 $(PYTHON) -m pytest tests/rehearsal/test_rotation.py -k killed
+soak: $(READY) ## The long tests: whole lives and whole fleets, and a rotation that is killed at 20 random moments
+	@MESHTRUST_KILLS=20 $(PYTHON) -m pytest -n 2 --dist loadfile -m soak $(TESTS)
 
 bench: $(READY) ## Measure what commands and guard cost, and keep the numbers (BENCH="guard status rotation")
 	@$(PYTHON) -m benchmarks $(BENCH)

@@ -17,6 +17,8 @@ from tests.rehearsal.live_stack import get, write
 from tests.rehearsal.stack import DESTROY, NO_CHANGES, UP
 from tests.rehearsal.test_modes import ISSUER_SECRET, tls_secret
 
+pytestmark = pytest.mark.soak
+
 LINKERD = "/api/v1/namespaces/linkerd"
 CERT_MANAGER = "/apis/cert-manager.io/v1/namespaces/linkerd"
 # Linkerd's guide, field for field.

@@ -17,6 +17,8 @@ from rehearsal.workspace import REPOSITORY
 from tests.rehearsal.control_plane import wait_until
 from tests.rehearsal.fleet_bench import APPLICATIONS, events, fleet_bench
 
+pytestmark = pytest.mark.soak
+
 NO_CHANGES = ("up", "--yes", "--skip-preview", "--non-interactive", "--expect-no-changes")
 
 

@@ -12,6 +12,8 @@ from tests.rehearsal.issuer_watch import IssuerWatch
 from tests.rehearsal.live_stack import get, names, write
 from tests.rehearsal.stack import NO_CHANGES, UP
 
+pytestmark = pytest.mark.soak
+
 SECRETS = "/api/v1/namespaces/linkerd/secrets"
 ISSUER_SECRET = f"{SECRETS}/linkerd-identity-issuer"
 CERT_MANAGER = "/apis/cert-manager.io/v1"

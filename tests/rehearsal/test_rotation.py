@@ -55,6 +55,7 @@ def following():
     return f"g{uuid.uuid4().hex[:8]}"
 
 
+@pytest.mark.soak
 def test_fifty_proxies_live_through_a_rotation_and_no_handshake_fails(linkerd_charts, tmp_path):
     console = Console(record=True, width=120, file=io.StringIO())
     picture = tmp_path / "rotation.svg"
@@ -158,6 +159,7 @@ def test_a_rotation_is_aborted_from_every_phase(mesh, steady, following):
     mesh.configure(anchors=[steady], signer=steady)
 
 
+@pytest.mark.soak
 def test_killed_at_random_moments_it_goes_on_or_back_and_no_handshake_fails(mesh, steady, following):
     chance = random.Random(20261124)  # noqa: S311 the moments, not a secret
     before, killed, target, number = mesh.failed(), 0, steady, 0

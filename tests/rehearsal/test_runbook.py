@@ -14,6 +14,8 @@ from tests.rehearsal.control_plane import wait_until
 from tests.rehearsal.issuer_watch import content
 from tests.rehearsal.rotation_bench import APPLICATIONS, bench
 
+pytestmark = pytest.mark.soak
+
 PAGE = (REPOSITORY / "docs" / "runbook.md").read_text()
 WORKLOADS = 2
 
