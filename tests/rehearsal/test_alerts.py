@@ -16,6 +16,9 @@ from rehearsal.prometheus import promtool
 from tests.unit.test_inspection import inspection
 from tests.unit.test_inventory import DEPLOYED
 
+# promtool is built first, which takes minutes.
+pytestmark = pytest.mark.soak
+
 WATCHED = Watched(
     namespace="linkerd",
     by_cert_manager=True,
