@@ -21,6 +21,8 @@ from meshtrust.commands.reporter import JsonReporter
 from meshtrust.rotate import Way, next_step, prepare
 from meshtrust.target import Selection, open_target
 
+pytestmark = pytest.mark.soak
+
 async def run(stack, directory, kubeconfig, to):
     target = await open_target(Selection(stack=stack, directory=Path(directory), kubeconfig=kubeconfig))
     await prepare(target, next_step(target, to), Way(), JsonReporter())

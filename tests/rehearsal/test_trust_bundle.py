@@ -6,6 +6,8 @@ from meshtrust.pem import fingerprint, read_bundle
 from tests.rehearsal.control_plane import wait_until
 from tests.rehearsal.live_stack import get, names
 
+pytestmark = pytest.mark.soak
+
 NAMESPACED = "/api/v1/namespaces/linkerd"
 ROOTS = f"{NAMESPACED}/configmaps/linkerd-identity-trust-roots"
 

@@ -15,6 +15,8 @@ from tests.rehearsal.control_plane import proxy_of, wait_until
 from tests.rehearsal.issuer_watch import content
 from tests.rehearsal.live_stack import get
 
+pytestmark = pytest.mark.soak
+
 ADMISSION = "/apis/admissionregistration.k8s.io/v1"
 WEBHOOKS = {
     "linkerd-proxy-injector": "mutatingwebhookconfigurations",
