@@ -12,6 +12,8 @@ from rehearsal.observe import Observer
 from rehearsal.workspace import REPOSITORY
 from tests.rehearsal.rotation_bench import bench
 
+pytestmark = pytest.mark.soak
+
 RBAC = REPOSITORY / "deploy" / "rbac"
 # What `meshtrust rotate` does of a step before it deploys: all that it does with rights of its own.
 PREPARE = """
@@ -20,8 +22,6 @@ from pathlib import Path
 from meshtrust.commands.reporter import JsonReporter
 from meshtrust.rotate import Way, next_step, prepare
 from meshtrust.target import Selection, open_target
-
-pytestmark = pytest.mark.soak
 
 async def run(stack, directory, kubeconfig, to):
     target = await open_target(Selection(stack=stack, directory=Path(directory), kubeconfig=kubeconfig))
