@@ -50,6 +50,10 @@ class Blocker:
         return f"{where}{self.subject}{owner}: {self.reason}"
 
 
+# The other steps only add trust, or begin where there is none to lose.
+_JUDGED = ("switch", "retire")
+
+
 async def find_blockers(api: "Api", namespace: str, step: Step, roots: Mapping[str, x509.Certificate]) -> list[Blocker]:
     """Read the cluster and return what makes a step unsafe; a step that only adds trust is always safe.
 
@@ -62,9 +66,15 @@ async def find_blockers(api: "Api", namespace: str, step: Step, roots: Mapping[s
     Raises:
         ClusterError: The cluster cannot be read, so that the step cannot be judged.
     """
-    if step.kind not in ("switch", "retire"):
+    if step.kind not in _JUDGED:
         return []
-    mesh = await read_mesh(api, namespace)
+    return await judge_step(api, await read_mesh(api, namespace), step, roots)
+
+
+async def judge_step(api: "Api", mesh: Mesh, step: Step, roots: Mapping[str, x509.Certificate]) -> list[Blocker]:
+    """Return what makes a step unsafe in a mesh that has been read, as `find_blockers` does; it raises the same."""
+    if step.kind not in _JUDGED:
+        return []
     if step.kind == "switch":
         [signer] = step.generations
         return blocks_switch(mesh, fingerprint(roots[signer]), signer, datetime.now(UTC))

@@ -15,7 +15,7 @@ from meshtrust.commands.options import write_json as write
 from meshtrust.commands.rotate import AtOnce, RequiredStack, goal
 from meshtrust.commands.status import phase_line
 from meshtrust.evidence import Mesh, Workload, read_mesh
-from meshtrust.gate import Blocker, find_blockers
+from meshtrust.gate import Blocker, judge_step
 from meshtrust.inspection import format_left
 from meshtrust.pem import fingerprint
 from meshtrust.rollout import can_restart
@@ -116,7 +116,7 @@ async def _look(stack: str, directory: Any, to: str, at_once: int) -> Outlook:
         for pod in mesh.pods
         if root is None or pod.anchors is None or fingerprint(root) not in pod.anchors or steps[:1] == steps[-1:]
     ]
-    blockers = await find_blockers(target.api, target.namespace, steps[0], deployed.certificates) if steps else []
+    blockers = await judge_step(target.api, mesh, steps[0], deployed.certificates) if steps else []
     return Outlook(
         trust=deployed.trust,
         steps=steps,

@@ -23,6 +23,26 @@ UP = ("up", "--yes", "--skip-preview", "--non-interactive")
 APPLICATIONS = "shop"
 
 
+def kill_after(seconds: float, command: list[str], environment: dict[str, str]) -> bool:
+    """Run a command and kill it, with all that it started, after a while; return whether it was still running."""
+    process = subprocess.Popen(
+        command,
+        env=environment,
+        cwd=REPOSITORY,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        return True
+    return False
+
+
 @dataclass
 class Bench:
     """A stack on a cluster of its own."""
@@ -85,23 +105,8 @@ class Bench:
         return result.stdout
 
     def kill_after(self, seconds: float, *arguments: str) -> bool:
-        """Run a command and kill it, with all that it started, after a while; return whether it was still running."""
-        process = subprocess.Popen(
-            self.command(*arguments),
-            env=self.environment,
-            cwd=REPOSITORY,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        try:
-            process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            return True
-        return False
+        """Run a command and kill it after a while; return whether it was still running."""
+        return kill_after(seconds, self.command(*arguments), self.environment)
 
     def outputs(self) -> dict[str, Any]:
         return self.project.outputs()

@@ -5,7 +5,6 @@ import contextlib
 import os
 import re
 import signal
-import subprocess
 import uuid
 
 import httpx
@@ -13,9 +12,9 @@ import pytest
 
 from meshtrust.pem import read_bundle
 from rehearsal.cluster import Cluster
-from rehearsal.workspace import REPOSITORY
 from tests.rehearsal.control_plane import wait_until
 from tests.rehearsal.fleet_bench import APPLICATIONS, events, fleet_bench
+from tests.rehearsal.rotation_bench import kill_after
 
 pytestmark = pytest.mark.soak
 
@@ -111,7 +110,7 @@ def test_a_rotation_that_is_hindered_and_killed_comes_to_its_end_and_no_handshak
     assert re.search(rf"- west: {APPLICATIONS}/workload-\S+ \({deployment}\): its proxy does not trust", written)
     fleet.configure("east", signer=steady)
 
-    _kill_after(fleet, 20, "fleet", "rotate", "--to", following)
+    kill_after(20, fleet.command("fleet", "rotate", "--to", following), fleet.environment)
     for stack in ("anchor", *fleet.clusters):
         fleet.engine(stack, "cancel", "--yes")
     done = fleet.cli("fleet", "rotate", "--to", following, "--json")
@@ -160,24 +159,6 @@ def _is_ready(api):
     with contextlib.suppress(httpx.HTTPError):
         return api.get("/readyz").status_code == httpx.codes.OK
     return False
-
-
-def _kill_after(fleet, seconds, *arguments):
-    """Run a command and kill it, with all that it started, after a while."""
-    process = subprocess.Popen(
-        fleet.command(*arguments),
-        env=fleet.environment,
-        cwd=REPOSITORY,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
 
 
 @pytest.mark.usefixtures("steady")
