@@ -157,10 +157,12 @@ async def _wait_for(issuance: Issuance, root: x509.Certificate) -> None:
         url=f"secrets/{issuer_secret.NAME}",
     )
     signer = issuance.settings.anchor.signer
-    wrong = list(judge_issuer_secret(secret or _absent(namespace), {signer: root}, signer, datetime.now(UTC)))
+    found = list(judge_issuer_secret(secret or _absent(namespace), {signer: root}, signer, datetime.now(UTC)))
+    wrong = [finding for finding in found if finding.severity == "error"]
     if wrong:
         msg = f"What was issued cannot sign for the mesh:\n{_listed(wrong)}"
         raise ClusterError(msg)
+    _tell(found)
 
 
 def _check_written(
@@ -177,11 +179,12 @@ def _check_written(
             f"  {issuer_secret.how_to_write(namespace, context)}"
         )
         raise ClusterError(msg)
-    wrong = list(judge_issuer_secret(secret, roots, signer, now))
+    found = list(judge_issuer_secret(secret, roots, signer, now))
+    wrong = [finding for finding in found if finding.severity == "error"]
     if wrong and changed:
         msg = f"The identity issuer that was written cannot sign for the mesh:\n{_listed(wrong)}"
         raise ClusterError(msg)
-    _tell(wrong)
+    _tell(found)
     fix = "Have it renewed by whoever writes it: a proxy's certificate, which lives 24h, ends with it"
     _tell(judge_issuer_life(secret, LEAF_LIFETIME, now, fix))
 

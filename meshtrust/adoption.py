@@ -222,7 +222,8 @@ def _check_secret(
     secret: Mapping[str, Any] | None, roots: Mapping[str, x509.Certificate], signer: str, namespace: str
 ) -> None:
     found = secret or {"metadata": {"namespace": namespace}}
-    wrong = list(judge_issuer_secret(found, roots, signer, datetime.now(UTC)))
+    judged = judge_issuer_secret(found, roots, signer, datetime.now(UTC))
+    wrong = [finding for finding in judged if finding.severity == "error"]
     if wrong:
         listed = "\n".join(f"  - {finding}" for finding in wrong)
         msg = f"The identity issuer is not as a stack needs it:\n{listed}"

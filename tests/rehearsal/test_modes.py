@@ -146,9 +146,9 @@ def test_a_third_party_writes_the_secret_and_what_it_writes_is_checked(make_stac
     with cluster.client() as api:
         api.post("/api/v1/namespaces", json={"metadata": {"name": "linkerd"}}).raise_for_status()
     write_issuer(cluster, root, ca=False)
-    assert "is no CA, so that the identity service ends with it" in stack.refused()
+    assert "which is not marked as a CA" in stack.refused()
     write_issuer(cluster, make_certificate("another root"))
-    assert "holds an issuer that the mesh would refuse" in stack.refused()
+    assert "holds a certificate that is not trusted" in stack.refused()
     write_issuer(cluster, root)
     stack.up()
     assert stack.leaf_verifies()
