@@ -29,6 +29,9 @@ func Serve(ctx context.Context, listener net.Listener, decide Decide) error {
 			answer(response, request, decide)
 		}),
 	}
+	// Every call is a handshake of its own: over a connection that is open already the API server would go on to call a
+	// webhook whose certificate it no longer trusts, and a rehearsal would not see what the next API server meets.
+	web.SetKeepAlivesEnabled(false)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		if err := web.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
