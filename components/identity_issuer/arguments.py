@@ -11,9 +11,6 @@ from components.signed_certificate import SignedPair
 from components.trust_anchor import Signer
 from meshtrust.issuer_mode import IssuerMode
 
-# Fixed by Linkerd's chart, which mounts a Secret of this name.
-SECRET_NAME = "linkerd-identity-issuer"  # noqa: S105 a name, not a secret
-
 
 @dataclass(frozen=True, kw_only=True)
 class IssuerReference:

@@ -4,7 +4,8 @@ import pulumi
 import pulumi_kubernetes as kubernetes
 
 from components.ca_issuer import declare_ca_issuer, ready_metadata
-from components.identity_issuer.arguments import SECRET_NAME, IdentityIssuerArgs, IssuerPolicy, IssuerReference
+from components.identity_issuer.arguments import IdentityIssuerArgs, IssuerPolicy, IssuerReference
+from meshtrust import issuer_secret
 from meshtrust.durations import format_duration
 
 
@@ -21,7 +22,7 @@ def declare_certificate(
         f"{name}-certificate",
         api_version="cert-manager.io/v1",
         kind="Certificate",
-        metadata=ready_metadata(SECRET_NAME, args.namespace, takes_over=True),
+        metadata=ready_metadata(issuer_secret.NAME, args.namespace, takes_over=True),
         spec=certificate_spec(args.policy, reference),
         opts=opts,
     )
@@ -53,7 +54,7 @@ def certificate_spec(policy: IssuerPolicy, reference: IssuerReference) -> dict[s
     Source: linkerd.io, "Automatically Rotating Control Plane TLS Credentials".
     """
     return {
-        "secretName": SECRET_NAME,
+        "secretName": issuer_secret.NAME,
         "duration": format_duration(policy.duration),
         "renewBefore": format_duration(policy.renew_before),
         "issuerRef": {"name": reference.name, "kind": reference.kind, "group": reference.group},

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import pulumi
 import pulumi_kubernetes as kubernetes
 
-from components.identity_issuer.arguments import SECRET_NAME, IdentityIssuerArgs
+from components.identity_issuer.arguments import IdentityIssuerArgs
 from components.signed_certificate import CaSubject, sign_ca
 from components.tls_secret import tls_data
+from meshtrust import issuer_secret
 
 
 def declare(name: str, args: IdentityIssuerArgs, opts: pulumi.ResourceOptions) -> Sequence[pulumi.Resource]:
@@ -33,7 +34,7 @@ def declare(name: str, args: IdentityIssuerArgs, opts: pulumi.ResourceOptions) -
     secret = kubernetes.core.v1.Secret(
         f"{name}-secret",
         metadata=kubernetes.meta.v1.ObjectMetaArgs(
-            name=SECRET_NAME,
+            name=issuer_secret.NAME,
             namespace=args.namespace,
             # Whoever wrote it before still owns its fields, by the API server's book.
             annotations={"pulumi.com/patchForce": "true"},
