@@ -2,9 +2,9 @@
 
 import pulumi
 
-from anchor_stack import declare_anchor_stack
-from cluster_stack import declare_cluster_stack
-from guard import last_deployment
+from program.anchor_stack import declare_anchor_stack
+from program.cluster_stack import declare_cluster_stack
+from program.membership import last_deployment
 from settings import AnchorSettings, load_settings
 
 

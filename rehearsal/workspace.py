@@ -19,7 +19,14 @@ from rehearsal.cluster.pki import write_secret
 
 REPOSITORY = Path(__file__).parent.parent
 # All that the program consists of; the tests, the documents and the rehearsal itself are no part of it.
-_PROGRAM = ("Pulumi.yaml", "requirements.txt", "components", "meshtrust", *(p.name for p in REPOSITORY.glob("*.py")))
+_PROGRAM = (
+    "Pulumi.yaml",
+    "requirements.txt",
+    "components",
+    "meshtrust",
+    "program",
+    *(p.name for p in REPOSITORY.glob("*.py")),
+)
 
 
 class RehearsalError(Exception):

@@ -8,5 +8,5 @@ from components.identity_issuer.arguments import IdentityIssuerArgs
 
 
 def declare(_name: str, _args: IdentityIssuerArgs, _opts: pulumi.ResourceOptions) -> Sequence[pulumi.Resource]:
-    """Declare nothing: the Secret is checked before the run (guard.py), and is not this program's."""
+    """Declare nothing: the Secret is checked before the run (program/guard), and is not this program's."""
     return []

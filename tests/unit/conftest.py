@@ -1,6 +1,6 @@
 import pytest
 
-from guard import OFFLINE
+from program.guard import OFFLINE
 
 
 @pytest.fixture(autouse=True)

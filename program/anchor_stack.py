@@ -9,11 +9,12 @@ import pulumi
 
 from components.signed_intermediates import SignedIntermediates, SignedIntermediatesArgs, SigningRequest
 from components.trust_anchor import TrustAnchor, TrustAnchorArgs
-from membership import read_deployment
 from meshtrust.deployment import Deployment
 from meshtrust.fleet.intermediates import RequestError, check_request
 from meshtrust.rotation import IllegalStepError, check_roots
-from settings import AnchorSettings, brought_roots
+from program.configuration.anchors import brought_roots
+from program.membership import read_deployment
+from settings import AnchorSettings
 
 
 async def declare_anchor_stack(settings: AnchorSettings, last: Deployment) -> pulumi.Inputs:

@@ -8,10 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import pulumi
 
-import issuance
-import trust_checks
-import webhook_checks
-from membership import Membership, own_name, read_deployment
 from meshtrust import cert_manager, issuer_secret, preflight
 from meshtrust.actor import name_actor
 from meshtrust.cluster import ClusterError, connect
@@ -22,7 +18,10 @@ from meshtrust.issuer_mode import IllegalMoveError, check_move
 from meshtrust.pem import read_bundle
 from meshtrust.rotation import IllegalStepError, Step, find_step
 from meshtrust.webhooks import IllegalAuthorityStepError
-from settings import Settings, brought_roots
+from program.configuration.anchors import brought_roots
+from program.guard import issuance, trust_bundle, webhooks
+from program.membership import Membership
+from settings import Settings
 
 if TYPE_CHECKING:
     from kr8s.asyncio import Api
@@ -50,14 +49,6 @@ class Admission:
     api: "Api | None" = None
 
 
-async def last_deployment() -> Deployment:
-    """Read what the stack that runs has deployed last.
-
-    A reference to the own stack tells it without a file and without the cluster, in previews as well.
-    """
-    return await read_deployment("last-deployment", own_name())
-
-
 async def admit(settings: Settings, last: Deployment, fleet: Membership | None) -> Admission:
     """Let a run begin, or refuse it.
 
@@ -78,14 +69,14 @@ async def admit(settings: Settings, last: Deployment, fleet: Membership | None) 
         )
         switches = step is not None and step.kind in ("switch", "replace")
         check_move(str(last.issuer.get("mode") or ""), settings.issuer.mode, switches=switches)
-        webhook_checks.check_move(settings, last)
-        trust_checks.check_move(settings, last)
+        webhooks.check_move(settings, last)
+        trust_bundle.check_move(settings, last)
         if os.environ.get(OFFLINE) == "1":
             return _admit_offline(last, step)
         api = await connect(settings.cluster.context, settings.cluster.kubeconfig)
         uid = await _check_cluster(api, settings, last)
-        await webhook_checks.check(api, settings, last)
-        await trust_checks.check(api, settings)
+        await webhooks.check(api, settings, last)
+        await trust_bundle.check(api, settings)
         entry = await _pass_gate(api, settings, last, step, fleet) if step else None
         issued = await issuance.check(api, settings, last)
     except IllegalStepError as error:

@@ -36,6 +36,14 @@ async def read_deployment(name: str, stack: str) -> Deployment:
     return Deployment(outputs or {})
 
 
+async def last_deployment() -> Deployment:
+    """Read what the stack that runs has deployed last.
+
+    A reference to the own stack tells it without a file and without the cluster, in previews as well.
+    """
+    return await read_deployment("last-deployment", own_name())
+
+
 @dataclass(frozen=True, kw_only=True)
 class Membership:
     """A cluster's place in its fleet.

@@ -3,7 +3,6 @@
 import pulumi
 import pulumi_kubernetes as kubernetes
 
-import trust_checks
 from components.cert_manager import CertManager
 from components.control_plane_namespace import ControlPlaneNamespace, ControlPlaneNamespaceArgs
 from components.identity_issuer import IdentityIssuer, IdentityIssuerArgs
@@ -13,10 +12,10 @@ from components.observability import Observability, ObservabilityArgs
 from components.trust_anchor import TrustAnchor
 from components.trust_bundle import TrustBundle, TrustBundleArgs
 from components.webhook_certificates import WebhookCertificates, WebhookCertificatesArgs
-from guard import admit
-from issuance import answering, confirm
-from membership import Membership, ask, read_membership
 from meshtrust.deployment import Deployment
+from program.guard import admit, issuance
+from program.guard import trust_bundle as published
+from program.membership import Membership, ask, read_membership
 from settings import Settings
 
 
@@ -47,7 +46,7 @@ async def declare_cluster_stack(settings: Settings, last: Deployment) -> pulumi.
     cert_manager: pulumi.Input[list[pulumi.Resource]] = []
     if settings.cert_manager:
         installed = CertManager("cert-manager", settings.cert_manager, on_cluster)
-        cert_manager = answering(admission.api, installed, settings.cert_manager.namespace)
+        cert_manager = issuance.answering(admission.api, installed, settings.cert_manager.namespace)
     by_cert_manager = pulumi.ResourceOptions(providers=[cluster], depends_on=cert_manager)
     guide_generation = last.guide_generation or settings.guide_generation
     issuer = IdentityIssuer(
@@ -69,13 +68,13 @@ async def declare_cluster_stack(settings: Settings, last: Deployment) -> pulumi.
         TrustBundleArgs(policy=settings.trust_bundle, namespace=namespace.name, bundle=anchor.bundle),
         by_cert_manager,
     )
-    issued = confirm(admission.issuance, anchor, issuer)
+    issued = issuance.confirm(admission.issuance, anchor, issuer)
     Linkerd(
         "linkerd",
         LinkerdArgs(
             installation=settings.linkerd,
             namespace=namespace.name,
-            bundle=trust_checks.confirm(admission.api, settings, issued, trust_bundle),
+            bundle=published.confirm(admission.api, settings, issued, trust_bundle),
             publishes_bundle=not settings.trust_bundle.by_trust_manager,
             bundle_sha256=anchor.bundle_sha256,
             credentials=[*issuer.issued, *webhooks.certificates],

@@ -1,0 +1,1 @@
+"""The Pulumi program: what a stack declares, what its configuration says, and what may refuse a run of it."""
