@@ -1,5 +1,8 @@
 """A stack of meshtrust: the credentials of a Linkerd mesh, or the trust anchor that the meshes of a fleet share."""
 
+import os
+import signal
+
 import pulumi
 
 from program.anchor_stack import declare_anchor_stack
@@ -17,4 +20,6 @@ async def main() -> pulumi.Inputs:
     return await declare_cluster_stack(settings, last)
 
 
+# The engine interrupts the program when a resource has failed, and tells of that itself; a traceback would hide it.
+signal.signal(signal.SIGINT, lambda *_: os._exit(130))
 pulumi.run(main)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pulumi
+import pulumi_kubernetes as kubernetes
 
 from components.charts import ChartSource, merge_values, release
 from meshtrust.pem import fingerprint, read_bundle
@@ -77,6 +78,9 @@ class LinkerdArgs:
 class Linkerd(pulumi.ComponentResource):
     """`meshtrust:index:Linkerd`: the Helm releases linkerd-crds and, after it, linkerd-control-plane."""
 
+    control_plane: kubernetes.helm.v3.Release
+    """The release of linkerd-control-plane, which is the last thing of a run to be ready."""
+
     def __init__(self, name: str, args: LinkerdArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("meshtrust:index:Linkerd", name, None, opts)
         crds = release(
@@ -88,7 +92,7 @@ class Linkerd(pulumi.ComponentResource):
             timeout_seconds=args.installation.timeout_seconds,
             opts=pulumi.ResourceOptions(parent=self),
         )
-        release(
+        self.control_plane = release(
             f"{name}-control-plane",
             "linkerd-control-plane",
             source=args.installation.charts,

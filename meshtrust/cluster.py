@@ -1,6 +1,7 @@
 """A cluster's API server: connecting to the one that was named, and reading it."""
 
 import asyncio
+import importlib
 import os
 import warnings
 from collections.abc import AsyncIterator
@@ -78,7 +79,8 @@ async def connect(context: str, kubeconfig: str, named_by: str = "meshtrust:cont
         ClusterError: The context does not exist, or the API server does not answer or refuses the credentials.
     """
     check_context(context, kubeconfig, named_by)
-    # The client is heavy to import, and an offline preview never needs it.
+    # The client is heavy to import. An offline preview never needs it, and what else there is to do goes on meanwhile.
+    await asyncio.to_thread(importlib.import_module, "kr8s.asyncio")
     import httpx  # noqa: PLC0415
     import kr8s.asyncio  # noqa: PLC0415
 

@@ -59,12 +59,16 @@ class IssuerPolicy:
         return f"identity.linkerd.{self.trust_domain}"
 
     def as_outputs(self) -> dict[str, Any]:
-        """Return, as plain data, what decides who signs: another value means that another issuer is to be served."""
-        return {
-            "mode": self.mode,
-            "reference": asdict(self.reference) if self.reference and self.mode == "external-issuer" else None,
-            "serial": self.serial if self.mode == "pulumi" else None,
-        }
+        """Return, as plain data, what decides who signs: another value means that another issuer is to be served.
+
+        It holds no null, which the engine leaves out of outputs: read again, they would be another value.
+        """
+        described: dict[str, Any] = {"mode": self.mode}
+        if self.reference and self.mode == "external-issuer":
+            described["reference"] = asdict(self.reference)
+        if self.mode == "pulumi":
+            described["serial"] = self.serial
+        return described
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,8 +1,10 @@
-"""What may refuse a run: all of it is decided before the first resource is registered, in previews too."""
+"""What may refuse a run, in previews too: all of it is decided before anything is changed."""
 
+import asyncio
+import contextlib
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -31,26 +33,47 @@ OFFLINE = "MESHTRUST_OFFLINE"
 _NAMED = 20
 
 
+def _admitted() -> "asyncio.Future[list[pulumi.Resource]]":
+    admitted = asyncio.get_running_loop().create_future()
+    admitted.set_result([])
+    return admitted
+
+
 @dataclass(frozen=True, kw_only=True)
 class Admission:
-    """A run that may go ahead.
+    """A run that may go ahead, or whatever of it needs no cluster.
 
     Attributes:
         cluster_uid: UID of the cluster, or nothing in an offline preview, which no cluster is asked about.
         transitions: The audit trail with this run's step: each entry has step, generations, at (ISO 8601, UTC), by,
             gate (open, warned, overridden or none), and the reason and number of blockers where it was not open.
         issuance: What is still to be seen of the identity issuer before Linkerd is touched; nothing offline.
+        admitted: What everything on the cluster depends on: it fails where the run is refused.
         api: Client of the cluster; nothing offline.
     """
 
     cluster_uid: str | None
     transitions: list[dict[str, Any]]
     issuance: issuance.Issuance | None
-    api: "Api | None" = None
+    admitted: "asyncio.Future[list[pulumi.Resource]]" = field(default_factory=_admitted)
+    api: "Awaitable[Api] | None" = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Answer:
+    """What a cluster has answered to a run that it lets pass."""
+
+    uid: str
+    entry: dict[str, Any] | None
+    issuance: issuance.Issuance | None
 
 
 async def admit(settings: Settings, last: Deployment, fleet: Membership | None) -> Admission:
     """Let a run begin, or refuse it.
+
+    A run that takes no step and goes where the last one went is asked about while its trust anchor is declared, which
+    stays as it is: the engine's work and the cluster's answers need not wait for each other. Nothing goes to the
+    cluster before it has answered.
 
     Args:
         settings: What the stack says.
@@ -62,7 +85,7 @@ async def admit(settings: Settings, last: Deployment, fleet: Membership | None) 
             unsafe; the cluster is unreachable or another one; or a source of charts that this run needs does not
             answer.
     """
-    try:
+    with _refusing():
         brought = brought_roots(settings.anchor)
         step = find_step(
             last.trust, settings.trust, roots=last.roots, retired=last.retired, brought=brought, ended=_ended(last)
@@ -71,22 +94,60 @@ async def admit(settings: Settings, last: Deployment, fleet: Membership | None) 
         check_move(str(last.issuer.get("mode") or ""), settings.issuer.mode, switches=switches)
         webhooks.check_move(settings, last)
         trust_bundle.check_move(settings, last)
-        if os.environ.get(OFFLINE) == "1":
-            return _admit_offline(last, step)
-        api = await connect(settings.cluster.context, settings.cluster.kubeconfig)
-        uid = await _check_cluster(api, settings, last)
-        await webhooks.check(api, settings, last)
-        await trust_bundle.check(api, settings)
-        entry = await _pass_gate(api, settings, last, step, fleet) if step else None
-        issued = await issuance.check(api, settings, last)
+    if os.environ.get(OFFLINE) == "1":
+        return _admit_offline(last, step)
+    api = asyncio.create_task(connect(settings.cluster.context, settings.cluster.kubeconfig))
+    asked = asyncio.create_task(_ask(api, settings, last, step, fleet))
+    if step is None and _stays(settings, last):
+        return Admission(
+            cluster_uid=last.cluster_uid,
+            transitions=last.transitions,
+            issuance=None,
+            admitted=asyncio.ensure_future(_nothing_more(asked)),
+            api=api,
+        )
+    answer = await asked
+    transitions = [*last.transitions, *([answer.entry] if answer.entry else [])]
+    return Admission(cluster_uid=answer.uid, transitions=transitions, issuance=answer.issuance, api=api)
+
+
+@contextlib.contextmanager
+def _refusing() -> Iterator[None]:
+    """Make a refusal of what a rule finds wrong, which the engine shows without a traceback."""
+    try:
+        yield
     except IllegalStepError as error:
         msg = f"meshtrust:anchors and meshtrust:signer cannot be deployed: {error}.\nNothing was changed."
         raise pulumi.RunError(msg) from None
     except (ClusterError, IllegalMoveError, IllegalAuthorityStepError) as error:
         msg = f"{error}\nNothing was changed."
         raise pulumi.RunError(msg) from None
-    transitions = [*last.transitions, *([entry] if entry else [])]
-    return Admission(cluster_uid=uid, transitions=transitions, issuance=issued, api=api)
+
+
+def _stays(settings: Settings, last: Deployment) -> bool:
+    """Whether a run that takes no step leaves the issuer as it is, and goes to the cluster by the same way."""
+    cluster = settings.cluster
+    same_way = (last.outputs.get("context"), last.outputs.get("kubeconfig")) == (cluster.context, cluster.kubeconfig)
+    return same_way and cluster.uid in ("", last.cluster_uid) and not issuance.is_changed(settings, last)
+
+
+async def _ask(
+    connecting: "Awaitable[Api]", settings: Settings, last: Deployment, step: Step | None, fleet: Membership | None
+) -> _Answer:
+    with _refusing():
+        api = await connecting
+        uid = await _check_cluster(api, settings, last)
+        await webhooks.check(api, settings, last)
+        await trust_bundle.check(api, settings)
+        entry = await _pass_gate(api, settings, last, step, fleet) if step else None
+        issued = await issuance.check(api, settings, last)
+    return _Answer(uid=uid, entry=entry, issuance=issued)
+
+
+async def _nothing_more(asked: "asyncio.Task[_Answer]") -> list[pulumi.Resource]:
+    """Return what is left to depend on once a cluster has answered."""
+    await asked
+    return []
 
 
 def _ended(last: Deployment) -> list[str]:

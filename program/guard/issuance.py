@@ -1,6 +1,6 @@
 """The identity issuer's part of the guard: what it is signed by before a run, and what was signed before Linkerd."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -40,6 +40,12 @@ class Issuance:
     settings: Settings
 
 
+def is_changed(settings: Settings, last: Deployment) -> bool:
+    """Whether a run has another identity issuer issued than the last one."""
+    signs_as_before = last.trust is not None and last.trust.signer == settings.anchor.signer
+    return last.issuer != settings.issuer.as_outputs() or not signs_as_before
+
+
 async def check(api: "Api", settings: Settings, last: Deployment) -> Issuance | None:
     """Make sure, before a run, that what is to sign the identity issuer is there.
 
@@ -57,8 +63,7 @@ async def check(api: "Api", settings: Settings, last: Deployment) -> Issuance | 
     """
     policy, namespace = settings.issuer, settings.linkerd.namespace
     last_mode = str(last.issuer.get("mode") or "")
-    signs_as_before = last.trust is not None and last.trust.signer == settings.anchor.signer
-    changed = last.issuer != policy.as_outputs() or not signs_as_before
+    changed = is_changed(settings, last)
     roots = _known_roots(settings, last)
     if policy.mode not in SIGNING_MODES and settings.anchor.signer not in roots:
         msg = (
@@ -85,7 +90,9 @@ async def check(api: "Api", settings: Settings, last: Deployment) -> Issuance | 
     return Issuance(api=api, settings=settings) if changed else None
 
 
-def answering(api: "Api | None", installed: CertManager, namespace: str) -> pulumi.Input[list[pulumi.Resource]]:
+def answering(
+    api: "Awaitable[Api] | None", installed: CertManager, namespace: str
+) -> pulumi.Input[list[pulumi.Resource]]:
     """Return cert-manager as a thing to depend on that is there once its API answers, webhook included.
 
     Helm waits for its pods, and for its chart's own check unless that is turned off; the API server takes longer to
@@ -105,7 +112,7 @@ def answering(api: "Api | None", installed: CertManager, namespace: str) -> pulu
 
     async def ask(_: str) -> list[pulumi.Resource]:
         try:
-            await cert_manager.wait_answers(client, namespace)
+            await cert_manager.wait_answers(await client, namespace)
         except ClusterError as error:
             raise pulumi.RunError(str(error)) from None
         return [installed]

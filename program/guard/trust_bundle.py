@@ -1,6 +1,6 @@
 """The published bundle's part of the guard: trust-manager is there before a run, and its ConfigMap before Linkerd."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import pulumi
@@ -43,7 +43,7 @@ async def check(api: "Api", settings: Settings) -> None:
 
 
 def confirm(
-    api: "Api | None", settings: Settings, bundle: pulumi.Output[str], trust_bundle: TrustBundle
+    api: "Awaitable[Api] | None", settings: Settings, bundle: pulumi.Output[str], trust_bundle: TrustBundle
 ) -> pulumi.Output[str]:
     """Return the bundle once it is where Linkerd's pods read it, which they do when they start and never again.
 
@@ -63,7 +63,7 @@ def confirm(
     async def look(resolved: Mapping[str, Any]) -> str:
         roots = {fingerprint(root) for root in read_bundle(resolved["bundle"])}
         try:
-            await trust_manager.wait_published(client, settings.linkerd.namespace, roots)
+            await trust_manager.wait_published(await client, settings.linkerd.namespace, roots)
         except ClusterError as error:
             msg = f"{error}\nLinkerd was left as it is. Put it right, and run again."
             raise pulumi.RunError(msg) from None

@@ -158,5 +158,4 @@ def test_the_issuer_of_a_deployment_is_in_its_outputs(vault):
     assert run_program(vault).outputs["issuer"] == {
         "mode": "external-issuer",
         "reference": {"name": "vault", "kind": "ClusterIssuer", "group": "cert-manager.io"},
-        "serial": None,
     }
