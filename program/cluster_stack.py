@@ -36,14 +36,15 @@ async def declare_cluster_stack(settings: Settings, last: Deployment) -> pulumi.
     admission = await admit(settings, last, fleet)
 
     cluster = kubernetes.Provider("cluster", settings.cluster.provider_args(admission.cluster_uid))
-    on_cluster = pulumi.ResourceOptions(providers=[cluster], depends_on=admission.admitted)
+    await admission.admitted
+    on_cluster = pulumi.ResourceOptions(providers=[cluster])
 
     anchor = TrustAnchor("trust-anchor", settings.anchor)
     requests = _requests(settings) if fleet and settings.issuer.mode == "intermediate" else None
     namespace = ControlPlaneNamespace(
         "linkerd-namespace", ControlPlaneNamespaceArgs(name=settings.linkerd.namespace), on_cluster
     )
-    cert_manager: pulumi.Input[list[pulumi.Resource]] = admission.admitted
+    cert_manager: pulumi.Input[list[pulumi.Resource]] = []
     if settings.cert_manager:
         installed = CertManager("cert-manager", settings.cert_manager, on_cluster)
         cert_manager = issuance.answering(admission.api, installed, settings.cert_manager.namespace)
@@ -92,7 +93,6 @@ async def declare_cluster_stack(settings: Settings, last: Deployment) -> pulumi.
             on_cluster,
         )
 
-    await admission.admitted
     # The next run takes the outputs for what was deployed last, and the engine keeps those of a run that fails later.
     await linkerd.control_plane.urn.future()
     return {

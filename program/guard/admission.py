@@ -33,29 +33,30 @@ OFFLINE = "MESHTRUST_OFFLINE"
 _NAMED = 20
 
 
-def _admitted() -> "asyncio.Future[list[pulumi.Resource]]":
+def _admitted() -> "asyncio.Future[Any]":
     admitted = asyncio.get_running_loop().create_future()
-    admitted.set_result([])
+    admitted.set_result(None)
     return admitted
 
 
 @dataclass(frozen=True, kw_only=True)
 class Admission:
-    """A run that may go ahead, or whatever of it needs no cluster.
+    """A run that may go ahead, once it is admitted.
 
     Attributes:
         cluster_uid: UID of the cluster, or nothing in an offline preview, which no cluster is asked about.
         transitions: The audit trail with this run's step: each entry has step, generations, at (ISO 8601, UTC), by,
             gate (open, warned, overridden or none), and the reason and number of blockers where it was not open.
         issuance: What is still to be seen of the identity issuer before Linkerd is touched; nothing offline.
-        admitted: What everything on the cluster depends on: it fails where the run is refused.
+        admitted: Done when the cluster has let the run pass, and failed where it has not: to be awaited before anything
+            but the provider is declared.
         api: Client of the cluster; nothing offline.
     """
 
     cluster_uid: str | None
     transitions: list[dict[str, Any]]
     issuance: issuance.Issuance | None
-    admitted: "asyncio.Future[list[pulumi.Resource]]" = field(default_factory=_admitted)
+    admitted: "asyncio.Future[Any]" = field(default_factory=_admitted)
     api: "Awaitable[Api] | None" = None
 
 
@@ -71,9 +72,9 @@ class _Answer:
 async def admit(settings: Settings, last: Deployment, fleet: Membership | None) -> Admission:
     """Let a run begin, or refuse it.
 
-    A run that takes no step and goes where the last one went is asked about while its trust anchor is declared, which
-    stays as it is: the engine's work and the cluster's answers need not wait for each other. Nothing goes to the
-    cluster before it has answered.
+    Where a run takes no step and goes where the last one went, its provider is as it was, and the engine may start it
+    while the cluster is asked: that takes as long as the client takes to load. Nothing else is declared before the
+    cluster has answered.
 
     Args:
         settings: What the stack says.
@@ -103,7 +104,7 @@ async def admit(settings: Settings, last: Deployment, fleet: Membership | None) 
             cluster_uid=last.cluster_uid,
             transitions=last.transitions,
             issuance=None,
-            admitted=asyncio.ensure_future(_nothing_more(asked)),
+            admitted=asked,
             api=api,
         )
     answer = await asked
@@ -142,12 +143,6 @@ async def _ask(
         entry = await _pass_gate(api, settings, last, step, fleet) if step else None
         issued = await issuance.check(api, settings, last)
     return _Answer(uid=uid, entry=entry, issuance=issued)
-
-
-async def _nothing_more(asked: "asyncio.Task[_Answer]") -> list[pulumi.Resource]:
-    """Return what is left to depend on once a cluster has answered."""
-    await asked
-    return []
 
 
 def _ended(last: Deployment) -> list[str]:
