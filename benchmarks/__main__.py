@@ -6,10 +6,12 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from benchmarks import fleet, guard, rotation, status
+from benchmarks import deploy, fleet, guard, preview, rotation, status
 from benchmarks.machine import facts, keep
 
 BENCHMARKS: dict[str, Callable[[], dict[str, Any]]] = {
+    "deploy": deploy.measure,
+    "preview": preview.measure,
     "guard": guard.measure,
     "status": status.measure,
     "rotation": rotation.measure,

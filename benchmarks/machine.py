@@ -45,17 +45,23 @@ def keep(name: str, machine: dict[str, Any], results: dict[str, Any]) -> Path:
     return path
 
 
+def stack_settings(cluster: Cluster) -> dict[str, Any]:
+    """Return what a stack is given so that it goes to a cluster, and can be removed again."""
+    return {
+        "context": cluster.context,
+        "kubeconfig": str(cluster.kubeconfig),
+        "anchor": {"protect": False},
+        "linkerd": {"charts": str(charts())},
+        "certManager": {"charts": str(ensure().charts)},
+    }
+
+
 @contextlib.contextmanager
 def deployed(stack: str) -> Iterator[tuple[Cluster, Workspace]]:
     """Deploy a stack on a cluster of its own; yield both."""
-    with Cluster.start(f"benchmark-{os.getpid()}") as cluster:
-        settings = {
-            "context": cluster.context,
-            "kubeconfig": str(cluster.kubeconfig),
-            "anchor": {"protect": False},
-            "linkerd": {"charts": str(charts())},
-            "certManager": {"charts": str(ensure().charts)},
-        }
-        with workspace(stack, settings=settings) as project:
-            project.capture("up", "--yes", "--skip-preview", "--non-interactive").check_returncode()
-            yield cluster, project
+    with (
+        Cluster.start(f"benchmark-{os.getpid()}") as cluster,
+        workspace(stack, settings=stack_settings(cluster)) as project,
+    ):
+        project.capture("up", "--yes", "--skip-preview", "--non-interactive").check_returncode()
+        yield cluster, project

@@ -1,0 +1,156 @@
+"""Linkerd's guide as a script of helm and kubectl, without any state: what the program is measured against."""
+
+import subprocess
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from rehearsal.cluster import Cluster, ensure
+from rehearsal.mesh import charts
+
+_SECONDS = 300
+_NAMESPACE = "linkerd"
+_CERTIFICATES = "/apis/cert-manager.io/v1/namespaces/linkerd"
+
+
+class Guide:
+    """Runs the steps of Linkerd's guide "Automatically Rotating Control Plane TLS Credentials" on a cluster.
+
+    What kubectl would do goes to the API by one client, which saves the script the start of a process for each step.
+    """
+
+    def __init__(self, cluster: Cluster, directory: Path) -> None:
+        self._cluster, self._directory = cluster, directory
+
+    def deploy(self) -> None:
+        """Make or update everything, and wait until it is ready."""
+        self._helm("cert-manager", "cert-manager", ensure().charts, {"crds": {"enabled": True}})
+        root, key = self._anchor()
+        with self._cluster.client() as api:
+            _apply(api, "/api/v1/namespaces", {"kind": "Namespace", "metadata": {"name": _NAMESPACE}})
+            secret = {"type": "kubernetes.io/tls", "stringData": {"tls.crt": root, "tls.key": key}}
+            _apply(api, f"/api/v1/namespaces/{_NAMESPACE}/secrets", _named("Secret", "linkerd-trust-anchor") | secret)
+            issuer = {"apiVersion": "cert-manager.io/v1", "spec": {"ca": {"secretName": "linkerd-trust-anchor"}}}
+            _apply(api, f"{_CERTIFICATES}/issuers", _named("Issuer", "linkerd-trust-anchor") | issuer)
+            _apply(
+                api, f"{_CERTIFICATES}/certificates", _named("Certificate", "linkerd-identity-issuer") | _CERTIFICATE
+            )
+            _wait_ready(api, f"{_CERTIFICATES}/certificates/linkerd-identity-issuer")
+        values = {"identityTrustAnchorsPEM": root, "identity": {"issuer": {"scheme": "kubernetes.io/tls"}}}
+        self._helm("linkerd-crds", _NAMESPACE, charts(), {"installGatewayAPI": True})
+        self._helm("linkerd-control-plane", _NAMESPACE, charts(), values)
+
+    def remove(self) -> None:
+        """Remove everything again, and wait until it is gone."""
+        for name, namespace in (
+            ("linkerd-control-plane", _NAMESPACE),
+            ("linkerd-crds", _NAMESPACE),
+            ("cert-manager", "cert-manager"),
+        ):
+            self._run("uninstall", name, "--namespace", namespace, "--wait")
+        with self._cluster.client() as api:
+            for namespace in (_NAMESPACE, "cert-manager"):
+                api.delete(f"/api/v1/namespaces/{namespace}").raise_for_status()
+            for namespace in (_NAMESPACE, "cert-manager"):
+                _wait(lambda path=f"/api/v1/namespaces/{namespace}": api.get(path).status_code == httpx.codes.NOT_FOUND)
+
+    def _anchor(self) -> tuple[str, str]:
+        """Return the root and its key as PEM: made once, as the guide has it, and kept in files."""
+        root, key = self._directory / "ca.crt", self._directory / "ca.key"
+        if not root.exists():
+            made, private = _self_signed()
+            root.write_text(made)
+            key.touch(mode=0o600)
+            key.write_text(private)
+        return root.read_text(), key.read_text()
+
+    def _helm(self, name: str, namespace: str, directory: Path, values: Mapping[str, Any]) -> None:
+        path = self._directory / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(dict(values)))
+        place = ("--namespace", namespace, "--create-namespace", "--values", str(path))
+        self._run("upgrade", "--install", name, str(directory / name), *place, "--wait", "--timeout", f"{_SECONDS}s")
+
+    def _run(self, *arguments: str) -> None:
+        context = ("--kubeconfig", str(self._cluster.kubeconfig), "--kube-context", self._cluster.context)
+        done = subprocess.run([*ensure().helm, *arguments, *context], capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(done.stderr)
+
+
+_CERTIFICATE = {
+    "apiVersion": "cert-manager.io/v1",
+    "spec": {
+        "secretName": "linkerd-identity-issuer",
+        "duration": "48h",
+        "renewBefore": "25h",
+        "issuerRef": {"name": "linkerd-trust-anchor", "kind": "Issuer"},
+        "commonName": "identity.linkerd.cluster.local",
+        "dnsNames": ["identity.linkerd.cluster.local"],
+        "isCA": True,
+        "privateKey": {"algorithm": "ECDSA"},
+        "usages": ["cert sign", "crl sign", "server auth", "client auth"],
+    },
+}
+
+
+def _named(kind: str, name: str) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": kind, "metadata": {"name": name, "namespace": _NAMESPACE}}
+
+
+def _apply(api: httpx.Client, path: str, body: Mapping[str, Any]) -> None:
+    """Apply an object; cert-manager's webhook takes a while to be trusted after its pods are ready."""
+
+    def applied() -> bool:
+        response = api.patch(
+            f"{path}/{body['metadata']['name']}?fieldManager=guide&force=true",
+            json={"apiVersion": "v1", **body},
+            headers={"Content-Type": "application/apply-patch+yaml"},
+        )
+        if response.is_server_error:
+            return False
+        response.raise_for_status()
+        return True
+
+    _wait(applied)
+
+
+def _wait_ready(api: httpx.Client, path: str) -> None:
+    def ready() -> bool:
+        conditions = api.get(path).raise_for_status().json().get("status", {}).get("conditions", [])
+        return any(entry["type"] == "Ready" and entry["status"] == "True" for entry in conditions)
+
+    _wait(ready)
+
+
+def _wait(done: Any) -> None:
+    deadline = time.monotonic() + _SECONDS
+    while not done():
+        if time.monotonic() > deadline:
+            msg = f"the guide's script waited for {_SECONDS} s in vain"
+            raise TimeoutError(msg)
+        time.sleep(0.2)
+
+
+def _self_signed() -> tuple[str, str]:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "root.linkerd.cluster.local")])
+    now = datetime.now(UTC)
+    root = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now, now + timedelta(365))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=1), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = root.public_bytes(serialization.Encoding.PEM).decode()
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
+    )
+    return pem, private.decode()
