@@ -110,7 +110,7 @@ async def abort(open_target: Open, way: Way, reporter: Reporter, *, once: bool =
             # What was configured and not deployed is where this goes away from.
             stack.configure(current)
             reporter.note(f"{stack.file.name} is set back to what is deployed: {current}")
-            stack.up(way.write)
+            await asyncio.to_thread(stack.up, way.write)
             gone_back = True
             continue
         if current.phase == "steady" and gone_back:

@@ -3,7 +3,7 @@ import re
 import pytest
 import yaml
 
-from docs.generate import commands, configuration, lint_rules
+from docs.generate import commands, configuration, lint_rules, performance
 from tests.recorder import REPOSITORY
 
 
@@ -19,6 +19,10 @@ def test_the_reference_of_the_commands_is_that_of_the_commands():
 
 def test_the_reference_of_the_linter_is_that_of_its_rules():
     assert (REPOSITORY / "docs" / "lint.md").read_text() == lint_rules(), "run: make docs"
+
+
+def test_the_measured_numbers_are_those_that_were_kept():
+    assert (REPOSITORY / "docs" / "performance.md").read_text() == performance(), "run: make docs"
 
 
 PAGES = sorted(
