@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from benchmarks import deploy, fleet, guard, preview, rotation, status
+from benchmarks import deploy, fleet, guard, preview, renewal, rotation, status
 from benchmarks.machine import facts, keep
 
 BENCHMARKS: dict[str, Callable[[], dict[str, Any]]] = {
@@ -14,6 +14,7 @@ BENCHMARKS: dict[str, Callable[[], dict[str, Any]]] = {
     "preview": preview.measure,
     "guard": guard.measure,
     "status": status.measure,
+    "renewal": renewal.measure,
     "rotation": rotation.measure,
     "fleet": fleet.measure,
 }
