@@ -56,12 +56,14 @@ class Account:
         self.kubeconfig.chmod(0o600)
 
     def cli(self, *arguments):
-        """Run a command on the stack as this account."""
+        """Run a command on the stack as this account, and leave the stack's file as it was."""
+        file = self._mesh.file
+        before = file.read_text()
         self._mesh.configure(kubeconfig=str(self.kubeconfig))
         try:
             return self._mesh.cli(*arguments)
         finally:
-            self._mesh.configure(kubeconfig=str(self._mesh.cluster.kubeconfig))
+            file.write_text(before)
 
     def prepare(self, to):
         """Bring the cluster to where the next step of a rotation is safe, as this account."""
