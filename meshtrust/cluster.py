@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from meshtrust.pem import PemError, read_bundle
+
 if TYPE_CHECKING:
     import httpx
+    from cryptography import x509
     from kr8s.asyncio import Api
 
 # Seconds to wait for an answer before a server counts as unreachable.
@@ -28,6 +31,10 @@ class ClusterError(Exception):
 
 class NotFoundError(ClusterError):
     """What was asked for is not there."""
+
+
+class ForbiddenError(ClusterError):
+    """The credentials lack the right to what was asked for."""
 
 
 def kubeconfig_files(kubeconfig: str) -> list[Path]:
@@ -114,7 +121,8 @@ async def read(api: "Api", what: str, **request: Any) -> Any:
 
     Raises:
         NotFoundError: There is no such object.
-        ClusterError: The server refuses, or stopped answering.
+        ForbiddenError: These credentials lack the right.
+        ClusterError: The server refuses for another reason, or stopped answering.
     """
     return await call(api, "GET", what, **request)
 
@@ -147,7 +155,8 @@ async def call(api: "Api", method: str, what: str, **request: Any) -> Any:
             raise NotFoundError(msg) from error
         fix = "Try again once the API server is well" if status >= 500 else "Give these credentials the right to do so"
         msg = f"The {what} cannot be {done}: {error}. {fix}."
-        raise ClusterError(msg) from error
+        kind = ForbiddenError if status == httpx.codes.FORBIDDEN else ClusterError
+        raise kind(msg) from error
     except (httpx.HTTPError, kr8s.APITimeoutError, OSError) as error:
         reason = str(error) or type(error).__name__
         msg = f"The {what} cannot be {done}: the API server does not answer ({reason}). Run again once it does."
@@ -195,3 +204,22 @@ async def read_optional(api: "Api", what: str, **request: Any) -> dict[str, Any]
     except NotFoundError:
         return None
     return found
+
+
+def certificates_of(text: str, where: str) -> "tuple[x509.Certificate, ...]":
+    """Return the certificates of a text that a cluster holds; none where there is no text.
+
+    Args:
+        text: PEM.
+        where: The object and the key, as a sentence names them.
+
+    Raises:
+        ClusterError: It is something else.
+    """
+    if not text.strip():
+        return ()
+    try:
+        return tuple(read_bundle(text))
+    except PemError as error:
+        msg = f"{where} cannot be understood: {error}. Put it right, or deploy the stack again."
+        raise ClusterError(msg) from error

@@ -1,8 +1,6 @@
 """What a cluster really holds of a mesh's credentials: each pod's anchors, the served issuer, the live leaves."""
 
 import asyncio
-import base64
-import binascii
 import re
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,8 +11,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import yaml
 from cryptography import x509
 
-from meshtrust.cluster import METADATA_ONLY, ClusterError, NotFoundError, read, read_items, read_optional
+from meshtrust.cluster import (
+    METADATA_ONLY,
+    ClusterError,
+    NotFoundError,
+    certificates_of,
+    read,
+    read_items,
+    read_optional,
+)
 from meshtrust.durations import parse_duration
+from meshtrust.issuer_certificate import read_issuer_certificate
 from meshtrust.lint import LEAF_LIFETIME
 from meshtrust.pem import PemError, fingerprint, read_bundle, sha256_hex
 from meshtrust.port_forward import PodUnreachableError, fetch_certificates, fetch_page
@@ -25,7 +32,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 TRUST_ROOTS = "linkerd-identity-trust-roots"
-ISSUER_SECRET = "linkerd-identity-issuer"  # noqa: S105 a name, not a secret
 _CONFIG = "linkerd-config"
 _PROXY = "linkerd-proxy"
 _ANCHORS_VARIABLE = "LINKERD2_PROXY_IDENTITY_TRUST_ANCHORS"
@@ -87,7 +93,8 @@ class Mesh:
         bundle: The trusted roots as the ConfigMap has them, PEM; empty where there is none.
         roots: The same, read.
         issuer: The identity issuer of the Secret and what stands between it and a root; empty where there is none.
-        secret_root: The Secret's ``ca.crt``, where ``linkerd check`` looks for the trust anchor.
+        issuer_source: The object that it was read from, as a sentence names it.
+        issuer_root: What stands in the Secret's ``ca.crt``, where ``linkerd check`` looks for the trust anchor.
         pods: Every pod with a proxy that has not ended.
     """
 
@@ -97,7 +104,8 @@ class Mesh:
     bundle: str = ""
     roots: tuple[x509.Certificate, ...] = ()
     issuer: tuple[x509.Certificate, ...] = ()
-    secret_root: tuple[x509.Certificate, ...] = ()
+    issuer_source: str = ""
+    issuer_root: tuple[x509.Certificate, ...] = ()
     pods: tuple[MeshedPod, ...] = field(default=(), repr=False)
 
     @property
@@ -116,24 +124,24 @@ async def read_mesh(api: "Api", namespace: str) -> Mesh:
     Raises:
         ClusterError: It cannot be read, or holds what cannot be understood.
     """
-    configmap, secret, values = await asyncio.gather(
+    configmap, issuer, values = await asyncio.gather(
         read_optional(
             api, f"ConfigMap {namespace}/{TRUST_ROOTS}", namespace=namespace, url=f"configmaps/{TRUST_ROOTS}"
         ),
-        read_optional(api, f"Secret {namespace}/{ISSUER_SECRET}", namespace=namespace, url=f"secrets/{ISSUER_SECRET}"),
+        read_issuer_certificate(api, namespace),
         _read_values(api, namespace),
     )
     bundle = str(((configmap or {}).get("data") or {}).get("ca-bundle.crt") or "")
-    data = (secret or {}).get("data") or {}
-    roots = _certificates(bundle, f"ConfigMap {namespace}/{TRUST_ROOTS}")
+    roots = certificates_of(bundle, f"ConfigMap {namespace}/{TRUST_ROOTS}")
     return Mesh(
         namespace=namespace,
         trust_domain=str(values.get("identityTrustDomain") or "cluster.local"),
         leaf_lifetime=leaf_lifetime(values),
         bundle=bundle,
         roots=roots,
-        issuer=_secret_certificates(data, "tls.crt", namespace),
-        secret_root=_secret_certificates(data, "ca.crt", namespace),
+        issuer=issuer.chain,
+        issuer_source=issuer.source,
+        issuer_root=issuer.roots,
         pods=tuple(await _read_pods(api, namespace, bundle, roots)),
     )
 
@@ -228,26 +236,6 @@ def leaf_lifetime(values: Mapping[str, Any]) -> timedelta:
         return parse_duration(str(node))
     except ValueError:
         return LEAF_LIFETIME
-
-
-def _secret_certificates(data: Mapping[str, str], key: str, namespace: str) -> tuple[x509.Certificate, ...]:
-    where = f"{key} of Secret {namespace}/{ISSUER_SECRET}"
-    try:
-        text = base64.b64decode(data.get(key) or "").decode()
-    except (binascii.Error, UnicodeDecodeError):
-        msg = f"{where} is not text in base64. Let cert-manager issue it anew, or correct who writes it."
-        raise ClusterError(msg) from None
-    return _certificates(text, where)
-
-
-def _certificates(text: str, where: str) -> tuple[x509.Certificate, ...]:
-    if not text.strip():
-        return ()
-    try:
-        return tuple(read_bundle(text))
-    except PemError as error:
-        msg = f"{where} cannot be understood: {error}. Put it right, or deploy the stack again."
-        raise ClusterError(msg) from error
 
 
 async def _read_pods(api: "Api", namespace: str, bundle: str, roots: Sequence[x509.Certificate]) -> list[MeshedPod]:

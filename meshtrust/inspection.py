@@ -196,10 +196,9 @@ def _judge_bundle(inspection: Inspection, budget: Budget) -> Iterator[Finding]:
 
 def _judge_issuer(inspection: Inspection, budget: Budget) -> Iterator[Finding]:
     mesh = inspection.mesh
-    subject = f"Secret {mesh.namespace}/linkerd-identity-issuer"
     if not mesh.issuer:
         yield Finding(
-            subject=subject,
+            subject=mesh.issuer_source,
             wrong="holds no issuer in tls.crt",
             fix="See what keeps cert-manager from it, or who else writes it",
         )
@@ -215,9 +214,9 @@ def _judge_issuer(inspection: Inspection, budget: Budget) -> Iterator[Finding]:
             wrong="chains to no root of the bundle: the identity service refuses it, and every leaf under it",
             fix="Deploy the stack again, or put the bundle right that was changed",
         )
-    if not set(map(fingerprint, mesh.secret_root)) & set(map(fingerprint, mesh.roots)):
+    if not set(map(fingerprint, mesh.issuer_root)) & set(map(fingerprint, mesh.roots)):
         yield Finding(
-            subject=subject,
+            subject=mesh.issuer_source,
             wrong="has no root of the bundle in ca.crt, where `linkerd check` looks for it",
             fix="Give the CA's Secret its whole chain up to the root",
             severity="warning",

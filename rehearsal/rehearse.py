@@ -59,8 +59,9 @@ class Rehearsal:
         with contextlib.ExitStack() as stack:
             with self._told(
                 "a cluster: etcd, Kubernetes, kwok and cert-manager's controllers, as processes of this machine"
-            ):
+            ) as tell:
                 cluster = Cluster.start(self.name or self.stack, keep=self.keep)
+                tell(f"Linkerd's identity service is {mesh.describe_identity(cluster)}")
                 if not self.keep:
                     stack.enter_context(cluster)
             project = stack.enter_context(

@@ -22,6 +22,7 @@ import httpx
 
 from rehearsal.cluster import components
 from rehearsal.cluster.binaries import ensure
+from rehearsal.cluster.controller import find_controller
 from rehearsal.cluster.errors import ClusterError
 
 READY_SECONDS = 90
@@ -67,6 +68,12 @@ class Cluster:
         return self.directory / "services"
 
     @property
+    def controller(self) -> str | None:
+        """Path of Linkerd's own identity controller, where it runs; None where the stand-in does."""
+        found = json.loads((self.directory / "cluster.json").read_text())["controller"]
+        return str(found) if found else None
+
+    @property
     def stop_command(self) -> str:
         """The command that stops it, run by the Python that runs here, which has what it needs."""
         python = Path(sys.executable)
@@ -84,13 +91,14 @@ class Cluster:
                 however that ends.
 
         Raises:
-            ClusterError: The name is taken or no name, the parts cannot be built, or the cluster does not get ready;
-                the message has the end of the log of what failed.
+            ClusterError: The name is taken or no name, the parts cannot be built, Linkerd's controller is given and
+                cannot be run, or the cluster does not get ready; the message has the end of the log of what failed.
         """
         if not _NAME.fullmatch(name):
             msg = f'"{name}" is no name of a cluster. Use lower-case letters, digits and hyphens, at most 32.'
             raise ClusterError(msg)
         binary = ensure().path
+        controller = find_controller(binary)
         cluster = cls(name, runtime_directory() / name)
         if cluster.is_running():
             msg = f"A cluster named {name} is running. Stop it: {cluster.stop_command}"
@@ -101,8 +109,10 @@ class Cluster:
         components.write_files(cluster.directory, cluster.context, api_port)
         plan = {
             "processes": [
-                asdict(process) for process in components.processes(cluster.directory, api_port, etcd_port, peer_port)
+                asdict(process)
+                for process in components.processes(cluster.directory, api_port, etcd_port, peer_port, controller)
             ],
+            "controller": str(controller) if controller else None,
             "egress": str(cluster.directory / "egress.sock"),
             "services": str(cluster.services),
             "kubeconfig": str(cluster.kubeconfig),

@@ -86,8 +86,18 @@ def write_files(directory: Path, context: str, api_port: int) -> None:
         write_secret(directory / name, text)
 
 
-def processes(directory: Path, api_port: int, etcd_port: int, peer_port: int) -> list[Process]:
-    """Return the processes of a cluster, whose files `write_files` has written."""
+def processes(
+    directory: Path, api_port: int, etcd_port: int, peer_port: int, controller: Path | None = None
+) -> list[Process]:
+    """Return the processes of a cluster, whose files `write_files` has written.
+
+    Args:
+        directory: The cluster's directory.
+        api_port: Port of the API server.
+        etcd_port: Port of etcd for its clients.
+        peer_port: Port of etcd for its peers.
+        controller: Linkerd's own identity controller; the stand-in runs without one.
+    """
 
     def path(name: str) -> str:
         return str(directory / name)
@@ -95,6 +105,7 @@ def processes(directory: Path, api_port: int, etcd_port: int, peer_port: int) ->
     etcd, peer = f"http://127.0.0.1:{etcd_port}", f"http://127.0.0.1:{peer_port}"
     started_by_a_pod = [f"--kubeconfig={path('kubeconfig')}"]
     answers = [*started_by_a_pod, f"--services={path('services')}"]
+    real_identity = [f"--controller={controller}", f"--volumes={path('volumes')}"] if controller else []
     return [
         Process(
             "etcd",
@@ -180,7 +191,7 @@ def processes(directory: Path, api_port: int, etcd_port: int, peer_port: int) ->
         Process("cainjector", ["cainjector", *started_by_a_pod]),
         Process("cert-manager-webhook", ["cert-manager-webhook", *answers]),
         Process("trust-manager", ["trust-manager", *answers]),
-        Process("linkerd-identity", ["linkerd-identity", *answers]),
+        Process("linkerd-identity", ["linkerd-identity", *answers, *real_identity]),
         Process("linkerd-proxies", ["linkerd-proxies", *answers]),
         Process("linkerd-proxy-injector", ["linkerd-proxy-injector", *answers]),
     ]

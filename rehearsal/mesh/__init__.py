@@ -41,6 +41,11 @@ def charts() -> Path:
     return Path(__file__).parent / "charts"
 
 
+def describe_identity(cluster: Cluster) -> str:
+    """Return what plays the identity service of a cluster, in words."""
+    return f"the real one ({cluster.controller})" if cluster.controller else "a stand-in"
+
+
 def request_leaf(
     cluster: Cluster,
     *,

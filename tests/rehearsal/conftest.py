@@ -56,10 +56,10 @@ def make_stack(cluster, binaries, linkerd_charts, observer, embedded):
     before = observer.inventory()
     made = []
 
-    def make(**settings):
+    def make(name="dev", **settings):
         base = stack.settings(cluster, binaries, linkerd_charts)
         merged = {key: {**base.get(key, {}), **value} if key in SECTIONS else value for key, value in settings.items()}
-        opened = workspace("dev", settings={**base, **merged}, embedded=embedded)
+        opened = workspace(name, settings={**base, **merged}, embedded=embedded)
         live = LiveStack(opened.__enter__(), cluster)
         made.append((opened, live))
         return live

@@ -238,7 +238,7 @@ def test_a_port_forward_shows_the_leaf_that_a_proxy_uses(plane, shop, root):
     names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert names.get_values_for_type(x509.DNSName) == [name]
     metrics = forward(plane.cluster, fetch_page, shop, pod, 4191, "/metrics").text
-    assert gauge(metrics, "identity_cert_expiration_timestamp_seconds") == leaf.not_valid_after_utc.timestamp()
+    assert gauge(metrics, "control_identity_cert_expiration_timestamp_seconds") == leaf.not_valid_after_utc.timestamp()
     assert forward(plane.cluster, fetch_page, shop, pod, 4191, "/ready").text == "ready\n"
 
 

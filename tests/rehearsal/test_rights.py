@@ -8,6 +8,7 @@ import sys
 import pytest
 import yaml
 
+from meshtrust.pem import fingerprint
 from rehearsal.observe import Observer
 from rehearsal.workspace import REPOSITORY
 from tests.rehearsal.rotation_bench import bench
@@ -55,12 +56,14 @@ class Account:
         self.kubeconfig.chmod(0o600)
 
     def cli(self, *arguments):
-        """Run a command on the stack as this account."""
+        """Run a command on the stack as this account, and leave the stack's file as it was."""
+        file = self._mesh.file
+        before = file.read_text()
         self._mesh.configure(kubeconfig=str(self.kubeconfig))
         try:
             return self._mesh.cli(*arguments)
         finally:
-            self._mesh.configure(kubeconfig=str(self._mesh.cluster.kubeconfig))
+            file.write_text(before)
 
     def prepare(self, to):
         """Bring the cluster to where the next step of a rotation is safe, as this account."""
@@ -101,9 +104,13 @@ def mesh(binaries, linkerd_charts, embedded):
     }
     with bench("rights", settings, embedded=embedded, workloads=2, replicas=1) as made, made.cluster.client() as api:
         for file in ("read-only.yaml", "operator.yaml"):
-            for document in yaml.safe_load_all((RBAC / file).read_text()):
-                api.post(PATHS[document["kind"]], json=document).raise_for_status()
+            grant(api, file)
         yield made
+
+
+def grant(api, file):
+    for document in yaml.safe_load_all((RBAC / file).read_text()):
+        api.post(PATHS[document["kind"]], json=document).raise_for_status()
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +136,41 @@ def test_the_rights_to_read_are_enough_for_what_only_reads(reader, command):
         assert json.loads(result.stdout)["findings"] == []
 
 
+def test_a_reader_sees_each_new_issuer_and_may_read_no_secret(mesh, reader):
+    observer = Observer(mesh.cluster)
+    old = observer.secret_certificate("linkerd", "linkerd-identity-issuer")
+    observer.renew_certificate("linkerd", "linkerd-identity-issuer")
+    new = observer.wait_for_another("linkerd", "linkerd-identity-issuer", old, 60)
+    seen = json.loads(reader.cli("status", "--json").stdout)["issuer"]
+    assert seen["fingerprint"] == fingerprint(new)
+    assert seen == json.loads(mesh.cli("status", "--json").stdout)["issuer"]
+    with mesh.cluster.client() as api:
+        for verb in ("get", "list", "watch"):
+            attributes = {
+                "namespace": "linkerd",
+                "resource": "secrets",
+                "verb": verb,
+                "name": "linkerd-identity-issuer",
+            }
+            spec = {"user": "system:serviceaccount:linkerd:meshtrust-read-only", "resourceAttributes": attributes}
+            path = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+            answer = api.post(path, json={"spec": spec})
+            assert answer.is_success, answer.text
+            assert not answer.json()["status"]["allowed"]
+
+
+def test_where_cert_manager_tells_nothing_the_right_to_the_secret_is_enough(mesh, reader):
+    with mesh.cluster.client() as api, reader.without("Role", "meshtrust-read-only", "certificaterequests"):
+        grant(api, "issuer-secret.yaml")
+        try:
+            result = reader.cli("status", "--json")
+        finally:
+            for kind in ("Role", "RoleBinding"):
+                api.delete(f"{PATHS[kind]}/meshtrust-issuer-secret").raise_for_status()
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["issuer"]
+
+
 def test_the_rights_to_read_change_nothing(reader):
     result = reader.cli("rotate", "--to", "next", "--step")
     assert result.returncode == 3
@@ -142,7 +184,7 @@ def test_the_rights_to_read_change_nothing(reader):
         ("ClusterRole", "namespaces", "The namespace kube-system, whose UID identifies the cluster, cannot be read"),
         ("ClusterRole", "pods", "The list of pods cannot be read"),
         ("Role", "configmaps", "The ConfigMap linkerd/linkerd-identity-trust-roots cannot be read"),
-        ("Role", "secrets", "The Secret linkerd/linkerd-identity-issuer cannot be read"),
+        ("Role", "certificaterequests", "the right to list certificates and certificaterequests is enough"),
     ],
 )
 def test_a_right_less_is_told_by_what_cannot_be_read(reader, kind, resource, message):

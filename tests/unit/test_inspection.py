@@ -38,7 +38,8 @@ def mesh(**changes):
     healthy = {
         "roots": (OLD.certificate,),
         "issuer": (ISSUER.certificate,),
-        "secret_root": (OLD.certificate,),
+        "issuer_source": "Secret linkerd/linkerd-identity-issuer",
+        "issuer_root": (OLD.certificate,),
         "pods": (IDENTITY, pod()),
     }
     return Mesh(namespace="linkerd", **{**healthy, **changes})
@@ -79,7 +80,7 @@ def test_a_healthy_mesh_needs_no_attention():
             "error",
             "identity issuer chains to no root of the bundle",
         ),
-        (mesh(secret_root=(NEW.certificate,)), "warning", "has no root of the bundle in ca.crt"),
+        (mesh(issuer_root=(NEW.certificate,)), "warning", "has no root of the bundle in ca.crt"),
         (mesh(pods=(pod(),)), "error", "Deployment linkerd/linkerd-identity has no replica that runs"),
         (
             mesh(pods=(IDENTITY, pod(anchors=prints(NEW)))),

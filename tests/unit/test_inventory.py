@@ -93,7 +93,7 @@ def test_a_mesh_without_a_stack_has_no_phase_no_drift_and_no_trail():
 
 
 def test_a_mesh_that_holds_nothing_is_exported_all_the_same():
-    empty = inspection(mesh(roots=(), issuer=(), secret_root=(), pods=()))
+    empty = inspection(mesh(roots=(), issuer=(), issuer_root=(), pods=()))
     found = samples(empty, DEPLOYED)
     assert found["proxies",] == 0
     assert found["findings", "error"] >= 2

@@ -1,6 +1,7 @@
 // Package nodes plays the nodes of a rehearsal cluster with kwok: every pod on them is running and ready at once, the
-// pods of a Job are done at once, and a pod that is deleted is gone at once. Only a pod with a proxy of Linkerd's is not
-// ready until the process says so that plays the proxy: a Deployment must not take the old pod for spare before.
+// pods of a Job are done at once, and a pod that is deleted is gone at once. Only a pod with a proxy of Linkerd's, and that
+// of trust-manager, are not ready until the process says so that plays them: a Deployment must not take the old pod for
+// spare before, nor a release the API for one that answers.
 package nodes
 
 import (
@@ -19,8 +20,9 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// meshed is a query for "yes" where a pod has a proxy, as a container or as a native sidecar, that a process plays.
-const meshed = `if any((.spec.initContainers // [])[], .spec.containers[]; .name == "linkerd-proxy")
+// played is a query for "yes" where a process tells the readiness of a pod: that of its proxy, as a container or as a
+// native sidecar, or that of trust-manager.
+const played = `if any((.spec.initContainers // [])[], .spec.containers[]; .name == "linkerd-proxy" or .name == "trust-manager")
 	and .metadata.annotations["rehearsal.meshtrust.io/proxy"] != "none" then "yes" else "no" end`
 
 // staying is a query for "yes" where a Job's pod is to run until it is deleted, instead of being done at once.
@@ -61,11 +63,11 @@ func NewCommand() *cobra.Command {
 }
 
 func writeStages() (string, error) {
-	others, err := restricted(podstages.DefaultPodReady, meshed, v1alpha1.SelectorOpNotIn)
+	others, err := restricted(podstages.DefaultPodReady, played, v1alpha1.SelectorOpNotIn)
 	if err != nil {
 		return "", err
 	}
-	started, err := restricted(meshedPodStarted, meshed, v1alpha1.SelectorOpIn)
+	started, err := restricted(playedPodStarted, played, v1alpha1.SelectorOpIn)
 	if err != nil {
 		return "", err
 	}

@@ -1,12 +1,12 @@
 package nodes
 
-// meshedPodStarted is a stage of kwok's: a pod with a proxy of Linkerd's is started, but neither its proxy nor the pod is
-// ready. The process that plays the proxy says when it is.
-const meshedPodStarted = `
+// playedPodStarted is a stage of kwok's: a pod with a container that a process plays is started, but neither that container
+// nor the pod is ready. The process says when it is.
+const playedPodStarted = `
 apiVersion: kwok.x-k8s.io/v1alpha1
 kind: Stage
 metadata:
-  name: meshed-pod-started
+  name: played-pod-started
 spec:
   resourceRef:
     apiGroup: v1
@@ -42,8 +42,8 @@ spec:
       {{ range .spec.containers }}
       - name: {{ .name | Quote }}
         image: {{ .image | Quote }}
-        ready: {{ ne .name "linkerd-proxy" }}
-        started: {{ ne .name "linkerd-proxy" }}
+        ready: {{ not (or (eq .name "linkerd-proxy") (eq .name "trust-manager")) }}
+        started: {{ not (or (eq .name "linkerd-proxy") (eq .name "trust-manager")) }}
         restartCount: 0
         state: {running: {startedAt: {{ $now }}}}
       {{ end }}
@@ -51,8 +51,8 @@ spec:
       {{ range .spec.initContainers }}
       - name: {{ .name | Quote }}
         image: {{ .image | Quote }}
-        ready: {{ ne .name "linkerd-proxy" }}
-        started: {{ ne .name "linkerd-proxy" }}
+        ready: {{ not (or (eq .name "linkerd-proxy") (eq .name "trust-manager")) }}
+        started: {{ not (or (eq .name "linkerd-proxy") (eq .name "trust-manager")) }}
         restartCount: 0
         {{ if eq (or .restartPolicy "") "Always" }}
         state: {running: {startedAt: {{ $now }}}}

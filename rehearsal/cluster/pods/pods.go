@@ -19,17 +19,17 @@ import (
 // Container is a program that a pod would have run. It ends when its context does.
 type Container func(ctx context.Context, pod *corev1.Pod) error
 
-// Run waits for a ready pod with these labels, in any namespace, and runs its container until the pod is gone.
+// Run waits for a running pod with these labels, in any namespace, and runs its container until the pod is gone.
 func Run(ctx context.Context, config *rest.Config, labels string, container Container) error {
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		return err
 	}
-	pod, err := waitReady(ctx, client, labels)
+	pod, err := waitRunning(ctx, client, labels)
 	if err != nil {
 		return err
 	}
-	fmt.Printf("pod %s/%s is ready\n", pod.Namespace, pod.Name)
+	fmt.Printf("pod %s/%s is running\n", pod.Namespace, pod.Name)
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	ended, gone := make(chan error, 1), make(chan error, 1)
@@ -58,17 +58,21 @@ func As(config *rest.Config, pod *corev1.Pod) *rest.Config {
 	return impersonating
 }
 
-func waitReady(ctx context.Context, client kubernetes.Interface, labels string) (*corev1.Pod, error) {
+func waitRunning(ctx context.Context, client kubernetes.Interface, labels string) (*corev1.Pod, error) {
 	withLabels := func(options *metav1.ListOptions) { options.LabelSelector = labels }
 	pods := cache.NewFilteredListWatchFromClient(client.CoreV1().RESTClient(), "pods", metav1.NamespaceAll, withLabels)
 	event, err := watchtools.UntilWithSync(ctx, pods, &corev1.Pod{}, nil, func(event watch.Event) (bool, error) {
 		pod, isPod := event.Object.(*corev1.Pod)
-		return isPod && event.Type != watch.Deleted && isReady(pod), nil
+		return isPod && event.Type != watch.Deleted && isRunning(pod), nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("no pod with the labels %s became ready: %w", labels, err)
+		return nil, fmt.Errorf("no pod with the labels %s was started: %w", labels, err)
 	}
 	return event.Object.(*corev1.Pod), nil
+}
+
+func isRunning(pod *corev1.Pod) bool {
+	return pod.DeletionTimestamp == nil && pod.Status.Phase == corev1.PodRunning
 }
 
 func isReady(pod *corev1.Pod) bool {

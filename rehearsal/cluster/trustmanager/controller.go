@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"time"
 
 	trustapi "github.com/cert-manager/trust-manager/pkg/apis/trust/v1alpha1"
 	"github.com/cert-manager/trust-manager/pkg/bundle"
@@ -18,6 +19,7 @@ import (
 	"github.com/go-logr/logr"
 	"github.com/spf13/cobra"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes"
@@ -26,6 +28,8 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/klog/v2"
 	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	ctrlmanager "sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics/server"
 	"sigs.k8s.io/controller-runtime/pkg/webhook"
 
@@ -35,11 +39,15 @@ import (
 
 // Names and port of trust-manager's chart (templates/deployment.yaml, templates/webhook.yaml).
 const (
-	labels      = "app.kubernetes.io/name=trust-manager"
-	serviceName = "trust-manager"
-	servicePort = 443
-	servingTLS  = "trust-manager-tls"
+	labels        = "app.kubernetes.io/name=trust-manager"
+	containerName = "trust-manager"
+	serviceName   = "trust-manager"
+	servicePort   = 443
+	servingTLS    = "trust-manager-tls"
 )
+
+// How often a pod looks whether what it waits for is there.
+const interval = 100 * time.Millisecond
 
 // NewCommand returns the program of the chart's pod.
 func NewCommand() *cobra.Command {
@@ -85,6 +93,10 @@ func run(ctx context.Context, config *rest.Config, pod *corev1.Pod, directory st
 	if err != nil {
 		return err
 	}
+	status := pods.Reporter{Client: kubelet, Pod: pod, Containers: []string{containerName}}
+	if err := waitMounted(ctx, kubelet, status); err != nil {
+		return err
+	}
 	manager, err := ctrl.NewManager(pods.As(config, pod), ctrl.Options{
 		Scheme:                 known,
 		HealthProbeBindAddress: "0",
@@ -109,7 +121,50 @@ func run(ctx context.Context, config *rest.Config, pod *corev1.Pod, directory st
 		return err
 	}
 	defer withdraw()
+	err = manager.Add(ctrlmanager.RunnableFunc(func(ctx context.Context) error {
+		return reportReady(ctx, manager.GetWebhookServer().StartedChecker(), status)
+	}))
+	if err != nil {
+		return err
+	}
 	return manager.Start(ctx)
+}
+
+// waitMounted waits until there is the Secret that the pod mounts, as a kubelet does before it starts the container.
+func waitMounted(ctx context.Context, kubelet kubernetes.Interface, status pods.Reporter) error {
+	for told := false; ; told = true {
+		_, err := kubelet.CoreV1().Secrets(status.Pod.Namespace).Get(ctx, servingTLS, metav1.GetOptions{})
+		if err == nil || !apierrors.IsNotFound(err) {
+			return err
+		}
+		if !told {
+			if err := status.Waiting(ctx, "ContainerCreating", err); err != nil {
+				return err
+			}
+		}
+		if err := sleep(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// reportReady says that the pod is ready once its webhook answers.
+func reportReady(ctx context.Context, answers healthz.Checker, status pods.Reporter) error {
+	for answers(nil) != nil {
+		if err := sleep(ctx); err != nil {
+			return err
+		}
+	}
+	return status.Ready(ctx)
+}
+
+func sleep(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(interval):
+		return nil
+	}
 }
 
 // mounted has the webhook serve the certificate of the Secret that the pod mounts, as it is at the moment of a call.

@@ -25,6 +25,7 @@ import (
 
 	"meshtrust/rehearsal/cluster/admission"
 	"meshtrust/rehearsal/cluster/certmanager"
+	"meshtrust/rehearsal/cluster/confine"
 	"meshtrust/rehearsal/cluster/kubelet"
 	"meshtrust/rehearsal/cluster/nodes"
 	"meshtrust/rehearsal/cluster/supervise"
@@ -44,6 +45,7 @@ var programs = map[string]func() int{
 	"cert-manager":            command(certmanager.NewControllerCommand),
 	"cainjector":              command(certmanager.NewInjectorCommand),
 	"cert-manager-webhook":    command(admission.NewCommand),
+	confine.Program:           command(confine.NewCommand),
 	"helm":                    runHelm,
 	"kubelet":                 command(kubelet.NewCommand),
 	"leaf":                    command(leaf.NewCommand),

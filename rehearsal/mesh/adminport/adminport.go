@@ -2,7 +2,7 @@
 // opens the same port with TLS, which is how `linkerd identity` reads it.
 //
 // Rules: linkerd2-proxy linkerd/app/admin (TLS is detected; it is terminated for the proxy's own name only, and asks for
-// no client certificate) and linkerd/identity/src/metrics.rs.
+// no client certificate), linkerd/identity/src/metrics.rs, and linkerd/app/src/{lib,identity}.rs for its metrics' prefix.
 package adminport
 
 import (
@@ -80,9 +80,11 @@ func tlsConfig(keeper *certify.Keeper) *tls.Config {
 }
 
 var (
-	expiryMetric = prometheus.NewDesc("identity_cert_expiration_timestamp_seconds",
+	expiryMetric = prometheus.NewDesc("control_identity_cert_expiration_timestamp_seconds",
 		"When the certificate of this proxy expires, in seconds since 1970.", nil, nil)
-	refreshesMetric = prometheus.NewDesc("identity_cert_refreshes_total",
+	refreshMetric = prometheus.NewDesc("control_identity_cert_refresh_timestamp_seconds",
+		"When the certificate of this proxy was last renewed, in seconds since 1970.", nil, nil)
+	refreshesMetric = prometheus.NewDesc("control_identity_cert_refreshes_total",
 		"How many certificates of the identity service this proxy has taken, or refused.", []string{"result"}, nil)
 )
 
@@ -91,17 +93,20 @@ type collector struct{ keeper *certify.Keeper }
 // Describe names the metrics.
 func (collector) Describe(descriptions chan<- *prometheus.Desc) {
 	descriptions <- expiryMetric
+	descriptions <- refreshMetric
 	descriptions <- refreshesMetric
 }
 
 // Collect reads the metrics.
 func (of collector) Collect(metrics chan<- prometheus.Metric) {
-	expiry := 0.0
+	expiry, refresh := 0.0, 0.0
 	if credential := of.keeper.Current(); credential != nil {
 		expiry = float64(credential.Leaf().NotAfter.Unix())
+		refresh = float64(credential.Obtained.UnixMilli()) / 1000
 	}
 	refreshes, refusals := of.keeper.Count()
 	metrics <- prometheus.MustNewConstMetric(expiryMetric, prometheus.GaugeValue, expiry)
+	metrics <- prometheus.MustNewConstMetric(refreshMetric, prometheus.GaugeValue, refresh)
 	metrics <- prometheus.MustNewConstMetric(refreshesMetric, prometheus.CounterValue, float64(refreshes), "ok")
 	metrics <- prometheus.MustNewConstMetric(refreshesMetric, prometheus.CounterValue, float64(refusals), "error")
 }

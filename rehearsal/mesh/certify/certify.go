@@ -63,7 +63,9 @@ func (mesh Mesh) IdentityService() string {
 type Credential struct {
 	// Chain is the leaf, its issuer, and the intermediates above it; the root is not part of it.
 	Chain []*x509.Certificate
-	key   *ecdsa.PrivateKey
+	// Obtained is when the identity service gave it.
+	Obtained time.Time
+	key      *ecdsa.PrivateKey
 }
 
 // Leaf returns the workload's own certificate.
@@ -182,7 +184,7 @@ func Request(ctx context.Context, client Client, name, token string) (*Credentia
 	if err != nil {
 		return nil, err
 	}
-	credential := &Credential{key: key}
+	credential := &Credential{Obtained: time.Now(), key: key}
 	for _, raw := range append([][]byte{response.GetLeafCertificate()}, response.GetIntermediateCertificates()...) {
 		link, err := x509.ParseCertificate(raw)
 		if err != nil {

@@ -1,10 +1,11 @@
-// Package identity stands in for Linkerd's identity service in a cluster whose pods have no containers.
+// Package identity runs Linkerd's identity service in a cluster whose pods have no containers.
 //
-// For every pod of the Deployment linkerd-identity it plays the kubelet and the container, in one process for all of
-// them. It follows the real service where a cluster, its operators and its proxies see it: arguments, anchors that are
-// read once, checks and hot reload of the issuer, events, metric, and the protocol by which proxies get their leaves.
-// Rules and messages: linkerd2 controller/cmd/identity, controller/identity, pkg/identity and pkg/tls. Pods of the
-// official chart are served as well as those of the stand-in chart.
+// For every pod of the Deployment linkerd-identity it plays the kubelet, the proxy and the container, in one process for
+// all of them. Where the rehearsal was given the real identity controller, that is what the container runs. Else a stand-in
+// follows it where a cluster, its operators and its proxies see it: arguments, anchors that are read once, checks and hot
+// reload of the issuer, events, metric, and the protocol by which proxies get their leaves. Rules and messages: linkerd2
+// controller/cmd/identity, controller/identity, pkg/identity and pkg/tls. Pods of the official chart are served as well as
+// those of the stand-in chart.
 package identity
 
 import (
@@ -36,7 +37,8 @@ const (
 
 // NewCommand returns the program: it serves all identity pods of a cluster until it is stopped.
 func NewCommand() *cobra.Command {
-	var kubeconfig, directory string
+	var kubeconfig string
+	var on node
 	command := &cobra.Command{
 		Use:           "linkerd-identity",
 		Args:          cobra.NoArgs,
@@ -49,17 +51,23 @@ func NewCommand() *cobra.Command {
 			}
 			slog.SetDefault(slog.New(slog.NewTextHandler(os.Stdout, nil)))
 			klog.SetSlogLogger(slog.Default())
-			slog.Info("stand-in for Linkerd's identity service, for rehearsals and tests only")
-			return runAll(command.Context(), config, directory)
+			if on.controller == "" {
+				slog.Info("stand-in for Linkerd's identity service, for rehearsals and tests only")
+			} else {
+				slog.Info("Linkerd's own identity controller, behind stand-ins for its proxies", "binary", on.controller)
+			}
+			return runAll(command.Context(), config, on)
 		},
 	}
 	command.Flags().StringVar(&kubeconfig, "kubeconfig", "", "kubeconfig of the cluster")
-	command.Flags().StringVar(&directory, "services", "", "directory in which Services are published")
+	command.Flags().StringVar(&on.services, "services", "", "directory in which Services are published")
+	command.Flags().StringVar(&on.controller, "controller", "", "the real identity controller, to be run instead")
+	command.Flags().StringVar(&on.volumes, "volumes", "", "directory for the controller's volumes")
 	return command
 }
 
 // runAll runs a container for every identity pod that a node has taken, as long as the pod exists.
-func runAll(ctx context.Context, config *rest.Config, directory string) error {
+func runAll(ctx context.Context, config *rest.Config, on node) error {
 	// Enough for a watch, a token and a status of many pods at the same time.
 	config = rest.CopyConfig(config)
 	config.QPS, config.Burst = 100, 200
@@ -80,18 +88,18 @@ func runAll(ctx context.Context, config *rest.Config, directory string) error {
 			return
 		}
 		if networks[pod.Namespace] == nil {
-			networks[pod.Namespace] = &network{directory: directory, namespace: pod.Namespace}
+			networks[pod.Namespace] = &network{directory: on.services, namespace: pod.Namespace}
 		}
 		podCtx, cancel := context.WithCancel(ctx)
 		running[string(pod.UID)] = cancel
-		go keepRunning(podCtx, config, pod, networks[pod.Namespace])
+		go keepRunning(podCtx, config, pod, on, networks[pod.Namespace])
 	}
 	return pods.Watch(ctx, client, pods.Labelled(podLabels), start, stop)
 }
 
 // keepRunning starts a pod's container again whenever it ends, until the pod is gone.
-func keepRunning(ctx context.Context, config *rest.Config, pod *corev1.Pod, between *network) {
-	contained, err := newContainer(config, pod, between.directory)
+func keepRunning(ctx context.Context, config *rest.Config, pod *corev1.Pod, on node, between *network) {
+	contained, err := newContainer(config, pod, on)
 	if err != nil {
 		slog.Error("the container cannot be run", "pod", pod.Name, "error", err)
 		return

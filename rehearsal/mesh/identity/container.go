@@ -8,13 +8,10 @@ import (
 	"log/slog"
 	"maps"
 	"net"
-	"net/http"
+	"path/filepath"
 	"slices"
-	"time"
 
 	identitypb "github.com/linkerd/linkerd2-proxy-api/go/identity"
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
@@ -23,11 +20,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/kubernetes/scheme"
-	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
-	"k8s.io/client-go/tools/record"
 
 	"meshtrust/rehearsal/cluster/pods"
 	"meshtrust/rehearsal/cluster/services"
@@ -53,114 +47,131 @@ type container struct {
 	pod *corev1.Pod
 	// kubelet has the rights of a kubelet, workload those of the pod's service account.
 	kubelet  kubernetes.Interface
-	workload kubernetes.Interface
+	workload *rest.Config
 	status   pods.Reporter
-	services string
+	node     node
 	log      *slog.Logger
 }
 
-func newContainer(config *rest.Config, pod *corev1.Pod, directory string) (*container, error) {
+// node is what the machine gives to containers.
+type node struct {
+	// services is the directory in which Services are published.
+	services string
+	// controller is the real identity controller's binary; without one, the stand-in runs.
+	controller string
+	// volumes is the directory in which the controller's volumes are.
+	volumes string
+}
+
+func newContainer(config *rest.Config, pod *corev1.Pod, on node) (*container, error) {
 	kubelet, err := kubernetes.NewForConfig(config)
-	if err != nil {
-		return nil, err
-	}
-	workload, err := kubernetes.NewForConfig(pods.As(config, pod))
 	if err != nil {
 		return nil, err
 	}
 	return &container{
 		pod:      pod,
 		kubelet:  kubelet,
-		workload: workload,
+		workload: pods.As(config, pod),
 		status:   pods.Reporter{Client: kubelet, Pod: pod, Containers: []string{containerName, certify.ProxyContainer}},
-		services: directory,
+		node:     on,
 		log:      slog.With("pod", pod.Name),
 	}, nil
 }
 
-// start mounts the container's volumes and starts the service, as far as it has to be before it is ready.
-func (running *container) start(
-	ctx context.Context, anchorsText string, events record.EventRecorder,
-) (*service, map[string][]byte, error) {
-	files, err := running.mountIssuer(ctx)
+// program is what runs in the container: the stand-in, or the real controller where the rehearsal was given one.
+type program interface {
+	certify.Client
+	// adminAddress answers for the admin port.
+	adminAddress() string
+	// remounted tells it that the files of its issuer have changed.
+	remounted(issuer map[string][]byte) error
+	// run keeps it running until the context ends. An error is what it ended with.
+	run(ctx context.Context) error
+}
+
+// mounted are the container's volumes: the text of the trust anchors, and the files of the issuer.
+type mounted struct {
+	anchors string
+	issuer  map[string][]byte
+}
+
+// start starts the program, and returns once it is ready.
+func (running *container) start(ctx context.Context, chosen settings, mounts mounted) (program, error) {
+	if running.node.controller != "" {
+		directory := filepath.Join(running.node.volumes, string(running.pod.UID))
+		return startController(
+			ctx, running.node.controller, directory, chosen.arguments, mounts, running.workload, running.log)
+	}
+	client, err := kubernetes.NewForConfig(running.workload)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	parsed, err := parseSettings(running.pod, running.log)
-	if err != nil {
-		return nil, nil, err
-	}
-	anchors, err := parseAnchors(anchorsText)
-	if err != nil {
-		return nil, nil, fmt.Errorf("Failed to read trust anchors: %w", err) //nolint:staticcheck // the real message
-	}
-	serving := &service{
-		settings: parsed,
-		anchors:  anchors,
-		tokens:   tokens{running.workload, parsed.mesh},
-		events:   events,
-		log:      running.log,
-	}
-	err = serving.tokens.checkAccess(ctx)
-	if err == nil {
-		err = serving.load(files)
-	}
-	if err != nil {
-		return nil, nil, fmt.Errorf("Failed to initialize identity service: %w", err) //nolint:staticcheck // the real message
-	}
-	return serving, files, nil
+	return startStandIn(ctx, chosen, mounts, client, running.log)
 }
 
 // run starts the container and runs it until its pod is gone. An error is what a container ends with.
 func (running *container) run(ctx context.Context, connections *mailbox) error {
-	broadcaster := record.NewBroadcaster()
-	defer broadcaster.Shutdown()
-	broadcaster.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: running.workload.CoreV1().Events("")})
-	events := broadcaster.NewRecorder(scheme.Scheme, corev1.EventSource{Component: certify.ServiceName})
-	anchorsText, err := running.mountAnchors(ctx)
+	mounts, err := running.mount(ctx)
 	if err != nil {
 		return err
 	}
-	serving, files, err := running.start(ctx, anchorsText, events)
+	chosen, err := parseSettings(running.pod, running.log)
 	if err != nil {
 		return err
 	}
-	proxy, err := running.proxy(ctx, serving, anchorsText)
+	serving, err := running.start(ctx, chosen, mounts)
 	if err != nil {
 		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return running.watchIssuer(ctx, files, serving.reload) })
-	group.Go(func() error { return running.serveAdmin(ctx, serving) })
+	group.Go(func() error { return serving.run(ctx) })
+	group.Go(func() error { return running.watchIssuer(ctx, mounts.issuer, serving.remounted) })
+	group.Go(func() error { return running.mesh(ctx, group, serving, chosen.mesh, mounts.anchors, connections) })
+	return group.Wait()
+}
+
+// mesh makes the program one that others reach: behind its proxy, and by its admin ports.
+func (running *container) mesh(
+	ctx context.Context, group *errgroup.Group, serving program, names certify.Mesh, anchors string, connections *mailbox,
+) error {
+	withdraw, err := services.Publish(
+		running.node.services, running.pod.Namespace, running.pod.Name, adminPort, serving.adminAddress())
+	if err != nil {
+		return err
+	}
+	defer withdraw()
+	proxy, err := running.proxy(ctx, serving, names, anchors)
+	if err != nil {
+		return err
+	}
 	group.Go(func() error {
-		return adminport.Serve(ctx, running.services, running.pod.Namespace, running.pod.Name, proxy)
+		return adminport.Serve(ctx, running.node.services, running.pod.Namespace, running.pod.Name, proxy)
 	})
 	group.Go(func() error { return serve(ctx, serving, proxy, connections) })
-	group.Go(func() error {
-		proxy.Run(ctx, func(err error) {
-			if err != nil {
-				running.log.Error("Failed to obtain identity", "error", err)
-			}
-		})
-		return nil
-	})
 	if err := running.status.Ready(ctx); err != nil {
 		return err
 	}
 	if err := connections.open(); err != nil {
 		return err
 	}
-	return group.Wait()
+	proxy.Run(ctx, func(err error) {
+		if err != nil {
+			running.log.Error("Failed to obtain identity", "error", err)
+		}
+	})
+	return nil
 }
 
-// proxy returns the pod's own proxy, which other proxies meet before the service: it shows them a leaf that this very
-// service has signed.
-func (running *container) proxy(ctx context.Context, serving *service, anchorsText string) (*certify.Keeper, error) {
+// proxy returns the pod's own proxy, which other proxies meet before the program: it shows them a leaf that this very
+// program has signed.
+func (running *container) proxy(
+	ctx context.Context, serving program, names certify.Mesh, anchorsText string,
+) (*certify.Keeper, error) {
 	anchors, err := certify.ParseAnchors(anchorsText)
 	if err != nil {
 		return nil, err
 	}
-	name := serving.settings.mesh.Name(running.pod.Spec.ServiceAccountName, running.pod.Namespace)
+	name := names.Name(running.pod.Spec.ServiceAccountName, running.pod.Namespace)
 	keeper := &certify.Keeper{
 		Name:    name,
 		Anchors: anchors,
@@ -175,34 +186,31 @@ func (running *container) proxy(ctx context.Context, serving *service, anchorsTe
 	return keeper, keeper.Renew(ctx)
 }
 
-func (running *container) mountAnchors(ctx context.Context) (string, error) {
-	bundle, err := running.kubelet.CoreV1().ConfigMaps(running.pod.Namespace).
-		Get(ctx, certify.AnchorsConfigMap, metav1.GetOptions{})
+// mount reads what the container's volumes are made from. All of it has to be there before a container can start.
+func (running *container) mount(ctx context.Context) (mounted, error) {
+	core := running.kubelet.CoreV1()
+	bundle, err := core.ConfigMaps(running.pod.Namespace).Get(ctx, certify.AnchorsConfigMap, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
-		return "", fmt.Errorf(`%w: configmap "%s" not found`, errNotMounted, certify.AnchorsConfigMap)
+		return mounted{}, fmt.Errorf(`%w: configmap "%s" not found`, errNotMounted, certify.AnchorsConfigMap)
 	}
 	if err != nil {
-		return "", err
+		return mounted{}, err
 	}
-	return bundle.Data[certify.AnchorsKey], nil
-}
-
-func (running *container) mountIssuer(ctx context.Context) (map[string][]byte, error) {
-	secret, err := running.kubelet.CoreV1().Secrets(running.pod.Namespace).Get(ctx, issuerSecret, metav1.GetOptions{})
+	secret, err := core.Secrets(running.pod.Namespace).Get(ctx, issuerSecret, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
-		return nil, fmt.Errorf(`%w: secret "%s" not found`, errNotMounted, issuerSecret)
+		return mounted{}, fmt.Errorf(`%w: secret "%s" not found`, errNotMounted, issuerSecret)
 	}
 	if err != nil {
-		return nil, err
+		return mounted{}, err
 	}
-	return secret.Data, nil
+	return mounted{anchors: bundle.Data[certify.AnchorsKey], issuer: secret.Data}, nil
 }
 
 // watchIssuer calls back whenever the mounted files change. As a kubelet does, it leaves them alone when the Secret is
 // deleted and when it changes in anything but its data. The real service has been seen to miss a change, and all that
 // came after it (linkerd2 issue 15109); so does this one from the first change on at which its pod has the annotation.
 func (running *container) watchIssuer(
-	ctx context.Context, mounted map[string][]byte, changed func(map[string][]byte),
+	ctx context.Context, mounted map[string][]byte, changed func(map[string][]byte) error,
 ) error {
 	named := fields.OneTermEqualSelector("metadata.name", issuerSecret)
 	secrets := cache.NewListWatchFromClient(
@@ -219,7 +227,9 @@ func (running *container) watchIssuer(
 			running.log.Warn("rehearsed: this change of the issuer is missed", "annotation", missesReload)
 			return
 		}
-		changed(mounted)
+		if err := changed(mounted); err != nil {
+			running.log.Error("the issuer's volume cannot be written", "error", err)
+		}
 	}
 	_, controller := cache.NewInformerWithOptions(cache.InformerOptions{
 		ListerWatcher: secrets,
@@ -239,49 +249,29 @@ func (running *container) missesReload(ctx context.Context) bool {
 	return err == nil && pod.Annotations[missesReload] == "true"
 }
 
-// serveAdmin answers for the container's admin port, under the name of its pod.
-func (running *container) serveAdmin(ctx context.Context, serving *service) error {
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "issuer_cert_ttl_seconds",
-		Help: "Seconds until the identity issuer that was accepted last expires.",
-	}, serving.issuerSeconds))
-	routes := http.NewServeMux()
-	routes.Handle("/metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
-	for path, answer := range map[string]string{"/ping": "pong\n", "/ready": "ok\n"} {
-		routes.HandleFunc(path, func(response http.ResponseWriter, _ *http.Request) { fmt.Fprint(response, answer) })
-	}
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return err
-	}
-	withdraw, err := services.Publish(
-		running.services, running.pod.Namespace, running.pod.Name, adminPort, listener.Addr().String())
-	if err != nil {
-		return err
-	}
-	defer withdraw()
-	server := &http.Server{Handler: routes, ReadHeaderTimeout: time.Minute}
-	go func() {
-		<-ctx.Done()
-		_ = server.Close()
-	}()
-	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-		return err
-	}
-	return nil
-}
-
 // serve answers on the connections that the pod gets, behind TLS by its proxy.
-func serve(ctx context.Context, serving *service, proxy *certify.Keeper, connections net.Listener) error {
+func serve(ctx context.Context, serving program, proxy *certify.Keeper, connections net.Listener) error {
 	server := grpc.NewServer(grpc.Creds(credentials.NewTLS(&tls.Config{
 		MinVersion:     tls.VersionTLS13,
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return proxy.Certificate() },
 	})))
-	identitypb.RegisterIdentityServer(server, serving)
+	identitypb.RegisterIdentityServer(server, behindProxy{program: serving})
 	go func() {
 		<-ctx.Done()
 		server.Stop()
 	}()
 	return server.Serve(connections)
+}
+
+// behindProxy is the program as its proxy passes requests on to it.
+type behindProxy struct {
+	identitypb.UnimplementedIdentityServer
+	program program
+}
+
+// Certify passes a request on.
+func (serving behindProxy) Certify(
+	ctx context.Context, request *identitypb.CertifyRequest,
+) (*identitypb.CertifyResponse, error) {
+	return serving.program.Certify(ctx, request)
 }

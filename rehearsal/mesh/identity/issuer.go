@@ -64,7 +64,8 @@ func parseKey(text []byte) (crypto.Signer, error) {
 		case *rsa.PrivateKey:
 			return key, nil
 		}
-		return nil, fmt.Errorf("unsupported PKCS#8 encoded private key type: '%T', only ECDSA and RSA are supported", key)
+		return nil, fmt.Errorf(
+			"unsupported PKCS#8 encoded private key type: '%T', linkerd2 only supports ECDSA and RSA private keys", key)
 	default:
 		return nil, fmt.Errorf("unsupported block type: '%s'", block.Type)
 	}

@@ -32,8 +32,6 @@ const (
 
 // service signs leaves with the issuer that it has last accepted (linkerd2 pkg/identity/service.go).
 type service struct {
-	identitypb.UnimplementedIdentityServer
-
 	settings settings
 	// anchors are what was mounted when the container started. The real service never reads them again either.
 	anchors *x509.CertPool
@@ -137,7 +135,7 @@ func (serving *service) Certify(
 	if err := checkRequest(signingRequest, name); err != nil {
 		return nil, status.Error(codes.FailedPrecondition, err.Error())
 	}
-	proven, err := serving.tokens.identify(ctx, request.GetToken())
+	proven, err := serving.tokens.identify(ctx, request.GetToken(), name)
 	if err != nil {
 		serving.log.Info("token refused", "identity", name, "error", err)
 		return nil, err

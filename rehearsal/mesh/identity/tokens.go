@@ -10,6 +10,7 @@ import (
 	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/client-go/kubernetes"
 
 	"meshtrust/rehearsal/mesh/certify"
@@ -40,24 +41,41 @@ func (reviewer tokens) checkAccess(ctx context.Context) error {
 }
 
 // identify returns the identity that a token proves, or an error with the code that a proxy gets.
-func (reviewer tokens) identify(ctx context.Context, token []byte) (string, error) {
+func (reviewer tokens) identify(ctx context.Context, token []byte, requested string) (string, error) {
+	reviewed, err := reviewer.review(ctx, token, certify.Audience)
+	if err == nil && strings.Contains(reviewed.Error, "token audiences") {
+		reviewed, err = reviewer.review(ctx, token)
+	}
+	if err != nil {
+		return "", status.Errorf(codes.Internal, "error validating token for %s: %s", requested, err)
+	}
+	if reviewed.Error != "" {
+		return "", status.Error(codes.InvalidArgument, reviewed.Error)
+	}
+	if !reviewed.Authenticated {
+		return "", status.Error(codes.FailedPrecondition, "authentication token could not be authenticated")
+	}
+	parts := strings.Split(reviewed.User.Username, ":")
+	if len(parts) != 4 || parts[0] != "system" {
+		return "", status.Errorf(codes.InvalidArgument, "Username must be in form system:TYPE:NS:SA: %s", reviewed.User.Username)
+	}
+	for _, part := range parts[1:] {
+		if len(validation.IsDNS1123Label(part)) > 0 {
+			return "", status.Errorf(codes.InvalidArgument, "Not a label: %s", part)
+		}
+	}
+	return reviewer.mesh.Name(parts[3], parts[2]), nil
+}
+
+func (reviewer tokens) review(
+	ctx context.Context, token []byte, audiences ...string,
+) (authenticationv1.TokenReviewStatus, error) {
 	review := &authenticationv1.TokenReview{
-		Spec: authenticationv1.TokenReviewSpec{Token: string(token), Audiences: []string{certify.Audience}},
+		Spec: authenticationv1.TokenReviewSpec{Token: string(token), Audiences: audiences},
 	}
 	response, err := reviewer.client.AuthenticationV1().TokenReviews().Create(ctx, review, metav1.CreateOptions{})
 	if err != nil {
-		return "", status.Errorf(codes.Internal, "error validating token: %s", err)
+		return authenticationv1.TokenReviewStatus{}, err
 	}
-	if response.Status.Error != "" {
-		return "", status.Error(codes.InvalidArgument, response.Status.Error)
-	}
-	if !response.Status.Authenticated {
-		return "", status.Error(codes.FailedPrecondition, "authentication token could not be authenticated")
-	}
-	user := response.Status.User.Username
-	parts := strings.Split(user, ":")
-	if len(parts) != 4 || parts[0] != "system" || parts[1] != "serviceaccount" {
-		return "", status.Errorf(codes.InvalidArgument, "Username must be in form system:TYPE:NS:SA: %s", user)
-	}
-	return reviewer.mesh.Name(parts[3], parts[2]), nil
+	return response.Status, nil
 }
