@@ -127,6 +127,10 @@ class Settings:
         """Return the same under roots that were made elsewhere, PEM by generation."""
         return replace(self, anchor=replace(self.anchor, certificates=roots))
 
+    def staying_at(self, trust: Trust) -> "Settings":
+        """Return the same with other generations: those of the last deployment, where a run takes no step yet."""
+        return replace(self, anchor=replace(self.anchor, generations=trust.anchors, signer=trust.signer))
+
 
 @dataclass(frozen=True, kw_only=True)
 class AnchorSettings:

@@ -2,14 +2,11 @@
 
 import asyncio
 import importlib
-import os
 import warnings
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
+from meshtrust.kubeconfig import KubeconfigError, read_context
 from meshtrust.pem import PemError, read_bundle
 
 if TYPE_CHECKING:
@@ -19,7 +16,6 @@ if TYPE_CHECKING:
 
 # Seconds to wait for an answer before a server counts as unreachable.
 ANSWER_SECONDS = 15
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # Objects asked for at a time, as kubectl does it, so that neither side holds a large cluster in memory at once.
 _PAGE = 500
 METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
@@ -37,55 +33,17 @@ class ForbiddenError(ClusterError):
     """The credentials lack the right to what was asked for."""
 
 
-def kubeconfig_files(kubeconfig: str) -> list[Path]:
-    """Return the kubeconfig files in force: the one given, else those of KUBECONFIG, else ``~/.kube/config``.
-
-    Source: kubectl's loading rules, which the Kubernetes provider of Pulumi shares.
-    """
-    paths = kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config"
-    return [Path(path).expanduser() for path in paths.split(os.pathsep) if path]
-
-
-def check_context(context: str, kubeconfig: str, named_by: str = "meshtrust:context") -> None:
-    """Make sure that a context exists.
-
-    Args:
-        context: Name of the context.
-        kubeconfig: Path of the kubeconfig; empty for the ambient one.
-        named_by: The key or option that names the context.
-
-    Raises:
-        ClusterError: No kubeconfig can be read, or none has the context; the message lists those there are.
-    """
-    files = kubeconfig_files(kubeconfig)
-    listed = ", ".join(str(path) for path in files)
-    contexts: list[str] = []
-    for path in files:
-        try:
-            # A fleet's kubeconfig is read for each cluster in it, and libyaml is ten times as fast.
-            config: Any = yaml.load(path.read_text(), Loader=_LOADER)  # noqa: S506 both loaders are safe
-        except FileNotFoundError:
-            continue
-        except (OSError, yaml.YAMLError) as error:
-            msg = f"The kubeconfig {path} cannot be read: {error}. Correct it, or set meshtrust:kubeconfig to another."
-            raise ClusterError(msg) from error
-        if isinstance(config, dict):
-            contexts += [str(entry.get("name")) for entry in config.get("contexts") or [] if isinstance(entry, dict)]
-    if context in contexts:
-        return
-    fix = "Run: pulumi config set context <name>" if named_by.startswith("meshtrust:") else "Name one that there is."
-    there = f"It has {', '.join(contexts)}." if contexts else "It has no context, or there is no such file."
-    msg = f'{named_by} is "{context}", and the kubeconfig ({listed}) has no context of that name. {there} {fix}'
-    raise ClusterError(msg)
-
-
 async def connect(context: str, kubeconfig: str, named_by: str = "meshtrust:context") -> "Api":
     """Return a client of the cluster that a context names.
 
     Raises:
         ClusterError: The context does not exist, or the API server does not answer or refuses the credentials.
     """
-    check_context(context, kubeconfig, named_by)
+    try:
+        # The client takes a map as well as a path, though its signature says so only of a path.
+        config: Any = read_context(context, kubeconfig, named_by)
+    except KubeconfigError as error:
+        raise ClusterError(str(error)) from None
     # The client is heavy to import. An offline preview never needs it, and what else there is to do goes on meanwhile.
     await asyncio.to_thread(importlib.import_module, "kr8s.asyncio")
     import httpx  # noqa: PLC0415
@@ -93,15 +51,10 @@ async def connect(context: str, kubeconfig: str, named_by: str = "meshtrust:cont
 
     # It says so of every version that is newer than itself.
     warnings.filterwarnings("ignore", message="Kubernetes version .* is not supported")
-    paths = os.pathsep.join(str(path) for path in kubeconfig_files(kubeconfig))
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
             # No service account: a run inside some cluster must not take that one for the one it was told.
-            return await kr8s.asyncio.api(kubeconfig=paths, context=context, serviceaccount="")
-    except KeyError as error:
-        # kr8s needs one in the first file, though the context is named here.
-        msg = f"The kubeconfig ({paths}) names no {error.args[0]}. Run: kubectl config use-context {context}"
-        raise ClusterError(msg) from error
+            return await kr8s.asyncio.api(kubeconfig=config, context=context, serviceaccount="")
     except (httpx.HTTPError, OSError, ValueError, kr8s.ServerError, kr8s.APITimeoutError) as error:
         reason = str(error) or f"no answer within {ANSWER_SECONDS} seconds"
         msg = (

@@ -7,6 +7,7 @@ from typing import Any
 
 from cryptography import x509
 
+from meshtrust.fleet.pledge import Pledge
 from meshtrust.pem import fingerprint, read_bundle
 from meshtrust.rotation import Root, Trust
 
@@ -132,6 +133,16 @@ class Deployment:
     def intermediates_of(self, stack: str) -> Mapping[str, str]:
         """Return what an anchor stack has signed for a cluster: certificates as PEM, by generation."""
         return (self.outputs.get("intermediates") or {}).get(stack) or {}
+
+    @property
+    def pledge(self) -> Pledge:
+        """What a cluster of a fleet has pledged to the others."""
+        return Pledge.of(self.outputs.get("pledge"), self.trust)
+
+    @property
+    def pledges(self) -> Mapping[str, Pledge]:
+        """What an anchor stack passes on of the clusters' pledges, by cluster."""
+        return {stack: Pledge.of(found, None) for stack, found in (self.outputs.get("pledges") or {}).items()}
 
     @property
     def transitions(self) -> list[dict[str, Any]]:

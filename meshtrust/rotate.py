@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from meshtrust.deployment import Deployment
 from meshtrust.evidence import Workload, read_mesh, read_served_issuers
 from meshtrust.gate import Blocker, blocks_served, find_blockers
 from meshtrust.rollout import Limits, can_restart, restart
@@ -138,20 +139,45 @@ async def take(target: Target, step: Step, way: Way, reporter: Reporter) -> None
     """Take a step: bring the cluster to where it is safe, edit the stack's file, deploy.
 
     Raises:
-        BlockedError: It has to wait for something that this cannot restart.
+        BlockedError: It has to wait for something that this cannot restart, or for the rest of its fleet.
         StackError: The stack cannot be edited or deployed.
         ClusterError: The cluster cannot be read or changed.
         RolloutError: A restarted workload did not get ready.
     """
     stack = _stack(target)
     reporter.step(step)
+    if not await get_ready(target, step, way, reporter):
+        anchor = stack.setting("anchorStack")
+        msg = (
+            f"{stack.name} has told its fleet that it is ready to {step}, and has not done it yet. The anchor stack "
+            f"passes that on: pulumi up --stack {anchor}. Then run the same command again"
+        )
+        raise BlockedError(msg, [])
+    if step.kind == "switch":
+        await _wait_served(target, reporter)
+
+
+async def get_ready(target: Target, step: Step, way: Way, reporter: Reporter) -> bool:
+    """Bring the cluster to where a step is safe, edit the stack's file, and deploy.
+
+    Returns:
+        Whether the step was taken: a cluster of a fleet first tells the others, and takes it in a later run.
+
+    Raises:
+        BlockedError: It has to wait for something that this cannot restart.
+        StackError: The stack cannot be edited or deployed.
+        ClusterError: The cluster cannot be read or changed.
+        RolloutError: A restarted workload did not get ready.
+    """
+    stack = _stack(target)
     await prepare(target, step, way, reporter)
     if stack.configured != step.after:
         stack.configure(step.after)
         reporter.note(f"{stack.file.name} now says: {step.after}")
     await asyncio.to_thread(stack.up, way.write)
-    if step.kind == "switch":
-        await _wait_served(target, reporter)
+    if not stack.setting("anchorStack"):
+        return True
+    return Deployment(await asyncio.to_thread(stack.outputs)).trust == step.after
 
 
 async def prepare(target: Target, step: Step, way: Way, reporter: Reporter) -> None:

@@ -1,6 +1,7 @@
 """The program of an anchor stack: the trust anchor of a fleet, and what it signs for the clusters."""
 
-from collections.abc import Iterator, Mapping
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -29,9 +30,7 @@ async def declare_anchor_stack(settings: AnchorSettings, last: Deployment) -> pu
             for what must not be signed.
     """
     wanted = settings.anchor.generations
-    clusters = {
-        stack: await read_deployment(f"cluster-{stack.replace('/', '-')}", stack) for stack in settings.clusters
-    }
+    clusters = await _read_clusters(settings.clusters)
     _check_generations(settings.anchor, last, clusters)
     protected = _protected(settings.anchor, clusters)
     anchor = TrustAnchor("trust-anchor", replace(settings.anchor, protected=protected))
@@ -51,6 +50,22 @@ async def declare_anchor_stack(settings: AnchorSettings, last: Deployment) -> pu
         "protected": sorted(protected),
         "clusters": list(settings.clusters),
         "intermediates": signed.certificates,
+        "pledges": _pledges(clusters),
+    }
+
+
+async def _read_clusters(stacks: Sequence[str]) -> dict[str, Deployment]:
+    """Return what the clusters' stacks have deployed, all read side by side."""
+    read = [read_deployment(f"cluster-{stack.replace('/', '-')}", stack) for stack in stacks]
+    return dict(zip(stacks, await asyncio.gather(*read), strict=True))
+
+
+def _pledges(clusters: Mapping[str, Deployment]) -> dict[str, Any]:
+    """Return what the clusters have pledged, for all of them to read; one that has not announced itself has no part."""
+    return {
+        stack: deployed.pledge.as_outputs()
+        for stack, deployed in clusters.items()
+        if deployed.trust or deployed.pledge.stamp
     }
 
 

@@ -13,7 +13,8 @@ from components.trust_anchor import TrustAnchor
 from components.trust_bundle import TrustBundle, TrustBundleArgs
 from components.webhook_certificates import WebhookCertificates, WebhookCertificatesArgs
 from meshtrust.deployment import Deployment
-from program.guard import admit, issuance
+from meshtrust.fleet.pledge import Pledge
+from program.guard import admit, check_announced, issuance
 from program.guard import trust_bundle as published
 from program.membership import Membership, ask, read_membership
 from settings import Settings
@@ -30,17 +31,21 @@ async def declare_cluster_stack(settings: Settings, last: Deployment) -> pulumi.
         pulumi.RunError: The run is refused.
     """
     fleet = await read_membership(settings, last)
-    if fleet and fleet.asks:
-        return ask(fleet, _requests(settings))
     settings = settings.with_roots(fleet.roots) if fleet else settings
+    if fleet and fleet.asks:
+        await check_announced(settings)
+        return ask(fleet, _requests(settings))
     admission = await admit(settings, last, fleet)
+    settings = admission.settings
+    if fleet:
+        fleet.check_signed(settings)
 
     cluster = kubernetes.Provider("cluster", settings.cluster.provider_args(admission.cluster_uid))
     await admission.admitted
     on_cluster = pulumi.ResourceOptions(providers=[cluster])
 
     anchor = TrustAnchor("trust-anchor", settings.anchor)
-    requests = _requests(settings) if fleet and settings.issuer.mode == "intermediate" else None
+    requests = _requests(settings) if fleet else None
     namespace = ControlPlaneNamespace(
         "linkerd-namespace", ControlPlaneNamespaceArgs(name=settings.linkerd.namespace), on_cluster
     )
@@ -96,7 +101,7 @@ async def declare_cluster_stack(settings: Settings, last: Deployment) -> pulumi.
     # The next run takes the outputs for what was deployed last, and the engine keeps those of a run that fails later.
     await linkerd.control_plane.urn.future()
     return {
-        **_fleet_outputs(fleet, requests),
+        **_fleet_outputs(fleet, requests, admission.pledge),
         "context": settings.cluster.context,
         "kubeconfig": settings.cluster.kubeconfig,
         "namespace": settings.linkerd.namespace,
@@ -116,19 +121,25 @@ async def declare_cluster_stack(settings: Settings, last: Deployment) -> pulumi.
     }
 
 
-def _requests(settings: Settings) -> IntermediateRequests:
+def _requests(settings: Settings) -> IntermediateRequests | None:
+    """Return the keys and requests of a cluster whose intermediates the anchor stack signs; nothing in another mode."""
+    if settings.issuer.mode != "intermediate":
+        return None
     return IntermediateRequests(
         "intermediates",
         IntermediateRequestsArgs(generations=settings.anchor.generations, trust_domain=settings.issuer.trust_domain),
     )
 
 
-def _fleet_outputs(fleet: Membership | None, requests: IntermediateRequests | None) -> dict[str, pulumi.Input[object]]:
-    """Return what the anchor stack and the other clusters read."""
-    if fleet is None:
+def _fleet_outputs(
+    fleet: Membership | None, requests: IntermediateRequests | None, pledge: Pledge | None
+) -> dict[str, pulumi.Input[object]]:
+    """Return what the anchor stack reads."""
+    if fleet is None or pledge is None:
         return {}
     return {
         "anchorStack": fleet.anchor_stack,
         "requests": requests.requests if requests else {},
         "intermediates": dict(fleet.signed),
+        "pledge": pledge.as_outputs(),
     }

@@ -9,8 +9,8 @@ import pulumi
 from components.intermediate_requests import IntermediateRequests
 from components.signed_certificate import SignedPair
 from meshtrust.deployment import Deployment
-from meshtrust.fleet.gate import Sibling
 from meshtrust.fleet.intermediates import choose_signed
+from meshtrust.fleet.pledge import Pledge, announce
 from meshtrust.pem import to_pem
 from settings import Settings
 
@@ -54,7 +54,9 @@ class Membership:
         name: What it calls this cluster.
         roots: The fleet's roots, PEM by generation.
         signed: The intermediates of this cluster that are signed, PEM by generation.
-        asks: Whether this cluster has to have its first intermediate signed before anything else.
+        pledge: What this cluster has pledged; where it asks, what it pledges now.
+        asks: Whether this cluster has to be known to the anchor stack, and have its first intermediate signed, before
+            anything else.
     """
 
     anchor_stack: str
@@ -62,15 +64,24 @@ class Membership:
     name: str
     roots: Mapping[str, str]
     signed: Mapping[str, str]
+    pledge: Pledge
     asks: bool
 
-    async def siblings(self) -> list[Sibling]:
-        """Return the other clusters of the fleet."""
-        others = [stack for stack in self.anchor.clusters if stack != self.name]
-        return [
-            Sibling(stack=stack, deployed=await read_deployment(f"sibling-{stack.replace('/', '-')}", stack))
-            for stack in others
-        ]
+    def check_signed(self, settings: Settings) -> None:
+        """Make sure that what would sign the identity issuer is signed itself.
+
+        Args:
+            settings: What is to be deployed.
+
+        Raises:
+            pulumi.RunError: It is not.
+        """
+        signer = settings.anchor.signer
+        if settings.issuer.mode == "intermediate" and signer not in self.signed:
+            _refuse(
+                f'The anchor stack "{self.anchor_stack}" has not signed the intermediate of this stack under {signer} '
+                f"yet. First run: pulumi up --stack {self.anchor_stack}"
+            )
 
     def intermediate(self, requests: IntermediateRequests, signer: str) -> SignedPair:
         """Return the intermediate CA under a generation: the key of this stack, and what the anchor stack signed."""
@@ -117,32 +128,34 @@ async def read_membership(settings: Settings, last: Deployment) -> Membership | 
                 f'meshtrust:anchors has "{generation}", which the anchor stack "{stack}" does not have (it has '
                 f"{', '.join(anchor.anchors)}). Add it there first, and run: pulumi up --stack {stack}"
             )
-    roots = {generation: to_pem(anchor.certificates[generation]) for generation in settings.anchor.generations}
+    known = {**last.certificates, **anchor.certificates}
+    # Those of the last deployment too: a run that only pledges stays at them.
+    wanted = dict.fromkeys((*settings.anchor.generations, *last.anchors))
+    roots = {generation: to_pem(known[generation]) for generation in wanted}
     signed = _signed(anchor.intermediates_of(name), last, roots)
-    signs = settings.issuer.mode == "intermediate"
-    asks = signs and last.trust is None and settings.anchor.signer not in signed
-    if signs and not asks and settings.anchor.signer not in signed:
-        signer = settings.anchor.signer
-        _refuse(
-            f'The anchor stack "{stack}" has not signed the intermediate of this stack under {signer} yet. First run: '
-            f"pulumi up --stack {stack}"
-            + (
-                ""
-                if signer in last.requests
-                else f", once this stack has been deployed with {signer} among its anchors"
-            )
-        )
-    return Membership(anchor_stack=stack, anchor=anchor, name=name, roots=roots, signed=signed, asks=asks)
+    pledge, asks = last.pledge, False
+    if last.trust is None:
+        pledge = announce(settings.anchor.generations, last.pledge)
+        told = anchor.pledges.get(name, Pledge()).stamp == pledge.stamp
+        asks = not told or (settings.issuer.mode == "intermediate" and settings.anchor.signer not in signed)
+    return Membership(
+        anchor_stack=stack, anchor=anchor, name=name, roots=roots, signed=signed, pledge=pledge, asks=asks
+    )
 
 
-def ask(membership: Membership, requests: IntermediateRequests) -> pulumi.Inputs:
-    """Return the outputs of a stack that does nothing but ask for its first intermediates, and say what comes next."""
+def ask(membership: Membership, requests: IntermediateRequests | None) -> pulumi.Inputs:
+    """Return the outputs of a stack that does nothing but announce itself to its fleet, and say what comes next."""
     stack, anchor = pulumi.get_stack(), membership.anchor_stack
+    signing = " and asks it to sign its intermediates" if requests else ""
     pulumi.log.warn(
-        f'Stack {stack} asks the anchor stack "{anchor}" to sign its intermediates, and does nothing else yet. Next '
+        f'Stack {stack} announces itself to the anchor stack "{anchor}"{signing}, and does nothing else yet. Next '
         f"run: pulumi up --stack {anchor}; then again: pulumi up --stack {stack}"
     )
-    return {"anchorStack": anchor, "requests": requests.requests}
+    return {
+        "anchorStack": anchor,
+        "requests": requests.requests if requests else {},
+        "pledge": membership.pledge.as_outputs(),
+    }
 
 
 def _signed(signed: Mapping[str, str], last: Deployment, roots: Mapping[str, str]) -> dict[str, str]:

@@ -15,6 +15,7 @@ from meshtrust.commands.options import write_json as write
 from meshtrust.commands.rotate import AtOnce, RequiredStack, goal
 from meshtrust.commands.status import phase_line
 from meshtrust.evidence import Mesh, Workload, read_mesh
+from meshtrust.fleet.state import read_fleet_blockers
 from meshtrust.gate import Blocker, judge_step
 from meshtrust.inspection import format_left
 from meshtrust.pem import fingerprint
@@ -72,7 +73,10 @@ class Outlook:
             "steps": [
                 {"step": step.kind, "generations": step.generations, "sets": str(step.after)} for step in self.steps
             ],
-            "blockers": [{"subject": entry.subject, "reason": entry.reason} for entry in self.blockers],
+            "blockers": [
+                {"stack": entry.stack or None, "subject": entry.subject, "reason": entry.reason}
+                for entry in self.blockers
+            ],
             "restarts": [
                 {"workload": str(workload), "pods": pods, "automatic": can_restart(workload)}
                 for workload, pods in sorted(self.restarts.items(), key=str)
@@ -117,6 +121,8 @@ async def _look(stack: str, directory: Any, to: str, at_once: int) -> Outlook:
         if root is None or pod.anchors is None or fingerprint(root) not in pod.anchors or steps[:1] == steps[-1:]
     ]
     blockers = await judge_step(target.api, mesh, steps[0], deployed.certificates) if steps else []
+    if target.stack and steps:
+        blockers += await read_fleet_blockers(target.stack, deployed, steps[0])
     return Outlook(
         trust=deployed.trust,
         steps=steps,

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,6 +10,7 @@ from cryptography import x509
 
 from meshtrust.cluster import ClusterError
 from meshtrust.deployment import Deployment
+from meshtrust.fleet.pledge import Pledge
 from meshtrust.fleet.stacks import Fleet
 from meshtrust.inspection import Budget, Inspection, inspect, judge
 from meshtrust.lint import Finding
@@ -27,12 +28,14 @@ class ClusterView:
         inspection: What it holds; nothing where it cannot be read, or is not deployed.
         error: Why it cannot be read; empty where it can be, or is not deployed.
         findings: What needs attention in it.
+        pledge: What its stack has told the fleet.
     """
 
     stack: str
     inspection: Inspection | None = None
     error: str = ""
     findings: tuple[Finding, ...] = ()
+    pledge: Pledge = field(default_factory=Pledge)
 
     @property
     def phase(self) -> str:
@@ -59,7 +62,8 @@ class ClusterView:
             for entry in self.findings
         ]
         seen = self.inspection.as_json() if self.inspection else {"phase": self.phase}
-        return {"stack": self.stack, "error": self.error or None, **seen, "findings": findings}
+        told = {"accepts": sorted(self.pledge.accepts), "released": sorted(self.pledge.released)}
+        return {"stack": self.stack, "error": self.error or None, **seen, "told": told, "findings": findings}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +132,7 @@ async def inspect_fleet(fleet: Fleet, budget: Budget, parallel: int) -> FleetVie
 
     deployed = await _read_anchor(fleet.anchor)
     views = await asyncio.gather(*map(look, fleet.clusters))
-    linked = [_with_findings(view, tuple(_judge_links(view, views))) for view in views]
+    linked = [replace(view, findings=(*_judge_links(view, views), *view.findings)) for view in views]
     return FleetView(
         anchor_stack=fleet.anchor.name, roots=deployed.certificates, clusters=linked, now=datetime.now(UTC)
     )
@@ -152,11 +156,29 @@ async def _look(stack: Stack, budget: Budget) -> ClusterView:
         return ClusterView(stack=stack.name)
     except (StackError, ClusterError) as error:
         return ClusterView(stack=stack.name, error=str(error))
-    return ClusterView(stack=stack.name, inspection=inspection, findings=tuple(judge(inspection, budget)))
+    findings = (*judge_pledge(inspection, target.deployed.pledge), *judge(inspection, budget))
+    return ClusterView(stack=stack.name, inspection=inspection, findings=findings, pledge=target.deployed.pledge)
 
 
-def _with_findings(view: ClusterView, more: tuple[Finding, ...]) -> ClusterView:
-    return ClusterView(stack=view.stack, inspection=view.inspection, error=view.error, findings=(*more, *view.findings))
+def judge_pledge(inspection: Inspection, pledge: Pledge) -> Iterator[Finding]:
+    """Find what a cluster has told its fleet and is so no longer, as after a change by hand: others rely on it."""
+    fix = "Put it right before any cluster takes a step: see docs/fleet.md, What a pledge rests on"
+    for name, root in inspection.deployed.items():
+        known = fingerprint(root)
+        lacking = sum(inspection.lacking(known).values())
+        if name in pledge.accepts and lacking:
+            yield Finding(
+                subject=f"{lacking} of {len(inspection.mesh.pods)} proxies",
+                wrong=f"do not trust {name}, and the stack has told the fleet that all do",
+                fix=fix,
+            )
+        chain = inspection.issuer_chain
+        if name in pledge.released and chain and fingerprint(chain[-1]) == known:
+            yield Finding(
+                subject="The identity issuer",
+                wrong=f"is under {name}, and the stack has told the fleet that nothing is",
+                fix=fix,
+            )
 
 
 def _judge_links(view: ClusterView, views: Sequence[ClusterView]) -> Iterator[Finding]:

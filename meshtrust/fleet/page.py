@@ -1,5 +1,6 @@
 """A fleet as one static page: no server, no script, nothing that is fetched."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from html import escape
@@ -40,6 +41,7 @@ tbody tr { border-top: 1px solid var(--line); }
   font-size: .85rem; }
 .phases li[aria-current] { background: var(--mark); border-color: var(--mark); color: var(--mark-ink);
   font-weight: 600; }
+.counts { display: flex; flex-wrap: wrap; gap: .25rem 1.5rem; padding: 0; margin: 0 0 .75rem; list-style: none; }
 .bar { display: block; width: 100%; height: .4rem; margin-top: .5rem; border-radius: .2rem; background: var(--line); }
 .bar span { display: block; height: 100%; border-radius: inherit; background: currentColor; }
 code { font: .85em ui-monospace, monospace; }
@@ -50,13 +52,21 @@ ul.findings { margin: 0; padding: 0; list-style: none; }
 def draw_page(fleet: FleetView) -> str:
     """Return the page as HTML: the anchors, and each cluster's phase, issuer, proxies and findings."""
     wrong = [cluster for cluster in fleet.clusters if cluster.has_errors]
+    need = "needs" if len(wrong) == 1 else "need"
     verdict = (
-        _mark("bad", f"{len(wrong)} of {len(fleet.clusters)} clusters need attention")
+        _mark("bad", f"{len(wrong)} of {len(fleet.clusters)} clusters {need} attention")
         if wrong
         else _mark("good", f"all {len(fleet.clusters)} clusters are well")
     )
     anchors = "".join(_anchor(name, root, fleet) for name, root in fleet.roots.items())
-    rows = "".join(_row(cluster) for cluster in fleet.clusters)
+    # In a fleet of fifty nobody looks for the one that is wrong.
+    rows = "".join(_row(cluster) for cluster in sorted(fleet.clusters, key=_urgency))
+    counts = Counter(cluster.phase for cluster in fleet.clusters)
+    phases = "".join(
+        f"<li><strong>{counts[phase]}</strong> {escape(phase)}</li>"
+        for phase in (*_PHASES, *sorted(counts.keys() - set(_PHASES)))
+        if counts[phase]
+    )
     headings = "".join(
         f'<th scope="col">{heading}</th>'
         for heading in ("Cluster", "Phase", "Signed by", "Issuer", "Proxies", "What needs attention")
@@ -78,6 +88,7 @@ Written by <code>meshtrust fleet status --html</code>.</p>
 <h2 id="anchors">Trust anchors</h2>
 <ul class="cards" aria-labelledby="anchors">{anchors}</ul>
 <h2 id="clusters">Clusters</h2>
+<ul class="counts" aria-label="Clusters by phase">{phases}</ul>
 <div class="table" role="region" aria-labelledby="clusters" tabindex="0">
 <table>
 <caption>Each cluster's place in a rotation, and what its proxies are served.</caption>
@@ -130,7 +141,24 @@ def _phase(cluster: ClusterView) -> str:
     steps = "".join(
         f'<li aria-current="step">{name}</li>' if name == cluster.phase else f"<li>{name}</li>" for name in _PHASES
     )
-    return f'<ol class="phases">{steps}</ol>'
+    return f'<ol class="phases">{steps}</ol>{_told(cluster)}'
+
+
+def _told(cluster: ClusterView) -> str:
+    """Return what a cluster has told the others, where it is in the middle of a rotation."""
+    trust = cluster.inspection.trust if cluster.inspection else None
+    if trust is None or len(trust.anchors) == 1:
+        return ""
+    lines = [
+        f"{word} {', '.join(names)}"
+        for word, told in (("accepts", cluster.pledge.accepts), ("has released", cluster.pledge.released))
+        if (names := [name for name in trust.anchors if name in told])
+    ]
+    return f'<br><span class="soft">{escape("; ".join(lines))}</span>' if lines else ""
+
+
+def _urgency(cluster: ClusterView) -> int:
+    return 0 if cluster.has_errors else 1 if cluster.findings else 2
 
 
 def _issuer(issuer: Sequence[x509.Certificate], now: datetime) -> str:
@@ -145,7 +173,7 @@ def _proxies(cluster: ClusterView) -> str:
     if cluster.inspection is None:
         return ""
     lines = [
-        f"{count} trust {escape(', '.join(anchors)) if anchors else 'what cannot be told'}"
+        f"{count} {'trusts' if count == 1 else 'trust'} {escape(', '.join(anchors)) or 'what cannot be told'}"
         for anchors, count in sorted(cluster.inspection.pods_by_anchors.items(), key=lambda entry: -entry[1])
     ]
     return "<br>".join(lines) or "none"

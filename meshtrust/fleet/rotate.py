@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from meshtrust import rotate as rotation
 from meshtrust.fleet.stacks import Fleet
 from meshtrust.fleet.state import FleetState, read_state
-from meshtrust.fleet.up import deploy_anchor, sign
+from meshtrust.fleet.up import deploy_anchor, pass_on
 from meshtrust.fleet.waves import Board, Teller, Work, run_waves
 from meshtrust.rollout import Limits
 from meshtrust.rotate import Way
@@ -56,13 +56,13 @@ async def rotate_fleet(fleet: Fleet, to: str, way: FleetWay, board: Board) -> No
 
     async def introduce(stack: Stack, teller: Teller) -> None:
         await _take(stack, "introduce", to, _way(way, teller), teller)
-        await _prepare(stack, "switch", to, _way(way, teller), teller)
+        await _get_ready(stack, "switch", to, _way(way, teller), teller)
 
     async def switch(stack: Stack, teller: Teller) -> None:
         await _take(stack, "switch", to, _way(way, teller), teller)
 
     async def settle(stack: Stack, teller: Teller) -> None:
-        await _prepare(stack, "retire", to, _way(way, teller), teller)
+        await _get_ready(stack, "retire", to, _way(way, teller), teller)
 
     async def retire(stack: Stack, teller: Teller) -> None:
         await _take(stack, "retire", to, _way(way, teller), teller)
@@ -72,14 +72,15 @@ async def rotate_fleet(fleet: Fleet, to: str, way: FleetWay, board: Board) -> No
 
     switching, retiring = ([stack for stack in fleet.clusters if _has_to(kind, state, stack, to)] for kind in _TOLD)
     await over(f"Trust {to} in every cluster", switching, introduce)
-    await sign(fleet, parallel=way.parallel, board=board)
+    await pass_on(fleet, parallel=way.parallel, board=board)
     await over(f"Switch the signer to {to}", switching, switch)
-    if (await read_state(fleet, way.parallel)).anchor.protected - {to}:
-        # The engine protects what signs; what no longer does could not be dropped in the end.
-        await deploy_anchor(fleet, f"Protect {to} instead of what signed before", board)
     await over(f"Bring every certificate under {to}", retiring, settle)
+    await pass_on(fleet, parallel=way.parallel, board=board)
     await over("Retire what was trusted before", retiring, retire)
     if state.anchor.anchors != (to,):
+        if (await read_state(fleet, way.parallel)).anchor.protected - {to}:
+            # After a step that was taken against the gate: the engine still protects what signed before.
+            await deploy_anchor(fleet, f"Protect {to} instead of what signed before", board)
         await _configure_anchor(fleet, (to,), "Drop what no cluster trusts any more", board)
 
 
@@ -91,25 +92,40 @@ async def _configure_anchor(fleet: Fleet, anchors: tuple[str, ...], title: str, 
 
 async def _take(stack: Stack, kind: Kind, to: str, way: Way, teller: Teller) -> None:
     """Take the step of a kind, where it is the next one."""
-    target, step = await _next_step(stack, to)
+    target, step = await _next_step(stack, to, teller)
     if step and step.kind == kind:
         await rotation.take(target, step, way, teller)
 
 
-async def _prepare(stack: Stack, kind: Kind, to: str, way: Way, teller: Teller) -> None:
-    """Restart what keeps a cluster from the step of a kind, where it is the next one."""
-    target, step = await _next_step(stack, to)
-    if step and step.kind == kind:
+async def _get_ready(stack: Stack, kind: Kind, to: str, way: Way, teller: Teller) -> None:
+    """Bring a cluster to where the step of a kind is safe in it, where it is the next one, and have it tell the others.
+
+    The cluster is looked into even where it has told that before: who goes on with a rotation sees what has changed.
+    """
+    target, step = await _next_step(stack, to, teller)
+    if step is None or step.kind != kind:
+        return
+    deployed = target.deployed
+    if deployed and deployed.pledge.ready_for(step) == deployed.pledge:
         await rotation.prepare(target, step, way, teller)
+    else:
+        await rotation.get_ready(target, step, way, teller)
 
 
-async def _next_step(stack: Stack, to: str) -> tuple[Target, Step | None]:
+async def _next_step(stack: Stack, to: str, teller: Teller) -> tuple[Target, Step | None]:
+    """Return the step that a cluster has to take next; what is configured and leads elsewhere is taken back."""
     target = await open_target(Selection(stack=stack.name, directory=stack.directory))
     step = rotation.next_step(target, to)
-    if step and (to not in step.after.anchors or (step.kind == "switch" and step.after.signer != to)):
-        msg = f"{stack.file} asks for {step.after}, which is not on the way to {to}. Deploy it or undo it first."
-        raise StackError(msg)
+    deployed = target.deployed.trust if target.deployed else None
+    if step and deployed and not _leads_to(step, to):
+        stack.configure(deployed)
+        teller.note(f"{stack.file.name} is set back to what is deployed: {deployed}")
+        step = rotation.next_step(target, to)
     return target, step
+
+
+def _leads_to(step: Step, to: str) -> bool:
+    return to in step.after.anchors and (step.kind != "switch" or step.after.signer == to)
 
 
 def _has_to(kind: Kind, state: FleetState, stack: Stack, to: str) -> bool:

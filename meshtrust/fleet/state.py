@@ -5,7 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from meshtrust.deployment import Deployment
-from meshtrust.fleet.stacks import Fleet
+from meshtrust.fleet.pledge import Pledge, find_fleet_blockers
+from meshtrust.fleet.stacks import Fleet, short_name
+from meshtrust.gate import Blocker
+from meshtrust.rotation import Step
 from meshtrust.stack import MissingStackError, Stack
 
 
@@ -26,13 +29,28 @@ class FleetState:
     def unsigned(self, stack: str) -> frozenset[str]:
         """Return the generations of which a cluster has asked for an intermediate, and has none yet."""
         cluster = self.clusters[stack]
-        known = {**cluster.intermediates, **self.anchor.intermediates_of(stack)}
+        known = {**cluster.intermediates, **self.anchor.intermediates_of(self._listed.get(stack, stack))}
         return frozenset(cluster.requests) - frozenset(known)
 
     @property
     def to_sign(self) -> list[str]:
         """The clusters that wait for the anchor stack to sign."""
         return [stack for stack in self.clusters if self.unsigned(stack)]
+
+    @property
+    def to_pass_on(self) -> list[str]:
+        """The clusters that have pledged what the anchor stack does not have yet."""
+        passed_on = self.anchor.pledges
+        return [
+            stack
+            for stack, cluster in self.clusters.items()
+            if cluster.pledge.stamp != passed_on.get(self._listed.get(stack, stack), Pledge()).stamp
+        ]
+
+    @property
+    def _listed(self) -> dict[str, str]:
+        """What the anchor stack calls each cluster: its stack's name, or the whole of it."""
+        return {short_name(listed): listed for listed in self.anchor.clusters}
 
 
 async def read_state(fleet: Fleet, parallel: int) -> FleetState:
@@ -59,3 +77,22 @@ async def read_state(fleet: Fleet, parallel: int) -> FleetState:
     anchor, *clusters = await asyncio.gather(*map(read, fleet.stacks))
     names = [stack.name for stack in fleet.clusters]
     return FleetState(anchor=anchor, clusters=dict(zip(names, clusters, strict=True)), missing=frozenset(missing))
+
+
+async def read_fleet_blockers(stack: Stack, deployed: Deployment, step: Step) -> list[Blocker]:
+    """Return what in the rest of its fleet keeps a stack from a step; nothing where it is in none.
+
+    Args:
+        stack: The stack.
+        deployed: What it last deployed.
+        step: The step.
+
+    Raises:
+        StackError: The anchor stack cannot be read.
+    """
+    anchor_stack = str(stack.setting("anchorStack") or "")
+    if not anchor_stack:
+        return []
+    anchor = Deployment(await asyncio.to_thread(Stack(anchor_stack, stack.directory).outputs))
+    name = next((listed for listed in anchor.clusters if short_name(listed) == stack.name), stack.name)
+    return find_fleet_blockers(name, deployed.pledge, step, anchor.pledges)

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Awaitable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -11,17 +11,14 @@ from typing import TYPE_CHECKING, Any
 import pulumi
 
 from meshtrust import cert_manager, issuer_secret, preflight
-from meshtrust.actor import name_actor
 from meshtrust.cluster import ClusterError, connect
 from meshtrust.deployment import Deployment
-from meshtrust.fleet.gate import Sibling, blocks_joining, find_sibling_blockers
-from meshtrust.gate import Blocker, find_blockers
+from meshtrust.fleet.pledge import Pledge
 from meshtrust.issuer_mode import IllegalMoveError, check_move
-from meshtrust.pem import read_bundle
 from meshtrust.rotation import IllegalStepError, Step, find_step
 from meshtrust.webhooks import IllegalAuthorityStepError
 from program.configuration.anchors import brought_roots
-from program.guard import issuance, trust_bundle, webhooks
+from program.guard import issuance, steps, trust_bundle, webhooks
 from program.membership import Membership
 from settings import Settings
 
@@ -29,8 +26,6 @@ if TYPE_CHECKING:
     from kr8s.asyncio import Api
 
 OFFLINE = "MESHTRUST_OFFLINE"
-# A refusal names so many of what blocks; `meshtrust plan` lists all.
-_NAMED = 20
 
 
 def _admitted() -> "asyncio.Future[Any]":
@@ -44,6 +39,8 @@ class Admission:
     """A run that may go ahead, once it is admitted.
 
     Attributes:
+        settings: What the run deploys: in a fleet, a run that only pledges stays at the last deployment's generations.
+        pledge: What the cluster has pledged to its fleet from this run on; nothing where it is in none.
         cluster_uid: UID of the cluster, or nothing in an offline preview, which no cluster is asked about.
         transitions: The audit trail with this run's step: each entry has step, generations, at (ISO 8601, UTC), by,
             gate (open, warned, overridden or none), and the reason and number of blockers where it was not open.
@@ -53,6 +50,8 @@ class Admission:
         api: Client of the cluster; nothing offline.
     """
 
+    settings: Settings
+    pledge: Pledge | None
     cluster_uid: str | None
     transitions: list[dict[str, Any]]
     issuance: issuance.Issuance | None
@@ -65,7 +64,7 @@ class _Answer:
     """What a cluster has answered to a run that it lets pass."""
 
     uid: str
-    entry: dict[str, Any] | None
+    verdict: steps.Verdict
     issuance: issuance.Issuance | None
 
 
@@ -79,7 +78,7 @@ async def admit(settings: Settings, last: Deployment, fleet: Membership | None) 
     Args:
         settings: What the stack says.
         last: What it last deployed.
-        fleet: Its place in a fleet, if any: the other clusters are judged as its own.
+        fleet: Its place in a fleet, if any: what the others have pledged is judged too.
 
     Raises:
         pulumi.RunError: The anchors would move by more than one step, or by a step that pods in a cluster make
@@ -96,11 +95,13 @@ async def admit(settings: Settings, last: Deployment, fleet: Membership | None) 
         webhooks.check_move(settings, last)
         trust_bundle.check_move(settings, last)
     if os.environ.get(OFFLINE) == "1":
-        return _admit_offline(last, step)
+        return await _admit_offline(settings, last, step, fleet)
     api = asyncio.create_task(connect(settings.cluster.context, settings.cluster.kubeconfig))
     asked = asyncio.create_task(_ask(api, settings, last, step, fleet))
-    if step is None and _stays(settings, last):
+    if step is None and _stays(settings, last, fleet):
         return Admission(
+            settings=settings,
+            pledge=fleet.pledge if fleet else None,
             cluster_uid=last.cluster_uid,
             transitions=last.transitions,
             issuance=None,
@@ -108,8 +109,14 @@ async def admit(settings: Settings, last: Deployment, fleet: Membership | None) 
             api=api,
         )
     answer = await asked
-    transitions = [*last.transitions, *([answer.entry] if answer.entry else [])]
-    return Admission(cluster_uid=answer.uid, transitions=transitions, issuance=answer.issuance, api=api)
+    return Admission(
+        settings=answer.verdict.settings,
+        pledge=answer.verdict.pledge,
+        cluster_uid=answer.uid,
+        transitions=[*last.transitions, *([answer.verdict.entry] if answer.verdict.entry else [])],
+        issuance=answer.issuance,
+        api=api,
+    )
 
 
 @contextlib.contextmanager
@@ -125,9 +132,11 @@ def _refusing() -> Iterator[None]:
         raise pulumi.RunError(msg) from None
 
 
-def _stays(settings: Settings, last: Deployment) -> bool:
-    """Whether a run that takes no step leaves the issuer as it is, and goes to the cluster by the same way."""
+def _stays(settings: Settings, last: Deployment, fleet: Membership | None) -> bool:
+    """Whether a run without a step leaves issuer and pledge as they are, and goes to the cluster by the same way."""
     cluster = settings.cluster
+    if fleet and settings.anchor.signer not in fleet.pledge.accepts:
+        return False
     same_way = (last.outputs.get("context"), last.outputs.get("kubeconfig")) == (cluster.context, cluster.kubeconfig)
     return same_way and cluster.uid in ("", last.cluster_uid) and not issuance.is_changed(settings, last)
 
@@ -140,9 +149,9 @@ async def _ask(
         uid = await _check_cluster(api, settings, last)
         await webhooks.check(api, settings, last)
         await trust_bundle.check(api, settings)
-        entry = await _pass_gate(api, settings, last, step, fleet) if step else None
-        issued = await issuance.check(api, settings, last)
-    return _Answer(uid=uid, entry=entry, issuance=issued)
+        verdict = await steps.judge(api, settings, last, step, fleet)
+        issued = await issuance.check(api, verdict.settings, last)
+    return _Answer(uid=uid, verdict=verdict, issuance=issued)
 
 
 def _ended(last: Deployment) -> list[str]:
@@ -150,13 +159,22 @@ def _ended(last: Deployment) -> list[str]:
     return [name for name, root in last.certificates.items() if root.not_valid_after_utc <= now]
 
 
-def _admit_offline(last: Deployment, step: Step | None) -> Admission:
+async def _admit_offline(
+    settings: Settings, last: Deployment, step: Step | None, fleet: Membership | None
+) -> Admission:
     if not pulumi.runtime.is_dry_run():
         msg = f"{OFFLINE}=1 is for previews, which plan without a cluster. Unset it to deploy."
         raise pulumi.RunError(msg)
     if step and step.kind in ("switch", "retire"):
         pulumi.log.warn(f"{OFFLINE}=1: no cluster was asked whether it is safe to {step}.")
-    return Admission(cluster_uid=None, transitions=last.transitions, issuance=None)
+    verdict = await steps.judge(None, settings, last, step, fleet)
+    return Admission(
+        settings=verdict.settings,
+        pledge=verdict.pledge,
+        cluster_uid=None,
+        transitions=last.transitions,
+        issuance=None,
+    )
 
 
 async def _check_cluster(api: "Api", settings: Settings, last: Deployment) -> str:
@@ -201,74 +219,3 @@ async def _resume_releases(api: "Api", releases: list[tuple[str, str]]) -> None:
         else:
             await preflight.forget(api, revision)
             pulumi.log.info(f"{left}; that was cleared ({revision.secret}), and this run goes on.")
-
-
-async def _pass_gate(
-    api: "Api", settings: Settings, last: Deployment, step: Step, fleet: Membership | None
-) -> dict[str, Any]:
-    """Judge a step by what the clusters hold, and return its entry in the audit trail."""
-    entry: dict[str, Any] = {
-        "step": step.kind,
-        "generations": list(step.generations),
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "by": name_actor(os.environ),
-        "gate": "none",
-    }
-    if step.kind in ("deploy", "introduce", "replace"):
-        _refuse_ended(settings, step)
-    if step.kind == "introduce" or (step.kind == "deploy" and fleet is None):
-        pulumi.log.info(f"This run takes the step: {step}.")
-        return entry
-    blockers = await find_blockers(api, settings.linkerd.namespace, step, last.certificates)
-    if fleet:
-        siblings = await fleet.siblings()
-        _refuse_strangers(settings, step, siblings)
-        blockers += await find_sibling_blockers(siblings, step, fleet.anchor.certificates)
-    if not blockers:
-        pulumi.log.info(f"This run takes the step: {step}. Everything is ready for it.")
-        return entry | {"gate": "open"}
-    told = _tell(step, blockers)
-    reason = settings.gate.overrides.get(step.name, "")
-    if reason:
-        pulumi.log.warn(f"{told}\nIt goes ahead, because meshtrust:gate.overrides says: {reason}")
-        return entry | {"gate": "overridden", "reason": reason, "blockers": len(blockers)}
-    if settings.gate.mode == "warn":
-        pulumi.log.warn(f"{told}\nIt goes ahead, because meshtrust:gate.mode is warn.")
-        return entry | {"gate": "warned", "blockers": len(blockers)}
-    cure = "meshtrust fleet rotate" if fleet else "meshtrust rotate"
-    msg = (
-        f"{told}\nRestart what is listed, or let `{cure}` do it. To go ahead all the same, say why: "
-        f"pulumi config set --path gate.overrides.{step.name} <reason>\nNothing was changed."
-    )
-    raise pulumi.RunError(msg)
-
-
-def _refuse_strangers(settings: Settings, step: Step, siblings: Sequence[Sibling]) -> None:
-    """Refuse a first deployment that could not speak with the clusters that are there."""
-    reasons = blocks_joining(settings.trust, siblings) if step.kind == "deploy" else []
-    if reasons:
-        listed = "\n".join(f"  - {reason}" for reason in reasons)
-        msg = (
-            "meshtrust:anchors and meshtrust:signer do not fit the fleet that this cluster joins:\n"
-            f"{listed}\nGive it the anchors and the signer that the others have.\nNothing was changed."
-        )
-        raise pulumi.RunError(msg)
-
-
-def _refuse_ended(settings: Settings, step: Step) -> None:
-    for name in step.generations:
-        brought = settings.anchor.certificates.get(name)
-        end = read_bundle(brought)[0].not_valid_after_utc if brought else None
-        if end is not None and end <= datetime.now(UTC):
-            msg = (
-                f'meshtrust:anchors has "{name}", whose root ended on {end:%Y-%m-%d}. Bring along '
-                "a root that is valid.\nNothing was changed."
-            )
-            raise pulumi.RunError(msg)
-
-
-def _tell(step: Step, blockers: list[Blocker]) -> str:
-    named = "\n".join(f"  - {blocker}" for blocker in blockers[:_NAMED])
-    more = f"\n  and {len(blockers) - _NAMED} more" if len(blockers) > _NAMED else ""
-    where = "the fleet" if any(blocker.stack for blocker in blockers) else "the cluster"
-    return f"It is not safe yet to {step}: {len(blockers)} in {where} would be cut off.\n{named}{more}"

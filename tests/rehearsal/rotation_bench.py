@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,24 @@ APPLICATIONS = "shop"
 
 def kill_after(seconds: float, command: list[str], environment: dict[str, str]) -> bool:
     """Run a command and kill it, with all that it started, after a while; return whether it was still running."""
+    with _running(command, environment) as process:
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return True
+    return False
+
+
+def kill_when(condition: Callable[[], bool], command: list[str], environment: dict[str, str], seconds: float) -> None:
+    """Run a command and kill it, with all that it started, as soon as something is so."""
+    with _running(command, environment) as process:
+        wait_until(lambda: condition() or process.poll() is not None, seconds)
+        assert process.poll() is None, "it had come to its end before it could be killed"
+
+
+@contextlib.contextmanager
+def _running(command: list[str], environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a command, and kill it with all that it started in the end."""
     process = subprocess.Popen(
         command,
         env=environment,
@@ -34,13 +53,11 @@ def kill_after(seconds: float, command: list[str], environment: dict[str, str]) 
         start_new_session=True,
     )
     try:
-        process.wait(seconds)
-    except subprocess.TimeoutExpired:
+        yield process
+    finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        return True
-    return False
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import json
 import os
 import re
 import signal
@@ -14,7 +15,7 @@ from meshtrust.pem import read_bundle
 from rehearsal.cluster import Cluster
 from tests.rehearsal.control_plane import wait_until
 from tests.rehearsal.fleet_bench import APPLICATIONS, events, fleet_bench
-from tests.rehearsal.rotation_bench import kill_after
+from tests.rehearsal.rotation_bench import kill_after, kill_when
 
 pytestmark = pytest.mark.soak
 
@@ -101,14 +102,17 @@ def test_a_rotation_that_is_hindered_and_killed_comes_to_its_end_and_no_handshak
     before = fleet.failed()
     with unreachable(fleet.clusters["west"]):
         _is_hindered(fleet, steady, following)
-    # What blocks in another cluster is named as what blocks in the own.
-    fleet.configure("east", signer=following)
-    refused = fleet.engine("east", "preview", "--non-interactive")
+    # What blocks in the own cluster is named pod by pod.
+    west = fleet.config("west")
+    fleet.configure("west", anchors=[steady, following])
+    introduced = fleet.engine("west", "up", "--yes", "--skip-preview", "--non-interactive")
+    assert introduced.returncode == 0, introduced.stdout + introduced.stderr
+    fleet.configure("west", signer=following)
+    refused = fleet.engine("west", "preview", "--non-interactive")
     written = refused.stdout + refused.stderr
-    assert "- west: ConfigMap linkerd/linkerd-identity-trust-roots: does not hold" in written
     deployment = f"Deployment {APPLICATIONS}/workload-001"
-    assert re.search(rf"- west: {APPLICATIONS}/workload-\S+ \({deployment}\): its proxy does not trust", written)
-    fleet.configure("east", signer=steady)
+    assert re.search(rf"- {APPLICATIONS}/workload-\S+ \({deployment}\): its proxy does not trust", written)
+    fleet.configure("west", signer=west["signer"])
 
     kill_after(20, fleet.command("fleet", "rotate", "--to", following), fleet.environment)
     for stack in ("anchor", *fleet.clusters):
@@ -130,16 +134,36 @@ def _is_hindered(fleet, steady, following):
     [wrong] = [entry for entry in events(hindered.stdout)[-1]["stacks"] if "error" in entry]
     assert "The API server of context" in wrong["error"]
 
-    # East is through with its own, and may still not switch: nobody knows what west's proxies trust.
+    # East has told that it is ready, and may still not switch: nobody knows what west's proxies trust.
     signed = fleet.engine("anchor", "up", "--yes", "--skip-preview", "--non-interactive")
     assert signed.returncode == 0, signed.stdout + signed.stderr
-    fleet.configure("east", signer=following)
+    assert fleet.outputs("east")["signer"] == steady
+    assert fleet.outputs("east")["pledge"]["accepts"] == sorted([steady, following])
     refused = fleet.engine("east", "preview", "--non-interactive")
     written = refused.stdout + refused.stderr
     assert refused.returncode != 0
-    assert f"It is not safe yet to switch the signer to {following}: 1 in the fleet would be cut off" in written
-    assert re.search(r"- west: context .*: it cannot be judged: The API server of context", written)
-    fleet.configure("east", signer=steady)
+    assert f"It is not safe yet to switch the signer to {following}: 1 thing in the fleet blocks it" in written
+    assert f"- west: its stack: it has not told that all its pods trust {following}" in written
+    planned = json.loads(fleet.ok("plan", "--stack", "east", "--to", following, "--json"))
+    assert [entry["stack"] for entry in planned["blockers"]] == ["west"]
+
+
+def test_a_rotation_that_is_under_way_is_taken_back_and_no_handshake_fails(fleet, steady, following):
+    before = fleet.failed()
+
+    def has_switched():
+        return fleet.outputs("east")["signer"] == following
+
+    kill_when(has_switched, fleet.command("fleet", "rotate", "--to", following), fleet.environment, 900)
+    for stack in ("anchor", *fleet.clusters):
+        fleet.engine(stack, "cancel", "--yes")
+    done = fleet.cli("fleet", "rotate", "--to", steady, "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert fleet.failed() == before
+    assert fleet.outputs("anchor")["anchors"] == [steady]
+    for name in fleet.clusters:
+        assert (fleet.outputs(name)["anchors"], fleet.outputs(name)["signer"]) == ([steady], steady)
+    assert fleet.cli("fleet", "verify").returncode == 0
 
 
 @contextlib.contextmanager
@@ -173,6 +197,21 @@ def test_a_cluster_that_fails_stops_what_has_not_begun_and_the_next_run_goes_on(
         assert "where there is no linkerd-crds/Chart.yaml" in log.read()
     fleet.configure("east", linkerd={"charts": charts})
     assert last_states(fleet.ok("fleet", "up", "--json")) == {"anchor": "done", "east": "done", "west": "done"}
+
+
+@pytest.mark.usefixtures("steady")
+def test_a_run_that_fails_half_way_leaves_the_mesh_as_it_was_and_the_next_run_goes_on(fleet):
+    before, linkerd = fleet.failed(), fleet.config("east")["linkerd"]
+    # No node takes the new pods, so that the release is rolled back when it has not become ready in time.
+    nowhere = {**linkerd, "values": {"nodeSelector": {"nowhere": "true"}}}
+    fleet.configure("east", linkerd=nowhere, helm={"timeoutSeconds": 20})
+    failed = fleet.cli("fleet", "up", "--json")
+    assert failed.returncode == 1, failed.stdout + failed.stderr
+    assert last_states(failed.stdout) == {"anchor": "done", "east": "failed", "west": "not begun"}
+    fleet.configure("east", linkerd=linkerd, helm=None)
+    assert last_states(fleet.ok("fleet", "up", "--json")) == {"anchor": "done", "east": "done", "west": "done"}
+    assert fleet.cli("fleet", "verify").returncode == 0
+    assert fleet.failed() == before
 
 
 @pytest.mark.usefixtures("steady")

@@ -5,6 +5,7 @@ import io
 import json
 import re
 import shutil
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -15,9 +16,9 @@ from meshtrust.commands.boards import JsonBoard, LinesBoard, LiveBoard, Logs
 from meshtrust.commands.fleet_table import show_fleet
 from meshtrust.deployment import Deployment
 from meshtrust.evidence import Mesh, MeshedPod, Workload
-from meshtrust.fleet.gate import Sibling, blocks_joining
-from meshtrust.fleet.inspection import ClusterView, FleetView
+from meshtrust.fleet.inspection import ClusterView, FleetView, judge_pledge
 from meshtrust.fleet.page import draw_page
+from meshtrust.fleet.pledge import Pledge
 from meshtrust.fleet.stacks import find_fleet
 from meshtrust.fleet.state import FleetState
 from meshtrust.fleet.waves import FleetError, run_waves, split_waves
@@ -190,31 +191,16 @@ def test_what_is_asked_for_and_not_signed_yet_is_seen_from_the_outputs():
     assert state.to_sign == ["east"]
 
 
-def sibling(anchors, signer):
-    outputs = {"anchors": anchors, "signer": signer} if signer else {"requests": {}}
-    return Sibling(stack="west", deployed=Deployment(outputs))
+def test_what_was_told_and_not_passed_on_yet_is_seen_from_the_outputs():
+    """The anchor stack may call a cluster by the whole name of its stack."""
+    told = {"stamp": "new", "accepts": ["2026"], "released": []}
+    passed_on = {"organization/meshtrust/east": told, "west": {**told, "stamp": "old"}}
+    anchor = Deployment({"clusters": ["organization/meshtrust/east", "west"], "pledges": passed_on})
+    clusters = {"east": Deployment({"pledge": told}), "west": Deployment({"pledge": told}), "late": Deployment({})}
+    assert FleetState(anchor=anchor, clusters=clusters, missing=frozenset()).to_pass_on == ["west"]
 
 
-@pytest.mark.parametrize(
-    ("there", "reasons"),
-    [
-        (sibling(["2026"], "2026"), []),
-        (sibling(["2026", "2027"], "2026"), []),
-        (sibling([], ""), []),
-        (sibling(["2026", "2027"], "2027"), ["west signs with 2027, which this cluster would not trust"]),
-        (
-            sibling(["2027"], "2027"),
-            [
-                "west signs with 2027, which this cluster would not trust",
-                "west does not trust 2026, with which this cluster would sign",
-            ],
-        ),
-    ],
-)
-def test_a_cluster_joins_only_those_that_it_can_speak_with(there, reasons):
-    assert blocks_joining(Trust(anchors=("2026",), signer="2026"), [there]) == reasons
-
-
+NAMES = ["2026", "2027"]
 OLD, NEW = make_certificate("root 2026", days=20), make_certificate("root 2027", days=3650)
 
 
@@ -242,7 +228,8 @@ def view(stack, *, signed_by=OLD, trusts=(OLD, NEW), findings=()):
         retired=frozenset(),
         now=datetime.now(UTC),
     )
-    return ClusterView(stack=stack, inspection=inspection, findings=findings)
+    pledge = Pledge(accepts=frozenset(anchors[-1:]), released=frozenset(anchors[:-1]))
+    return ClusterView(stack=stack, inspection=inspection, findings=findings, pledge=pledge)
 
 
 def fleet_view():
@@ -295,6 +282,43 @@ def test_a_fleet_at_a_terminal_has_a_line_for_each_cluster_and_what_needs_attent
     assert any('✗ The API server of context "south" cannot be reached' in line for line in lines)
 
 
+def test_the_page_has_every_anchor_and_cluster_with_what_needs_attention_first():
+    page = draw_page(fleet_view())
+    assert "1 of 5 clusters needs attention" in page
+    assert [re.search(rf"<strong>{name}</strong>.*?days left", page, re.DOTALL) is not None for name in NAMES] == [
+        True
+    ] * 2
+    assert re.findall(r'<th scope="row">(\w+)</th>', page) == ["south", "west", "east", "north", "late"]
+    assert re.findall(r"<li><strong>(\d)</strong> ([a-z ]+)</li>", page) == [
+        ("1", "steady"),
+        ("1", "introduce"),
+        ("1", "switch"),
+        ("1", "not deployed"),
+        ("1", "unreadable"),
+    ]
+    [east] = re.findall(r'<tr><th scope="row">east.*?</tr>', page, re.DOTALL)
+    for text in ('aria-current="step">switch<', "accepts 2027; has released 2026", "48 hours left", "served by 1 of 1"):
+        assert text in east
+    assert "has released" not in re.findall(r'<tr><th scope="row">north.*?</tr>', page, re.DOTALL)[0]
+
+
+def test_what_a_stack_has_told_and_is_so_no_longer_is_an_error():
+    east, north = view("east", signed_by=NEW), view("north", trusts=(OLD,))
+    told = Pledge(accepts=frozenset(NAMES), released=frozenset(["2026"]))
+    roots = {"2026": OLD.certificate, "2027": NEW.certificate}
+    found = {
+        name: [finding.wrong for finding in judge_pledge(replace(seen.inspection, deployed=roots), told)]
+        for name, seen in {"east": east, "north": north}.items()
+    }
+    assert found == {
+        "east": [],
+        "north": [
+            "is under 2026, and the stack has told the fleet that nothing is",
+            "do not trust 2027, and the stack has told the fleet that all do",
+        ],
+    }
+
+
 def test_the_page_needs_nothing_from_elsewhere_and_escapes_what_it_shows():
     page = draw_page(fleet_view())
     assert "do not trust 2027 &lt;yet&gt;" in page
@@ -309,9 +333,9 @@ def test_the_page_in_a_browser_is_whole_readable_and_fits_a_phone(tmp_path, brow
     heads = browser.execute_script(
         "return [...document.querySelectorAll('tbody th[scope=row]')].map(head => head.innerText)"
     )
-    assert heads == ["east", "west", "north", "south", "late"]
+    assert heads == ["south", "west", "east", "north", "late"], "what needs attention comes first"
     current = browser.execute_script("return [...document.querySelectorAll('[aria-current]')].map(e => e.innerText)")
-    assert current == ["switch", "introduce", "steady"]
+    assert current == ["introduce", "switch", "steady"]
     assert not browser.get_log("browser"), "the page makes the browser complain"
     for scheme in ("light", "dark"):
         features = [{"name": "prefers-color-scheme", "value": scheme}]

@@ -71,7 +71,8 @@ def test_a_cluster_first_asks_and_does_nothing_else(fleet):
     assert [entry.name for entry in recording.of_type(KEY)] == ["intermediates-2026-key"]
     assert [entry.name for entry in recording.of_type(REQUEST)] == ["intermediates-2026-request"]
     assert not [entry for entry in recording.resources if entry.type.startswith("kubernetes:")]
-    assert sorted(fleet.outputs["east"]) == ["anchorStack", "requests"]
+    assert sorted(fleet.outputs["east"]) == ["anchorStack", "pledge", "requests"]
+    assert fleet.outputs["east"]["pledge"]["accepts"] == ["2026"]
     check_request(fleet.outputs["east"]["requests"]["2026"], "east", "2026")
 
 
@@ -168,18 +169,58 @@ def test_a_cluster_outlives_the_loss_of_the_anchor_stacks_outputs(asked):
     assert recording.outputs["trustAnchors"] == root
 
 
-def test_a_switch_before_the_intermediate_is_signed_says_what_comes_first(asked):
+@pytest.fixture
+def introduced(asked):
+    """A fleet that is deployed, and in which every cluster trusts 2027 too."""
     asked.up("east")
+    asked.up("west")
     asked.outputs["anchor"] |= {"anchors": ["2026", "2027"]}
     other = make_certificate("root 2027")
     bundle = f"{asked.outputs['anchor']['trustAnchors']}\n{other.pem}"
     asked.outputs["anchor"]["roots"] |= {"2027": {"fingerprint": fingerprint(other.certificate), "brought": False}}
     asked.outputs["anchor"]["trustAnchors"] = bundle
     asked.up("east", anchors=["2026", "2027"])
-    refusal = asked.refused("east", signer="2027")
+    asked.up("west", anchors=["2026", "2027"])
+    return asked
+
+
+def pass_on(fleet):
+    """What the anchor stack passes on when it is deployed."""
+    fleet.outputs["anchor"]["pledges"] = {stack: fleet.outputs[stack]["pledge"] for stack in ("east", "west")}
+
+
+def test_a_cluster_first_tells_that_it_is_ready_and_stays_as_it_is(introduced):
+    assert introduced.outputs["east"]["pledge"]["released"] == ["2027"], "nothing is under it yet"
+    before = introduced.outputs["east"]
+    recording = introduced.up("east", signer="2027")
+    assert (recording.outputs["signer"], recording.outputs["anchors"]) == ("2026", ["2026", "2027"])
+    assert recording.outputs["pledge"]["accepts"] == ["2026", "2027"]
+    for key in ("trustAnchors", "roots", "retired", "transitions", "intermediates", "requests"):
+        assert introduced.outputs["east"][key] == before[key]
+    assert not [entry for entry in recording.resources if "2027" in entry.name and "intermediates" not in entry.name]
+
+
+def test_a_switch_waits_until_every_cluster_has_told_and_the_anchor_stack_has_passed_it_on(introduced):
+    introduced.up("east", signer="2027")
+    refusal = introduced.refused("east", signer="2027")
+    assert "- west: its stack: it has not told that all its pods trust 2027" in refusal
+    assert "- the anchor stack: it has not passed on what this cluster has pledged" in refusal
+    pass_on(introduced)
+    refusal = introduced.refused("east", signer="2027")
+    assert "1 thing in the fleet blocks it" in refusal
+    assert "- west: its stack" in refusal
+    introduced.up("west", signer="2027")
+    pass_on(introduced)
+    refusal = introduced.refused("east", signer="2027")
     assert (
         "has not signed the intermediate of this stack under 2027 yet. First run: pulumi up --stack anchor" in refusal
     )
+
+
+def test_who_goes_ahead_by_force_tells_nobody_first(introduced):
+    force = {"gate": {"overrides": {"switch-2027": "west is gone for good"}}}
+    refusal = introduced.refused("east", signer="2027", **force)
+    assert "has not signed the intermediate of this stack under 2027" in refusal, "the gate alone can be forced"
 
 
 def test_a_generation_that_a_cluster_trusts_stays_in_the_anchor_stack(asked):
@@ -224,7 +265,9 @@ def test_bad_input_is_one_sentence(fleet, stack, key, value, message):
 
 def test_a_stack_in_another_mode_needs_no_intermediate(fleet):
     fleet.up("anchor")
-    recording = fleet.up("east", issuer={"mode": "external-secret"})
+    assert fleet.up("east", issuer={"mode": "external-secret"}).outputs["requests"] == {}, "it announces itself"
+    fleet.up("anchor")
+    recording = fleet.up("east")
     assert not recording.of_type(KEY)
     assert recording.outputs["requests"] == {}
     assert len(read_bundle(recording.outputs["trustAnchors"])) == 1

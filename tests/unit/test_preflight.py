@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from meshtrust.cluster import ClusterError, check_context, connect
+from meshtrust.cluster import ClusterError, connect
 from meshtrust.preflight import PreflightError, check_chart_source, check_cluster_uid
 
 KUBECONFIG = """
@@ -26,38 +26,9 @@ def kubeconfig(tmp_path):
     return str(path)
 
 
-def test_a_context_that_does_not_exist_is_refused_with_those_that_do(kubeconfig):
-    with pytest.raises(ClusterError, match=r'meshtrust:context is "prod".* It has kind-dev\..*config set context'):
-        check_context("prod", kubeconfig)
-
-
-def test_a_kubeconfig_that_is_not_there_is_said_to_be_missing(tmp_path):
-    with pytest.raises(ClusterError, match="no context, or there is no such file"):
-        check_context("kind-dev", str(tmp_path / "none"))
-
-
-def test_a_kubeconfig_that_is_no_yaml_is_named(tmp_path):
-    path = tmp_path / "config"
-    path.write_text("a: [")
-    with pytest.raises(ClusterError, match="config cannot be read"):
-        check_context("kind-dev", str(path))
-
-
-def test_several_kubeconfigs_are_searched_as_kubectl_does(kubeconfig, tmp_path, monkeypatch):
-    monkeypatch.setenv("KUBECONFIG", f"{tmp_path / 'none'}:{kubeconfig}")
-    check_context("kind-dev", "")
-
-
 def test_an_api_server_that_does_not_answer_is_one_sentence(kubeconfig):
     with pytest.raises(ClusterError, match='API server of context "kind-dev" cannot be reached'):
         asyncio.run(connect("kind-dev", kubeconfig))
-
-
-def test_a_kubeconfig_without_a_current_context_says_what_to_run(tmp_path):
-    path = tmp_path / "config"
-    path.write_text(KUBECONFIG.replace("current-context: kind-dev\n", ""))
-    with pytest.raises(ClusterError, match=r"names no current-context. Run: kubectl config use-context kind-dev"):
-        asyncio.run(connect("kind-dev", str(path)))
 
 
 @pytest.mark.parametrize(("pinned", "last"), [("", ""), ("a", ""), ("", "a"), ("a", "b")])

@@ -1,0 +1,69 @@
+"""Which context of which kubeconfig counts, and what is told where there is none."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from meshtrust.kubeconfig import KubeconfigError, read_context
+
+KUBECONFIG = """
+apiVersion: v1
+kind: Config
+clusters: [{name: c, cluster: {server: "https://127.0.0.1:1", certificate-authority: ca.pem}}]
+users: [{name: u, user: {token: t}}, {name: other, user: {token: secret}}]
+contexts: [{name: kind-dev, context: {cluster: c, user: u}}, {name: broken, context: {cluster: none, user: u}}]
+"""
+
+
+@pytest.fixture
+def kubeconfig(tmp_path):
+    path = tmp_path / "config"
+    path.write_text(KUBECONFIG)
+    return str(path)
+
+
+def test_a_context_that_does_not_exist_is_refused_with_those_that_do(kubeconfig):
+    with pytest.raises(KubeconfigError, match=r'meshtrust:context is "prod".* It has kind-dev, .*config set context'):
+        read_context("prod", kubeconfig)
+
+
+def test_a_kubeconfig_that_is_not_there_is_said_to_be_missing(tmp_path):
+    with pytest.raises(KubeconfigError, match="no context, or there is no such file"):
+        read_context("kind-dev", str(tmp_path / "none"))
+
+
+@pytest.mark.parametrize("text", ["a: [", "\x00"])
+def test_a_kubeconfig_that_is_no_yaml_is_named(tmp_path, text):
+    path = tmp_path / "config"
+    path.write_text(text)
+    with pytest.raises(KubeconfigError, match="config cannot be read"):
+        read_context("kind-dev", str(path))
+
+
+def test_a_context_whose_cluster_is_missing_says_what_to_run(kubeconfig):
+    with pytest.raises(KubeconfigError, match=r'names the cluster "none", which is not in it.*set-context broken'):
+        read_context("broken", kubeconfig)
+
+
+def test_several_kubeconfigs_are_merged_as_kubectl_does_it(kubeconfig, tmp_path, monkeypatch):
+    second = tmp_path / "second"
+    second.write_text(KUBECONFIG.replace("token: t", "token: second").replace("kind-dev", "kind-two"))
+    monkeypatch.setenv("KUBECONFIG", f"{tmp_path / 'none'}:{kubeconfig}:{second}")
+    found = read_context("kind-two", "")
+    assert found["users"] == [{"name": "u", "user": {"token": "t"}}], "the first file to name it counts"
+
+
+def test_nothing_but_the_context_is_handed_on_and_its_files_are_found_from_anywhere(kubeconfig):
+    found = read_context("kind-dev", kubeconfig)
+    assert "secret" not in json.dumps(found)
+    assert found["current-context"] == "kind-dev"
+    [entry] = found["clusters"]
+    assert entry["cluster"]["certificate-authority"] == str(Path(kubeconfig).parent / "ca.pem")
+
+
+def test_a_file_that_has_changed_is_read_again(kubeconfig):
+    read_context("kind-dev", kubeconfig)["users"][0]["user"]["token"] = "what the client made of it"
+    assert read_context("kind-dev", kubeconfig)["users"][0]["user"] == {"token": "t"}
+    Path(kubeconfig).write_text(KUBECONFIG.replace("token: t", "token: renewed"))
+    assert read_context("kind-dev", kubeconfig)["users"][0]["user"] == {"token": "renewed"}
