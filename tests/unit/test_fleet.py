@@ -16,7 +16,7 @@ from meshtrust.commands.boards import JsonBoard, LinesBoard, LiveBoard, Logs
 from meshtrust.commands.fleet_table import show_fleet
 from meshtrust.deployment import Deployment
 from meshtrust.evidence import Mesh, MeshedPod, Workload
-from meshtrust.fleet.inspection import ClusterView, FleetView, judge_pledge
+from meshtrust.fleet.inspection import ClusterView, FleetView, judge_links, judge_pledge
 from meshtrust.fleet.page import draw_page
 from meshtrust.fleet.pledge import Pledge
 from meshtrust.fleet.stacks import find_fleet
@@ -300,6 +300,17 @@ def test_the_page_has_every_anchor_and_cluster_with_what_needs_attention_first()
     for text in ('aria-current="step">switch<', "accepts 2027; has released 2026", "48 hours left", "served by 1 of 1"):
         assert text in east
     assert "has released" not in re.findall(r'<tr><th scope="row">north.*?</tr>', page, re.DOTALL)[0]
+
+
+def test_linked_clusters_are_judged_by_whether_each_trusts_what_signs_in_the_others():
+    views = [view("east", signed_by=NEW), view("west"), view("north", trusts=(OLD,)), ClusterView(stack="late")]
+    found = {seen.stack: [f"{entry.subject} {entry.wrong}" for entry in judge_links(seen, views)] for seen in views}
+    assert found == {
+        "east": [],
+        "west": [],
+        "north": ["1 of 1 proxies do not trust what signs in east: connections from there are refused"],
+        "late": [],
+    }
 
 
 def test_what_a_stack_has_told_and_is_so_no_longer_is_an_error():
