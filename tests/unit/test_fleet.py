@@ -7,11 +7,14 @@ import re
 import shutil
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from rich.console import Console
 
+from meshtrust import rotate as rotation
 from meshtrust.commands.boards import JsonBoard, LinesBoard, LiveBoard, Logs
 from meshtrust.commands.fleet_table import show_fleet
 from meshtrust.deployment import Deployment
@@ -27,8 +30,9 @@ from meshtrust.inspection import Inspection
 from meshtrust.lint import Finding
 from meshtrust.pem import fingerprint
 from meshtrust.rotate import BlockedError
-from meshtrust.rotation import Trust
+from meshtrust.rotation import Step, Trust
 from meshtrust.stack import Stack, StackError
+from meshtrust.target import Target
 from tests.certificates import make_certificate
 from tests.recorder import REPOSITORY
 
@@ -201,6 +205,47 @@ def test_what_was_told_and_not_passed_on_yet_is_seen_from_the_outputs():
 
 
 NAMES = ["2026", "2027"]
+
+
+class ClusterStack:
+    """The stack of a cluster, whose run tells its fleet that it is ready, and takes no step yet."""
+
+    name = "east"
+    file = Path("stacks/Pulumi.east.yaml")
+    configured = Trust(anchors=("2026", "2027"), signer="2026")
+
+    def setting(self, key):
+        return {"anchorStack": "anchor"}[key]
+
+    def configure(self, trust):
+        self.configured = trust
+
+    def up(self, write):
+        write("deployed")
+
+    def outputs(self):
+        return {"anchors": ["2026", "2027"], "signer": "2026"}
+
+
+def test_a_cluster_that_has_told_its_fleet_first_waits_for_the_anchor_stack(monkeypatch):
+    async def prepare(*_):
+        """Find everything ready."""
+
+    monkeypatch.setattr(rotation, "prepare", prepare)
+    stack: Any = ClusterStack()
+    api: Any = None
+    lines: list[str] = []
+    target = Target(api=api, context="", namespace="linkerd", stack=stack, deployed=Deployment(stack.outputs()))
+    after = Trust(anchors=("2026", "2027"), signer="2027")
+    step = Step(kind="switch", generations=("2027",), before=stack.configured, after=after)
+    reporter = LinesBoard(Console(file=io.StringIO()), Logs(None)).teller("east")
+    with pytest.raises(
+        BlockedError, match=r"has told its fleet .* The anchor stack passes that on: pulumi up --stack anchor"
+    ):
+        asyncio.run(rotation.take(target, step, rotation.Way(write=lines.append), reporter))
+    assert (stack.configured, lines) == (after, ["deployed"])
+
+
 OLD, NEW = make_certificate("root 2026", days=20), make_certificate("root 2027", days=3650)
 
 
