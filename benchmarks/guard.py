@@ -15,7 +15,9 @@ _UP = ("up", "--yes", "--skip-preview", "--non-interactive", "--expect-no-change
 _WITHOUT = """
 
 async def admit(settings, last, fleet):
-    return Admission(cluster_uid=last.cluster_uid, transitions=last.transitions, issuance=None)
+    return Admission(
+        settings=settings, pledge=None, cluster_uid=last.cluster_uid, transitions=last.transitions, issuance=None
+    )
 """
 
 

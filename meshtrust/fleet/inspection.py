@@ -132,7 +132,7 @@ async def inspect_fleet(fleet: Fleet, budget: Budget, parallel: int) -> FleetVie
 
     deployed = await _read_anchor(fleet.anchor)
     views = await asyncio.gather(*map(look, fleet.clusters))
-    linked = [replace(view, findings=(*_judge_links(view, views), *view.findings)) for view in views]
+    linked = [replace(view, findings=(*judge_links(view, views), *view.findings)) for view in views]
     return FleetView(
         anchor_stack=fleet.anchor.name, roots=deployed.certificates, clusters=linked, now=datetime.now(UTC)
     )
@@ -181,7 +181,7 @@ def judge_pledge(inspection: Inspection, pledge: Pledge) -> Iterator[Finding]:
             )
 
 
-def _judge_links(view: ClusterView, views: Sequence[ClusterView]) -> Iterator[Finding]:
+def judge_links(view: ClusterView, views: Sequence[ClusterView]) -> Iterator[Finding]:
     """Find what a cluster's proxies would refuse of the others: they are linked, or may be at any time."""
     if view.inspection is None:
         return

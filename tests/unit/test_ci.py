@@ -17,13 +17,15 @@ def workflow(request):
 
 
 def test_there_is_one_for_each_occasion():
-    assert [path.name for path in WORKFLOWS] == ["deploy.yml", "preview.yml", "verify.yml"]
+    names = ["deploy-fleet.yml", "deploy-stack.yml", "deploy.yml", "preview.yml", "verify.yml"]
+    assert [path.name for path in WORKFLOWS] == names
 
 
 def test_every_action_is_pinned_by_commit_and_says_its_version(workflow):
     uses = [line for line in workflow.read_text().splitlines() if "uses:" in line]
     assert uses
-    assert all(LOCKED.search(line) for line in uses), uses
+    own = [f"uses: $/.github/workflows/{path.name}" for path in WORKFLOWS]
+    assert all(LOCKED.search(line) or line.strip() in own for line in uses), uses
 
 
 def test_no_long_lived_key_is_used_and_nothing_is_allowed_by_default(workflow):
@@ -44,6 +46,20 @@ def test_commands_of_the_workflows_are_commands_of_this_project(workflow):
     reference = commands()
     for command in re.findall(r"-m meshtrust ([a-z]+(?: [a-z]+)?)(?: --|$)", workflow.read_text(), re.MULTILINE):
         assert f"## meshtrust {command}\n" in reference, command
+
+
+def test_a_fleet_is_deployed_in_the_order_that_its_gates_want():
+    jobs = yaml.safe_load((REPOSITORY / "ci" / "github" / "deploy-fleet.yml").read_text())["jobs"]
+    order = [(name, job.get("needs"), job["with"]["stack"]) for name, job in jobs.items()]
+    assert order == [
+        ("anchor", None, "anchor"),
+        ("ready", "anchor", "${{ matrix.stack }}"),
+        ("pass-on", "ready", "anchor"),
+        ("step", "pass-on", "${{ matrix.stack }}"),
+    ]
+    anchor = yaml.safe_load((REPOSITORY / "stacks" / "Pulumi.anchor.yaml").read_text())["config"]
+    for name in ("ready", "step"):
+        assert jobs[name]["strategy"]["matrix"]["stack"] == anchor["meshtrust:clusters"]
 
 
 def test_the_settings_of_pulumi_deployments_are_of_a_stack_that_there_is():

@@ -7,16 +7,19 @@ import re
 import shutil
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from rich.console import Console
 
+from meshtrust import rotate as rotation
 from meshtrust.commands.boards import JsonBoard, LinesBoard, LiveBoard, Logs
 from meshtrust.commands.fleet_table import show_fleet
 from meshtrust.deployment import Deployment
 from meshtrust.evidence import Mesh, MeshedPod, Workload
-from meshtrust.fleet.inspection import ClusterView, FleetView, judge_pledge
+from meshtrust.fleet.inspection import ClusterView, FleetView, judge_links, judge_pledge
 from meshtrust.fleet.page import draw_page
 from meshtrust.fleet.pledge import Pledge
 from meshtrust.fleet.stacks import find_fleet
@@ -27,8 +30,9 @@ from meshtrust.inspection import Inspection
 from meshtrust.lint import Finding
 from meshtrust.pem import fingerprint
 from meshtrust.rotate import BlockedError
-from meshtrust.rotation import Trust
+from meshtrust.rotation import Step, Trust
 from meshtrust.stack import Stack, StackError
+from meshtrust.target import Target
 from tests.certificates import make_certificate
 from tests.recorder import REPOSITORY
 
@@ -201,6 +205,47 @@ def test_what_was_told_and_not_passed_on_yet_is_seen_from_the_outputs():
 
 
 NAMES = ["2026", "2027"]
+
+
+class ClusterStack:
+    """The stack of a cluster, whose run tells its fleet that it is ready, and takes no step yet."""
+
+    name = "east"
+    file = Path("stacks/Pulumi.east.yaml")
+    configured = Trust(anchors=("2026", "2027"), signer="2026")
+
+    def setting(self, key):
+        return {"anchorStack": "anchor"}[key]
+
+    def configure(self, trust):
+        self.configured = trust
+
+    def up(self, write):
+        write("deployed")
+
+    def outputs(self):
+        return {"anchors": ["2026", "2027"], "signer": "2026"}
+
+
+def test_a_cluster_that_has_told_its_fleet_first_waits_for_the_anchor_stack(monkeypatch):
+    async def prepare(*_):
+        """Find everything ready."""
+
+    monkeypatch.setattr(rotation, "prepare", prepare)
+    stack: Any = ClusterStack()
+    api: Any = None
+    lines: list[str] = []
+    target = Target(api=api, context="", namespace="linkerd", stack=stack, deployed=Deployment(stack.outputs()))
+    after = Trust(anchors=("2026", "2027"), signer="2027")
+    step = Step(kind="switch", generations=("2027",), before=stack.configured, after=after)
+    reporter = LinesBoard(Console(file=io.StringIO()), Logs(None)).teller("east")
+    with pytest.raises(
+        BlockedError, match=r"has told its fleet .* The anchor stack passes that on: pulumi up --stack anchor"
+    ):
+        asyncio.run(rotation.take(target, step, rotation.Way(write=lines.append), reporter))
+    assert (stack.configured, lines) == (after, ["deployed"])
+
+
 OLD, NEW = make_certificate("root 2026", days=20), make_certificate("root 2027", days=3650)
 
 
@@ -300,6 +345,17 @@ def test_the_page_has_every_anchor_and_cluster_with_what_needs_attention_first()
     for text in ('aria-current="step">switch<', "accepts 2027; has released 2026", "48 hours left", "served by 1 of 1"):
         assert text in east
     assert "has released" not in re.findall(r'<tr><th scope="row">north.*?</tr>', page, re.DOTALL)[0]
+
+
+def test_linked_clusters_are_judged_by_whether_each_trusts_what_signs_in_the_others():
+    views = [view("east", signed_by=NEW), view("west"), view("north", trusts=(OLD,)), ClusterView(stack="late")]
+    found = {seen.stack: [f"{entry.subject} {entry.wrong}" for entry in judge_links(seen, views)] for seen in views}
+    assert found == {
+        "east": [],
+        "west": [],
+        "north": ["1 of 1 proxies do not trust what signs in east: connections from there are refused"],
+        "late": [],
+    }
 
 
 def test_what_a_stack_has_told_and_is_so_no_longer_is_an_error():
