@@ -10,12 +10,13 @@ import yaml
 
 from tests.certificates import make_certificate
 from tests.rehearsal.live_stack import get, names, write
-from tests.rehearsal.stack import NO_CHANGES
+from tests.rehearsal.stack import DESTROY, NO_CHANGES
 from tests.rehearsal.test_adopt import Helm
 from tests.rehearsal.test_modes import make_cluster_issuer, write_issuer
 
 pytestmark = pytest.mark.soak
 
+VIZ_SECRETS = "/api/v1/namespaces/linkerd-viz/secrets"
 DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 
 
@@ -38,6 +39,16 @@ def cert_manager(helm, cluster, binaries):
     yield helm
     helm.run("uninstall", "cert-manager", "-n", "cert-manager", "--wait")
     delete_namespace(cluster, "cert-manager")
+
+
+@pytest.fixture
+def vault(cert_manager, cluster, root):
+    """The ClusterIssuer that the stack's file names."""
+    assert cert_manager
+    make_cluster_issuer(cluster, "vault-mesh", root)
+    yield
+    with cluster.client() as api:
+        api.delete("/apis/cert-manager.io/v1/clusterissuers/vault-mesh").raise_for_status()
 
 
 @pytest.fixture
@@ -114,19 +125,19 @@ def test_a_third_party_that_writes_the_issuer(make_stack, cluster, root):
     assert live(stack)[-1] == root.certificate
 
 
-@pytest.mark.usefixtures("cert_manager")
-def test_an_issuer_of_elsewhere(make_stack, cluster, root):
-    make_cluster_issuer(cluster, "vault-mesh", root)
-    try:
-        assert live(make_stack("vault", anchorCertificates={"2026": root.pem}))[-1] == root.certificate
-    finally:
-        with cluster.client() as api:
-            api.delete("/apis/cert-manager.io/v1/clusterissuers/vault-mesh").raise_for_status()
+@pytest.mark.usefixtures("vault")
+def test_an_issuer_of_elsewhere(make_stack, root):
+    assert live(make_stack("vault", anchorCertificates={"2026": root.pem}))[-1] == root.certificate
 
 
 @pytest.mark.usefixtures("trust_manager", "gateway_api", "viz")
 def test_a_platform_that_has_cert_manager_and_trust_manager(make_stack, cluster):
-    assert len(live(make_stack("platform"))) == 4
+    stack = make_stack("platform")
+    assert len(live(stack)) == 4
     owners = get(cluster, "/api/v1/namespaces/linkerd/configmaps/linkerd-identity-trust-roots")["metadata"]
     assert [owner["kind"] for owner in owners["ownerReferences"]] == ["Bundle"]
-    assert {"tap-k8s-tls", "tap-injector-k8s-tls"} <= set(names(cluster, "/api/v1/namespaces/linkerd-viz/secrets"))
+    # cert-manager leaves what it has issued, and a namespace that others made stays.
+    stack.run(*DESTROY)
+    assert names(cluster, VIZ_SECRETS) == ["tap-injector-k8s-tls", "tap-k8s-tls"]
+    with cluster.client() as api:
+        api.delete(VIZ_SECRETS).raise_for_status()

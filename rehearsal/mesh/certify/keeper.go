@@ -13,7 +13,8 @@ import (
 // A proxy renews its leaf at this share of its life (linkerd2-proxy linkerd/proxy/identity-client/src/certify.rs).
 const refreshAt = 0.7
 
-// Real proxies wait for a minute at least, and after a failure too; a rehearsal's leaves may live for seconds.
+// Real proxies wait for ten seconds at least, and after a failure too (linkerd/app/src/env.rs); a rehearsal's leaves may
+// live for seconds.
 const minimumRefresh = 500 * time.Millisecond
 
 // ErrRefused is what a proxy says of a leaf that its own trust anchors do not verify.

@@ -57,8 +57,13 @@ type controller struct {
 func startController(
 	ctx context.Context, binary, directory string, arguments []string, mounts mounted, config *rest.Config,
 	log *slog.Logger,
-) (*controller, error) {
+) (_ *controller, err error) {
 	running := &controller{directory: directory, ended: make(chan struct{})}
+	defer func() {
+		if err != nil {
+			_ = os.RemoveAll(directory)
+		}
+	}()
 	if err := running.mount(mounts); err != nil {
 		return nil, err
 	}
