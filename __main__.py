@@ -1,5 +1,7 @@
 """A stack of meshtrust: the credentials of a Linkerd mesh, or the trust anchor that the meshes of a fleet share."""
 
+import signal
+
 import pulumi
 
 from program.anchor_stack import declare_anchor_stack
@@ -17,4 +19,6 @@ async def main() -> pulumi.Inputs:
     return await declare_cluster_stack(settings, last)
 
 
+# The engine interrupts the program when a step has failed, and has said why: Python's own answer is a traceback.
+signal.signal(signal.SIGINT, signal.SIG_DFL)
 pulumi.run(main)
