@@ -19,7 +19,7 @@ from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc, resource_pb2, reso
 from rehearsal.engine import values
 from rehearsal.engine.aliases import Alias
 from rehearsal.engine.deployment import Deployment, Goal, ShutdownError
-from rehearsal.engine.errors import ProviderError
+from rehearsal.engine.errors import CliError, ProviderError
 from rehearsal.engine.hooks import Hook
 from rehearsal.engine.steps import Diagnostic
 
@@ -170,7 +170,7 @@ class _Monitor(resource_pb2_grpc.ResourceMonitorServicer):
             return work()
         except ShutdownError as error:
             context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
-        except ProviderError as error:
+        except (CliError, ProviderError) as error:
             self._refuse(context, str(error))
         except Exception as error:
             # Whatever else happens is a fault of the engine; it must not look like success.
