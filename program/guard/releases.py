@@ -35,7 +35,8 @@ def owner(api: "Api | None", settings: Settings) -> ReleaseOwner:
         namespace, name = str(inputs["namespace"]), str(inputs["name"])
         for found in await read_releases(client, namespace, name):
             check_takeover(found, mark, inputs.get("values") or {}, context)
-            left = f"An interrupted run has left release {namespace}/{name}, which this stack has no record of"
+            # An interrupted run leaves it so, and a state that was lost.
+            left = f"Helm release {namespace}/{name} is this stack's, which has no record of it"
             if pulumi.runtime.is_dry_run():
                 pulumi.log.warn(f"{left}. The next update takes it over.")
             else:

@@ -11,7 +11,7 @@ import pytest
 
 from rehearsal.workspace import REPOSITORY, workspace
 from tests.rehearsal.control_plane import wait_until
-from tests.rehearsal.faults.dying_engine import MADE
+from tests.rehearsal.faults.faulty_engine import MADE
 from tests.rehearsal.stack import DESTROY, NO_CHANGES, UP, run, settings
 
 RELEASES = {
@@ -60,9 +60,9 @@ def test_a_run_that_was_killed_is_resumed(cluster, placed, observer, embedded):
             assert engine.poll() is None, "the run ended too early"
         run(project, "cancel", "--yes")
         resumed = " ".join(run(project, *UP).split())
-        left = "An interrupted run has left release cert-manager/cert-manager"
         # The real provider is in a process group of its own, and may have finished it meanwhile.
-        taken_over = not embedded and f"{left}, which this stack has no record of; it is taken over" in resumed
+        taken_over = not embedded and "cert-manager is this stack's, which has no record of it; it is taken" in resumed
+        left = "An interrupted run has left release cert-manager/cert-manager"
         assert taken_over or f"{left} half done; that was cleared" in resumed
         run(project, *UP, *NO_CHANGES)
         run(project, *DESTROY)
@@ -77,7 +77,7 @@ def test_a_release_that_was_finished_and_not_recorded_is_taken_over(cluster, pla
     namespace, name = RELEASES[resource]
     with workspace("dev", settings=placed, embedded=embedded) as project:
         if embedded:
-            dying = dataclasses.replace(project, engine=[sys.executable, "-m", "tests.rehearsal.faults.dying_engine"])
+            dying = dataclasses.replace(project, engine=[sys.executable, "-m", "tests.rehearsal.faults.faulty_engine"])
             boundary = f"creating kubernetes:helm.sh/v3:Release {resource}: {MADE}"
             with running(dying, *UP, FAULTS_AT=boundary) as engine:
                 assert engine.wait(120) == -signal.SIGKILL
@@ -88,9 +88,9 @@ def test_a_release_that_was_finished_and_not_recorded_is_taken_over(cluster, pla
                 wait_until(lambda: revisions(cluster, namespace, name, "deployed"), 120)
         run(project, "cancel", "--yes")
         seen = run(project, "preview", "--non-interactive")
-        assert "which this stack has no record of. The next update takes it over" in " ".join(seen.split())
+        left = f"Helm release {namespace}/{name} is this stack's, which has no record of it"
+        assert f"{left}. The next update takes it over." in " ".join(seen.split())
         resumed = run(project, *UP)
-        left = f"An interrupted run has left release {namespace}/{name}, which this stack has no record of"
         assert f"{left}; it is taken over, and this run goes on." in " ".join(resumed.split())
         assert len(revisions(cluster, namespace, name, "deployed")) == 1
         run(project, *UP, *NO_CHANGES)
