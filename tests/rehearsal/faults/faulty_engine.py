@@ -1,13 +1,15 @@
-"""The embedded engine, which is killed at a boundary of a resource.
+"""The embedded engine, to which something happens at a boundary of a resource.
 
 Run in the engine's place. With a list in a file (FAULTS_SURVIVED) it dies at the first boundary that is not in the
-list, and adds it; with one boundary (FAULTS_AT) it dies there. A boundary is where an operation has begun and nothing
-was done yet, and where it was done and the state has no record of it. The whole process group dies, as by `kill -9`
-of all that a terminal runs.
+list, and adds it. With one boundary (FAULTS_AT) it dies there, or has a command run (FAULTS_DO) and goes on. A boundary
+is where an operation has begun and nothing was done yet, and where it was done and the state has no record of it. The
+whole process group dies, as by `kill -9` of all that a terminal runs.
 """
 
 import os
+import shlex
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from unittest import mock
@@ -19,10 +21,12 @@ from rehearsal.engine.journal import Journal
 BEGUN, MADE = "begun", "made, not recorded"
 
 
-def _die_once(moment, operation):
+def _reach(moment, operation):
     resource = operation.resource
     boundary = f"{operation.kind} {urns.type_of(resource.urn)} {urns.name_of(resource.urn)}: {moment}"
-    if boundary == os.environ.get("FAULTS_AT") or _is_new(boundary):
+    if boundary == os.environ.get("FAULTS_AT") and "FAULTS_DO" in os.environ:
+        subprocess.run(shlex.split(os.environ["FAULTS_DO"]), check=True)
+    elif boundary == os.environ.get("FAULTS_AT") or _is_new(boundary):
         os.killpg(0, signal.SIGKILL)
 
 
@@ -42,13 +46,13 @@ def _is_new(boundary):
 
 def _begin(journal, kind, resource, really=Journal.begin):
     operation = really(journal, kind, resource)
-    _die_once(BEGUN, operation)
+    _reach(BEGUN, operation)
     return operation
 
 
 def _commit(journal, operation=None, *, really=Journal.commit, **outcome):
     if operation is not None and (outcome.get("add") or outcome.get("drop")):
-        _die_once(MADE, operation)
+        _reach(MADE, operation)
     really(journal, operation, **outcome)
 
 
