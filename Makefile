@@ -8,7 +8,7 @@ READY  := $(VENV)/.requirements-dev
 AUDIT  := .venv-audit
 
 .DEFAULT_GOAL := help
-.PHONY: help rehearse rehearse-rotation preview test soak bench check docs lock sbom audit clean
+.PHONY: help rehearse rehearse-rotation preview test soak faults bench check docs lock sbom audit clean
 
 help: ## Show what can be made
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ test: $(READY) ## Pass every check, and every test but those of soak (TESTS=path
 
 soak: $(READY) ## The long tests: whole lives and whole fleets, and a rotation that is killed at 20 random moments
 	@MESHTRUST_KILLS=20 $(PYTHON) -m pytest -n 2 --dist loadfile -m soak $(TESTS)
+
+faults: $(READY) ## The suite of faults, and keep what it finds out (then: make docs)
+	@$(PYTHON) -m pytest --record-faults tests/rehearsal/faults
 
 bench: $(READY) ## Measure what commands and guard cost, and keep the numbers (BENCH="guard status rotation")
 	@$(PYTHON) -m benchmarks $(BENCH)

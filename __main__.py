@@ -1,6 +1,5 @@
 """A stack of meshtrust: the credentials of a Linkerd mesh, or the trust anchor that the meshes of a fleet share."""
 
-import os
 import signal
 
 import pulumi
@@ -20,6 +19,6 @@ async def main() -> pulumi.Inputs:
     return await declare_cluster_stack(settings, last)
 
 
-# The engine interrupts the program when a resource has failed, and tells of that itself; a traceback would hide it.
-signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+# The engine interrupts the program when a step has failed, and has said why: Python's own answer is a traceback.
+signal.signal(signal.SIGINT, signal.SIG_DFL)
 pulumi.run(main)

@@ -7,7 +7,7 @@ from typing import Any
 import pulumi
 import pulumi_kubernetes as kubernetes
 
-from components.charts import ChartSource, merge_values, release
+from components.charts import NOBODY, ChartSource, ReleaseOwner, merge_values, release
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,12 +19,14 @@ class CertManagerArgs:
         charts: Where its chart is.
         values: Further Helm values, which go before this program's own.
         timeout_seconds: Seconds that it may take to become ready.
+        owner: Who deploys it, which no setting says.
     """
 
     namespace: str
     charts: ChartSource
     values: Mapping[str, Any]
     timeout_seconds: int
+    owner: ReleaseOwner = NOBODY
 
 
 class CertManager(pulumi.ComponentResource):
@@ -55,6 +57,7 @@ class CertManager(pulumi.ComponentResource):
             namespace=namespace.metadata["name"],
             values=merge_values(default_values(args.namespace), args.values),
             timeout_seconds=args.timeout_seconds,
+            owner=args.owner,
             opts=pulumi.ResourceOptions(parent=self),
         )
         self.register_outputs({})

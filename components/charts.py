@@ -51,6 +51,22 @@ class ChartSource:
         }
 
 
+@dataclass(frozen=True, kw_only=True)
+class ReleaseOwner:
+    """Who deploys Helm releases.
+
+    Attributes:
+        mark: What each release says of who deployed it; Helm keeps it as the release's description.
+        before_create: What looks at the cluster before a release is installed; nothing offline.
+    """
+
+    mark: str
+    before_create: pulumi.ResourceHook | None = None
+
+
+NOBODY = ReleaseOwner(mark="")
+
+
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
@@ -79,6 +95,7 @@ def release(
     namespace: pulumi.Input[str],
     values: Mapping[str, Any],
     timeout_seconds: int,
+    owner: ReleaseOwner,
     opts: pulumi.ResourceOptions,
 ) -> kubernetes.helm.v3.Release:
     """Make a Helm release named like its chart, and wait for what it installs.
@@ -94,8 +111,12 @@ def release(
         namespace: Namespace of the release, which must exist.
         values: Helm values.
         timeout_seconds: Seconds that it may take to become ready.
+        owner: Who deploys it.
         opts: Parent and dependencies.
     """
+    if owner.before_create:
+        hooks = pulumi.ResourceHookBinding(before_create=[owner.before_create])
+        opts = pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(hooks=hooks))
     return kubernetes.helm.v3.Release(
         name,
         name=chart,
@@ -103,6 +124,7 @@ def release(
         values=values,
         atomic=True,
         timeout=timeout_seconds,
+        description=owner.mark or None,
         opts=opts,
         **source.arguments(chart),
     )

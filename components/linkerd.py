@@ -7,13 +7,12 @@ from typing import Any
 import pulumi
 import pulumi_kubernetes as kubernetes
 
-from components.charts import ChartSource, merge_values, release
+from components.charts import ChartSource, ReleaseOwner, merge_values, release
+from meshtrust.evidence import ANCHORS_ANNOTATION
 from meshtrust.pem import fingerprint, read_bundle
 from meshtrust.webhooks import CONTROL_PLANE
 
 BUNDLE_ANNOTATION = "meshtrust.io/trust-anchors-sha256"
-# What a pod of the control plane trusts, by fingerprint, where nothing else of it tells (meshtrust/evidence.py).
-ANCHORS_ANNOTATION = "meshtrust.io/trust-anchors"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +63,7 @@ class LinkerdArgs:
         credentials: What the control plane waits for: without its issuer and its webhooks' certificates its pods do not
             start.
         webhook_bundle: The authorities of the webhooks' certificates as PEM; nothing where the chart makes those.
+        owner: Who deploys the releases.
     """
 
     installation: LinkerdInstallation
@@ -73,6 +73,7 @@ class LinkerdArgs:
     bundle_sha256: pulumi.Input[str]
     credentials: Sequence[pulumi.Resource]
     webhook_bundle: pulumi.Input[str] | None
+    owner: ReleaseOwner
 
 
 class Linkerd(pulumi.ComponentResource):
@@ -90,6 +91,7 @@ class Linkerd(pulumi.ComponentResource):
             namespace=args.namespace,
             values={"installGatewayAPI": args.installation.install_gateway_api},
             timeout_seconds=args.installation.timeout_seconds,
+            owner=args.owner,
             opts=pulumi.ResourceOptions(parent=self),
         )
         self.control_plane = release(
@@ -99,6 +101,7 @@ class Linkerd(pulumi.ComponentResource):
             namespace=args.namespace,
             values=control_plane_values(args),
             timeout_seconds=args.installation.timeout_seconds,
+            owner=args.owner,
             opts=pulumi.ResourceOptions(parent=self, depends_on=[crds, *args.credentials]),
         )
         self.register_outputs({})

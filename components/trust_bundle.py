@@ -7,7 +7,7 @@ from typing import Any
 import pulumi
 import pulumi_kubernetes as kubernetes
 
-from components.charts import ChartSource, merge_values, release
+from components.charts import ChartSource, ReleaseOwner, merge_values, release
 from meshtrust.trust_manager import TRUST_ROOTS, TRUST_ROOTS_KEY
 
 
@@ -51,11 +51,13 @@ class TrustBundleArgs:
         policy: Who publishes it.
         namespace: Namespace of Linkerd's control plane, which exists and is labelled.
         bundle: The trusted roots as PEM.
+        owner: Who deploys trust-manager, where it is installed.
     """
 
     policy: TrustBundlePolicy
     namespace: pulumi.Input[str]
     bundle: pulumi.Input[str]
+    owner: ReleaseOwner
 
 
 class TrustBundle(pulumi.ComponentResource):
@@ -74,7 +76,9 @@ class TrustBundle(pulumi.ComponentResource):
         if args.policy.by_trust_manager:
             # Said of each resource, because the engine orders deletions by direct dependencies only.
             child = pulumi.ResourceOptions(parent=self, depends_on=opts.depends_on if opts else None)
-            installed = [_install(name, args.policy.trust_manager, child)] if args.policy.trust_manager else []
+            installed = (
+                [_install(name, args.policy.trust_manager, args.owner, child)] if args.policy.trust_manager else []
+            )
             self.published = [
                 kubernetes.apiextensions.CustomResource(
                     f"{name}-bundle",
@@ -105,7 +109,7 @@ def bundle_spec(bundle: pulumi.Input[str], namespace: pulumi.Input[str]) -> dict
     }
 
 
-def _install(name: str, args: TrustManagerArgs, child: pulumi.ResourceOptions) -> pulumi.Resource:
+def _install(name: str, args: TrustManagerArgs, owner: ReleaseOwner, child: pulumi.ResourceOptions) -> pulumi.Resource:
     namespace = kubernetes.core.v1.Namespace(
         f"{name}-namespace",
         metadata=kubernetes.meta.v1.ObjectMetaArgs(
@@ -122,6 +126,7 @@ def _install(name: str, args: TrustManagerArgs, child: pulumi.ResourceOptions) -
         namespace=namespace.metadata["name"],
         values=merge_values(default_values(args), args.values),
         timeout_seconds=args.timeout_seconds,
+        owner=owner,
         opts=child,
     )
 

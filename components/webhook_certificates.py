@@ -134,7 +134,8 @@ class WebhookCertificates(pulumi.ComponentResource):
                 f"{name}-{webhook.service}",
                 api_version="cert-manager.io/v1",
                 kind="Certificate",
-                metadata=ready_metadata(webhook.service, namespace),
+                # A stack whose state was lost is made anew over its own, under another authority.
+                metadata=ready_metadata(webhook.service, namespace, takes_over=True),
                 spec=pulumi.Output.from_input(namespace).apply(partial(certificate_spec, webhook, ca_name)),
                 opts=waiting,
             )

@@ -4,6 +4,8 @@ import asyncio
 import importlib
 import warnings
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from meshtrust.kubeconfig import KubeconfigError, read_context
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 
 # Seconds to wait for an answer before a server counts as unreachable.
 ANSWER_SECONDS = 15
+# More than an answer takes, and little enough that a root made here has begun before anyone is shown it.
+_CLOCK_TOLERANCE = timedelta(minutes=1)
 # Objects asked for at a time, as kubectl does it, so that neither side holds a large cluster in memory at once.
 _PAGE = 500
 METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
@@ -54,14 +58,41 @@ async def connect(context: str, kubeconfig: str, named_by: str = "meshtrust:cont
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
             # No service account: a run inside some cluster must not take that one for the one it was told.
-            return await kr8s.asyncio.api(kubeconfig=config, context=context, serviceaccount="")
+            api = await kr8s.asyncio.api(kubeconfig=config, context=context, serviceaccount="")
+            await check_clock(api, context)
+            return api
     except (httpx.HTTPError, OSError, ValueError, kr8s.ServerError, kr8s.APITimeoutError) as error:
         reason = str(error) or f"no answer within {ANSWER_SECONDS} seconds"
+        by_time = " Is this machine's clock right?" if "not yet valid" in reason or "expired" in reason else ""
         msg = (
-            f'The API server of context "{context}" cannot be reached: {reason}. Check that the cluster runs, that '
-            f"this machine may reach it, and that its credentials are valid: kubectl --context {context} version"
+            f'The API server of context "{context}" cannot be reached: {reason}.{by_time} Check that the cluster runs, '
+            "that this machine may reach it, and that its credentials are valid: "
+            f"kubectl --context {context} version"
         )
         raise ClusterError(msg) from error
+
+
+async def check_clock(api: "Api", context: str) -> None:
+    """Make sure that this machine and the API server agree on the time.
+
+    Roots begin and end by this machine's clock, and what has ended may be replaced without a look at who trusts it.
+
+    Raises:
+        ClusterError: They do not.
+    """
+    async with api.call_api("GET", base="/version", version="", url="", raise_for_status=False) as response:
+        told = response.headers.get("date")
+    if not told:
+        return
+    apart = datetime.now(UTC) - parsedate_to_datetime(told)
+    if abs(apart) > _CLOCK_TOLERANCE:
+        minutes = round(abs(apart).total_seconds() / 60)
+        direction = "ahead of" if apart > timedelta(0) else "behind"
+        msg = (
+            f'This machine\'s clock is {minutes} minutes {direction} that of the API server of context "{context}". '
+            "Certificates would begin and end at the wrong time, and be judged by it. Set the clock, and run again."
+        )
+        raise ClusterError(msg)
 
 
 async def read(api: "Api", what: str, **request: Any) -> Any:

@@ -38,7 +38,7 @@ _ANCHORS_VARIABLE = "LINKERD2_PROXY_IDENTITY_TRUST_ANCHORS"
 _ANCHORS_SHA256 = "linkerd.io/trust-root-sha256"
 # What this project puts on the pods of the control plane where the bundle is not part of Linkerd's release, and the
 # chart's own annotation is that of an empty text.
-_ANCHORS = "meshtrust.io/trust-anchors"
+ANCHORS_ANNOTATION = "meshtrust.io/trust-anchors"
 _IDENTITY_ADMIN_PORT = 9990
 # Connections into pods at a time: enough to be quick, few enough for an API server that others use too.
 _AT_ONCE = 20
@@ -254,8 +254,8 @@ async def _read_pods(api: "Api", namespace: str, bundle: str, roots: Sequence[x5
     untold = False
     async for item in read_items(api, "list of pods", url="pods", params=selection, headers={"Accept": METADATA_ONLY}):
         annotations = item["metadata"].get("annotations") or {}
-        if _ANCHORS in annotations:
-            found.append(_pod(item["metadata"], frozenset(annotations[_ANCHORS].split(","))))
+        if ANCHORS_ANNOTATION in annotations:
+            found.append(_pod(item["metadata"], frozenset(annotations[ANCHORS_ANNOTATION].split(","))))
         elif annotations.get(_ANCHORS_SHA256) in hashes:
             found.append(_pod(item["metadata"], current))
         else:

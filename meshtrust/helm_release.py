@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from meshtrust.cluster import ClusterError, read
+from meshtrust.cluster import ClusterError, call, read
 
 if TYPE_CHECKING:
     from kr8s.asyncio import Api
@@ -19,18 +19,22 @@ class HelmRelease:
     """A deployed release.
 
     Attributes:
+        namespace: Its namespace.
         name: Its name.
         chart: Name of its chart.
         version: Version of its chart.
         values: The values that its user gave; they may hold keys.
         defaults: The chart's own values.
+        description: What whoever deployed it last says of it.
     """
 
+    namespace: str
     name: str
     chart: str
     version: str
     values: Mapping[str, Any] = field(repr=False)
     defaults: Mapping[str, Any] = field(repr=False)
+    description: str = ""
 
     def value(self, path: str) -> Any:
         """Return what a value is in force: the user's, or else the chart's."""
@@ -43,8 +47,13 @@ class HelmRelease:
         return None
 
 
-async def read_releases(api: "Api", namespace: str) -> list[HelmRelease]:
+async def read_releases(api: "Api", namespace: str, name: str = "") -> list[HelmRelease]:
     """Return the releases that are deployed in a namespace.
+
+    Args:
+        api: Client of the cluster.
+        namespace: The namespace.
+        name: Name of the one that is asked for; all where it is empty.
 
     Raises:
         ClusterError: They cannot be read or understood.
@@ -56,9 +65,28 @@ async def read_releases(api: "Api", namespace: str) -> list[HelmRelease]:
         f"Secrets of Helm in namespace {namespace}",
         namespace=namespace,
         url="secrets",
-        params={"labelSelector": "owner=helm,status=deployed"},
+        params={"labelSelector": f"owner=helm,status=deployed{f',name={name}' if name else ''}"},
     )
     return [_read_release(secret) for secret in secrets["items"] or []]
+
+
+async def forget_release(api: "Api", release: HelmRelease) -> None:
+    """Let Helm forget a release, and leave all that it installed.
+
+    The next installation of that name takes the objects over, since they are marked as its own (helm
+    ``pkg/action/validate.go``).
+
+    Raises:
+        ClusterError: Its revisions cannot be deleted.
+    """
+    await call(
+        api,
+        "DELETE",
+        f"revisions of Helm release {release.namespace}/{release.name}",
+        namespace=release.namespace,
+        url="secrets",
+        params={"labelSelector": f"owner=helm,name={release.name}"},
+    )
 
 
 def _read_release(secret: Mapping[str, Any]) -> HelmRelease:
@@ -68,11 +96,13 @@ def _read_release(secret: Mapping[str, Any]) -> HelmRelease:
         release = json.loads(content)
         chart = release["chart"]
         return HelmRelease(
+            namespace=str(metadata["namespace"]),
             name=str(release["name"]),
             chart=str(chart["metadata"]["name"]),
             version=str(chart["metadata"]["version"]),
             values=release.get("config") or {},
             defaults=chart.get("values") or {},
+            description=str((release.get("info") or {}).get("description") or ""),
         )
     except (KeyError, TypeError, ValueError, OSError, binascii.Error) as error:
         msg = (

@@ -187,11 +187,18 @@ def _judge_bundle(inspection: Inspection, budget: Budget) -> Iterator[Finding]:
             wrong=f"is not what the stack deployed: it {' and '.join(filter(None, differs))}",
             fix="Find out who changed it, then: pulumi refresh && pulumi up",
         )
+    all_ended = all(root.not_valid_after_utc <= inspection.now for root in mesh.roots)
+    # Once nothing that is trusted is valid, no step of a rotation can be deployed.
+    fix = (
+        "The way back is in docs/runbook.md, An expired anchor"
+        if all_ended
+        else "Rotate to a new one: meshtrust rotate"
+    )
     for root in mesh.roots:
         name = f"trust anchor {inspection.name(fingerprint(root))}"
         for finding in lint_trust_anchor(root):
             yield replace(finding, subject=name, fix="Rotate to a root that Linkerd accepts")
-        yield from _judge_life(name, root, budget.anchor, inspection.now, "Rotate to a new one: meshtrust rotate")
+        yield from _judge_life(name, root, budget.anchor, inspection.now, fix)
 
 
 def _judge_issuer(inspection: Inspection, budget: Budget) -> Iterator[Finding]:

@@ -1,5 +1,7 @@
 """The program of a cluster's stack: the trust anchor, cert-manager, the identity issuer, and Linkerd under them."""
 
+from dataclasses import replace
+
 import pulumi
 import pulumi_kubernetes as kubernetes
 
@@ -14,7 +16,7 @@ from components.trust_bundle import TrustBundle, TrustBundleArgs
 from components.webhook_certificates import WebhookCertificates, WebhookCertificatesArgs
 from meshtrust.deployment import Deployment
 from meshtrust.fleet.pledge import Pledge
-from program.guard import admit, check_announced, issuance
+from program.guard import admit, check_announced, issuance, releases
 from program.guard import trust_bundle as published
 from program.membership import Membership, ask, read_membership
 from settings import Settings
@@ -39,6 +41,7 @@ async def declare_cluster_stack(settings: Settings, last: Deployment) -> pulumi.
     settings = admission.settings
     if fleet:
         fleet.check_signed(settings)
+    owner = releases.owner(admission.api, settings)
 
     cluster = kubernetes.Provider("cluster", settings.cluster.provider_args(admission.cluster_uid))
     await admission.admitted
@@ -51,7 +54,7 @@ async def declare_cluster_stack(settings: Settings, last: Deployment) -> pulumi.
     )
     cert_manager: pulumi.Input[list[pulumi.Resource]] = []
     if settings.cert_manager:
-        installed = CertManager("cert-manager", settings.cert_manager, on_cluster)
+        installed = CertManager("cert-manager", replace(settings.cert_manager, owner=owner), on_cluster)
         cert_manager = issuance.answering(admission.api, installed, settings.cert_manager.namespace)
     by_cert_manager = pulumi.ResourceOptions(providers=[cluster], depends_on=cert_manager)
     guide_generation = last.guide_generation or settings.guide_generation
@@ -71,7 +74,7 @@ async def declare_cluster_stack(settings: Settings, last: Deployment) -> pulumi.
     )
     trust_bundle = TrustBundle(
         "trust-bundle",
-        TrustBundleArgs(policy=settings.trust_bundle, namespace=namespace.name, bundle=anchor.bundle),
+        TrustBundleArgs(policy=settings.trust_bundle, namespace=namespace.name, bundle=anchor.bundle, owner=owner),
         by_cert_manager,
     )
     issued = issuance.confirm(admission.issuance, anchor, issuer)
@@ -85,6 +88,7 @@ async def declare_cluster_stack(settings: Settings, last: Deployment) -> pulumi.
             bundle_sha256=anchor.bundle_sha256,
             credentials=[*issuer.issued, *webhooks.certificates],
             webhook_bundle=webhooks.bundle,
+            owner=owner,
         ),
         on_cluster,
     )

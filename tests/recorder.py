@@ -3,6 +3,7 @@
 import asyncio
 import json
 import runpy
+import signal
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -245,7 +246,12 @@ def run_program(
     pulumi.runtime.set_all_config(engine_config(config), [*secret_keys])
 
     def run() -> None:
-        runpy.run_path(str(REPOSITORY / "__main__.py"), run_name="__main__")
+        # The program answers an interrupt as a process of its own does, which the tests are not.
+        answer = signal.getsignal(signal.SIGINT)
+        try:
+            runpy.run_path(str(REPOSITORY / "__main__.py"), run_name="__main__")
+        finally:
+            signal.signal(signal.SIGINT, answer)
 
     outputs = {**(others or {}), stack: last_outputs or {}}
     return _record(run, outputs=outputs, stack=stack, preview=preview, in_stack=True)

@@ -80,6 +80,7 @@ def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivate
         .issuer_name(issuer)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(minutes=5))
+        # A cluster is older than the clocks are wrong of those who use it.
+        .not_valid_before(now - timedelta(days=1))
         .not_valid_after(now + LIFETIME)
     )

@@ -83,6 +83,7 @@ class Backend:
     def remove(self, stack: str) -> None:
         """Forget a stack and its history."""
         self.stack_path(stack).unlink()
+        self.stack_path(stack).with_suffix(".json.bak").unlink(missing_ok=True)
 
     def load(self, stack: str) -> dict[str, Any] | None:
         """The deployment object of a stack, None before its first deployment.
@@ -97,10 +98,16 @@ class Backend:
         except FileNotFoundError as error:
             raise StackNotFoundError(f"no stack named '{stack}' found") from error
         except (OSError, ValueError) as error:
-            raise CliError(f"could not read the deployment of stack '{stack}' from {path}: {error}") from error
+            former = f" The checkpoint before it is {path}.bak." if path.with_suffix(".json.bak").is_file() else ""
+            raise CliError(f"failed to load checkpoint: {path}: {error}.{former}") from error
         if data.get("version") != 3:
             raise CliError(f"{path} has checkpoint version {data.get('version')}: the embedded engine reads version 3")
         latest: dict[str, Any] | None = data["checkpoint"].get("latest")
+        if latest and not state.has_its_magic(latest):
+            raise CliError(
+                f"snapshot integrity failure; refusing to use it: {path}: magic cookie mismatch; possible "
+                f"tampering/corruption detected. The checkpoint before it is {path}.bak."
+            )
         return latest
 
     def save(self, stack: str, deployment: dict[str, Any] | None) -> None:
@@ -108,7 +115,17 @@ class Backend:
         checkpoint: dict[str, Any] = {"stack": f"{_ORGANIZATION}/{self.project}/{stack}"}
         if deployment is not None:
             checkpoint["latest"] = deployment
-        write_atomically(self.stack_path(stack), json.dumps({"version": 3, "checkpoint": checkpoint}, indent=4))
+        path = self.stack_path(stack)
+        text = json.dumps({"version": 3, "checkpoint": checkpoint}, indent=4)
+        try:
+            if path.is_file():
+                write_atomically(path.with_suffix(".json.bak"), path.read_text())
+            write_atomically(path, text)
+        except OSError as error:
+            raise CliError(
+                f"the checkpoint {path} cannot be saved: {error.strerror}. It is as it was before. Put that right, and "
+                "run again"
+            ) from error
 
     def load_reference(self, reference: str) -> dict[str, Any] | None:
         """The deployment of the stack that a StackReference names: `stack` or `organization/project/stack`.
@@ -219,12 +236,17 @@ def write_atomically(path: Path, text: str) -> None:
     """Replace a file so that a reader, or a crash, sees the old content or the new, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w") as file:
-        os.fchmod(file.fileno(), 0o600)
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("w") as file:
+            os.fchmod(file.fileno(), 0o600)
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:
+        # On a full disk even a part of it is in the way.
+        temporary.unlink(missing_ok=True)
+        raise
     directory = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(directory)

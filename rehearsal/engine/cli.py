@@ -64,6 +64,7 @@ def _parser() -> _Parser:
     _add_operation(commands, "destroy", operations.destroy, "delete every resource of a stack", ["down", "dn"])
     _add_stack_commands(commands)
     _add_config_commands(commands)
+    _add_state_commands(commands)
     stop = _add(commands, "cancel", stack_commands.cancel, "remove the lock of a run that died")
     stop.add_argument("name", nargs="?")
     stop.add_argument("-y", "--yes", action="store_true")
@@ -173,6 +174,15 @@ def _add_stack_commands(commands: Commands) -> None:
     importing = _add(inner, "import", stack_commands.stack_import, "replace the deployment by an exported one")
     importing.add_argument("--file")
     importing.add_argument("-f", "--force", action="store_true")
+
+
+def _add_state_commands(commands: Commands) -> None:
+    edit = _add(commands, "state", stack_commands.stack_show, "edit a stack's state")
+    inner: Commands = edit.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+    unprotect = _add(inner, "unprotect", stack_commands.state_unprotect, "let resources be deleted")
+    unprotect.add_argument("urn", nargs="?")
+    unprotect.add_argument("--all", action="store_true")
+    unprotect.add_argument("-y", "--yes", action="store_true")
 
 
 def _add_config_commands(commands: Commands) -> None:

@@ -99,8 +99,11 @@ class StackFile:
         end = re.compile(r"(?m)^(?=[^\s#])").search(text, head.end())
         block = text[head.end() : end.start() if end else len(text)]
         names = "|".join(re.escape(form) for form in (key, f'"{key}"', f"'{key}'"))
-        # An entry runs to the next line that is not indented deeper, or that is a comment at its own level.
-        entry = re.compile(rf"(?m)^(?P<indent>[ \t]+)(?:{names})[ \t]*:.*\n?(?:(?P=indent)(?:[ \t]|- ).*\n?)*")
+        # An entry runs to the next line that is not indented deeper, or that is a comment at its own level; the blank
+        # lines of a text of several lines are in it.
+        deeper = r"(?P=indent)(?:[ \t]+\S|- )"
+        blank = rf"[ \t]*\n(?=(?:[ \t]*\n)*{deeper})"
+        entry = re.compile(rf"(?m)^(?P<indent>[ \t]+)(?:{names})[ \t]*:.*\n?(?:{deeper}.*\n?|{blank})*")
         found = entry.search(block)
         block = block[: found.start()] + rendered + block[found.end() :] if found else _with_newline(block) + rendered
         tail = text[end.start() :] if end else ""

@@ -18,6 +18,7 @@ from rehearsal.engine import aliases, steps, urns, values
 from rehearsal.engine.aliases import Alias
 from rehearsal.engine.config import ConfigValue
 from rehearsal.engine.errors import InitError, ProviderError
+from rehearsal.engine.hooks import Hooks
 from rehearsal.engine.journal import Journal
 from rehearsal.engine.providers import CheckError, Diff, Operation, Provider
 from rehearsal.engine.registry import Registry
@@ -56,6 +57,8 @@ class Goal:
     additional_secret_outputs: tuple[str, ...] = ()
     aliases: tuple[Alias, ...] = ()
     custom_timeouts: dict[str, float] = field(default_factory=dict)
+    # Names of the hooks to be called before the resource is created.
+    before_create: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,7 @@ class Deployment:
         self.registry = registry
         self.sink = sink
         self.preview = preview
+        self.hooks = Hooks()
         self.cancelled = threading.Event()
         self.failed = False
         # Whether a step, not the program, is why.
@@ -250,14 +254,14 @@ class Deployment:
         state = self._state(goal, urn, old, inputs)
         state.provider = reference
         if old is None:
-            return self._create(Step(steps.CREATE, urn, None, state), provider)
+            return self._create(Step(steps.CREATE, urn, None, state), provider, goal)
         if old.pending_replacement or urn in self._replaced_early:
             step = Step(steps.CREATE_REPLACEMENT, urn, old, state)
             self._note_replacement(step)
-            return self._create(step, provider)
+            return self._create(step, provider, goal)
         diff = self._diff(goal, old, state, provider)
         if diff.replace:
-            return self._replace(Step(steps.CREATE_REPLACEMENT, urn, old, state, diff), provider)
+            return self._replace(Step(steps.CREATE_REPLACEMENT, urn, old, state, diff), provider, goal)
         if diff or old.init_errors:
             return self._update(Step(steps.UPDATE, urn, old, state, diff), provider)
         state.id, state.outputs = old.id, old.outputs
@@ -297,13 +301,18 @@ class Deployment:
 
     # Steps
 
-    def _create(self, step: Step, provider: Provider) -> ResourceState:
+    def _create(self, step: Step, provider: Provider, goal: Goal) -> ResourceState:
         state = step.new
         assert state is not None  # noqa: S101 - a creation makes something
         self.sink.started(step)
         state.touch(created=True)
         operation = self._operation(step.urn, "create", state)
-        pending = self._run(step, "creating", lambda: provider.create(operation, state.inputs))
+
+        def call() -> tuple[str, Properties]:
+            self.hooks.before_create(goal.before_create, state, preview=self.preview)
+            return provider.create(operation, state.inputs)
+
+        pending = self._run(step, "creating", call)
         self._record(step, drop=step.old if self._is_gone(step.old) else None, pending=pending)
         return state
 
@@ -323,14 +332,14 @@ class Deployment:
         self._record(step, drop=old, pending=pending)
         return state
 
-    def _replace(self, step: Step, provider: Provider) -> ResourceState:
+    def _replace(self, step: Step, provider: Provider, goal: Goal) -> ResourceState:
         old = step.old
         assert old is not None  # noqa: S101 - a replacement has both
         if old.protect:
             raise self._refused_replacement(old)
         if not step.diff.delete_before_replace:
             self._keep_replaced(old)
-            created = self._create(step, provider)
+            created = self._create(step, provider, goal)
             self._note_replacement(step)
             return created
         with self._lock:
@@ -341,7 +350,7 @@ class Deployment:
                 raise self._refused_replacement(item)
             self.delete(item, steps.DELETE_REPLACED, early=True)
         self._note_replacement(step)
-        return self._create(step, provider)
+        return self._create(step, provider, goal)
 
     def _taken_by(self, old: ResourceState) -> list[ResourceState]:
         """The dependents that cannot outlive a deleted resource: those that its replacement would replace too.

@@ -19,7 +19,8 @@ from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc, resource_pb2, reso
 from rehearsal.engine import values
 from rehearsal.engine.aliases import Alias
 from rehearsal.engine.deployment import Deployment, Goal, ShutdownError
-from rehearsal.engine.errors import ProviderError
+from rehearsal.engine.errors import CliError, ProviderError
+from rehearsal.engine.hooks import Hook
 from rehearsal.engine.steps import Diagnostic
 
 VERSION = "3.272.0"
@@ -30,6 +31,7 @@ _SUPPORTED = {
     "aliasSpecs": resource_pb2.RESOURCE_MONITOR_FEATURE_ALIAS_SPECS,
     "replacementTrigger": resource_pb2.RESOURCE_MONITOR_FEATURE_REPLACEMENT_TRIGGER,
     "deletedWith": resource_pb2.RESOURCE_MONITOR_FEATURE_DELETED_WITH,
+    "resourceHooks": resource_pb2.RESOURCE_MONITOR_FEATURE_RESOURCE_HOOKS,
 }
 _SEVERITIES = {
     engine_pb2.DEBUG: "debug",
@@ -147,8 +149,20 @@ class _Monitor(resource_pb2_grpc.ResourceMonitorServicer):
         """Refuse: no provider here takes parameters."""
         self._refuse(context, f"the embedded engine does not serve the parameterized package {request.name}")
 
+    def RegisterResourceHook(self, request: Any, context: Any) -> empty_pb2.Empty:  # noqa: N802
+        """Take note of a function that a step is to wait for."""
+
+        def register() -> empty_pb2.Empty:
+            if request.ignore_errors:
+                raise ProviderError(f"the embedded engine does not serve hooks that may fail ({request.name})")
+            hook = Hook(request.name, request.callback.target, request.callback.token, request.on_dry_run)
+            self._deployment.hooks.register(hook)
+            return empty_pb2.Empty()
+
+        return self._answer(context, register)
+
     def SignalAndWaitForShutdown(self, request: Any, context: Any) -> empty_pb2.Empty:  # noqa: ARG002, N802
-        """The program has registered everything; without hooks it has nothing to stay for."""
+        """The program has registered everything; without hooks for deletions it has nothing to stay for."""
         return empty_pb2.Empty()
 
     def _answer(self, context: Any, work: Callable[[], _Answer]) -> _Answer:
@@ -156,7 +170,7 @@ class _Monitor(resource_pb2_grpc.ResourceMonitorServicer):
             return work()
         except ShutdownError as error:
             context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
-        except ProviderError as error:
+        except (CliError, ProviderError) as error:
             self._refuse(context, str(error))
         except Exception as error:
             # Whatever else happens is a fault of the engine; it must not look like success.
@@ -234,6 +248,10 @@ def _goal(request: Any) -> Goal:
         raise ProviderError(f"{about} is a remote component, which the embedded engine does not serve")
     if request.importId:
         raise ProviderError(f"{about} is to be imported, which the embedded engine does not serve")
+    bound = [kind.name for kind, _ in request.hooks.ListFields() if kind.name != "before_create"]
+    if bound or (request.hooks.before_create and not request.custom):
+        kinds = ", ".join(bound) or "before_create of a component"
+        raise ProviderError(f"{about} has hooks that the embedded engine does not serve ({kinds})")
     return Goal(
         type=request.type,
         name=request.name,
@@ -261,6 +279,7 @@ def _goal(request: Any) -> Goal:
             for kind in ("create", "update", "delete", "read")
             if (seconds := duration(getattr(request.customTimeouts, kind)))
         },
+        before_create=tuple(request.hooks.before_create),
     )
 
 

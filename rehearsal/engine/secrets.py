@@ -83,7 +83,9 @@ class Crypter:
                 raise ValueError(version)
             plaintext = self._aead.decrypt(base64.b64decode(nonce), base64.b64decode(data), None).decode()
         except (ValueError, InvalidTag) as error:
-            raise CliError("a secret could not be decrypted: it was encrypted with another passphrase") from error
+            raise CliError(
+                "a secret could not be decrypted: it is damaged, or was encrypted with another passphrase"
+            ) from error
         self._ciphertexts[plaintext] = ciphertext
         return plaintext
 

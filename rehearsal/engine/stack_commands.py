@@ -173,6 +173,27 @@ def stack_import(arguments: Namespace) -> None:
     print("Import complete.")
 
 
+def state_unprotect(arguments: Namespace) -> None:
+    """Take the protection off one resource, or off all.
+
+    Raises:
+        UsageError: neither is named.
+        CliError: there is no such resource.
+    """
+    session = open_session(arguments)
+    if not arguments.all and not arguments.urn:
+        raise UsageError("name a resource's URN, or give --all")
+    with session.backend.lock(session.stack):
+        snapshot = session.snapshot()
+        chosen = [item for item in snapshot.resources if arguments.all or item.urn == arguments.urn]
+        if not chosen:
+            raise CliError(f"No such resource {arguments.urn!r} exists in the current state")
+        for resource in chosen:
+            resource.protect = False
+        session.save(snapshot)
+    print("All resources unprotected" if arguments.all else "Resource unprotected")
+
+
 def config_list(arguments: Namespace) -> None:
     """`config`: every value."""
     session = open_session(arguments)

@@ -192,6 +192,12 @@ class Snapshot:
         )
 
 
+def has_its_magic(deployment: dict[str, Any]) -> bool:
+    """Whether a deployment's manifest has the mark that its version gives, by which the real CLI knows damage."""
+    manifest = deployment.get("manifest") or {}
+    return not manifest or manifest.get("magic") == _magic(str(manifest.get("version", "")))
+
+
 def salt_text(deployment: dict[str, Any]) -> str:
     """The salt of the deployment's passphrase secrets provider, empty if it has none."""
     provider = deployment.get("secrets_providers") or {}

@@ -202,3 +202,21 @@ def test_an_operation_in_doubt_is_reported_until_it_is_settled(bench: Workbench)
     bench.up()
     assert "interrupted" not in bench.ok("preview").out
     assert "id" in bench.resources()
+
+
+def test_a_damaged_checkpoint_is_refused_and_the_one_before_is_beside_it(bench: Workbench) -> None:
+    bench.program('random.RandomId("id", byte_length=3)')
+    bench.up()
+    bench.up()
+    whole = bench.state_file.read_text()
+    for damaged, reason in (
+        (whole[:300], "failed to load checkpoint"),
+        (whole.replace('"magic": "', '"magic": "x'), "magic"),
+    ):
+        bench.state_file.write_text(damaged)
+        refused = bench.run("preview")
+        assert refused.code == 1
+        assert reason in refused.err
+        assert f"The checkpoint before it is {bench.state_file}.bak" in refused.err
+    bench.state_file.write_text(bench.state_file.with_suffix(".json.bak").read_text())
+    bench.ok("up", "--yes", "--skip-preview", "--expect-no-changes")

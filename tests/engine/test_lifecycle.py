@@ -231,3 +231,38 @@ def test_a_stack_reference_reads_secrets_of_another_stack_and_refuses_an_unknown
     refused = bench.run("preview", PULUMI_STACK="other", REF="missing")
     assert refused.code == 1
     assert 'unknown stack "missing"' in refused.out
+
+
+HOOKED = """
+async def look(args):
+    print(f"hook of {args.name}: {args.new_inputs['byteLength']}")
+    if os.environ.get("REFUSE"):
+        raise ValueError("it is somebody else's")
+
+hook = pulumi.ResourceHook("look", look, pulumi.ResourceHookOptions(on_dry_run=True))
+random.RandomId("id", byte_length=3, opts=options(hooks=pulumi.ResourceHookBinding(before_create=[hook])))
+"""
+
+
+def test_a_hook_is_called_before_a_creation_and_at_no_other_time(bench: Workbench) -> None:
+    bench.program(HOOKED)
+    assert "hook of id: 3" in bench.run("preview").out
+    assert "hook of id: 3" in bench.run("up", "--yes", "--skip-preview").out
+    assert "hook of" not in bench.run("up", "--yes", "--skip-preview", "--expect-no-changes").out
+
+
+def test_a_hook_that_fails_keeps_the_resource_from_being_created(bench: Workbench) -> None:
+    bench.program(HOOKED)
+    result = bench.run("up", "--yes", "--skip-preview", REFUSE="1")
+    assert result.code == 1
+    assert 'error: before hook "look" failed: it is somebody else\'s' in result.out
+    assert "Traceback" not in result.text
+    assert "id" not in bench.resources()
+    assert "pending_operations" not in json.loads(bench.state_file.read_text())["checkpoint"]["latest"]
+
+
+def test_a_hook_that_the_engine_does_not_serve_is_refused(bench: Workbench) -> None:
+    bench.program(HOOKED.replace("before_create", "after_create"))
+    result = bench.run("preview")
+    assert result.code == 1
+    assert "has hooks that the embedded engine does not serve (after_create)" in result.out

@@ -172,3 +172,14 @@ def test_the_notice_comes_first_and_never_on_stdout_that_is_data(bench: Workbenc
         result = bench.ok(*command)
         assert notice not in result.out, command
         assert result.err.splitlines()[0] == notice, command
+
+
+def test_a_text_of_several_lines_is_set_and_removed_whole(bench: Workbench) -> None:
+    bench.ok("config", "set", "--path", "roots.first", stdin="-----BEGIN-----\nabc\n-----END-----\n")
+    bench.ok("config", "set", "after", "1")
+    bench.ok("config", "set", "--path", "roots.second", "2")
+    assert bench.ok("config", "get", "--path", "roots.first").out.startswith("-----BEGIN-----\nabc\n-----END-----")
+    bench.ok("config", "rm", "roots")
+    assert "BEGIN" not in (bench.directory / "Pulumi.dev.yaml").read_text()
+    assert "abc" not in (bench.directory / "Pulumi.dev.yaml").read_text()
+    assert bench.ok("config", "get", "after").out.strip() == "1"

@@ -81,8 +81,8 @@ class Bench:
                 document["config"][f"meshtrust:{key}"] = value
         self.file.write_text(yaml.safe_dump(document))
 
-    def engine(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return without_key(self.project.capture(*arguments))
+    def engine(self, *arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+        return without_key(self.project.capture(*arguments, stdin=stdin))
 
     def up(self) -> str:
         result = self.engine(*UP)
@@ -160,15 +160,26 @@ def without_key(result: subprocess.CompletedProcess[str]) -> subprocess.Complete
 
 
 @contextlib.contextmanager
-def bench(name: str, settings: dict[str, Any], *, embedded: bool, workloads: int, replicas: int):
-    """Deploy a stack on a cluster of its own, with proxies that connect to each other all the time."""
+def bench(
+    name: str,
+    settings: dict[str, Any],
+    *,
+    embedded: bool,
+    workloads: int,
+    replicas: int,
+    first: Callable[[Workspace], Workspace] = lambda project: project,
+):
+    """Deploy a stack on a cluster of its own, with proxies that connect to each other all the time.
+
+    The first run may be that of another engine.
+    """
     with contextlib.ExitStack() as cleanup:
         cluster = cleanup.enter_context(Cluster.start(f"{name}-{os.getpid()}"))
         placed = {**settings, "context": cluster.context, "kubeconfig": str(cluster.kubeconfig)}
         project = cleanup.enter_context(workspace("dev", settings=placed, embedded=embedded))
         environment = cleanup.enter_context(environment_with_pulumi(project))
+        Bench(cluster, first(project), environment).up()
         made = Bench(cluster, project, environment)
-        made.up()
         make_workloads(cluster, APPLICATIONS, workloads, replicas)
         wait_for_proxies(cluster, workloads * replicas, 60)
         yield made

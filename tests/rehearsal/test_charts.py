@@ -10,7 +10,7 @@ import yaml
 from cryptography import x509
 
 from components import linkerd
-from components.charts import ChartSource
+from components.charts import NOBODY, ChartSource
 from rehearsal import mesh
 from tests.certificates import make_certificate
 
@@ -80,6 +80,7 @@ def program_values(*, ha=False, **values):
         bundle_sha256=digest,
         credentials=[],
         webhook_bundle=None,
+        owner=NOBODY,
     )
     return linkerd.control_plane_values(args)
 

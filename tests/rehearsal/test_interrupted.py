@@ -1,40 +1,98 @@
 """A run that was interrupted, or failed: the next one says what is in its way, and goes on from there."""
 
+import contextlib
+import dataclasses
 import os
 import signal
 import subprocess
-import time
+import sys
 
 import pytest
 
 from rehearsal.workspace import REPOSITORY, workspace
+from tests.rehearsal.control_plane import wait_until
+from tests.rehearsal.faults.faulty_engine import MADE
 from tests.rehearsal.stack import DESTROY, NO_CHANGES, UP, run, settings
 
+RELEASES = {
+    "cert-manager-release": ("cert-manager", "cert-manager"),
+    "linkerd-control-plane": ("linkerd", "linkerd-control-plane"),
+}
 
-def test_a_run_that_was_killed_is_resumed(cluster, binaries, linkerd_charts, observer, embedded):
+
+@contextlib.contextmanager
+def running(project, *command, **environment):
+    """Run one of the engine's commands side by side with the test."""
+    engine = subprocess.Popen(
+        project.command(*command),
+        env={**project.full_environment, **environment},
+        cwd=REPOSITORY,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        yield engine
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(engine.pid, signal.SIGKILL)
+        engine.wait()
+
+
+def revisions(cluster, namespace, name, status):
+    """The revisions of a release that are in a state."""
+    selected = {"labelSelector": f"owner=helm,status={status},name={name}"}
+    with cluster.client() as api:
+        return api.get(f"/api/v1/namespaces/{namespace}/secrets", params=selected).json().get("items")
+
+
+@pytest.fixture
+def placed(cluster, binaries, linkerd_charts):
+    return settings(cluster, binaries, linkerd_charts)
+
+
+def test_a_run_that_was_killed_is_resumed(cluster, placed, observer, embedded):
     """Killed in the middle of installing cert-manager, the worst moment: Helm then refuses to touch the release."""
     before = observer.inventory()
-    with workspace("dev", settings=settings(cluster, binaries, linkerd_charts), embedded=embedded) as project:
-        engine = subprocess.Popen(
-            project.command(*UP),
-            env=project.full_environment,
-            cwd=REPOSITORY,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        with cluster.client() as api:
-            pending = {"labelSelector": "owner=helm,status=pending-install,name=cert-manager"}
-            path = "/api/v1/namespaces/cert-manager/secrets"
-            deadline = time.monotonic() + 60
-            while not (api.get(path, params=pending).json().get("items")):
-                assert time.monotonic() < deadline, "cert-manager was never being installed"
-                assert engine.poll() is None, "the run ended too early"
-            os.killpg(engine.pid, signal.SIGKILL)
-            engine.wait()
-            run(project, "cancel", "--yes")
+    with workspace("dev", settings=placed, embedded=embedded) as project:
+        with running(project, *UP) as engine:
+            wait_until(lambda: revisions(cluster, "cert-manager", "cert-manager", "pending-install"), 60)
+            assert engine.poll() is None, "the run ended too early"
+        run(project, "cancel", "--yes")
+        resumed = " ".join(run(project, *UP).split())
+        # The real provider is in a process group of its own, and may have finished it meanwhile.
+        taken_over = not embedded and "cert-manager is this stack's, which has no record of it; it is taken" in resumed
+        left = "An interrupted run has left release cert-manager/cert-manager"
+        assert taken_over or f"{left} half done; that was cleared" in resumed
+        run(project, *UP, *NO_CHANGES)
+        run(project, *DESTROY)
+    observer.wait_for_inventory(before, 60)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("resource", RELEASES)
+def test_a_release_that_was_finished_and_not_recorded_is_taken_over(cluster, placed, observer, embedded, resource):
+    """The real provider lives on for a while without its engine: Helm finishes what the state knows nothing of."""
+    before = observer.inventory()
+    namespace, name = RELEASES[resource]
+    with workspace("dev", settings=placed, embedded=embedded) as project:
+        if embedded:
+            dying = dataclasses.replace(project, engine=[sys.executable, "-m", "tests.rehearsal.faults.faulty_engine"])
+            boundary = f"creating kubernetes:helm.sh/v3:Release {resource}: {MADE}"
+            with running(dying, *UP, FAULTS_AT=boundary) as engine:
+                assert engine.wait(120) == -signal.SIGKILL
+        else:
+            with running(project, *UP) as engine:
+                wait_until(lambda: revisions(cluster, namespace, name, "pending-install"), 120)
+                os.kill(engine.pid, signal.SIGKILL)
+                wait_until(lambda: revisions(cluster, namespace, name, "deployed"), 120)
+        run(project, "cancel", "--yes")
+        seen = run(project, "preview", "--non-interactive")
+        left = f"Helm release {namespace}/{name} is this stack's, which has no record of it"
+        assert f"{left}. The next update takes it over." in " ".join(seen.split())
         resumed = run(project, *UP)
-        assert "An interrupted run has left release cert-manager/cert-manager half done; that was cleared" in resumed
+        assert f"{left}; it is taken over, and this run goes on." in " ".join(resumed.split())
+        assert len(revisions(cluster, namespace, name, "deployed")) == 1
         run(project, *UP, *NO_CHANGES)
         run(project, *DESTROY)
     observer.wait_for_inventory(before, 60)

@@ -1,8 +1,11 @@
 """What the program refuses when it has asked the cluster: one sentence, before anything is changed."""
 
+import subprocess
+
 import pytest
 
 from rehearsal.workspace import workspace
+from tests.rehearsal.control_plane import wait_until
 
 
 @pytest.fixture(params=["embedded", pytest.param("real", marks=pytest.mark.e2e)])
@@ -76,3 +79,26 @@ def test_a_preview_tells_of_a_release_that_an_interrupted_run_left_pending(previ
             assert api.get(f"{path}/sh.helm.release.v1.linkerd-crds.v1").is_success, "a preview changes nothing"
         finally:
             api.delete("/api/v1/namespaces/linkerd").raise_for_status()
+
+
+@pytest.fixture
+def foreign_release(cluster, binaries, linkerd_charts):
+    """A release of another in this stack's place."""
+    helm = [*binaries.helm, f"--kubeconfig={cluster.kubeconfig}", "--namespace=linkerd"]
+    chart = str(linkerd_charts / "linkerd-crds")
+    subprocess.run([*helm, "install", "linkerd-crds", chart, "--create-namespace"], capture_output=True, check=True)
+    yield linkerd_charts
+    subprocess.run([*helm, "uninstall", "linkerd-crds", "--wait"], capture_output=True, check=True)
+    with cluster.client() as api:
+        api.delete("/api/v1/namespaces/linkerd")
+        wait_until(lambda: api.get("/api/v1/namespaces/linkerd").status_code == 404)
+
+
+def test_a_release_that_another_has_deployed(preview, foreign_release, cluster):
+    """By the resource, not by the guard: what the state has recorded is known to the engine alone."""
+    code, written = preview(linkerd={"charts": str(foreign_release)})
+    assert code != 0
+    said = "Helm release linkerd/linkerd-crds is on the cluster, and this stack has not deployed it."
+    assert said in " ".join(written.split())
+    assert f"helm --kube-context {cluster.context} -n linkerd uninstall linkerd-crds" in " ".join(written.split())
+    assert "Traceback" not in written

@@ -2,22 +2,27 @@
 
 import re
 import shlex
+import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
-from rehearsal.mesh.traffic import wait_for_proxies
+from meshtrust.pem import read_bundle
+from rehearsal.mesh.traffic import read_handshakes, wait_for_proxies
 from rehearsal.observe import Observer
 from rehearsal.workspace import REPOSITORY
 from tests.certificates import Pair, make_certificate
 from tests.rehearsal.control_plane import wait_until
 from tests.rehearsal.issuer_watch import content
-from tests.rehearsal.rotation_bench import APPLICATIONS, bench
+from tests.rehearsal.rotation_bench import APPLICATIONS, UP, bench
 
 pytestmark = pytest.mark.soak
 
 PAGE = (REPOSITORY / "docs" / "runbook.md").read_text()
 WORKLOADS = 2
+# Long enough for the mesh to be up before.
+ANCHOR_SECONDS = 150
 
 
 def steps(heading):
@@ -35,27 +40,28 @@ class Follower:
         self._mesh = mesh
 
     def follow(self, block):
+        programs = {"pulumi": self._pulumi, "meshtrust": self._meshtrust, "kubectl": self._kubectl}
         for command, shown in block:
-            program, *arguments = shlex.split(command)
-            written = {"pulumi": self._pulumi, "meshtrust": self._meshtrust, "kubectl": self._kubectl}[program](
-                arguments
-            )
+            written = ""
+            for part in command.split(" | "):
+                program, *arguments = shlex.split(part)
+                written = programs[program](arguments, written)
             flat = " ".join(written.split())
             for expected in filter(None, re.split(r"…|\n", shown)):
                 assert " ".join(expected.split()) in flat, f"`{command}` shows:\n{written}"
 
-    def _pulumi(self, arguments):
-        result = self._mesh.engine(*arguments)
+    def _pulumi(self, arguments, given):
+        result = self._mesh.engine(*arguments, stdin=given or None)
         assert result.returncode == 0, result.stdout + result.stderr
         return result.stdout + result.stderr
 
-    def _meshtrust(self, arguments):
+    def _meshtrust(self, arguments, _):
         where = arguments.index("--stack")
         result = self._mesh.cli(*arguments[:where], *arguments[where + 2 :])
         assert "Traceback" not in result.stderr
         return result.stdout + result.stderr
 
-    def _kubectl(self, arguments):
+    def _kubectl(self, arguments, _):
         """Do what kubectl would do by the API, as far as a page asks for it."""
         merge = {"headers": {"Content-Type": "application/merge-patch+json"}}
         namespace = arguments[arguments.index("-n") + 1]
@@ -73,6 +79,10 @@ class Follower:
                 path = f"{deployments}/{arguments[2]}"
                 api.patch(path, json={"spec": {"replicas": replicas}}, **merge).raise_for_status()
                 wait_until(lambda: _is_rolled_out(api.get(path).json()), 90)
+            elif arguments[:2] == ["get", "configmap"]:
+                [member] = re.findall(r"^jsonpath=\{\.data\.(.+)\}$", arguments[arguments.index("-o") + 1])
+                data = api.get(f"/api/v1/namespaces/{namespace}/configmaps/{arguments[2]}").json()["data"]
+                return data[member.replace("\\.", ".")]
             else:
                 pytest.fail(f"the test does not know `kubectl {shlex.join(arguments)}`")
         return ""
@@ -149,9 +159,87 @@ def test_a_compromised_anchor(mesh, follower):
     assert len(pods) == WORKLOADS
 
 
+@pytest.fixture(scope="module")
+def ending(binaries, linkerd_charts):
+    """A mesh whose one anchor ends while it is at work, protected as a made stack has it."""
+    settings = {
+        "signer": "2026",
+        "linkerd": {"charts": str(linkerd_charts)},
+        "certManager": {"charts": str(binaries.charts)},
+    }
+
+    def with_roots_that_end(project):
+        environment = {**project.environment, "ENDING_SECONDS": str(ANCHOR_SECONDS)}
+        return replace(project, engine=[sys.executable, "-m", "tests.rehearsal.ending_engine"], environment=environment)
+
+    with bench("ending", settings, embedded=True, workloads=WORKLOADS, replicas=1, first=with_roots_that_end) as made:
+        yield made
+
+
+def restart_everything(mesh):
+    """Delete the pods of the mesh and of its control plane, as where all nodes go down."""
+    with mesh.cluster.client() as api:
+        for namespace in ("linkerd", APPLICATIONS):
+            api.delete(f"/api/v1/namespaces/{namespace}/pods").raise_for_status()
+
+
+def _is_down(mesh):
+    """No pod has a proxy that got a certificate, and the identity service does not start."""
+    with mesh.cluster.client() as api:
+        identity = api.get("/apis/apps/v1/namespaces/linkerd/deployments/linkerd-identity").json()
+    return read_handshakes(mesh.cluster).proxies == 0 and not identity["status"].get("readyReplicas")
+
+
+def test_an_expired_anchor(ending):
+    follower = Follower(ending)
+    seen, cured, well = steps("An expired anchor")
+    [root] = read_bundle(ending.outputs()["trustAnchors"])
+    assert root.not_valid_after_utc > datetime.now(UTC), "the mesh was at work before"
+    wait_until(lambda: root.not_valid_after_utc < datetime.now(UTC), ANCHOR_SECONDS)
+    restart_everything(ending)
+    wait_until(lambda: _is_down(ending), 60)
+    follower.follow(seen)
+    follower.follow(cured)
+    wait_for_proxies(ending.cluster, WORKLOADS, 60)
+    follower.follow(well)
+    mended = ending.failed()
+    handshakes = read_handshakes(ending.cluster).succeeded
+    wait_until(lambda: read_handshakes(ending.cluster).succeeded > handshakes + 20, 60)
+    assert ending.failed() == mended
+    assert ending.outputs()["transitions"][-1]["step"] == "replace"
+
+
+@pytest.fixture(scope="module")
+def lost(binaries, linkerd_charts):
+    """A mesh whose stack is lost."""
+    settings = {
+        "anchor": {"protect": False},
+        "signer": "2026",
+        "linkerd": {"charts": str(linkerd_charts)},
+        "certManager": {"charts": str(binaries.charts)},
+    }
+    with bench("lost", settings, embedded=True, workloads=WORKLOADS, replicas=1) as made:
+        yield made
+
+
+def test_a_lost_key(lost):
+    follower = Follower(lost)
+    anew, rotated = steps("A lost key")
+    [root] = read_bundle(lost.outputs()["trustAnchors"])
+    before = lost.failed()
+    follower.follow(anew)
+    assert read_bundle(lost.outputs()["trustAnchors"]) == [root], "nothing that is trusted has changed"
+    follower.follow(rotated)
+    wait_for_proxies(lost.cluster, WORKLOADS, 60)
+    assert lost.failed() == before
+    assert (lost.outputs()["anchors"], lost.outputs()["issuer"]["mode"]) == (["2027"], "intermediate")
+    result = lost.engine(*UP, "--expect-no-changes")
+    assert result.returncode == 0, result.stdout
+
+
 def test_a_page_that_is_rehearsed_is_tested_here():
     rehearsed = re.findall(r"(?m)^## (.*)\n\n\*Rehearsed\.\*", PAGE)
-    assert rehearsed == ["An expired issuer", "A compromised anchor"]
+    assert rehearsed == ["An expired issuer", "A compromised anchor", "An expired anchor", "A lost key"]
 
 
 def test_a_command_of_a_page_is_one_that_there_is():

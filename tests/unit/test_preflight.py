@@ -1,12 +1,17 @@
 """What the preflight decides without a cluster; what it asks one is in tests/rehearsal."""
 
 import asyncio
+import contextlib
 import http.server
 import threading
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
-from meshtrust.cluster import ClusterError, connect
+from meshtrust.cluster import ClusterError, check_clock, connect
 from meshtrust.preflight import PreflightError, check_chart_source, check_cluster_uid
 
 KUBECONFIG = """
@@ -78,3 +83,24 @@ def test_a_repository_without_an_index_is_refused(repository):
 def test_a_registry_that_is_not_there_is_refused():
     with pytest.raises(PreflightError, match=r"oci://127.0.0.1:1/charts"):
         asyncio.run(check_chart_source("oci://127.0.0.1:1/charts", "meshtrust:certManager.charts"))
+
+
+class Answering:
+    """A client whose server has the time of another minute."""
+
+    def __init__(self, minutes):
+        self._date = format_datetime(datetime.now(UTC) + timedelta(minutes=minutes), usegmt=True)
+
+    @contextlib.asynccontextmanager
+    async def call_api(self, _method, **_request):
+        yield SimpleNamespace(headers={"date": self._date})
+
+
+@pytest.mark.parametrize(("minutes", "direction"), [(-60, "ahead of"), (60, "behind")])
+def test_a_clock_that_is_wrong_by_an_hour_is_refused(minutes, direction):
+    with pytest.raises(ClusterError, match=rf"clock is 60 minutes {direction} that of the API server.*Set the clock"):
+        asyncio.run(check_clock(cast("Any", Answering(minutes)), "kind-dev"))
+
+
+def test_a_clock_that_is_off_by_seconds_will_do():
+    asyncio.run(check_clock(cast("Any", Answering(0.5)), "kind-dev"))

@@ -227,6 +227,10 @@ def _locally_signed(inputs: dict[str, Any]) -> tuple[str, Properties]:
     return identity, {**outputs, "caKeyAlgorithm": _algorithm(key)}
 
 
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC)
+
+
 def _certificate(
     inputs: dict[str, Any],
     subject: x509.Name,
@@ -236,7 +240,7 @@ def _certificate(
     issuer: x509.Certificate | None,
     signer: PrivateKey,
 ) -> tuple[str, Properties]:
-    start = datetime.datetime.now(datetime.UTC)
+    start = _now()
     end = start + datetime.timedelta(hours=inputs["validityPeriodHours"])
     is_ca = inputs["isCaCertificate"]
     if is_ca and not list(subject):

@@ -1,0 +1,144 @@
+"""The state is damaged, its disk is full, or two runs want it at once."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+
+import pytest
+
+from rehearsal.workspace import REPOSITORY
+from tests.rehearsal.faults.conftest import RELEASE, meet, said
+from tests.rehearsal.rotation_bench import UP
+
+pytestmark = [pytest.mark.soak, pytest.mark.usefixtures("unhurt")]
+
+SAME = "anchor, keys and resources are those of before; 0 changes afterwards"
+
+
+@pytest.fixture
+def checkpoint(mesh):
+    """The file of the stack's state, which is whole again in the end."""
+    path = mesh.project.directory / "state" / ".pulumi" / "stacks" / "meshtrust" / f"{mesh.project.stack}.json"
+    kept = path.read_text()
+    yield path
+    if path.read_text() != kept and not _reads(mesh):
+        path.write_text(kept)
+        pytest.fail("the test did not bring the state back")
+
+
+def _reads(mesh):
+    return mesh.engine("stack", "export").returncode == 0
+
+
+def refused(mesh):
+    result = mesh.engine(*UP)
+    written = result.stdout + result.stderr
+    assert result.returncode == 1, written
+    assert "Traceback" not in written
+    return written
+
+
+def bring_back_the_last(checkpoint):
+    """What the refusal says: the checkpoint before is beside it."""
+    shutil.copyfile(f"{checkpoint}.bak", checkpoint)
+
+
+def half(text):
+    return text[: len(text) // 2]
+
+
+def no_json(text):
+    return f"<html>{text}"
+
+
+def another_mark(text):
+    """As where two halves of different states were put together."""
+    return re.sub(r'"magic": "[0-9a-f]{8}', '"magic": "00000000', text)
+
+
+def another_cipher(text):
+    before, cipher = re.split(r'(?<="ciphertext": "v1:)', text, maxsplit=1)
+    nonce, sealed = cipher.split(":", 1)
+    return f"{before}{nonce}:{'B' if sealed[0] == 'A' else 'A'}{sealed[1:]}"
+
+
+DAMAGE = {
+    "is truncated": (half, r"error: failed to load checkpoint: .* The checkpoint before it is …/dev.json.bak"),
+    "is no JSON": (no_json, r"error: failed to load checkpoint: .* The checkpoint before it is …/dev.json.bak"),
+    "has a wrong checksum": (
+        another_mark,
+        r"error: snapshot integrity failure; .* The checkpoint before it is …/dev.json.bak",
+    ),
+    "has a damaged secret": (another_cipher, r"error: a secret could not be decrypted: .*passphrase"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_the_state_is_damaged(mesh, checkpoint, row, damage):
+    mar, expected = DAMAGE[damage]
+    text = checkpoint.read_text()
+    checkpoint.write_text(mar(text))
+    assert checkpoint.read_text() != text
+    written = refused(mesh)
+    bring_back_the_last(checkpoint)
+    row(
+        fault=f"the file of the state {damage}",
+        when="between two runs",
+        happens="every run is refused; the checkpoint before it (`.json.bak`) takes its place",
+        says=said(written, expected),
+        kept=SAME,
+    )
+
+
+@pytest.fixture
+def small_disk(mesh):
+    """The state's directory is a disk of its own, with room for a little more than the state."""
+    if os.geteuid() != 0:
+        pytest.skip("a disk is mounted, which root alone may do")
+    state, aside = mesh.project.directory / "state", mesh.project.directory / "state-aside"
+    shutil.copytree(state, aside)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(state)], check=True)
+    shutil.copytree(aside, state, dirs_exist_ok=True)
+    yield state
+    shutil.rmtree(aside)
+    shutil.copytree(state, aside)
+    subprocess.run(["umount", str(state)], check=True)
+    shutil.copytree(aside, state, dirs_exist_ok=True)
+    shutil.rmtree(aside)
+
+
+def test_the_disk_of_the_state_is_full(mesh, small_disk, change, row):
+    change("linkerd")
+    filler = small_disk / "filler"
+    fill = f"sh -c 'dd if=/dev/zero of={filler} bs=1k 2>/dev/null; true'"
+    code, written = meet(mesh.project, *UP, FAULTS_AT=RELEASE, FAULTS_DO=fill)
+    assert code == 1
+    assert _reads(mesh), "the last checkpoint that could be written is whole"
+    filler.unlink()
+    row(
+        fault="the disk that holds the state is full",
+        when="an `up` that upgrades Linkerd's release, as it begins to",
+        happens="the run ends; the state is that of the last checkpoint, and the next `up` goes on once there is room",
+        says=said(written, r"error: the checkpoint …/dev.json cannot be saved: No space left on device[^\n]*?again"),
+        kept=SAME,
+    )
+
+
+def test_two_runs_at_once(mesh, change, row, tmp_path):
+    change("linkerd")
+    second = tmp_path / "second"
+    command = shlex.join(mesh.project.command(*UP))
+    do = f"sh -c 'cd {REPOSITORY}; {command} > {second} 2>&1; echo $? >> {second}'"
+    code, written = meet(mesh.project, *UP, FAULTS_AT=RELEASE, FAULTS_DO=do)
+    assert code == 0, written
+    told = second.read_text()
+    assert told.endswith("\n1\n")
+    row(
+        fault="two `up`s at once",
+        when="the second while the first is at work",
+        happens="the second is refused, and the first goes on as if it had not been",
+        says=said(told, r"error: the stack is currently locked by 1 lock\(s\)\. .*?`pulumi cancel`\."),
+        kept=SAME,
+    )
