@@ -60,7 +60,7 @@ def said(written, pattern):
     """The words of an output that a pattern finds, as every run has them."""
     found = re.search(pattern, flat(written))
     assert found, f"{pattern} is not in:\n{written}"
-    return found.group()
+    return found.group().strip()
 
 
 @pytest.fixture
