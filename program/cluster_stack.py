@@ -1,5 +1,6 @@
 """The program of a cluster's stack: the trust anchor, cert-manager, the identity issuer, and Linkerd under them."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pulumi
@@ -36,8 +37,9 @@ async def declare_cluster_stack(settings: Settings, last: Deployment) -> pulumi.
     settings = settings.with_roots(fleet.roots) if fleet else settings
     if fleet and fleet.asks:
         await check_announced(settings)
-        return ask(fleet, _requests(settings))
+        return ask(fleet, _requests(settings, settings.anchor.generations))
     admission = await admit(settings, last, fleet)
+    asked_for = (*admission.settings.anchor.generations, *settings.anchor.generations)
     settings = admission.settings
     if fleet:
         fleet.check_signed(settings)
@@ -48,7 +50,7 @@ async def declare_cluster_stack(settings: Settings, last: Deployment) -> pulumi.
     on_cluster = pulumi.ResourceOptions(providers=[cluster])
 
     anchor = TrustAnchor("trust-anchor", settings.anchor)
-    requests = _requests(settings) if fleet else None
+    requests = _requests(settings, asked_for) if fleet else None
     namespace = ControlPlaneNamespace(
         "linkerd-namespace", ControlPlaneNamespaceArgs(name=settings.linkerd.namespace), on_cluster
     )
@@ -125,13 +127,15 @@ async def declare_cluster_stack(settings: Settings, last: Deployment) -> pulumi.
     }
 
 
-def _requests(settings: Settings) -> IntermediateRequests | None:
+def _requests(settings: Settings, generations: Sequence[str]) -> IntermediateRequests | None:
     """Return the keys and requests of a cluster whose intermediates the anchor stack signs; nothing in another mode."""
     if settings.issuer.mode != "intermediate":
         return None
     return IntermediateRequests(
         "intermediates",
-        IntermediateRequestsArgs(generations=settings.anchor.generations, trust_domain=settings.issuer.trust_domain),
+        IntermediateRequestsArgs(
+            generations=tuple(dict.fromkeys(generations)), trust_domain=settings.issuer.trust_domain
+        ),
     )
 
 

@@ -67,6 +67,10 @@ class Membership:
     pledge: Pledge
     asks: bool
 
+    def has_signed(self, settings: Settings) -> bool:
+        """Whether the anchor stack has signed what would sign the identity issuer, where it signs that at all."""
+        return settings.issuer.mode != "intermediate" or settings.anchor.signer in self.signed
+
     def check_signed(self, settings: Settings) -> None:
         """Make sure that what would sign the identity issuer is signed itself.
 
@@ -77,7 +81,7 @@ class Membership:
             pulumi.RunError: It is not.
         """
         signer = settings.anchor.signer
-        if settings.issuer.mode == "intermediate" and signer not in self.signed:
+        if not self.has_signed(settings):
             _refuse(
                 f'The anchor stack "{self.anchor_stack}" has not signed the intermediate of this stack under {signer} '
                 f"yet. First run: pulumi up --stack {self.anchor_stack}"

@@ -68,6 +68,13 @@ async def judge(
     }
     if step.kind in ("deploy", "introduce", "replace"):
         _refuse_ended(settings, step)
+    if fleet and last.trust and step.kind == "replace" and not fleet.has_signed(settings):
+        pulumi.log.warn(
+            f"All anchors have ended. This run asks the anchor stack to sign under {settings.anchor.signer}, and "
+            f"changes nothing else yet. Next run: pulumi up --stack {fleet.anchor_stack}; then again: pulumi up "
+            f"--stack {pulumi.get_stack()}"
+        )
+        return Verdict(settings=settings.staying_at(last.trust), pledge=fleet.pledge.stamped(fleet.pledge))
     blockers = await _look(api, settings, last, step)
     pledge = None
     if fleet:

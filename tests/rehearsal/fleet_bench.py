@@ -52,7 +52,7 @@ class FleetBench:
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "meshtrust", *arguments, "--cwd", str(self.project.directory)]
 
-    def cli(self, *arguments: str, timeout: float = 900) -> subprocess.CompletedProcess[str]:
+    def cli(self, *arguments: str, timeout: float = 1800) -> subprocess.CompletedProcess[str]:
         """Run a command of the CLI."""
         return subprocess.run(
             self.command(*arguments),

@@ -5,6 +5,7 @@ from typing import Any
 
 import pulumi
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from meshtrust.fleet.intermediates import RequestError, check_request, choose_signed
@@ -221,6 +222,27 @@ def test_who_goes_ahead_by_force_tells_nobody_first(introduced):
     force = {"gate": {"overrides": {"switch-2027": "west is gone for good"}}}
     refusal = introduced.refused("east", signer="2027", **force)
     assert "has not signed the intermediate of this stack under 2027" in refusal, "the gate alone can be forced"
+
+
+def test_where_all_anchors_have_ended_a_cluster_asks_for_what_comes_in_their_place(introduced):
+    ended, valid = make_certificate("root 2026", age=10, days=-1), make_certificate("root 2027")
+    request = introduced.outputs["east"]["requests"]["2026"]
+    key = x509.load_pem_x509_csr(request.encode()).public_key()
+    outputs: dict[str, Any] = {
+        "trustAnchors": ended.pem,
+        "roots": {"2026": {"fingerprint": fingerprint(ended.certificate), "brought": False}},
+        "anchors": ["2026"],
+        "requests": {"2026": request},
+        "intermediates": {"2026": make_certificate("i", issuer=ended, public_key=key).pem},
+    }
+    introduced.outputs["east"] |= outputs
+    introduced.outputs["anchor"] |= {
+        "trustAnchors": f"{ended.pem}\n{valid.pem}",
+        "roots": {**outputs["roots"], "2027": {"fingerprint": fingerprint(valid.certificate), "brought": False}},
+    }
+    recording = introduced.up("east", anchors=["2027"], signer="2027")
+    assert (recording.outputs["anchors"], recording.outputs["signer"]) == (["2026"], "2026"), "nothing is replaced yet"
+    check_request(introduced.outputs["east"]["requests"]["2027"], "east", "2027")
 
 
 def test_a_generation_that_a_cluster_trusts_stays_in_the_anchor_stack(asked):
