@@ -77,8 +77,8 @@ def test_inputs_that_a_provider_refuses_name_the_resource_and_the_argument(bench
         ('pulumi.runtime.invoke("tls:index/getPublicKey:getPublicKey", {})', "does not serve the function"),
         (
             'random.RandomId("id", byte_length=3, opts=options(hooks=pulumi.ResourceHookBinding('
-            'before_create=[pulumi.ResourceHook("h", lambda args: None)])))',
-            "does not support resource hooks",
+            'after_create=[pulumi.ResourceHook("h", lambda args: None)])))',
+            "has hooks that the embedded engine does not serve (after_create)",
         ),
     ],
 )

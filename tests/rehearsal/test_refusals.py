@@ -78,7 +78,12 @@ def test_a_preview_tells_of_a_release_that_an_interrupted_run_left_pending(previ
             assert "An interrupted run has left release linkerd/linkerd-crds half done" in written
             assert api.get(f"{path}/sh.helm.release.v1.linkerd-crds.v1").is_success, "a preview changes nothing"
         finally:
-            api.delete("/api/v1/namespaces/linkerd").raise_for_status()
+            _delete_namespace(api)
+
+
+def _delete_namespace(api):
+    api.delete("/api/v1/namespaces/linkerd").raise_for_status()
+    wait_until(lambda: api.get("/api/v1/namespaces/linkerd").status_code == 404)
 
 
 @pytest.fixture
@@ -90,8 +95,7 @@ def foreign_release(cluster, binaries, linkerd_charts):
     yield linkerd_charts
     subprocess.run([*helm, "uninstall", "linkerd-crds", "--wait"], capture_output=True, check=True)
     with cluster.client() as api:
-        api.delete("/api/v1/namespaces/linkerd")
-        wait_until(lambda: api.get("/api/v1/namespaces/linkerd").status_code == 404)
+        _delete_namespace(api)
 
 
 def test_a_release_that_another_has_deployed(preview, foreign_release, cluster):
