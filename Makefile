@@ -33,13 +33,14 @@ rehearse-rotation: $(READY) ## A rotation of the trust anchor under load, and it
 preview: $(READY) ## Show the plan of a stack without any cluster (STACK=name)
 	@$(PYTHON) -m rehearsal preview $(STACK)
 
+# Files are taken in their order, which has the long ones first: a long one that is left for the end runs alone.
 test: $(READY) ## Pass every check, and every test but those of soak (TESTS=path for some of them)
 	@$(MAKE) --no-print-directory check
 	@$(PYTHON) -m rehearsal.cluster build
-	@$(PYTHON) -m pytest -n 2 --dist loadfile -m "not soak" $(TESTS)
+	@$(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not soak" $(TESTS)
 
 soak: $(READY) ## The long tests: whole lives and whole fleets, and a rotation that is killed at 20 random moments
-	@MESHTRUST_KILLS=20 $(PYTHON) -m pytest -n 2 --dist loadfile -m soak $(TESTS)
+	@MESHTRUST_KILLS=20 $(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m soak $(TESTS)
 
 faults: $(READY) ## The suite of faults, and keep what it finds out (then: make docs)
 	@$(PYTHON) -m pytest --record-faults tests/rehearsal/faults

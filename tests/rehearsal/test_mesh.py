@@ -335,6 +335,7 @@ def served_issuer(plane):
     return read_bundle(leaf.chain_pem)[1]
 
 
+@pytest.mark.soak
 def test_a_switch_before_all_proxies_trust_the_new_root_fails_as_in_reality(binaries, linkerd_charts):
     """The guide's order, without a restart of the data plane between the new bundle and the new issuer."""
     old, new = make_certificate("old root"), make_certificate("new root")

@@ -30,7 +30,7 @@ def run():
         assert not list(Path(apart).glob("meshtrust-*/*")), "a cluster was left"
 
 
-@pytest.mark.parametrize("stack", ["dev", "guide"])
+@pytest.mark.parametrize("stack", ["dev", pytest.param("guide", marks=pytest.mark.soak)])
 def test_a_stack_lives_through_its_rehearsal(stack, linkerd_charts):
     console = Console(record=True, width=120, file=io.StringIO())
     name = f"{stack}-{os.getpid()}"
