@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.guide import Guide
-from benchmarks.machine import stack_settings
+from benchmarks.machine import stack_settings, timed
 from rehearsal.cluster import Cluster
 from rehearsal.workspace import Workspace, workspace
 
@@ -49,18 +49,10 @@ def measure() -> dict[str, Any]:
 
 
 def _stack(project: Workspace) -> dict[str, float]:
-    def run(*command: str) -> Callable[[], None]:
-        def call() -> None:
-            done = project.capture(*command)
-            if done.returncode:
-                raise RuntimeError(done.stdout + done.stderr)
-
-        return call
-
     return {
-        "first": _time(run(*_UP)),
-        "unchanged": _time(run(*_UP, "--expect-no-changes")),
-        "remove": _time(run("destroy", *_UP[1:])),
+        "first": timed(project, *_UP),
+        "unchanged": timed(project, *_UP, "--expect-no-changes"),
+        "remove": timed(project, "destroy", *_UP[1:]),
     }
 
 

@@ -2,12 +2,10 @@
 
 import shutil
 import statistics
-import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import deployed
-from rehearsal.workspace import Workspace
+from benchmarks.machine import deployed, timed
 
 PAIRS = 7
 _UP = ("up", "--yes", "--skip-preview", "--non-interactive", "--expect-no-changes")
@@ -33,9 +31,9 @@ def measure() -> dict[str, Any]:
         ratios, seconds = [], []
         for _ in range(PAIRS):
             _point(program, original)
-            with_guard = _time(project)
+            with_guard = timed(project, *_UP)
             _point(program, without_guard)
-            without = _time(project)
+            without = timed(project, *_UP)
             ratios.append(with_guard / without)
             seconds.append(with_guard)
         return {
@@ -50,12 +48,3 @@ def measure() -> dict[str, Any]:
 def _point(link: Path, target: Path) -> None:
     link.unlink()
     link.symlink_to(target)
-
-
-def _time(project: Workspace) -> float:
-    started = time.perf_counter()
-    result = project.capture(*_UP)
-    seconds = time.perf_counter() - started
-    if result.returncode:
-        raise RuntimeError(result.stdout + result.stderr)
-    return seconds

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import platform
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -54,6 +55,20 @@ def stack_settings(cluster: Cluster) -> dict[str, Any]:
         "linkerd": {"charts": str(charts())},
         "certManager": {"charts": str(ensure().charts)},
     }
+
+
+def timed(project: Workspace, *command: str) -> float:
+    """Run a command of the engine, and return the seconds that it took.
+
+    Raises:
+        RuntimeError: It failed; the message is what it wrote.
+    """
+    started = time.perf_counter()
+    done = project.capture(*command)
+    seconds = time.perf_counter() - started
+    if done.returncode:
+        raise RuntimeError(done.stdout + done.stderr)
+    return seconds
 
 
 @contextlib.contextmanager

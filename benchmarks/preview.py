@@ -2,12 +2,11 @@
 
 import statistics
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import deployed
-from rehearsal.workspace import Workspace, workspace
+from benchmarks.machine import deployed, timed
+from rehearsal.workspace import workspace
 
 PAIRS = 9
 _PREVIEW = ("preview", "--non-interactive")
@@ -32,20 +31,11 @@ def measure() -> dict[str, Any]:
             empty.capture("up", "--yes", "--skip-preview", "--non-interactive").check_returncode()
             ours, theirs = [], []
             for _ in range(PAIRS):
-                theirs.append(_time(empty))
-                ours.append(_time(project))
+                theirs.append(timed(empty, *_PREVIEW))
+                ours.append(timed(project, *_PREVIEW))
     return {
         "engine": "pulumi" if project.is_real else "embedded",
         "pairs": PAIRS,
         "secondsMedian": {"stack": round(statistics.median(ours), 2), "empty": round(statistics.median(theirs), 2)},
         "ratioMedian": round(statistics.median(a / b for a, b in zip(ours, theirs, strict=True)), 3),
     }
-
-
-def _time(project: Workspace) -> float:
-    started = time.perf_counter()
-    done = project.capture(*_PREVIEW)
-    seconds = time.perf_counter() - started
-    if done.returncode:
-        raise RuntimeError(done.stdout + done.stderr)
-    return seconds
