@@ -4,10 +4,17 @@ import signal
 
 import pulumi
 
-from program.anchor_stack import declare_anchor_stack
-from program.cluster_stack import declare_cluster_stack
-from program.membership import last_deployment
-from settings import AnchorSettings, load_settings
+from meshtrust.cluster_process import ClusterProcess
+
+asker = ClusterProcess()
+if pulumi.Config("meshtrust").get("context"):
+    # What asks the cluster is slow to load, and so is what follows here: side by side they take half the time.
+    asker.start()
+
+from program.anchor_stack import declare_anchor_stack  # noqa: E402
+from program.cluster_stack import declare_cluster_stack  # noqa: E402
+from program.membership import last_deployment  # noqa: E402
+from settings import AnchorSettings, load_settings  # noqa: E402
 
 
 async def main() -> pulumi.Inputs:
@@ -16,7 +23,7 @@ async def main() -> pulumi.Inputs:
     settings = load_settings(last)
     if isinstance(settings, AnchorSettings):
         return await declare_anchor_stack(settings, last)
-    return await declare_cluster_stack(settings, last)
+    return await declare_cluster_stack(settings, last, asker)
 
 
 # The engine interrupts the program when a step has failed, and has said why: Python's own answer is a traceback.

@@ -5,16 +5,21 @@ import multiprocessing
 import resource
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, cast
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Any
 
 import httpx
 
 from benchmarks.machine import deployed
-from meshtrust.cluster import connect
+from meshtrust.cluster import Api
+from meshtrust.cluster_client import connect
 from meshtrust.inspection import inspect
 from meshtrust.pem import sha256_hex
 from meshtrust.target import Target
 from rehearsal.cluster import Cluster
+
+if TYPE_CHECKING:
+    from httpx_ws import AsyncWebSocketSession
 
 COUNTS = (500, 5000)
 _NAMESPACE = "many"
@@ -50,18 +55,25 @@ def _status(cluster: Cluster) -> dict[str, Any]:
     return answer
 
 
+class _Counting:
+    """An `Api` that counts what it is asked."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+        self.requests = 0
+
+    async def call(self, method: str, what: str, **request: Any) -> Any:
+        self.requests += 1
+        return await self._api.call(method, what, **request)
+
+    def open_websocket(self, **request: Any) -> "AbstractAsyncContextManager[AsyncWebSocketSession]":
+        self.requests += 1
+        return self._api.open_websocket(**request)
+
+
 def _read(context: str, kubeconfig: str, answers: Any) -> None:
     async def read() -> dict[str, Any]:
-        api = await connect(context, kubeconfig)
-        requests = 0
-
-        async def count(_: httpx.Request) -> None:
-            nonlocal requests
-            requests += 1
-
-        # kr8s has no hook of its own to count by.
-        session = cast("httpx.AsyncClient", api._session)
-        session.event_hooks["request"].append(count)
+        api = _Counting(await connect(context, kubeconfig))
         target = Target(api=api, context=context, namespace="linkerd", stack=None, deployed=None)
         started = time.perf_counter()
         inspection = await inspect(target)
@@ -69,7 +81,7 @@ def _read(context: str, kubeconfig: str, answers: Any) -> None:
         return {
             "pods": len(inspection.mesh.pods),
             "seconds": round(seconds, 3),
-            "requests": requests,
+            "requests": api.requests,
             "memoryMiB": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         }
 

@@ -4,22 +4,19 @@ import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cryptography import x509
 
 from meshtrust import cert_manager, issuer_secret, trust_manager
 from meshtrust.chain import ChainError, verify_chain
-from meshtrust.cluster import ClusterError, read_items, read_optional
+from meshtrust.cluster import Api, ClusterError, read_items, read_optional
 from meshtrust.durations import format_duration, parse_duration
 from meshtrust.evidence import Mesh, read_mesh
 from meshtrust.helm_release import HelmRelease, read_releases
 from meshtrust.issuer_secret import judge_issuer_secret
 from meshtrust.pem import fingerprint, to_pem
 from meshtrust.preflight import cluster_uid
-
-if TYPE_CHECKING:
-    from kr8s.asyncio import Api
 
 CRDS, CONTROL_PLANE = "linkerd-crds", "linkerd-control-plane"
 _PUBLISHED = "https://helm.linkerd.io"
@@ -71,7 +68,7 @@ class Place:
     charts: str
 
 
-async def describe(api: "Api", place: Place) -> Adoption:
+async def describe(api: Api, place: Place) -> Adoption:
     """Read an installation and describe the stack that takes it over; nothing is changed.
 
     Args:
@@ -135,7 +132,7 @@ async def describe(api: "Api", place: Place) -> Adoption:
     )
 
 
-async def _find_certificate(api: "Api", namespace: str) -> Mapping[str, Any] | None:
+async def _find_certificate(api: Api, namespace: str) -> Mapping[str, Any] | None:
     """Return the Certificate that is issued into Linkerd's Secret; nothing where there is none."""
     if not await cert_manager.has_api(api):
         return None

@@ -4,12 +4,9 @@ import asyncio
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from meshtrust.cluster import ClusterError, NotFoundError, call, read, read_items, read_optional
-
-if TYPE_CHECKING:
-    from kr8s.asyncio import Api
+from meshtrust.cluster import Api, ClusterError, NotFoundError, read, read_items, read_optional
 
 VERSION = "cert-manager.io/v1"
 _DEFINITION = "certificates.cert-manager.io"
@@ -26,12 +23,12 @@ class CertManagerError(ClusterError):
     """cert-manager, or what it issued, is not as a run needs it; the message says what, and what to do."""
 
 
-async def has_api(api: "Api") -> bool:
+async def has_api(api: Api) -> bool:
     """Whether cert-manager's API is served."""
     return await read_optional(api, f"API {VERSION}", base="/apis", version="", url=VERSION) is not None
 
 
-async def wait_answers(api: "Api", namespace: str) -> None:
+async def wait_answers(api: Api, namespace: str) -> None:
     """Wait until cert-manager's webhook admits an object, which it does a while after its pods are ready.
 
     Args:
@@ -50,8 +47,7 @@ async def wait_answers(api: "Api", namespace: str) -> None:
     deadline = time.monotonic() + _ANSWER_SECONDS
     while True:
         try:
-            await call(
-                api,
+            await api.call(
                 "POST",
                 what,
                 version=VERSION,
@@ -74,7 +70,7 @@ async def wait_answers(api: "Api", namespace: str) -> None:
             return
 
 
-async def check_api(api: "Api") -> None:
+async def check_api(api: Api) -> None:
     """Make sure that a cert-manager is there that others have installed.
 
     Raises:
@@ -88,7 +84,7 @@ async def check_api(api: "Api") -> None:
         raise CertManagerError(msg)
 
 
-async def check_installable(api: "Api", namespace: str) -> None:
+async def check_installable(api: Api, namespace: str) -> None:
     """Make sure that no one else's cert-manager is in the way of the one that is to be installed.
 
     Args:
@@ -123,7 +119,7 @@ async def check_installable(api: "Api", namespace: str) -> None:
         raise CertManagerError(msg)
 
 
-async def check_removal(api: "Api", *, needed: bool, own: tuple[str, str]) -> None:
+async def check_removal(api: Api, *, needed: bool, own: tuple[str, str]) -> None:
     """Make sure that cert-manager, which this stack installed, may be taken away again with its definitions.
 
     Args:
@@ -176,7 +172,7 @@ def check_secret_stays(secret: Mapping[str, Any] | None) -> None:
         raise CertManagerError(msg)
 
 
-async def check_issuer(api: "Api", namespace: str, reference: Mapping[str, str]) -> None:
+async def check_issuer(api: Api, namespace: str, reference: Mapping[str, str]) -> None:
     """Make sure that an issuer exists and is ready.
 
     Args:
@@ -211,7 +207,7 @@ async def check_issuer(api: "Api", namespace: str, reference: Mapping[str, str])
         raise CertManagerError(msg)
 
 
-async def wait_issued(api: "Api", namespace: str, name: str) -> None:
+async def wait_issued(api: Api, namespace: str, name: str) -> None:
     """Wait until cert-manager has issued a Certificate as it is declared now.
 
     One that found a Secret of its name has taken that over unseen, whoever wrote it; then it is made to issue anew.
@@ -243,7 +239,7 @@ async def wait_issued(api: "Api", namespace: str, name: str) -> None:
         await asyncio.sleep(_POLL_SECONDS)
 
 
-async def _ask_for_issue(api: "Api", certificate: Mapping[str, Any]) -> None:
+async def _ask_for_issue(api: Api, certificate: Mapping[str, Any]) -> None:
     """Make cert-manager issue a Certificate anew, as ``cmctl renew`` does.
 
     Source: cmctl ``pkg/renew/renew.go``, which sets the condition Issuing with the reason ManuallyTriggered.
@@ -258,8 +254,7 @@ async def _ask_for_issue(api: "Api", certificate: Mapping[str, Any]) -> None:
         "lastTransitionTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "observedGeneration": metadata["generation"],
     }
-    await call(
-        api,
+    await api.call(
         "PATCH",
         f"status of Certificate {metadata['namespace']}/{metadata['name']}",
         version=VERSION,
@@ -270,7 +265,7 @@ async def _ask_for_issue(api: "Api", certificate: Mapping[str, Any]) -> None:
     )
 
 
-async def _find_resource(api: "Api", kind: str, group: str) -> tuple[str, str, bool] | None:
+async def _find_resource(api: Api, kind: str, group: str) -> tuple[str, str, bool] | None:
     """Return the version, the plural and whether it is namespaced of a kind; nothing where it is not served."""
     found = await read_optional(api, f"API {group}", base="/apis", version="", url=group)
     for served in (found or {}).get("versions") or []:

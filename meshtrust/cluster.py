@@ -1,25 +1,17 @@
-"""A cluster's API server: connecting to the one that was named, and reading it."""
+"""A cluster's API server, whoever speaks with it: what it answers, and what may be wrong with that."""
 
-import asyncio
-import importlib
-import warnings
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Any, Protocol
 
-from meshtrust.kubeconfig import KubeconfigError, read_context
 from meshtrust.pem import PemError, read_bundle
 
 if TYPE_CHECKING:
-    import httpx
     from cryptography import x509
-    from kr8s.asyncio import Api
+    from httpx_ws import AsyncWebSocketSession
 
 # Seconds to wait for an answer before a server counts as unreachable.
 ANSWER_SECONDS = 15
-# More than an answer takes, and little enough that a root made here has begun before anyone is shown it.
-_CLOCK_TOLERANCE = timedelta(minutes=1)
 # Objects asked for at a time, as kubectl does it, so that neither side holds a large cluster in memory at once.
 _PAGE = 500
 METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
@@ -37,65 +29,17 @@ class ForbiddenError(ClusterError):
     """The credentials lack the right to what was asked for."""
 
 
-async def connect(context: str, kubeconfig: str, named_by: str = "meshtrust:context") -> "Api":
-    """Return a client of the cluster that a context names.
+class Api(Protocol):
+    """An API server that answers: to this process (`cluster_client`), or by one of its own (`cluster_process`)."""
 
-    Raises:
-        ClusterError: The context does not exist, or the API server does not answer or refuses the credentials.
-    """
-    try:
-        # The client takes a map as well as a path, though its signature says so only of a path.
-        config: Any = read_context(context, kubeconfig, named_by)
-    except KubeconfigError as error:
-        raise ClusterError(str(error)) from None
-    # The client is heavy to import. An offline preview never needs it, and what else there is to do goes on meanwhile.
-    await asyncio.to_thread(importlib.import_module, "kr8s.asyncio")
-    import httpx  # noqa: PLC0415
-    import kr8s.asyncio  # noqa: PLC0415
+    async def call(self, method: str, what: str, **request: Any) -> Any:
+        """Return what the API server answers to a request of any method; otherwise as `read`."""
 
-    # It says so of every version that is newer than itself.
-    warnings.filterwarnings("ignore", message="Kubernetes version .* is not supported")
-    try:
-        async with asyncio.timeout(ANSWER_SECONDS):
-            # No service account: a run inside some cluster must not take that one for the one it was told.
-            api = await kr8s.asyncio.api(kubeconfig=config, context=context, serviceaccount="")
-            await check_clock(api, context)
-            return api
-    except (httpx.HTTPError, OSError, ValueError, kr8s.ServerError, kr8s.APITimeoutError) as error:
-        reason = str(error) or f"no answer within {ANSWER_SECONDS} seconds"
-        by_time = " Is this machine's clock right?" if "not yet valid" in reason or "expired" in reason else ""
-        msg = (
-            f'The API server of context "{context}" cannot be reached: {reason}.{by_time} Check that the cluster runs, '
-            "that this machine may reach it, and that its credentials are valid: "
-            f"kubectl --context {context} version"
-        )
-        raise ClusterError(msg) from error
+    def open_websocket(self, **request: Any) -> "AbstractAsyncContextManager[AsyncWebSocketSession]":
+        """Open a websocket; the request is what `read` takes."""
 
 
-async def check_clock(api: "Api", context: str) -> None:
-    """Make sure that this machine and the API server agree on the time.
-
-    Roots begin and end by this machine's clock, and what has ended may be replaced without a look at who trusts it.
-
-    Raises:
-        ClusterError: They do not.
-    """
-    async with api.call_api("GET", base="/version", version="", url="", raise_for_status=False) as response:
-        told = response.headers.get("date")
-    if not told:
-        return
-    apart = datetime.now(UTC) - parsedate_to_datetime(told)
-    if abs(apart) > _CLOCK_TOLERANCE:
-        minutes = round(abs(apart).total_seconds() / 60)
-        direction = "ahead of" if apart > timedelta(0) else "behind"
-        msg = (
-            f'This machine\'s clock is {minutes} minutes {direction} that of the API server of context "{context}". '
-            "Certificates would begin and end at the wrong time, and be judged by it. Set the clock, and run again."
-        )
-        raise ClusterError(msg)
-
-
-async def read(api: "Api", what: str, **request: Any) -> Any:
+async def read(api: Api, what: str, **request: Any) -> Any:
     """Return what the API server answers.
 
     Args:
@@ -108,54 +52,10 @@ async def read(api: "Api", what: str, **request: Any) -> Any:
         ForbiddenError: These credentials lack the right.
         ClusterError: The server refuses for another reason, or stopped answering.
     """
-    return await call(api, "GET", what, **request)
+    return await api.call("GET", what, **request)
 
 
-async def call(api: "Api", method: str, what: str, **request: Any) -> Any:
-    """Return what the API server answers to a request of any method; otherwise as `read`."""
-    import httpx  # noqa: PLC0415
-    import kr8s  # noqa: PLC0415
-
-    async def answer(*, read_credentials_anew: bool) -> "httpx.Response":
-        # What raises in it is what makes kr8s read the credentials anew.
-        parameters = {"version": "v1", **request, "raise_for_status": read_credentials_anew}
-        async with api.call_api(method, **parameters) as response:
-            return response
-
-    done = "read" if method == "GET" else "changed"
-    try:
-        response = await answer(read_credentials_anew=False)
-        if response.status_code == httpx.codes.UNAUTHORIZED:
-            # They may have expired. Not so where a right is missing: requests at the same time would meet a client that
-            # has no address meanwhile, and tell of that.
-            response = await answer(read_credentials_anew=True)
-        if response.is_error:
-            raise kr8s.ServerError(_reason(response), response=response)
-        return response.json()
-    except kr8s.ServerError as error:
-        status = error.response.status_code if error.response is not None else 500
-        if status == httpx.codes.NOT_FOUND:
-            msg = f"The {what} does not exist: {error}."
-            raise NotFoundError(msg) from error
-        fix = "Try again once the API server is well" if status >= 500 else "Give these credentials the right to do so"
-        msg = f"The {what} cannot be {done}: {error}. {fix}."
-        kind = ForbiddenError if status == httpx.codes.FORBIDDEN else ClusterError
-        raise kind(msg) from error
-    except (httpx.HTTPError, kr8s.APITimeoutError, OSError) as error:
-        reason = str(error) or type(error).__name__
-        msg = f"The {what} cannot be {done}: the API server does not answer ({reason}). Run again once it does."
-        raise ClusterError(msg) from error
-
-
-def _reason(response: "httpx.Response") -> str:
-    """Return what the API server says of its refusal (Kubernetes' kind Status)."""
-    try:
-        return str(response.json()["message"])
-    except (ValueError, KeyError, TypeError):
-        return f"{response.status_code} {response.reason_phrase}"
-
-
-async def read_items(api: "Api", what: str, **request: Any) -> AsyncIterator[dict[str, Any]]:
+async def read_items(api: Api, what: str, **request: Any) -> AsyncIterator[dict[str, Any]]:
     """Yield the items of a list, page by page.
 
     Args:
@@ -177,7 +77,7 @@ async def read_items(api: "Api", what: str, **request: Any) -> AsyncIterator[dic
         params["continue"] = following
 
 
-async def read_optional(api: "Api", what: str, **request: Any) -> dict[str, Any] | None:
+async def read_optional(api: Api, what: str, **request: Any) -> dict[str, Any] | None:
     """Return an object, or nothing where there is none.
 
     Raises:

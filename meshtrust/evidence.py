@@ -6,13 +6,14 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import yaml
 from cryptography import x509
 
 from meshtrust.cluster import (
     METADATA_ONLY,
+    Api,
     ClusterError,
     NotFoundError,
     certificates_of,
@@ -25,9 +26,6 @@ from meshtrust.issuer_certificate import read_issuer_certificate
 from meshtrust.lint import LEAF_LIFETIME
 from meshtrust.pem import PemError, fingerprint, read_bundle, sha256_hex
 from meshtrust.port_forward import PodUnreachableError, fetch_certificates, fetch_page
-
-if TYPE_CHECKING:
-    from kr8s.asyncio import Api
 
 T = TypeVar("T")
 
@@ -114,7 +112,7 @@ class Mesh:
         return [pod for pod in self.pods if pod.component == "identity"]
 
 
-async def read_mesh(api: "Api", namespace: str) -> Mesh:
+async def read_mesh(api: Api, namespace: str) -> Mesh:
     """Read a Linkerd installation; a handful of requests, however many pods there are.
 
     Args:
@@ -146,7 +144,7 @@ async def read_mesh(api: "Api", namespace: str) -> Mesh:
     )
 
 
-async def read_served_issuers(api: "Api", mesh: Mesh) -> dict[MeshedPod, datetime | str]:
+async def read_served_issuers(api: Api, mesh: Mesh) -> dict[MeshedPod, datetime | str]:
     """Return, for each replica of the identity service, the end of the issuer that it signs with, or why it is unknown.
 
     It follows from the gauge ``issuer_cert_ttl_seconds`` and the date of the same answer, so that no clock but the
@@ -163,9 +161,7 @@ async def read_served_issuers(api: "Api", mesh: Mesh) -> dict[MeshedPod, datetim
     return await _of_each(mesh.identity_pods, read_end)
 
 
-async def read_leaves(
-    api: "Api", mesh: Mesh, pods: Iterable[MeshedPod]
-) -> dict[MeshedPod, list[x509.Certificate] | str]:
+async def read_leaves(api: Api, mesh: Mesh, pods: Iterable[MeshedPod]) -> dict[MeshedPod, list[x509.Certificate] | str]:
     """Return the certificate that each pod's proxy shows, with its issuers, or why it cannot be seen.
 
     A pod that is gone, or does not run yet and has no certificate, is left out.
@@ -214,7 +210,7 @@ def is_served(mesh: Mesh, end: datetime) -> bool:
     return -0.5 <= difference <= 1.5
 
 
-async def _read_values(api: "Api", namespace: str) -> Mapping[str, Any]:
+async def _read_values(api: Api, namespace: str) -> Mapping[str, Any]:
     """Return the values that Linkerd was installed with, as its charts keep them (ConfigMap ``linkerd-config``)."""
     found = await read_optional(
         api, f"ConfigMap {namespace}/{_CONFIG}", namespace=namespace, url=f"configmaps/{_CONFIG}"
@@ -238,7 +234,7 @@ def leaf_lifetime(values: Mapping[str, Any]) -> timedelta:
         return LEAF_LIFETIME
 
 
-async def _read_pods(api: "Api", namespace: str, bundle: str, roots: Sequence[x509.Certificate]) -> list[MeshedPod]:
+async def _read_pods(api: Api, namespace: str, bundle: str, roots: Sequence[x509.Certificate]) -> list[MeshedPod]:
     """Read the pods with a proxy: metadata of all, and the whole of those whose metadata does not tell their anchors.
 
     A pod's annotation is the SHA-256 of the bundle that it was injected with (linkerd2 ``pkg/inject/inject.go``); a

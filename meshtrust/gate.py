@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 from cryptography import x509
 
 from meshtrust.chain import ChainError, verify_chain
+from meshtrust.cluster import Api
 from meshtrust.evidence import (
     Mesh,
     MeshedPod,
@@ -20,9 +20,6 @@ from meshtrust.evidence import (
 )
 from meshtrust.pem import fingerprint
 from meshtrust.rotation import Step
-
-if TYPE_CHECKING:
-    from kr8s.asyncio import Api
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +51,7 @@ class Blocker:
 _JUDGED = ("switch", "retire")
 
 
-async def find_blockers(api: "Api", namespace: str, step: Step, roots: Mapping[str, x509.Certificate]) -> list[Blocker]:
+async def find_blockers(api: Api, namespace: str, step: Step, roots: Mapping[str, x509.Certificate]) -> list[Blocker]:
     """Read the cluster and return what makes a step unsafe; a step that only adds trust is always safe.
 
     Args:
@@ -71,7 +68,7 @@ async def find_blockers(api: "Api", namespace: str, step: Step, roots: Mapping[s
     return await judge_step(api, await read_mesh(api, namespace), step, roots)
 
 
-async def judge_step(api: "Api", mesh: Mesh, step: Step, roots: Mapping[str, x509.Certificate]) -> list[Blocker]:
+async def judge_step(api: Api, mesh: Mesh, step: Step, roots: Mapping[str, x509.Certificate]) -> list[Blocker]:
     """Return what makes a step unsafe in a mesh that has been read, as `find_blockers` does; it raises the same."""
     if step.kind not in _JUDGED:
         return []

@@ -6,12 +6,9 @@ import gzip
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from meshtrust.cluster import ClusterError, call, read
-
-if TYPE_CHECKING:
-    from kr8s.asyncio import Api
+from meshtrust.cluster import Api, ClusterError, read
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +44,7 @@ class HelmRelease:
         return None
 
 
-async def read_releases(api: "Api", namespace: str, name: str = "") -> list[HelmRelease]:
+async def read_releases(api: Api, namespace: str, name: str = "") -> list[HelmRelease]:
     """Return the releases that are deployed in a namespace.
 
     Args:
@@ -70,7 +67,7 @@ async def read_releases(api: "Api", namespace: str, name: str = "") -> list[Helm
     return [_read_release(secret) for secret in secrets["items"] or []]
 
 
-async def forget_release(api: "Api", release: HelmRelease) -> None:
+async def forget_release(api: Api, release: HelmRelease) -> None:
     """Let Helm forget a release, and leave all that it installed.
 
     The next installation of that name takes the objects over, since they are marked as its own (helm
@@ -79,8 +76,7 @@ async def forget_release(api: "Api", release: HelmRelease) -> None:
     Raises:
         ClusterError: Its revisions cannot be deleted.
     """
-    await call(
-        api,
+    await api.call(
         "DELETE",
         f"revisions of Helm release {release.namespace}/{release.name}",
         namespace=release.namespace,

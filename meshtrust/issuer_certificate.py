@@ -8,16 +8,13 @@ import base64
 import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cryptography import x509
 
 from meshtrust import cert_manager
-from meshtrust.cluster import ClusterError, ForbiddenError, certificates_of, read_items, read_optional
+from meshtrust.cluster import Api, ClusterError, ForbiddenError, certificates_of, read_items, read_optional
 from meshtrust.issuer_secret import NAME
-
-if TYPE_CHECKING:
-    from kr8s.asyncio import Api
 
 # cert-manager pkg/apis/certmanager/v1/types.go.
 _OF_CERTIFICATE = "cert-manager.io/certificate-name"
@@ -39,7 +36,7 @@ class IssuerCertificate:
     roots: tuple[x509.Certificate, ...] = ()
 
 
-async def read_issuer_certificate(api: "Api", namespace: str) -> IssuerCertificate:
+async def read_issuer_certificate(api: Api, namespace: str) -> IssuerCertificate:
     """Return the identity issuer's certificate: from the Secret, or by cert-manager where that may not be read.
 
     Args:
@@ -58,7 +55,7 @@ async def read_issuer_certificate(api: "Api", namespace: str) -> IssuerCertifica
     return _certificates((secret or {}).get("data") or {}, "tls.crt", "ca.crt", name)
 
 
-async def _read_request(api: "Api", namespace: str, forbidden: ForbiddenError) -> dict[str, Any]:
+async def _read_request(api: Api, namespace: str, forbidden: ForbiddenError) -> dict[str, Any]:
     """Return the request whose answer cert-manager has written into the Secret.
 
     It is the one of the Certificate's current revision: the revision is raised when the Secret has been written
@@ -86,7 +83,7 @@ async def _read_request(api: "Api", namespace: str, forbidden: ForbiddenError) -
     raise ForbiddenError(msg) from forbidden
 
 
-async def _list(api: "Api", namespace: str, plural: str) -> list[dict[str, Any]]:
+async def _list(api: Api, namespace: str, plural: str) -> list[dict[str, Any]]:
     what = f"list of {plural} in namespace {namespace}"
     return [item async for item in read_items(api, what, version=cert_manager.VERSION, namespace=namespace, url=plural)]
 

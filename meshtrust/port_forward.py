@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, cast
 
 from cryptography import x509
 
+from meshtrust.cluster import Api
+
 if TYPE_CHECKING:
     from httpx_ws import AsyncWebSocketSession
-    from kr8s.asyncio import Api
 
 _SECONDS = 10
 _DATA, _ERROR = 0, 1
@@ -36,7 +37,7 @@ class Page:
     date: datetime | None
 
 
-async def fetch_page(api: "Api", namespace: str, pod: str, port: int, path: str) -> Page:
+async def fetch_page(api: Api, namespace: str, pod: str, port: int, path: str) -> Page:
     """Return a page of a pod's HTTP server.
 
     Raises:
@@ -57,9 +58,7 @@ async def fetch_page(api: "Api", namespace: str, pod: str, port: int, path: str)
         return Page(text=body, date=parsedate_to_datetime(date) if date else None)
 
 
-async def fetch_certificates(
-    api: "Api", namespace: str, pod: str, port: int, server_name: str
-) -> list[x509.Certificate]:
+async def fetch_certificates(api: Api, namespace: str, pod: str, port: int, server_name: str) -> list[x509.Certificate]:
     """Return the certificates that a pod's port shows in a TLS handshake, its own first.
 
     They are read, not trusted: who calls verifies them.
@@ -161,7 +160,7 @@ class _Connection:
 
 
 @contextlib.asynccontextmanager
-async def _open(api: "Api", namespace: str, pod: str, port: int) -> AsyncIterator[_Connection]:
+async def _open(api: Api, namespace: str, pod: str, port: int) -> AsyncIterator[_Connection]:
     async with api.open_websocket(
         namespace=namespace, url=f"pods/{pod}/portforward", params={"ports": str(port)}
     ) as websocket:

@@ -5,12 +5,8 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from meshtrust.cluster import ANSWER_SECONDS, METADATA_ONLY, ClusterError, call, read, read_optional
-
-if TYPE_CHECKING:
-    from kr8s.asyncio import Api
+from meshtrust.cluster import ANSWER_SECONDS, METADATA_ONLY, Api, ClusterError, read, read_optional
 
 _MONITORING = "monitoring.coreos.com/v1"
 _MONITORING_KINDS = {"PodMonitor", "PrometheusRule", "ServiceMonitor"}
@@ -21,7 +17,7 @@ class PreflightError(ClusterError):
     """A run that must not begin; the message names the thing, what is wrong with it and what to do."""
 
 
-async def cluster_uid(api: "Api") -> str:
+async def cluster_uid(api: Api) -> str:
     """Return what tells a cluster from every other: the UID of its kube-system namespace.
 
     Raises:
@@ -75,7 +71,7 @@ class PendingRevision:
     secret: str
 
 
-async def find_pending(api: "Api", releases: Iterable[tuple[str, str]]) -> list[PendingRevision]:
+async def find_pending(api: Api, releases: Iterable[tuple[str, str]]) -> list[PendingRevision]:
     """Return the unfinished revisions of releases, as a run leaves them that was killed while Helm was at work.
 
     Args:
@@ -107,14 +103,14 @@ async def find_pending(api: "Api", releases: Iterable[tuple[str, str]]) -> list[
     return [revision for revisions in found for revision in revisions]
 
 
-async def forget(api: "Api", revision: PendingRevision) -> None:
+async def forget(api: Api, revision: PendingRevision) -> None:
     """Let Helm forget an unfinished revision, so that it goes on from the last finished one.
 
     Raises:
         ClusterError: The revision cannot be deleted.
     """
     what = f"unfinished revision {revision.namespace}/{revision.secret}"
-    await call(api, "DELETE", what, namespace=revision.namespace, url=f"secrets/{revision.secret}")
+    await api.call("DELETE", what, namespace=revision.namespace, url=f"secrets/{revision.secret}")
 
 
 async def check_chart_source(location: str, key: str) -> None:
@@ -152,7 +148,7 @@ async def check_chart_source(location: str, key: str) -> None:
         raise PreflightError(msg) from error
 
 
-async def check_monitoring(api: "Api", namespace: str) -> None:
+async def check_monitoring(api: Api, namespace: str) -> None:
     """Make sure that the cluster takes alerts and monitors, and has the namespace that they go to.
 
     Args:

@@ -4,13 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from meshtrust.cluster import ClusterError, call, read, read_items, read_optional
+from meshtrust.cluster import Api, ClusterError, read, read_items, read_optional
 from meshtrust.evidence import Workload
-
-if TYPE_CHECKING:
-    from kr8s.asyncio import Api
 
 # What a pod template's change restarts, and where it is in the API.
 _PLURALS = {"Deployment": "deployments", "StatefulSet": "statefulsets", "DaemonSet": "daemonsets"}
@@ -42,7 +39,7 @@ def can_restart(workload: Workload) -> bool:
     return workload.kind in _PLURALS
 
 
-async def restart(api: "Api", workloads: Sequence[Workload], limits: Limits) -> AsyncIterator[Workload]:
+async def restart(api: Api, workloads: Sequence[Workload], limits: Limits) -> AsyncIterator[Workload]:
     """Restart workloads side by side, and yield each once all its pods are new and ready.
 
     Each waits until every PodDisruptionBudget over its pods allows a disruption: a rolling update is not an eviction,
@@ -79,12 +76,12 @@ async def restart(api: "Api", workloads: Sequence[Workload], limits: Limits) -> 
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _restart(api: "Api", workload: Workload) -> None:
+async def _restart(api: Api, workload: Workload) -> None:
     current = await _read_workload(api, workload)
     await _wait_for_budgets(api, workload, (current["spec"]["template"]["metadata"].get("labels")) or {})
     stamp = {_RESTARTED: datetime.now(UTC).isoformat(timespec="milliseconds")}
     patch = {"spec": {"template": {"metadata": {"annotations": stamp}}}}
-    changed = await call(api, "PATCH", str(workload), json=patch, headers=_MERGE, **_address(workload))
+    changed = await api.call("PATCH", str(workload), json=patch, headers=_MERGE, **_address(workload))
     if _strategy(changed) == "OnDelete":
         await _evict_old(api, workload, changed)
     while not _is_rolled_out(changed):
@@ -96,7 +93,7 @@ def _strategy(workload: Mapping[str, Any]) -> str:
     return str((workload["spec"].get("updateStrategy") or {}).get("type") or "")
 
 
-async def _read_workload(api: "Api", workload: Workload) -> dict[str, Any]:
+async def _read_workload(api: Api, workload: Workload) -> dict[str, Any]:
     found: dict[str, Any] = await read(api, str(workload), **_address(workload))
     return found
 
@@ -122,7 +119,7 @@ def _is_rolled_out(workload: Mapping[str, Any]) -> bool:
     return bool(status.get("updatedReplicas", 0) >= wanted == status.get("replicas", 0) and ready >= wanted)
 
 
-async def _wait_for_budgets(api: "Api", workload: Workload, labels: Mapping[str, str]) -> None:
+async def _wait_for_budgets(api: Api, workload: Workload, labels: Mapping[str, str]) -> None:
     what = f"PodDisruptionBudgets of namespace {workload.namespace}"
     while True:
         budgets = read_items(api, what, version="policy/v1", namespace=workload.namespace, url="poddisruptionbudgets")
@@ -157,7 +154,7 @@ def _selects(selector: Mapping[str, Any] | None, labels: Mapping[str, str]) -> b
     return True
 
 
-async def _evict_old(api: "Api", workload: Workload, changed: Mapping[str, Any]) -> None:
+async def _evict_old(api: Api, workload: Workload, changed: Mapping[str, Any]) -> None:
     """Evict the pods of a workload that replaces them only when they are gone (OnDelete), one by one."""
     labels = ",".join(f"{key}={value}" for key, value in changed["spec"]["selector"]["matchLabels"].items())
     pods = [
@@ -172,13 +169,13 @@ async def _evict_old(api: "Api", workload: Workload, changed: Mapping[str, Any])
             await asyncio.sleep(_POLL_SECONDS)
 
 
-async def _exists(api: "Api", pod: Mapping[str, Any]) -> bool:
+async def _exists(api: Api, pod: Mapping[str, Any]) -> bool:
     url = f"pods/{pod['name']}"
     found = await read_optional(api, f"pod {pod['name']}", namespace=pod["namespace"], url=url)
     return found is not None and found["metadata"]["uid"] == pod["uid"]
 
 
-async def _evict(api: "Api", namespace: str, pod: str) -> None:
+async def _evict(api: Api, namespace: str, pod: str) -> None:
     eviction = {
         "apiVersion": "policy/v1",
         "kind": "Eviction",
@@ -186,8 +183,8 @@ async def _evict(api: "Api", namespace: str, pod: str) -> None:
     }
     while True:
         try:
-            await call(
-                api, "POST", f"pod {namespace}/{pod}", json=eviction, namespace=namespace, url=f"pods/{pod}/eviction"
+            await api.call(
+                "POST", f"pod {namespace}/{pod}", json=eviction, namespace=namespace, url=f"pods/{pod}/eviction"
             )
         except ClusterError as error:
             # The API server answers 429 while a disruption budget allows none.

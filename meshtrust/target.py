@@ -3,15 +3,12 @@
 import asyncio
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from meshtrust.cluster import connect
+from meshtrust.cluster import Api
+from meshtrust.cluster_client import connect
 from meshtrust.deployment import Deployment
 from meshtrust.preflight import check_cluster_uid, cluster_uid
 from meshtrust.stack import Stack, StackError
-
-if TYPE_CHECKING:
-    from kr8s.asyncio import Api
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +42,7 @@ class Target:
         deployed: What that stack last deployed, or nothing.
     """
 
-    api: "Api"
+    api: Api
     context: str
     namespace: str
     stack: Stack | None

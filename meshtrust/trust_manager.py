@@ -4,13 +4,12 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
-from meshtrust.cluster import ClusterError, read_optional
+from meshtrust.cluster import Api, ClusterError, read_optional
 from meshtrust.pem import PemError, fingerprint, read_bundle
 
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
-    from kr8s.asyncio import Api
 
 VERSION = "trust.cert-manager.io/v1alpha1"
 # linkerd2 charts/linkerd-control-plane: the ConfigMap that its pods mount, and the key that they read.
@@ -24,7 +23,7 @@ class TrustManagerError(ClusterError):
     """trust-manager is not there, or has not published what it was given; the message says what to do."""
 
 
-async def check_api(api: "Api") -> None:
+async def check_api(api: Api) -> None:
     """Make sure that a trust-manager is there that others have installed.
 
     Raises:
@@ -38,7 +37,7 @@ async def check_api(api: "Api") -> None:
         raise TrustManagerError(msg)
 
 
-async def wait_published(api: "Api", namespace: str, roots: "AbstractSet[str]") -> None:
+async def wait_published(api: Api, namespace: str, roots: "AbstractSet[str]") -> None:
     """Wait until Linkerd's ConfigMap holds exactly these roots.
 
     Args:

@@ -3,16 +3,12 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 from cryptography import x509
 
 from meshtrust.chain import ChainError, verify_chain
-from meshtrust.cluster import read_items
+from meshtrust.cluster import Api, read_items
 from meshtrust.port_forward import PodUnreachableError, fetch_certificates
-
-if TYPE_CHECKING:
-    from kr8s.asyncio import Api
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +81,7 @@ def check_step(last: tuple[Sequence[str], str], wanted: tuple[Sequence[str], str
         )
 
 
-async def find_served_otherwise(api: "Api", namespace: str, roots: Sequence[x509.Certificate]) -> list[str]:
+async def find_served_otherwise(api: Api, namespace: str, roots: Sequence[x509.Certificate]) -> list[str]:
     """Return, as clauses, the pods that do not serve each of their webhooks under one of the authorities.
 
     Args:

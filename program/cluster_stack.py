@@ -1,5 +1,7 @@
 """The program of a cluster's stack: the trust anchor, cert-manager, the identity issuer, and Linkerd under them."""
 
+import asyncio
+import importlib
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -15,6 +17,7 @@ from components.observability import Observability, ObservabilityArgs
 from components.trust_anchor import TrustAnchor
 from components.trust_bundle import TrustBundle, TrustBundleArgs
 from components.webhook_certificates import WebhookCertificates, WebhookCertificatesArgs
+from meshtrust.cluster_process import ClusterProcess
 from meshtrust.deployment import Deployment
 from meshtrust.fleet.pledge import Pledge
 from program.guard import admit, check_announced, issuance, releases
@@ -23,12 +26,13 @@ from program.membership import Membership, ask, read_membership
 from settings import Settings
 
 
-async def declare_cluster_stack(settings: Settings, last: Deployment) -> pulumi.Inputs:
+async def declare_cluster_stack(settings: Settings, last: Deployment, asker: ClusterProcess) -> pulumi.Inputs:
     """Declare the stack and return its outputs.
 
     Args:
         settings: What the stack says.
         last: What it last deployed.
+        asker: Who asks the cluster.
 
     Raises:
         pulumi.RunError: The run is refused.
@@ -38,7 +42,7 @@ async def declare_cluster_stack(settings: Settings, last: Deployment) -> pulumi.
     if fleet and fleet.asks:
         await check_announced(settings)
         return ask(fleet, _requests(settings, settings.anchor.generations))
-    admission = await admit(settings, last, fleet)
+    admission = await admit(settings, last, fleet, asker)
     asked_for = (*admission.settings.anchor.generations, *settings.anchor.generations)
     settings = admission.settings
     if fleet:
@@ -46,6 +50,8 @@ async def declare_cluster_stack(settings: Settings, last: Deployment) -> pulumi.
     owner = releases.owner(admission.api, settings)
 
     cluster = kubernetes.Provider("cluster", settings.cluster.provider_args(admission.cluster_uid))
+    # What declares is slow to load: the provider starts, and the cluster answers, meanwhile.
+    await asyncio.to_thread(importlib.import_module, "pulumi_kubernetes.core.v1")
     await admission.admitted
     on_cluster = pulumi.ResourceOptions(providers=[cluster])
 

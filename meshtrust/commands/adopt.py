@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from meshtrust.adoption import Adoption, Place, describe
-from meshtrust.cluster import connect
+from meshtrust.cluster_client import connect
 from meshtrust.commands.options import HERE, Context, Directory, Kubeconfig, console
 from meshtrust.stack import Stack
 

@@ -6,12 +6,13 @@ import os
 from collections.abc import Awaitable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pulumi
 
 from meshtrust import cert_manager, issuer_secret, preflight
-from meshtrust.cluster import ClusterError, connect
+from meshtrust.cluster import Api, ClusterError
+from meshtrust.cluster_process import ClusterProcess
 from meshtrust.deployment import Deployment
 from meshtrust.fleet.pledge import Pledge
 from meshtrust.issuer_mode import IllegalMoveError, check_move
@@ -21,9 +22,6 @@ from program.configuration.anchors import brought_roots
 from program.guard import issuance, steps, trust_bundle, webhooks
 from program.membership import Membership
 from settings import Settings
-
-if TYPE_CHECKING:
-    from kr8s.asyncio import Api
 
 OFFLINE = "MESHTRUST_OFFLINE"
 
@@ -56,7 +54,7 @@ class Admission:
     transitions: list[dict[str, Any]]
     issuance: issuance.Issuance | None
     admitted: "asyncio.Future[Any]" = field(default_factory=_admitted)
-    api: "Awaitable[Api] | None" = None
+    api: Awaitable[Api] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +66,7 @@ class _Answer:
     issuance: issuance.Issuance | None
 
 
-async def admit(settings: Settings, last: Deployment, fleet: Membership | None) -> Admission:
+async def admit(settings: Settings, last: Deployment, fleet: Membership | None, asker: ClusterProcess) -> Admission:
     """Let a run begin, or refuse it.
 
     Where a run takes no step and goes where the last one went, its provider is as it was, and the engine may start it
@@ -79,6 +77,7 @@ async def admit(settings: Settings, last: Deployment, fleet: Membership | None) 
         settings: What the stack says.
         last: What it last deployed.
         fleet: Its place in a fleet, if any: what the others have pledged is judged too.
+        asker: Who asks the cluster.
 
     Raises:
         pulumi.RunError: The anchors would move by more than one step, or by a step that pods in a cluster make
@@ -96,7 +95,7 @@ async def admit(settings: Settings, last: Deployment, fleet: Membership | None) 
         trust_bundle.check_move(settings, last)
     if os.environ.get(OFFLINE) == "1":
         return await _admit_offline(settings, last, step, fleet)
-    api = asyncio.create_task(connect(settings.cluster.context, settings.cluster.kubeconfig))
+    api = asyncio.create_task(asker.connect(settings.cluster.context, settings.cluster.kubeconfig))
     asked = asyncio.create_task(_ask(api, settings, last, step, fleet))
     if step is None and _stays(settings, last, fleet):
         return Admission(
@@ -142,7 +141,7 @@ def _stays(settings: Settings, last: Deployment, fleet: Membership | None) -> bo
 
 
 async def _ask(
-    connecting: "Awaitable[Api]", settings: Settings, last: Deployment, step: Step | None, fleet: Membership | None
+    connecting: Awaitable[Api], settings: Settings, last: Deployment, step: Step | None, fleet: Membership | None
 ) -> _Answer:
     with _refusing():
         api = await connecting
@@ -177,7 +176,7 @@ async def _admit_offline(
     )
 
 
-async def _check_cluster(api: "Api", settings: Settings, last: Deployment) -> str:
+async def _check_cluster(api: Api, settings: Settings, last: Deployment) -> str:
     cluster = settings.cluster
     uid = await preflight.cluster_uid(api)
     preflight.check_cluster_uid(uid, context=cluster.context, pinned=cluster.uid, last=last.cluster_uid)
@@ -197,7 +196,7 @@ async def _check_cluster(api: "Api", settings: Settings, last: Deployment) -> st
     return uid
 
 
-async def _check_cert_manager(api: "Api", settings: Settings, last: Deployment) -> None:
+async def _check_cert_manager(api: Api, settings: Settings, last: Deployment) -> None:
     if settings.cert_manager:
         await cert_manager.check_installable(api, settings.cert_manager.namespace)
     elif "certManager.charts" in last.charts:
@@ -207,7 +206,7 @@ async def _check_cert_manager(api: "Api", settings: Settings, last: Deployment) 
         await cert_manager.check_api(api)
 
 
-async def _resume_releases(api: "Api", releases: list[tuple[str, str]]) -> None:
+async def _resume_releases(api: Api, releases: list[tuple[str, str]]) -> None:
     """Clear what an interrupted run left half done of Helm's releases.
 
     No other run of this stack is at work on them: the engine lets one at a time update a stack.

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pulumi
 from cryptography import x509
@@ -12,16 +12,13 @@ from components.cert_manager import CertManager
 from components.identity_issuer import IdentityIssuer
 from components.trust_anchor import TrustAnchor
 from meshtrust import cert_manager, issuer_secret
-from meshtrust.cluster import ClusterError, read_optional
+from meshtrust.cluster import Api, ClusterError, read_optional
 from meshtrust.deployment import Deployment
 from meshtrust.issuer_mode import CERT_MANAGER_MODES, SIGNING_MODES
 from meshtrust.issuer_secret import judge_issuer_life, judge_issuer_secret
 from meshtrust.lint import LEAF_LIFETIME, Finding
 from meshtrust.pem import read_bundle
 from settings import Settings
-
-if TYPE_CHECKING:
-    from kr8s.asyncio import Api
 
 # From here on `linkerd check` warns too (linkerd2 pkg/healthcheck, expiringSoonThreshold).
 _EXPIRING_SOON = timedelta(days=60)
@@ -36,7 +33,7 @@ class Issuance:
         settings: What the stack says.
     """
 
-    api: "Api"
+    api: Api
     settings: Settings
 
 
@@ -46,7 +43,7 @@ def is_changed(settings: Settings, last: Deployment) -> bool:
     return last.issuer != settings.issuer.as_outputs() or not signs_as_before
 
 
-async def check(api: "Api", settings: Settings, last: Deployment) -> Issuance | None:
+async def check(api: Api, settings: Settings, last: Deployment) -> Issuance | None:
     """Make sure, before a run, that what is to sign the identity issuer is there.
 
     Args:
@@ -91,7 +88,7 @@ async def check(api: "Api", settings: Settings, last: Deployment) -> Issuance | 
 
 
 def answering(
-    api: "Awaitable[Api] | None", installed: CertManager, namespace: str
+    api: Awaitable[Api] | None, installed: CertManager, namespace: str
 ) -> pulumi.Input[list[pulumi.Resource]]:
     """Return cert-manager as a thing to depend on that is there once its API answers, webhook included.
 

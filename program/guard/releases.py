@@ -6,20 +6,18 @@ the resource tells that the engine is about to create it.
 """
 
 from collections.abc import Awaitable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pulumi
 
 from components.charts import ReleaseOwner
+from meshtrust.cluster import Api
 from meshtrust.helm_release import forget_release, read_releases
 from meshtrust.takeover import check_takeover
 from settings import Settings
 
-if TYPE_CHECKING:
-    from kr8s.asyncio import Api
 
-
-def owner(api: "Awaitable[Api] | None", settings: Settings) -> ReleaseOwner:
+def owner(api: Awaitable[Api] | None, settings: Settings) -> ReleaseOwner:
     """Return whose releases those of this stack are.
 
     Args:

@@ -4,11 +4,12 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pulumi
 
 from meshtrust.actor import name_actor
+from meshtrust.cluster import Api
 from meshtrust.deployment import Deployment
 from meshtrust.fleet.pledge import Pledge, blocks_joining, decide
 from meshtrust.gate import Blocker, find_blockers
@@ -16,9 +17,6 @@ from meshtrust.pem import read_bundle
 from meshtrust.rotation import Step
 from program.membership import Membership
 from settings import Settings
-
-if TYPE_CHECKING:
-    from kr8s.asyncio import Api
 
 # A refusal names so many of what blocks; `meshtrust plan` lists all.
 _NAMED = 20

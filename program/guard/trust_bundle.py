@@ -1,19 +1,16 @@
 """The published bundle's part of the guard: trust-manager is there before a run, and its ConfigMap before Linkerd."""
 
 from collections.abc import Awaitable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pulumi
 
 from components.trust_bundle import TrustBundle
 from meshtrust import trust_manager
-from meshtrust.cluster import ClusterError
+from meshtrust.cluster import Api, ClusterError
 from meshtrust.deployment import Deployment
 from meshtrust.pem import fingerprint, read_bundle
 from settings import Settings
-
-if TYPE_CHECKING:
-    from kr8s.asyncio import Api
 
 
 def check_move(settings: Settings, last: Deployment) -> None:
@@ -31,7 +28,7 @@ def check_move(settings: Settings, last: Deployment) -> None:
         raise ClusterError(msg)
 
 
-async def check(api: "Api", settings: Settings) -> None:
+async def check(api: Api, settings: Settings) -> None:
     """Make sure that there is a trust-manager, where another's is to be used.
 
     Raises:
@@ -43,7 +40,7 @@ async def check(api: "Api", settings: Settings) -> None:
 
 
 def confirm(
-    api: "Awaitable[Api] | None", settings: Settings, bundle: pulumi.Output[str], trust_bundle: TrustBundle
+    api: Awaitable[Api] | None, settings: Settings, bundle: pulumi.Output[str], trust_bundle: TrustBundle
 ) -> pulumi.Output[str]:
     """Return the bundle once it is where Linkerd's pods read it, which they do when they start and never again.
 

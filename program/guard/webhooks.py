@@ -1,17 +1,13 @@
 """The webhooks' part of the guard: no step in which their calls would fail, and no cluster that could not get out."""
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
 
 import pulumi
 
-from meshtrust.cluster import ClusterError, read_items, read_optional
+from meshtrust.cluster import Api, ClusterError, read_items, read_optional
 from meshtrust.deployment import Deployment
 from meshtrust.webhooks import check_step, find_served_otherwise, retired
 from settings import Settings
-
-if TYPE_CHECKING:
-    from kr8s.asyncio import Api
 
 _EXPIRING_SOON = timedelta(days=60)
 # linkerd2 charts/linkerd-control-plane/values.yaml, proxyInjector.namespaceSelector.
@@ -45,7 +41,7 @@ def check_move(settings: Settings, last: Deployment) -> None:
         )
 
 
-async def check(api: "Api", settings: Settings, last: Deployment) -> None:
+async def check(api: Api, settings: Settings, last: Deployment) -> None:
     """Judge the move, and the authorities, by what the cluster holds.
 
     Raises:
@@ -71,7 +67,7 @@ async def check(api: "Api", settings: Settings, last: Deployment) -> None:
         await _check_deadlock(api, settings.cluster.context)
 
 
-async def _check_served(api: "Api", namespace: str, last: Deployment, gone: list[str]) -> None:
+async def _check_served(api: Api, namespace: str, last: Deployment, gone: list[str]) -> None:
     remaining = [root for name, root in last.webhooks.certificates.items() if name not in gone]
     found = await find_served_otherwise(api, namespace, remaining)
     if found:
@@ -83,7 +79,7 @@ async def _check_served(api: "Api", namespace: str, last: Deployment, gone: list
         raise ClusterError(msg)
 
 
-async def _check_namespace(api: "Api", name: str) -> None:
+async def _check_namespace(api: Api, name: str) -> None:
     if await read_optional(api, f"namespace {name}", url=f"namespaces/{name}") is None:
         msg = (
             f'meshtrust:webhooks.vizNamespace is "{name}", which does not exist. Create it (kubectl create namespace '
@@ -92,7 +88,7 @@ async def _check_namespace(api: "Api", name: str) -> None:
         raise ClusterError(msg)
 
 
-async def _check_deadlock(api: "Api", context: str) -> None:
+async def _check_deadlock(api: Api, context: str) -> None:
     """Refuse a cluster in which an expired certificate of the injector keeps cert-manager from starting."""
     selection = {"labelSelector": "app.kubernetes.io/name=cert-manager,app.kubernetes.io/component=controller"}
     found = [

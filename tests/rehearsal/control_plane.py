@@ -8,8 +8,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import kr8s.asyncio
-
+from meshtrust.cluster_client import connect
 from rehearsal.cluster import Cluster
 from tests.certificates import Pair, make_certificate
 
@@ -124,7 +123,7 @@ def forward(cluster: Cluster, function, *arguments):
     """Call one of meshtrust.port_forward's functions for a cluster."""
 
     async def call():
-        api = await kr8s.asyncio.api(kubeconfig=str(cluster.kubeconfig))
+        api = await connect(cluster.context, str(cluster.kubeconfig))
         return await function(api, *arguments)
 
     return asyncio.run(call())

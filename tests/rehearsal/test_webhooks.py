@@ -4,10 +4,10 @@ import asyncio
 import base64
 import threading
 
-import kr8s.asyncio
 import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from meshtrust.cluster_client import connect
 from meshtrust.pem import read_bundle
 from meshtrust.webhooks import CONTROL_PLANE, find_served_otherwise
 from tests.certificates import make_certificate
@@ -113,7 +113,7 @@ def test_an_authority_goes_only_when_no_pod_serves_under_it(live, cluster):
 
     def find(roots):
         async def ask():
-            api = await kr8s.asyncio.api(kubeconfig=str(cluster.kubeconfig))
+            api = await connect(cluster.context, str(cluster.kubeconfig))
             return await find_served_otherwise(api, "linkerd", roots)
 
         return asyncio.run(ask())

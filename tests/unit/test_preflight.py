@@ -11,7 +11,8 @@ from typing import Any, cast
 
 import pytest
 
-from meshtrust.cluster import ClusterError, check_clock, connect
+from meshtrust.cluster import ClusterError
+from meshtrust.cluster_client import check_clock, connect
 from meshtrust.preflight import PreflightError, check_chart_source, check_cluster_uid
 
 KUBECONFIG = """

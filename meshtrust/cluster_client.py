@@ -1,0 +1,136 @@
+"""The client of a cluster's API server: connecting to the one that was named, and asking it from this process."""
+
+import asyncio
+import importlib
+import warnings
+from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any
+
+from meshtrust.cluster import ANSWER_SECONDS, Api, ClusterError, ForbiddenError, NotFoundError
+from meshtrust.kubeconfig import KubeconfigError, read_context
+
+if TYPE_CHECKING:
+    import httpx
+    import kr8s.asyncio
+    from httpx_ws import AsyncWebSocketSession
+
+# More than an answer takes, and little enough that a root made here has begun before anyone is shown it.
+_CLOCK_TOLERANCE = timedelta(minutes=1)
+
+
+async def connect(context: str, kubeconfig: str, named_by: str = "meshtrust:context") -> Api:
+    """Return a client of the cluster that a context names.
+
+    Raises:
+        ClusterError: The context does not exist, or the API server does not answer or refuses the credentials.
+    """
+    try:
+        # The client takes a map as well as a path, though its signature says so only of a path.
+        config: Any = read_context(context, kubeconfig, named_by)
+    except KubeconfigError as error:
+        raise ClusterError(str(error)) from None
+    # The client is heavy to import. An offline preview never needs it, and what else there is to do goes on meanwhile.
+    await asyncio.to_thread(importlib.import_module, "kr8s.asyncio")
+    import httpx  # noqa: PLC0415
+    import kr8s.asyncio  # noqa: PLC0415
+
+    # It says so of every version that is newer than itself.
+    warnings.filterwarnings("ignore", message="Kubernetes version .* is not supported")
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            # No service account: a run inside some cluster must not take that one for the one it was told.
+            api = await kr8s.asyncio.api(kubeconfig=config, context=context, serviceaccount="")
+            await check_clock(api, context)
+            return _ClusterClient(api)
+    except (httpx.HTTPError, OSError, ValueError, kr8s.ServerError, kr8s.APITimeoutError) as error:
+        reason = str(error) or f"no answer within {ANSWER_SECONDS} seconds"
+        by_time = " Is this machine's clock right?" if "not yet valid" in reason or "expired" in reason else ""
+        msg = (
+            f'The API server of context "{context}" cannot be reached: {reason}.{by_time} Check that the cluster runs, '
+            "that this machine may reach it, and that its credentials are valid: "
+            f"kubectl --context {context} version"
+        )
+        raise ClusterError(msg) from error
+
+
+async def check_clock(api: "kr8s.asyncio.Api", context: str) -> None:
+    """Make sure that this machine and the API server agree on the time.
+
+    Roots begin and end by this machine's clock, and what has ended may be replaced without a look at who trusts it.
+
+    Raises:
+        ClusterError: They do not.
+    """
+    async with api.call_api("GET", base="/version", version="", url="", raise_for_status=False) as response:
+        told = response.headers.get("date")
+    if not told:
+        return
+    apart = datetime.now(UTC) - parsedate_to_datetime(told)
+    if abs(apart) > _CLOCK_TOLERANCE:
+        minutes = round(abs(apart).total_seconds() / 60)
+        direction = "ahead of" if apart > timedelta(0) else "behind"
+        msg = (
+            f'This machine\'s clock is {minutes} minutes {direction} that of the API server of context "{context}". '
+            "Certificates would begin and end at the wrong time, and be judged by it. Set the clock, and run again."
+        )
+        raise ClusterError(msg)
+
+
+class _ClusterClient:
+    """An `Api` of this process, by kr8s."""
+
+    def __init__(self, api: "kr8s.asyncio.Api") -> None:
+        self._api = api
+
+    async def call(self, method: str, what: str, **request: Any) -> Any:
+        """Return what the API server answers, as `Api.call` does."""
+        import httpx  # noqa: PLC0415
+        import kr8s  # noqa: PLC0415
+
+        done = "read" if method == "GET" else "changed"
+        try:
+            response = await self._answer(method, request, read_credentials_anew=False)
+            if response.status_code == httpx.codes.UNAUTHORIZED:
+                # They may have expired. Not so where a right is missing: requests at the same time would meet a client
+                # that has no address meanwhile, and tell of that.
+                response = await self._answer(method, request, read_credentials_anew=True)
+            if response.is_error:
+                raise kr8s.ServerError(_reason(response), response=response)
+            return response.json()
+        except kr8s.ServerError as error:
+            status = error.response.status_code if error.response is not None else 500
+            if status == httpx.codes.NOT_FOUND:
+                msg = f"The {what} does not exist: {error}."
+                raise NotFoundError(msg) from error
+            fix = (
+                "Try again once the API server is well"
+                if status >= 500
+                else "Give these credentials the right to do so"
+            )
+            msg = f"The {what} cannot be {done}: {error}. {fix}."
+            kind = ForbiddenError if status == httpx.codes.FORBIDDEN else ClusterError
+            raise kind(msg) from error
+        except (httpx.HTTPError, kr8s.APITimeoutError, OSError) as error:
+            reason = str(error) or type(error).__name__
+            msg = f"The {what} cannot be {done}: the API server does not answer ({reason}). Run again once it does."
+            raise ClusterError(msg) from error
+
+    async def _answer(self, method: str, request: dict[str, Any], *, read_credentials_anew: bool) -> "httpx.Response":
+        # What raises in it is what makes kr8s read the credentials anew.
+        parameters = {"version": "v1", **request, "raise_for_status": read_credentials_anew}
+        async with self._api.call_api(method, **parameters) as response:
+            return response
+
+    def open_websocket(self, **request: Any) -> "AbstractAsyncContextManager[AsyncWebSocketSession]":
+        """Open a websocket, as `Api.open_websocket` does."""
+        return self._api.open_websocket(**request)
+
+
+def _reason(response: "httpx.Response") -> str:
+    """Return what the API server says of its refusal (Kubernetes' kind Status)."""
+    try:
+        return str(response.json()["message"])
+    except (ValueError, KeyError, TypeError):
+        return f"{response.status_code} {response.reason_phrase}"
