@@ -23,9 +23,9 @@ from typing import Any
 import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
-from meshtrust.cluster_client import connect
 
 from benchmarks.machine import deployed
+from meshtrust.cluster_client import connect
 from meshtrust.deployment import Deployment
 from meshtrust.fleet.pledge import decide
 from meshtrust.gate import find_blockers

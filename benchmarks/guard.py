@@ -2,6 +2,7 @@
 
 import shutil
 import statistics
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,30 +10,38 @@ from benchmarks.machine import deployed, timed
 
 PAIRS = 7
 _UP = ("up", "--yes", "--skip-preview", "--non-interactive", "--expect-no-changes")
-# What the guard would have returned, without asking anybody.
-_WITHOUT = """
+# What the guard would have returned without asking anybody, and nobody to ask.
+_WITHOUT = {
+    "program/guard/__init__.py": """
 
-async def admit(settings, last, fleet):
+async def admit(settings, last, fleet, asker):
     return Admission(
         settings=settings, pledge=None, cluster_uid=last.cluster_uid, transitions=last.transitions, issuance=None
     )
-"""
+""",
+    "meshtrust/cluster_process.py": """
+
+ClusterProcess.start = lambda self: None
+""",
+}
 
 
 def measure() -> dict[str, Any]:
     """Deploy a stack, then run it again and again with and without the guard, in turn."""
     with deployed("dev") as (_, project):
-        program = project.directory / "program"
-        original = program.resolve()
-        without_guard = project.directory / "without-guard"
-        shutil.copytree(original, without_guard)
-        with (without_guard / "guard" / "__init__.py").open("a") as module:
-            module.write(_WITHOUT)
+        as_it_is = {name: (project.directory / name).resolve() for name in ("program", "meshtrust")}
+        without_guard = {}
+        for name, original in as_it_is.items():
+            without_guard[name] = project.directory / "without-guard" / name
+            shutil.copytree(original, without_guard[name])
+        for path, replacement in _WITHOUT.items():
+            with (project.directory / "without-guard" / path).open("a") as module:
+                module.write(replacement)
         ratios, seconds = [], []
         for _ in range(PAIRS):
-            _point(program, original)
+            _point(project.directory, as_it_is)
             with_guard = timed(project, *_UP)
-            _point(program, without_guard)
+            _point(project.directory, without_guard)
             without = timed(project, *_UP)
             ratios.append(with_guard / without)
             seconds.append(with_guard)
@@ -45,6 +54,8 @@ def measure() -> dict[str, Any]:
         }
 
 
-def _point(link: Path, target: Path) -> None:
-    link.unlink()
-    link.symlink_to(target)
+def _point(directory: Path, targets: Mapping[str, Path]) -> None:
+    for name, target in targets.items():
+        link = directory / name
+        link.unlink()
+        link.symlink_to(target)

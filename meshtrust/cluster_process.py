@@ -29,7 +29,7 @@ _ROOT = Path(__file__).resolve().parent.parent
 
 
 class ClusterProcess:
-    """A process that asks one cluster."""
+    """A process that asks a cluster."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
@@ -47,12 +47,13 @@ class ClusterProcess:
         return self._process
 
     async def connect(self, context: str, kubeconfig: str) -> Api:
-        """Return a client of the cluster that a context names.
+        """Return a client of the cluster that a context names; another one has another process.
 
         Raises:
             ClusterError: As `cluster_client.connect` raises it.
         """
         client = _Client(self.start(), context, kubeconfig)
+        self._process = None
         await client.send({"context": context, "kubeconfig": kubeconfig})
         return client
 
@@ -133,13 +134,14 @@ async def _serve() -> None:
 
     threading.Thread(target=receive, daemon=True).start()
     connecting: asyncio.Task[Api] | None = None
-    answering = set()
-    while (message := await messages.get()) is not None:
-        if connecting is None:
-            connecting = asyncio.create_task(cluster_client.connect(message["context"], message["kubeconfig"]))
-        answer = asyncio.create_task(_answer(connecting, message))
-        answering.add(answer)
-        answer.add_done_callback(answering.discard)
+    # What a question fails by that is no answer ends the process, which whoever waits for the answer is told.
+    async with asyncio.TaskGroup() as asking:
+        while (message := await messages.get()) is not None:
+            if connecting is None:
+                connecting = asyncio.create_task(cluster_client.connect(message["context"], message["kubeconfig"]))
+            asking.create_task(_answer(connecting, message))
+        # Nobody waits for the rest.
+        os._exit(0)
 
 
 async def _answer(connecting: "asyncio.Task[Api]", message: dict[str, Any]) -> None:

@@ -105,6 +105,10 @@ def _as_unreachable() -> Iterator[None]:
         # The websocket's own tasks wrap what ends them.
         first = next(_flat(group))
         raise PodUnreachableError(str(first) or type(first).__name__) from group
+    except httpx_ws.WebSocketUpgradeError as error:
+        answer = error.response
+        msg = f"the API server answers with {answer.status_code} {answer.reason_phrase}"
+        raise PodUnreachableError(msg) from error
     except (httpx.HTTPError, httpx_ws.HTTPXWSException, kr8s.ServerError, http.client.HTTPException, OSError) as error:
         raise PodUnreachableError(str(error) or type(error).__name__) from error
 

@@ -3,9 +3,9 @@
 import os
 
 import pulumi
-from meshtrust.cluster_client import connect
 
 from meshtrust.cluster import ClusterError
+from meshtrust.cluster_client import connect
 from meshtrust.evidence import read_mesh
 from meshtrust.pem import fingerprint, read_bundle
 from program.guard.admission import OFFLINE

@@ -3,9 +3,9 @@
 import asyncio
 
 import pytest
-from meshtrust.cluster_client import connect
 
 from meshtrust import cert_manager
+from meshtrust.cluster_client import connect
 
 
 def test_a_cert_manager_that_never_answers_is_told_with_where_to_look(cluster, monkeypatch):

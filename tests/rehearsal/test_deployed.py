@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from meshtrust.cluster_client import connect
 
 from meshtrust import cert_manager
 from meshtrust.chain import verify_chain
+from meshtrust.cluster_client import connect
 from meshtrust.pem import read_bundle, sha256_hex
 from rehearsal import mesh
 from rehearsal.workspace import workspace

@@ -10,10 +10,10 @@ import uuid
 
 import pytest
 import yaml
-from meshtrust.cluster_client import connect
 from rich.console import Console
 
 from meshtrust.cluster import ClusterError
+from meshtrust.cluster_client import connect
 from meshtrust.evidence import read_mesh
 from rehearsal.mesh.traffic import read_handshakes, wait_for_proxies
 from rehearsal.observe import Observer

@@ -1,0 +1,24 @@
+"""The process that asks a cluster: what it says where there is none, and that it ends with whoever started it."""
+
+import asyncio
+import subprocess
+import sys
+
+import pytest
+
+from meshtrust.cluster import ClusterError
+from meshtrust.cluster_process import ClusterProcess
+
+
+def test_a_context_that_is_not_there_is_one_sentence(tmp_path):
+    kubeconfig = tmp_path / "config"
+    kubeconfig.write_text("{apiVersion: v1, kind: Config, clusters: [], users: [], contexts: []}")
+    with pytest.raises(ClusterError, match='meshtrust:context is "kind-dev", and the kubeconfig'):
+        asyncio.run(ClusterProcess().connect("kind-dev", str(kubeconfig)))
+
+
+def test_it_ends_with_whoever_started_it():
+    starts = "from meshtrust.cluster_process import ClusterProcess; ClusterProcess().start()"
+    # Both have standard error, so that this returns once both have ended.
+    ended = subprocess.run([sys.executable, "-c", starts], capture_output=True, text=True, check=True, timeout=60)
+    assert ended.stderr == ""
