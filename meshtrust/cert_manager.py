@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from meshtrust.cluster import Api, ClusterError, NotFoundError, read, read_items, read_optional
+from meshtrust.polling import pauses
 
 VERSION = "cert-manager.io/v1"
 _DEFINITION = "certificates.cert-manager.io"
-_POLL_SECONDS = 0.5
 # How long cert-manager may take to issue; an issuer that asks a person for approval takes longer, and is run again.
 _ISSUE_SECONDS = 300.0
 # How long its webhook may take to answer once its pods are ready.
@@ -45,7 +45,7 @@ async def wait_answers(api: Api, namespace: str) -> None:
     issuer = {"apiVersion": VERSION, "kind": "Issuer", "metadata": {"name": "answers"}, "spec": {"selfSigned": {}}}
     what = "dry run of an Issuer, by which cert-manager's webhook is asked,"
     deadline = time.monotonic() + _ANSWER_SECONDS
-    while True:
+    for pause in pauses():
         try:
             await api.call(
                 "POST",
@@ -57,15 +57,15 @@ async def wait_answers(api: Api, namespace: str) -> None:
                 json=issuer,
             )
         except ClusterError as error:
-            if not isinstance(error, NotFoundError) and "webhook" not in str(error.__cause__):
+            if not isinstance(error, NotFoundError) and "webhook" not in error.said:
                 raise
             if time.monotonic() > deadline:
                 msg = (
                     f"cert-manager is installed, and does not answer after {_ANSWER_SECONDS:.0f} seconds: "
-                    f"{error.__cause__}. Look at its pods: kubectl -n {namespace} get pods; then run again."
+                    f"{error.said}. Look at its pods: kubectl -n {namespace} get pods; then run again."
                 )
                 raise CertManagerError(msg) from error
-            await asyncio.sleep(_POLL_SECONDS)
+            await asyncio.sleep(pause)
         else:
             return
 
@@ -222,7 +222,7 @@ async def wait_issued(api: Api, namespace: str, name: str) -> None:
     url = f"certificates/{name}"
     deadline = time.monotonic() + _ISSUE_SECONDS
     asked = False
-    while True:
+    for pause in pauses():
         certificate = await read(api, f"Certificate {namespace}/{name}", version=VERSION, namespace=namespace, url=url)
         ready, issuing = _condition(certificate, "Ready"), _condition(certificate, "Issuing")
         current = ready.get("observedGeneration") == certificate["metadata"]["generation"]
@@ -236,7 +236,7 @@ async def wait_issued(api: Api, namespace: str, name: str) -> None:
             said = issuing.get("message") or ready.get("message") or "it says nothing of it"
             msg = f"cert-manager has not issued Certificate {namespace}/{name} within five minutes: {said}"
             raise CertManagerError(msg)
-        await asyncio.sleep(_POLL_SECONDS)
+        await asyncio.sleep(pause)
 
 
 async def _ask_for_issue(api: Api, certificate: Mapping[str, Any]) -> None:

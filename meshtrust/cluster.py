@@ -18,7 +18,15 @@ METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v
 
 
 class ClusterError(Exception):
-    """A cluster that cannot be asked, or does not hold what it must; the message says what, and what to do."""
+    """A cluster that cannot be asked, or does not hold what it must; the message says what, and what to do.
+
+    Attributes:
+        said: What the API server said of it; empty where it was not the one to refuse.
+    """
+
+    def __init__(self, message: str, said: str = "") -> None:
+        super().__init__(message)
+        self.said = said
 
 
 class NotFoundError(ClusterError):

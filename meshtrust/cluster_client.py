@@ -103,7 +103,7 @@ class _ClusterClient:
             status = error.response.status_code if error.response is not None else 500
             if status == httpx.codes.NOT_FOUND:
                 msg = f"The {what} does not exist: {error}."
-                raise NotFoundError(msg) from error
+                raise NotFoundError(msg, str(error)) from error
             fix = (
                 "Try again once the API server is well"
                 if status >= 500
@@ -111,7 +111,7 @@ class _ClusterClient:
             )
             msg = f"The {what} cannot be {done}: {error}. {fix}."
             kind = ForbiddenError if status == httpx.codes.FORBIDDEN else ClusterError
-            raise kind(msg) from error
+            raise kind(msg, str(error)) from error
         except (httpx.HTTPError, kr8s.APITimeoutError, OSError) as error:
             reason = str(error) or type(error).__name__
             msg = f"The {what} cannot be {done}: the API server does not answer ({reason}). Run again once it does."

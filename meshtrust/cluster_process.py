@@ -105,7 +105,7 @@ class _Client:
         if answered.done():
             return
         if "error" in message:
-            answered.set_exception(_ERRORS[message["error"]](message["message"]))
+            answered.set_exception(_ERRORS[message["error"]](message["message"], message["said"]))
         else:
             answered.set_result(message["answer"])
 
@@ -153,7 +153,7 @@ async def _answer(connecting: "asyncio.Task[Api]", message: dict[str, Any]) -> N
             answer = await api.call(message["method"], message["what"], **message["request"])
         told = {"number": number, "answer": answer}
     except ClusterError as error:
-        told = {"number": number, "error": type(error).__name__, "message": str(error)}
+        told = {"number": number, "error": type(error).__name__, "message": str(error), "said": error.said}
     with suppress(BrokenPipeError):
         _write(sys.stdout.buffer, told)
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from meshtrust.cluster import Api, ClusterError, read_optional
 from meshtrust.pem import PemError, fingerprint, read_bundle
+from meshtrust.polling import pauses
 
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 VERSION = "trust.cert-manager.io/v1alpha1"
 # linkerd2 charts/linkerd-control-plane: the ConfigMap that its pods mount, and the key that they read.
 TRUST_ROOTS, TRUST_ROOTS_KEY = "linkerd-identity-trust-roots", "ca-bundle.crt"
-_POLL_SECONDS = 0.5
 # It answers a changed Bundle within a second or two.
 _PUBLISH_SECONDS = 60.0
 
@@ -51,7 +51,7 @@ async def wait_published(api: Api, namespace: str, roots: "AbstractSet[str]") ->
     """
     what, url = f"ConfigMap {namespace}/{TRUST_ROOTS}", f"configmaps/{TRUST_ROOTS}"
     deadline = time.monotonic() + _PUBLISH_SECONDS
-    while True:
+    for pause in pauses():
         found = await read_optional(api, what, namespace=namespace, url=url)
         if found is not None and _roots(str((found.get("data") or {}).get(TRUST_ROOTS_KEY) or "")) == roots:
             return
@@ -59,7 +59,7 @@ async def wait_published(api: Api, namespace: str, roots: "AbstractSet[str]") ->
             held = "is not there" if found is None else "holds other roots"
             msg = f"trust-manager has not published the trusted roots within a minute: {what} {held}. See: kubectl "
             raise TrustManagerError(f"{msg}describe bundle {TRUST_ROOTS}")
-        await asyncio.sleep(_POLL_SECONDS)
+        await asyncio.sleep(pause)
 
 
 def _roots(bundle: str) -> set[str]:

@@ -44,8 +44,9 @@ def test_it_answers_many_questions_at_once(cluster, asker):
 
 def test_what_is_not_there_and_what_is_forbidden_are_told_apart(cluster, asker):
     place = (cluster.context, str(cluster.kubeconfig))
-    with pytest.raises(NotFoundError, match=r'namespace nowhere does not exist: namespaces "nowhere" not found'):
+    with pytest.raises(NotFoundError, match="namespace nowhere does not exist") as raised:
         asked(asker.connect(*place), lambda api: read(api, "namespace nowhere", url="namespaces/nowhere"))
+    assert raised.value.said == 'namespaces "nowhere" not found'
     nobody = {"Impersonate-User": "nobody"}
     with pytest.raises(ForbiddenError, match="Give these credentials the right"):
         asked(asker.connect(*place), lambda api: read(api, "list of Secrets", url="secrets", headers=nobody))
