@@ -28,6 +28,8 @@ func serveEgress(ctx context.Context, cluster plan) error {
 	if err != nil {
 		return err
 	}
+	// A network has no limit of requests: each call of a webhook and each port forwarding asks for an address here.
+	config.QPS = -1
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		return err
