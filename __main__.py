@@ -3,6 +3,7 @@
 import atexit
 import gc
 import signal
+import sys
 
 import pulumi
 
@@ -23,14 +24,22 @@ from program.cluster_stack import declare_cluster_stack  # noqa: E402
 from program.membership import last_deployment  # noqa: E402
 from settings import AnchorSettings, load_settings  # noqa: E402
 
+# The language host adds nothing of its own to what was told (pulumi sdk/python/cmd/pulumi-language-python/main.go,
+# pythonProcessExitedAfterShowingUserActionableMessage).
+_TOLD = 32
+
 
 async def main() -> pulumi.Inputs:
-    """Declare the stack, by its role, and return its outputs."""
-    last = await last_deployment()
-    settings = load_settings(last)
-    if isinstance(settings, AnchorSettings):
-        return await declare_anchor_stack(settings, last)
-    return await declare_cluster_stack(settings, last, asker)
+    """Declare the stack, by its role, and return its outputs; end with what a refusal says, where it is refused."""
+    try:
+        last = await last_deployment()
+        settings = load_settings(last)
+        if isinstance(settings, AnchorSettings):
+            return await declare_anchor_stack(settings, last)
+        return await declare_cluster_stack(settings, last, asker)
+    except pulumi.RunError as refusal:
+        pulumi.log.error(str(refusal))
+        sys.exit(_TOLD)
 
 
 # The engine interrupts the program when a step has failed, and has said why: Python's own answer is a traceback.
