@@ -13,8 +13,17 @@ import pytest
 
 from meshtrust.pem import read_bundle
 from rehearsal.cluster import Cluster
+from tests.certificates import make_certificate
 from tests.rehearsal.control_plane import wait_until
 from tests.rehearsal.fleet_bench import APPLICATIONS, events, fleet_bench
+from tests.rehearsal.links import (
+    IDENTITY,
+    apply_link,
+    install_links,
+    remove_links,
+    serve_only_the_first_version,
+)
+from tests.rehearsal.rights import grant, without, write_kubeconfig
 from tests.rehearsal.rotation_bench import kill_after, kill_when
 
 pytestmark = pytest.mark.soak
@@ -228,6 +237,125 @@ def test_a_stack_that_another_run_is_at_work_on_is_named(fleet):
     assert "west: failed" in told.stdout
     assert "another run is at work on it" in told.stdout
     assert "pulumi cancel --stack west" in re.sub(r"\s+", " ", told.stdout)
+
+
+@pytest.fixture
+def linked(fleet, steady):
+    """The fleet with its clusters linked to each other, and east to one that is none of the fleet."""
+    assert steady
+    for cluster in fleet.clusters.values():
+        install_links(cluster)
+    apply_link(fleet.clusters["east"], "west")
+    apply_link(fleet.clusters["east"], "partner")
+    apply_link(fleet.clusters["west"], "east")
+    yield fleet
+    for cluster in fleet.clusters.values():
+        remove_links(cluster)
+
+
+@pytest.mark.usefixtures("steady")
+def test_clusters_that_do_not_know_the_kind_are_told_as_such(fleet):
+    found = verify(fleet)
+    assert found["links"] == []
+    for cluster in found["clusters"].values():
+        assert cluster["links"] == {"installed": False, "error": None}
+        assert cluster["findings"] == []
+
+
+def test_linked_clusters_are_judged_from_both_ends(linked, tmp_path):
+    found = verify(linked)
+    assert states(found) == {("east", "west"): "well", ("east", None): "unchecked", ("west", "east"): "well"}
+    [partner] = found["clusters"]["east"]["findings"]
+    assert partner["severity"] == "warning"
+    assert partner["subject"] == "Link linkerd-multicluster/partner"
+    assert "leads to partner, which is no cluster of this fleet" in partner["wrong"]
+    assert found["clusters"]["west"]["findings"] == []
+
+    page = tmp_path / "fleet.html"
+    shown = linked.ok("fleet", "status", "--html", str(page))
+    assert re.search(r"(?m)^east +partner !, west ✓$", shown)
+    assert "partner, not of this fleet" in page.read_text()
+
+    apply_link(linked.clusters["east"], "west", gatewayIdentity=IDENTITY.replace("cluster.local", "example.com"))
+    found = verify(linked, code=1)
+    assert states(found)["east", "west"] == "refused"
+    wrong = next(entry for entry in found["clusters"]["east"]["findings"] if entry["severity"] == "error")
+    assert wrong["subject"] == "Link linkerd-multicluster/west"
+    assert wrong["wrong"].endswith(
+        "ends with .serviceaccount.identity.linkerd.cluster.local: proxies here refuse that gateway"
+    )
+    apply_link(linked.clusters["east"], "west")
+
+    with stranger(linked.clusters["west"]):
+        found = verify(linked, code=1)
+    assert states(found) == {("east", "west"): "refused", ("east", None): "unchecked", ("west", "east"): "refused"}
+
+    linked.configure("west", linkName="partner")
+    found = verify(linked)
+    assert [(entry["to"], entry["targetClusterName"]) for entry in found["links"]][:2] == [
+        ("west", "partner"),
+        (None, "west"),
+    ]
+    linked.configure("west", linkName=None)
+    serve_only_the_first_version(linked.clusters["east"])
+    assert states(verify(linked))["east", "west"] == "well"
+
+
+def test_the_rights_to_read_are_enough_for_a_fleet_and_its_links_and_a_right_less_is_told(linked, tmp_path):
+    own = {name: linked.config(name)["kubeconfig"] for name in linked.clusters}
+    for name, cluster in linked.clusters.items():
+        with cluster.client() as api:
+            grant(api, "read-only.yaml")
+        linked.configure(name, kubeconfig=str(write_kubeconfig(cluster, "read-only", tmp_path)))
+    try:
+        found = verify(linked)
+        assert states(found) == {("east", "west"): "well", ("east", None): "unchecked", ("west", "east"): "well"}
+        assert [entry["subject"] for entry in found["clusters"]["east"]["findings"]] == [
+            "Link linkerd-multicluster/partner"
+        ]
+        with without(linked.clusters["west"], "ClusterRole", "meshtrust-read-only", "links"):
+            found = verify(linked)
+    finally:
+        for name, kubeconfig in own.items():
+            linked.configure(name, kubeconfig=kubeconfig)
+    assert states(found) == {("east", "west"): "well", ("east", None): "unchecked"}
+    assert found["clusters"]["west"]["links"]["installed"] is True
+    assert "forbidden" in found["clusters"]["west"]["links"]["error"]
+    [finding] = found["clusters"]["west"]["findings"]
+    assert finding["severity"] == "warning"
+    assert finding["wrong"].startswith("are not known: The list of Links cannot be read: ")
+
+
+def verify(fleet, code=0):
+    told = fleet.cli("fleet", "verify", "--json")
+    assert told.returncode == code, told.stdout + told.stderr
+    assert told.stderr == ""
+    return json.loads(told.stdout)
+
+
+def states(found):
+    return {(link["from"], link["to"]): link["state"] for link in found["links"]}
+
+
+@contextlib.contextmanager
+def stranger(cluster):
+    """Have a pod with a proxy that trusts a root of nobody's, as one that was injected by hand long ago."""
+    proxy = {
+        "name": "linkerd-proxy",
+        "image": "example.com/proxy",
+        "env": [{"name": "LINKERD2_PROXY_IDENTITY_TRUST_ANCHORS", "value": make_certificate().pem}],
+    }
+    labels = {"linkerd.io/control-plane-ns": "linkerd"}
+    body = {"metadata": {"name": "stranger", "labels": labels}, "spec": {"containers": [proxy]}}
+    with cluster.client() as api:
+        # Nothing injects there.
+        path = "/api/v1/namespaces/default/pods"
+        api.post(path, json=body).raise_for_status()
+        try:
+            yield
+        finally:
+            api.delete(f"{path}/stranger").raise_for_status()
+            wait_until(lambda: api.get(f"{path}/stranger").status_code == httpx.codes.NOT_FOUND)
 
 
 def test_a_cluster_joins_with_what_the_others_have_and_the_fleet_outlives_its_anchor_stack(fleet, steady, following):
