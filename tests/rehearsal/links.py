@@ -31,8 +31,8 @@ def install_links(cluster):
         "versions": [_version(name, served=True) for name in VERSIONS],
     }
     with cluster.client() as api:
-        namespace = {"metadata": {"name": NAMESPACE}}
-        api.post("/api/v1/namespaces", json=namespace).raise_for_status()
+        namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
+        _apply(api, f"/api/v1/namespaces/{NAMESPACE}", namespace)
         body = {
             "apiVersion": "apiextensions.k8s.io/v1",
             "kind": "CustomResourceDefinition",
@@ -73,9 +73,12 @@ def apply_link(cluster, target, **spec):
     }
     body = {"apiVersion": f"{GROUP}/{VERSIONS[-1]}", "kind": "Link", "metadata": {"name": target}, "spec": whole}
     with cluster.client() as api:
-        path = f"/apis/{GROUP}/{VERSIONS[-1]}/namespaces/{NAMESPACE}/links/{target}"
-        headers = {"Content-Type": "application/apply-patch+yaml"}
-        api.patch(f"{path}?fieldManager=tests&force=true", json=body, headers=headers).raise_for_status()
+        _apply(api, f"/apis/{GROUP}/{VERSIONS[-1]}/namespaces/{NAMESPACE}/links/{target}", body)
+
+
+def _apply(api, path, body):
+    headers = {"Content-Type": "application/apply-patch+yaml"}
+    api.patch(f"{path}?fieldManager=tests&force=true", json=body, headers=headers).raise_for_status()
 
 
 def _version(name, *, served):

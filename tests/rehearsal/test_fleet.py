@@ -24,7 +24,7 @@ from tests.rehearsal.links import (
     serve_only_the_first_version,
 )
 from tests.rehearsal.rights import grant, without, write_kubeconfig
-from tests.rehearsal.rotation_bench import kill_after, kill_when
+from tests.rehearsal.rotation_bench import kill_after, kill_when, sleep_when
 
 pytestmark = pytest.mark.soak
 
@@ -157,15 +157,20 @@ def _is_hindered(fleet, steady, following):
     assert [entry["stack"] for entry in planned["blockers"]] == ["west"]
 
 
-def test_a_rotation_that_is_under_way_is_taken_back_and_no_handshake_fails(fleet, steady, following):
+def test_a_rotation_is_taken_back_by_a_run_that_stood_still_meanwhile_and_no_handshake_fails(fleet, steady, following):
     before = fleet.failed()
 
     def has_switched():
         return fleet.outputs("east")["signer"] == following
 
+    def is_back():
+        return fleet.outputs("east")["signer"] == steady
+
     kill_when(has_switched, fleet.command("fleet", "rotate", "--to", following), fleet.environment, 900)
     for stack in ("anchor", *fleet.clusters):
         fleet.engine(stack, "cancel", "--yes")
+    # A laptop that is closed and opened again: what it waited for may have timed out, and the same command goes on.
+    sleep_when(is_back, 20, fleet.command("fleet", "rotate", "--to", steady), fleet.environment, 900)
     done = fleet.cli("fleet", "rotate", "--to", steady, "--json")
     assert done.returncode == 0, done.stdout + done.stderr
     assert fleet.failed() == before
@@ -224,19 +229,21 @@ def test_a_run_that_fails_half_way_leaves_the_mesh_as_it_was_and_the_next_run_go
 
 
 @pytest.mark.usefixtures("steady")
-def test_a_stack_that_another_run_is_at_work_on_is_named(fleet):
+def test_a_stack_that_another_run_is_at_work_on_is_named_and_the_next_run_goes_on(fleet):
     locks = fleet.project.directory / "state" / ".pulumi" / "locks" / "organization" / "meshtrust" / "west"
     lock = locks / f"{uuid.uuid4()}.json"
     locks.mkdir(parents=True, exist_ok=True)
     lock.write_text('{"pid": 1, "username": "someone", "hostname": "elsewhere", "timestamp": "2026-11-24T12:00:00Z"}')
     try:
-        told = fleet.cli("fleet", "up")
+        told = fleet.cli("fleet", "up", "--json")
     finally:
         lock.unlink()
     assert told.returncode == 1
-    assert "west: failed" in told.stdout
-    assert "another run is at work on it" in told.stdout
-    assert "pulumi cancel --stack west" in re.sub(r"\s+", " ", told.stdout)
+    assert last_states(told.stdout) == {"anchor": "done", "east": "done", "west": "failed"}
+    [wrong] = [entry for entry in events(told.stdout)[-1]["stacks"] if "error" in entry]
+    assert "another run is at work on it" in wrong["error"]
+    assert "pulumi cancel --stack west" in wrong["error"]
+    assert last_states(fleet.ok("fleet", "up", "--json")) == {"anchor": "done", "east": "done", "west": "done"}
 
 
 @pytest.fixture
@@ -273,7 +280,7 @@ def test_linked_clusters_are_judged_from_both_ends(linked, tmp_path):
 
     page = tmp_path / "fleet.html"
     shown = linked.ok("fleet", "status", "--html", str(page))
-    assert re.search(r"(?m)^east +partner !, west ✓$", shown)
+    assert re.search(r"(?m)^east +partner !, west ✓ *$", shown)
     assert "partner, not of this fleet" in page.read_text()
 
     apply_link(linked.clusters["east"], "west", gatewayIdentity=IDENTITY.replace("cluster.local", "example.com"))
@@ -329,7 +336,7 @@ def test_the_rights_to_read_are_enough_for_a_fleet_and_its_links_and_a_right_les
 def verify(fleet, code=0):
     told = fleet.cli("fleet", "verify", "--json")
     assert told.returncode == code, told.stdout + told.stderr
-    assert told.stderr == ""
+    assert "Traceback" not in told.stderr
     return json.loads(told.stdout)
 
 
