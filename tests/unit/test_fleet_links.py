@@ -95,6 +95,23 @@ def test_certificates_that_may_still_be_under_what_signed_before_count_at_the_ot
     assert states == {("west", "east"): "well"}
 
 
+def test_what_a_clusters_own_issuer_is_under_and_its_proxies_lack_is_not_told_once_more():
+    """It was found when the cluster was judged by itself, and breaks more than connections from elsewhere."""
+    found, states = judged(
+        view("east", signed_by=NEW, links=[link("west")]), view("west", signed_by=NEW, trusts=(OLD,), bundle=(OLD, NEW))
+    )
+    assert found == {"east": [], "west": []}
+    assert states == {("east", "west"): "refused"}
+
+
+def test_a_cluster_is_not_told_of_itself_as_of_another():
+    under_both = frozenset([fingerprint(OLD.certificate)])
+    east, west = (replace(view(name, signed_by=NEW, trusts=(NEW,)), earlier=under_both) for name in ("east", "west"))
+    found, _ = judged(east, west)
+    assert ["certificates in west may" in text for _, text in found["east"]] == [True]
+    assert ["certificates in east may" in text for _, text in found["west"]] == [True]
+
+
 LIFE = timedelta(hours=24)
 
 
