@@ -82,6 +82,7 @@ def judge_together(views: Sequence[ClusterView]) -> tuple[list[ClusterView], lis
         by_name[view.link_name].append(view)
         for root in view.live_roots:
             under[root].append(view.stack)
+    refused = {view.stack: frozenset(root for root in under if _lacks(view, root)) for view in views}
     links: list[LinkView] = []
     found: dict[str, list[Finding]] = defaultdict(list)
     linked: dict[str, set[str]] = defaultdict(set)
@@ -95,41 +96,42 @@ def judge_together(views: Sequence[ClusterView]) -> tuple[list[ClusterView], lis
                     link=link,
                     source=view.stack,
                     target=target.stack if target else "",
-                    state=_state(view, target, wrong),
+                    state=_state(view, target, wrong, refused),
                 )
             )
             found[view.stack] += wrong
             if target:
                 linked[view.stack].add(target.stack)
                 linked[target.stack].add(view.stack)
-    known = {view.stack: view for view in views}
+    signing = {view.stack: view.signing_root for view in views}
     for view in views:
-        found[view.stack][:0] = _judge_others(view, known, under, linked[view.stack])
+        foreign = {root: under[root] for root in under if root in refused[view.stack]}
+        found[view.stack][:0] = _judge_others(view, foreign, signing, linked[view.stack])
         found[view.stack] += _judge_unread(view)
     return [replace(view, findings=(*found[view.stack], *view.findings)) for view in views], links
 
 
 def _judge_others(
-    view: ClusterView, views: Mapping[str, ClusterView], under: Mapping[str, list[str]], linked: set[str]
+    view: ClusterView, refused: Mapping[str, list[str]], signing: Mapping[str, str], linked: set[str]
 ) -> Iterator[Finding]:
     """Find what a cluster's proxies refuse of the others: all of them, for two may be linked at any time.
 
     Args:
         view: The cluster.
-        views: All of them, by stack.
-        under: The clusters in which certificates may be under a root, by its fingerprint.
+        refused: The roots that it does not trust, by fingerprint, with the clusters that have certificates under them.
+        signing: The root that signs in each cluster.
         linked: The clusters that a Link ties it to, in whichever direction: both ends show a certificate.
     """
     if view.inspection is None:
         return
-    for root, there in under.items():
+    for root, there in refused.items():
         # What its own issuer is under and its proxies lack was told of already.
-        if root == view.signing_root or not _lacks(view, root):
+        if root == view.signing_root:
             continue
         groups: dict[tuple[bool, bool], list[str]] = defaultdict(list)
         for stack in there:
             if stack != view.stack:
-                groups[stack in linked, views[stack].signing_root == root].append(stack)
+                groups[stack in linked, signing[stack] == root].append(stack)
         for (is_linked, signs), stacks in groups.items():
             yield _refusal(view.inspection, root, stacks, is_linked=is_linked, signs=signs)
 
@@ -158,13 +160,18 @@ def _lacks(view: ClusterView, root: str) -> bool:
     return seen is not None and (bool(seen.lacking(root)) or root not in map(fingerprint, seen.mesh.roots))
 
 
-def _state(view: ClusterView, target: ClusterView | None, wrong: Sequence[Finding]) -> LinkState:
+def _state(
+    view: ClusterView,
+    target: ClusterView | None,
+    wrong: Sequence[Finding],
+    refused: Mapping[str, frozenset[str]],
+) -> LinkState:
     if any(finding.severity == "error" for finding in wrong):
         return "refused"
     if target is None or target.inspection is None:
         return "unchecked"
     ends = ((view, target), (target, view))
-    return "refused" if any(_lacks(end, root) for end, other in ends for root in other.live_roots) else "well"
+    return "refused" if any(refused[end.stack] & other.live_roots for end, other in ends) else "well"
 
 
 def _judge_link(view: ClusterView, link: Link, named: Sequence[ClusterView]) -> Iterator[Finding]:
