@@ -266,17 +266,17 @@ def test_clusters_that_do_not_know_the_kind_are_told_as_such(fleet):
     assert found["links"] == []
     for cluster in found["clusters"].values():
         assert cluster["links"] == {"installed": False, "error": None}
-        assert cluster["findings"] == []
+        assert about_links(cluster) == []
 
 
 def test_linked_clusters_are_judged_from_both_ends(linked, tmp_path):
     found = verify(linked)
     assert states(found) == {("east", "west"): "well", ("east", None): "unchecked", ("west", "east"): "well"}
-    [partner] = found["clusters"]["east"]["findings"]
+    [partner] = about_links(found["clusters"]["east"])
     assert partner["severity"] == "warning"
     assert partner["subject"] == "Link linkerd-multicluster/partner"
     assert "leads to partner, which is no cluster of this fleet" in partner["wrong"]
-    assert found["clusters"]["west"]["findings"] == []
+    assert about_links(found["clusters"]["west"]) == []
 
     page = tmp_path / "fleet.html"
     shown = linked.ok("fleet", "status", "--html", str(page))
@@ -317,9 +317,10 @@ def test_the_rights_to_read_are_enough_for_a_fleet_and_its_links_and_a_right_les
     try:
         found = verify(linked)
         assert states(found) == {("east", "west"): "well", ("east", None): "unchecked", ("west", "east"): "well"}
-        assert [entry["subject"] for entry in found["clusters"]["east"]["findings"]] == [
+        assert [entry["subject"] for entry in about_links(found["clusters"]["east"])] == [
             "Link linkerd-multicluster/partner"
         ]
+        assert "forbidden" not in json.dumps(found)
         with without(linked.clusters["west"], "ClusterRole", "meshtrust-read-only", "links"):
             found = verify(linked)
     finally:
@@ -328,7 +329,7 @@ def test_the_rights_to_read_are_enough_for_a_fleet_and_its_links_and_a_right_les
     assert states(found) == {("east", "west"): "well", ("east", None): "unchecked"}
     assert found["clusters"]["west"]["links"]["installed"] is True
     assert "forbidden" in found["clusters"]["west"]["links"]["error"]
-    [finding] = found["clusters"]["west"]["findings"]
+    [finding] = about_links(found["clusters"]["west"])
     assert finding["severity"] == "warning"
     assert finding["wrong"].startswith("are not known: The list of Links cannot be read: ")
 
@@ -338,6 +339,11 @@ def verify(fleet, code=0):
     assert told.returncode == code, told.stdout + told.stderr
     assert "Traceback" not in told.stderr
     return json.loads(told.stdout)
+
+
+def about_links(cluster):
+    """What was found of its Links; proxies may trust a retired root still, after a rotation that was taken back."""
+    return [entry for entry in cluster["findings"] if entry["subject"].startswith("Link")]
 
 
 def states(found):
