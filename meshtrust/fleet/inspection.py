@@ -7,7 +7,7 @@ from meshtrust.cluster import ClusterError
 from meshtrust.deployment import Deployment
 from meshtrust.fleet.judgement import find_earlier_signers, judge_pledge, judge_together
 from meshtrust.fleet.links import read_links
-from meshtrust.fleet.stacks import Fleet
+from meshtrust.fleet.stacks import Fleet, link_name
 from meshtrust.fleet.view import ClusterView, FleetView
 from meshtrust.inspection import Budget, inspect, judge
 from meshtrust.pem import fingerprint
@@ -52,23 +52,23 @@ async def _read_anchor(stack: Stack) -> Deployment:
 
 
 async def _look(stack: Stack, budget: Budget) -> ClusterView:
-    link_name = str(stack.setting("linkName") or stack.name)
+    name = link_name(stack)
     try:
         target = await open_target(Selection(stack=stack.name, directory=stack.directory))
         deployed = target.deployed
         if deployed is None or deployed.trust is None:
-            return ClusterView(stack=stack.name, link_name=link_name)
+            return ClusterView(stack=stack.name, link_name=name)
         inspection, links = await asyncio.gather(inspect(target), read_links(target.api))
     except MissingStackError:
-        return ClusterView(stack=stack.name, link_name=link_name)
+        return ClusterView(stack=stack.name, link_name=name)
     except (StackError, ClusterError) as error:
-        return ClusterView(stack=stack.name, link_name=link_name, error=str(error))
+        return ClusterView(stack=stack.name, link_name=name, error=str(error))
     earlier = find_earlier_signers(
         deployed.transitions, deployed.pledge.released, inspection.mesh.leaf_lifetime, inspection.now
     )
     return ClusterView(
         stack=stack.name,
-        link_name=link_name,
+        link_name=name,
         inspection=inspection,
         findings=(*judge_pledge(inspection, deployed.pledge), *judge(inspection, budget)),
         pledge=deployed.pledge,

@@ -404,7 +404,16 @@ def test_a_cluster_joins_with_what_the_others_have_and_the_fleet_outlives_its_an
             result = fleet.engine(stack, *command)
             assert result.returncode == 0, result.stdout + result.stderr
         assert fleet.outputs("anchor")["roots"][steady]["brought"] is True
-        fleet.ok("fleet", "rotate", "--to", following)
+        install_links(fleet.clusters["east"])
+        for target in ("west", "partner"):
+            apply_link(fleet.clusters["east"], target)
+        told = events(fleet.ok("fleet", "rotate", "--to", following, "--json"))
+        [warning] = [entry for entry in told if entry["event"] == "warning"]
+        assert warning["stack"] == "east"
+        assert warning["text"].startswith("Link linkerd-multicluster/partner leads to partner, which is no cluster of")
+        # It comes before anything is switched.
+        switch = next(entry for entry in told if entry.get("title") == f"Switch the signer to {following}")
+        assert told.index(warning) < told.index(switch)
         assert fleet.outputs("anchor")["anchors"] == [following]
         assert [len(read_bundle(fleet.outputs(name)["trustAnchors"])) for name in fleet.clusters] == [1, 1, 1]
         assert {name: failed for name, failed in fleet.failed().items() if name in before} == before

@@ -163,6 +163,10 @@ def test_a_person_is_told_what_went_wrong_and_where_the_engines_output_is(board,
 
     async def work(stack, teller):
         teller.write("the engine says something")
+        teller.note("the engine is started")
+        if stack.name == "east":
+            teller.warn("a Link leads elsewhere")
+            teller.note("the engine goes on")
         if stack.name == "west":
             msg = "`pulumi up` failed: a chart is missing"
             raise StackError(msg)
@@ -175,6 +179,7 @@ def test_a_person_is_told_what_went_wrong_and_where_the_engines_output_is(board,
     made.summary(error=str(caught.value))
     text = re.sub(r"\s+", " ", console.export_text())
     assert "Deploy the clusters" in text
+    assert "east: a Link leads elsewhere" in text, "whatever came after it"
     assert "west: `pulumi up` failed: a chart is missing" in text
     assert f"its log: {tmp_path}/logs/west.log" in text
     assert "1 done, 1 failed" in text
