@@ -204,7 +204,7 @@ def _read(reader: Reader, last: Deployment, *, for_cluster: bool = True) -> Sett
     issuer = read_issuer(reader, mode, trust_domain, anchor)
     cert_manager = _read_cert_manager(reader, timeout_seconds, needed=needs_cert_manager)
     linkerd = LinkerdInstallation(
-        namespace=reader.namespace("linkerd.namespace"),
+        namespace=reader.dns_label("linkerd.namespace"),
         trust_domain=trust_domain,
         charts=charts,
         crds=replace(charts, version=reader.text("linkerd.crdsVersion") or charts.version),
@@ -233,7 +233,7 @@ def _read(reader: Reader, last: Deployment, *, for_cluster: bool = True) -> Sett
 
 def _read_cert_manager(reader: Reader, timeout_seconds: int, *, needed: bool) -> CertManagerArgs | None:
     args = CertManagerArgs(
-        namespace=reader.namespace("certManager.namespace"),
+        namespace=reader.dns_label("certManager.namespace"),
         charts=reader.charts("certManager", versions.CERT_MANAGER, ("cert-manager",)),
         values=reader.mapping("certManager.values"),
         timeout_seconds=timeout_seconds,
@@ -261,7 +261,10 @@ def _read_gate(reader: Reader) -> GateSettings:
 
 def _read_anchor_stack_name(reader: Reader, mode: IssuerMode) -> str:
     name = reader.matching("anchorStack", _STACK, "the name of a stack, or organization/project/stack")
+    # Only `meshtrust fleet` uses it. Mirrored Services have it in their names.
+    reader.dns_label("linkName")
     if not name:
+        reader.refuse_set("linkName", "and only a cluster of a fleet (meshtrust:anchorStack) is known by it")
         return ""
     for key in ("anchorCertificates", "anchorKeys"):
         reader.refuse_set(key, "and the roots come from the anchor stack (meshtrust:anchorStack)")
@@ -276,7 +279,7 @@ def _read_anchor_stack_name(reader: Reader, mode: IssuerMode) -> str:
 
 def _read_trust_bundle(reader: Reader, timeout_seconds: int, *, has_cert_manager: bool) -> TrustBundlePolicy:
     args = TrustManagerArgs(
-        namespace=reader.namespace("trustBundle.namespace"),
+        namespace=reader.dns_label("trustBundle.namespace"),
         charts=reader.charts("trustBundle", versions.TRUST_MANAGER, ("trust-manager",)),
         values=reader.mapping("trustBundle.values"),
         own_certificate=not has_cert_manager,

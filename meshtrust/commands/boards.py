@@ -88,6 +88,10 @@ class StackTeller:
         """Tell of something that happened."""
         self.board.tell(self.stack, "note", text, **facts)
 
+    def warn(self, text: str) -> None:
+        """Tell of something that a person has to see."""
+        self.board.tell(self.stack, "warning", text)
+
     def blocked(self, blockers: Sequence[Blocker]) -> None:
         """Tell what is being waited for."""
         listed = [{"subject": entry.subject, "reason": entry.reason} for entry in blockers]
@@ -155,8 +159,10 @@ class LiveBoard:
         self._rows[stack] = _Row(text="begins", started=time.monotonic())
 
     def tell(self, stack: str, event: str, text: str, **facts: object) -> None:  # noqa: ARG002 facts are for machines
-        """Show what happens to a stack now."""
-        if event != "note" or not text.endswith("is ready"):
+        """Show what happens to a stack now; a warning stays above the table."""
+        if event == "warning":
+            self._console.print(Text.assemble(("! ", "bold yellow"), (stack, "bold"), f": {text}"), soft_wrap=True)
+        elif event != "note" or not text.endswith("is ready"):
             self._rows[stack].text = text
 
     def ended(self, outcome: Outcome) -> None:

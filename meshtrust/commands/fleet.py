@@ -10,15 +10,16 @@ from typing import Annotated, Any
 import typer
 
 from meshtrust.commands.boards import CommandBoard, Logs, open_board
-from meshtrust.commands.fleet_table import show_cluster_findings, show_fleet
+from meshtrust.commands.fleet_table import show_cluster_findings, show_fleet, show_links
 from meshtrust.commands.options import HERE, Directory, Json, console, write_json
 from meshtrust.commands.rotate import AtOnce, Lazy, Timeout, choose_generation
-from meshtrust.fleet.inspection import FleetView, inspect_fleet
+from meshtrust.fleet.inspection import inspect_fleet
 from meshtrust.fleet.page import draw_page
 from meshtrust.fleet.rotate import FleetWay, rotate_fleet
 from meshtrust.fleet.stacks import find_fleet
 from meshtrust.fleet.state import read_state
 from meshtrust.fleet.up import deploy_fleet
+from meshtrust.fleet.view import FleetView
 from meshtrust.fleet.waves import FleetError
 from meshtrust.inspection import Budget
 from meshtrust.rollout import Limits
@@ -99,7 +100,7 @@ def status(
     directory: Directory = HERE,
     as_json: Json = False,
 ) -> None:
-    """Show the fleet's anchors, and each cluster's phase, issuer, proxies and what needs attention.
+    """Show the fleet's anchors, each cluster's phase, issuer and proxies, their Links, and what needs attention.
 
     A cluster that cannot be read is shown as such. Exit codes: 0 shown, whatever it is; 3 the fleet cannot be read.
     """
@@ -124,7 +125,7 @@ def verify(
     directory: Directory = HERE,
     as_json: Json = False,
 ) -> None:
-    """Judge every cluster's served credentials, and whether the clusters trust each other.
+    """Judge every cluster's served credentials, whether the clusters trust each other, and both ends of each Link.
 
     Exit codes: 0 no error; 1 an error, or a cluster that cannot be read, each of which is listed; 3 the fleet cannot be
     read.
@@ -135,12 +136,15 @@ def verify(
     if as_json:
         clusters = {cluster.stack: cluster.as_json() for cluster in view.clusters}
         shown = {
-            stack: {key: found[key] for key in ("error", "phase", "findings")} for stack, found in clusters.items()
+            stack: {key: found[key] for key in ("error", "phase", "links", "findings")}
+            for stack, found in clusters.items()
         }
-        write_json({"anchorStack": view.anchor_stack, "ok": not failed, "clusters": shown})
+        links = [link.as_json() for link in view.links]
+        write_json({"anchorStack": view.anchor_stack, "ok": not failed, "clusters": shown, "links": links})
     else:
         for cluster in view.clusters:
             show_cluster_findings(cluster, console())
+        show_links(view, console())
     if failed:
         raise typer.Exit(1)
 

@@ -1,21 +1,30 @@
 """A fleet drawn at a terminal."""
 
+from collections.abc import Mapping
+
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from meshtrust.commands.status import show_findings
-from meshtrust.fleet.inspection import ClusterView, FleetView
+from meshtrust.fleet.view import ClusterView, FleetView, LinkState
 from meshtrust.inspection import format_left
 from meshtrust.pem import fingerprint
 
+_LINK_MARKS: Mapping[LinkState, tuple[str, str]] = {
+    "well": ("green", "✓"),
+    "refused": ("bold red", "✗"),
+    "unchecked": ("yellow", "!"),
+}
+
 
 def show_fleet(fleet: FleetView, console: Console) -> None:
-    """Draw the anchors, a line for each cluster, and what needs attention."""
+    """Draw the anchors, a line for each cluster, their Links, and what needs attention."""
     console.print(f"Fleet of [bold]{fleet.anchor_stack}[/]\n")
     console.print(_anchors(fleet))
     console.print()
     console.print(_clusters(fleet))
+    show_links(fleet, console)
     for cluster in fleet.clusters:
         if cluster.error or cluster.findings:
             console.print()
@@ -29,6 +38,22 @@ def show_cluster_findings(cluster: ClusterView, console: Console) -> None:
         console.print(Text.assemble(("✗ ", "bold red"), cluster.error), soft_wrap=True)
     elif cluster.inspection:
         show_findings(list(cluster.findings), console)
+
+
+def show_links(fleet: FleetView, console: Console) -> None:
+    """Tell which cluster is linked to which, where any is."""
+    table = _table("cluster", "linked to")
+    for cluster in fleet.clusters:
+        listed = [
+            Text.assemble(view.target or view.link.target, " ", (sign, style))
+            for view in fleet.links_of(cluster.stack)
+            for style, sign in [_LINK_MARKS[view.state]]
+        ]
+        if listed:
+            table.add_row(cluster.stack, Text(", ").join(listed))
+    if table.row_count:
+        console.print()
+        console.print(table)
 
 
 def _anchors(fleet: FleetView) -> Table:
@@ -63,5 +88,6 @@ def _clusters(fleet: FleetView) -> Table:
 def _table(*headings: str) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for heading in headings:
-        table.add_column(heading, no_wrap=True)
+        # A cluster may be linked to all others.
+        table.add_column(heading, no_wrap=heading != "linked to")
     return table

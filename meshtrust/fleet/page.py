@@ -1,16 +1,17 @@
 """A fleet as one static page: no server, no script, nothing that is fetched."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from html import escape
 
 from cryptography import x509
 
-from meshtrust.fleet.inspection import ClusterView, FleetView
+from meshtrust.fleet.view import ClusterView, FleetView, LinkState, LinkView
 from meshtrust.inspection import format_left
 from meshtrust.pem import fingerprint
 
+_LINK_STYLES: Mapping[LinkState, str] = {"well": "good", "refused": "bad", "unchecked": "warn"}
 _PHASES = ("steady", "introduce", "switch")
 _SOON = timedelta(days=60)
 _ISSUER_SOON = timedelta(hours=24)
@@ -45,12 +46,13 @@ tbody tr { border-top: 1px solid var(--line); }
 .bar { display: block; width: 100%; height: .4rem; margin-top: .5rem; border-radius: .2rem; background: var(--line); }
 .bar span { display: block; height: 100%; border-radius: inherit; background: currentColor; }
 code { font: .85em ui-monospace, monospace; }
+.links { display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; padding: 0; margin: 0; list-style: none; }
 ul.findings { margin: 0; padding: 0; list-style: none; }
 """
 
 
 def draw_page(fleet: FleetView) -> str:
-    """Return the page as HTML: the anchors, and each cluster's phase, issuer, proxies and findings."""
+    """Return the page as HTML: the anchors, and each cluster's phase, issuer, proxies and findings, and their Links."""
     wrong = [cluster for cluster in fleet.clusters if cluster.has_errors]
     need = "needs" if len(wrong) == 1 else "need"
     verdict = (
@@ -96,7 +98,7 @@ Written by <code>meshtrust fleet status --html</code>.</p>
 <tbody>{rows}</tbody>
 </table>
 </div>
-</main>
+{_links(fleet)}</main>
 </body>
 </html>
 """
@@ -189,6 +191,31 @@ def _findings(cluster: ClusterView) -> str:
     if not lines:
         return _mark("good", "nothing") if cluster.inspection else '<span class="soft">meshtrust fleet up</span>'
     return f'<ul class="findings">{"".join(f"<li>{line}</li>" for line in lines)}</ul>'
+
+
+def _links(fleet: FleetView) -> str:
+    """Return the section of Links; nothing where no cluster has one."""
+    rows = "".join(
+        f'<tr><th scope="row">{escape(cluster.stack)}</th><td class="wide"><ul class="links">{listed}</ul></td></tr>'
+        for cluster in fleet.clusters
+        if (listed := "".join(f"<li>{_link(view)}</li>" for view in fleet.links_of(cluster.stack)))
+    )
+    if not rows:
+        return ""
+    return f"""<h2 id="links">Links</h2>
+<div class="table" role="region" aria-labelledby="links" tabindex="0">
+<table>
+<caption>To which clusters each is linked, and whether both ends accept each other.</caption>
+<thead><tr><th scope="col">Cluster</th><th scope="col">Linked to</th></tr></thead>
+<tbody>{rows}</tbody>
+</table>
+</div>
+"""
+
+
+def _link(view: LinkView) -> str:
+    where = view.target or f"{view.link.target}, not of this fleet"
+    return _mark(_LINK_STYLES[view.state], where)
 
 
 def _mark(style: str, text: str) -> str:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from meshtrust import rotate as rotation
-from meshtrust.fleet.stacks import Fleet
+from meshtrust.fleet.links import read_links
+from meshtrust.fleet.stacks import Fleet, link_name
 from meshtrust.fleet.state import FleetState, read_state
 from meshtrust.fleet.up import deploy_anchor, pass_on
 from meshtrust.fleet.waves import Board, Teller, Work, run_waves
@@ -54,7 +55,10 @@ async def rotate_fleet(fleet: Fleet, to: str, way: FleetWay, board: Board) -> No
     if to not in state.anchor.anchors:
         await _configure_anchor(fleet, (*fleet.anchor.configured.anchors, to), f"Introduce {to}", board)
 
+    known = frozenset(map(link_name, fleet.clusters))
+
     async def introduce(stack: Stack, teller: Teller) -> None:
+        await _warn_of_strangers(stack, known, to, teller)
         await _take(stack, "introduce", to, _way(way, teller), teller)
         await _get_ready(stack, "switch", to, _way(way, teller), teller)
 
@@ -88,6 +92,27 @@ async def _configure_anchor(fleet: Fleet, anchors: tuple[str, ...], title: str, 
     if fleet.anchor.configured.anchors != tuple(dict.fromkeys(anchors)):
         fleet.anchor.configure_anchors(tuple(dict.fromkeys(anchors)))
     await deploy_anchor(fleet, title, board)
+
+
+async def _warn_of_strangers(stack: Stack, known: frozenset[str], to: str, teller: Teller) -> None:
+    """Name the Links of a cluster that lead out of the fleet, before anything is switched: nobody here waits for those.
+
+    Args:
+        stack: The cluster's stack.
+        known: What Links call the clusters of the fleet.
+        to: The generation that is to sign.
+        teller: Who is told.
+    """
+    target = await open_target(Selection(stack=stack.name, directory=stack.directory))
+    links = await read_links(target.api)
+    if links.error:
+        teller.warn(f"whether Links lead out of this fleet is not known: {links.error}")
+    for link in links.found:
+        if link.target not in known:
+            teller.warn(
+                f"{link} leads to {link.target}, which is no cluster of this fleet: what goes over it is refused from "
+                f"the switch on, unless that cluster trusts {to} by then"
+            )
 
 
 async def _take(stack: Stack, kind: Kind, to: str, way: Way, teller: Teller) -> None:

@@ -54,6 +54,15 @@ def short_name(stack: str) -> str:
     return stack.rpartition("/")[2]
 
 
+def link_name(stack: Stack) -> str:
+    """Return what the Links of other clusters call the one of a stack.
+
+    Raises:
+        StackError: Its file cannot be read.
+    """
+    return str(stack.setting("linkName") or stack.name)
+
+
 def _which_anchor(directory: Path, anchor_stack: str, anchors: list[Stack]) -> str:
     if anchor_stack:
         return (

@@ -23,6 +23,9 @@ class Teller(Reporter, Protocol):
     def write(self) -> Write:
         """Takes what the engine writes, line by line."""
 
+    def warn(self, text: str) -> None:
+        """Tell of something that a person has to see, whatever else goes on."""
+
 
 class Board(Protocol):
     """Who is told how the work on a fleet goes."""

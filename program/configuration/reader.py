@@ -184,8 +184,8 @@ class Reader:
             self.refuse(key, f'is "{name}"', f"Use {NAME_FORM}")
         return name
 
-    def namespace(self, key: str) -> str:
-        """Return the name of a namespace."""
+    def dns_label(self, key: str) -> str:
+        """Return a DNS label, such as the name of a namespace."""
         return self.matching(key, _LABEL, "a DNS label (lower-case letters, digits and hyphens, at most 63)")
 
     def charts(self, section: str, pinned: str, charts: tuple[str, ...]) -> ChartSource:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,19 @@ def kill_when(condition: Callable[[], bool], command: list[str], environment: di
     with _running(command, environment) as process:
         wait_until(lambda: condition() or process.poll() is not None, seconds)
         assert process.poll() is None, "it had come to its end before it could be killed"
+
+
+def sleep_when(
+    condition: Callable[[], bool], asleep: float, command: list[str], environment: dict[str, str], seconds: float
+) -> None:
+    """Run a command to its end, however that is, and let it stand still for a while as soon as something is so."""
+    with _running(command, environment) as process:
+        wait_until(lambda: condition() or process.poll() is not None, seconds)
+        assert process.poll() is None, "it had come to its end before it could fall asleep"
+        os.killpg(process.pid, signal.SIGSTOP)
+        time.sleep(asleep)
+        os.killpg(process.pid, signal.SIGCONT)
+        process.wait(seconds)
 
 
 @contextlib.contextmanager

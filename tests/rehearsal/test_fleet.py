@@ -13,9 +13,18 @@ import pytest
 
 from meshtrust.pem import read_bundle
 from rehearsal.cluster import Cluster
+from tests.certificates import make_certificate
 from tests.rehearsal.control_plane import wait_until
 from tests.rehearsal.fleet_bench import APPLICATIONS, events, fleet_bench
-from tests.rehearsal.rotation_bench import kill_after, kill_when
+from tests.rehearsal.links import (
+    IDENTITY,
+    apply_link,
+    install_links,
+    remove_links,
+    serve_only_the_first_version,
+)
+from tests.rehearsal.rights import grant, without, write_kubeconfig
+from tests.rehearsal.rotation_bench import kill_after, kill_when, sleep_when
 
 pytestmark = pytest.mark.soak
 
@@ -148,15 +157,20 @@ def _is_hindered(fleet, steady, following):
     assert [entry["stack"] for entry in planned["blockers"]] == ["west"]
 
 
-def test_a_rotation_that_is_under_way_is_taken_back_and_no_handshake_fails(fleet, steady, following):
+def test_a_rotation_is_taken_back_by_a_run_that_stood_still_meanwhile_and_no_handshake_fails(fleet, steady, following):
     before = fleet.failed()
 
     def has_switched():
         return fleet.outputs("east")["signer"] == following
 
+    def is_back():
+        return fleet.outputs("east")["signer"] == steady
+
     kill_when(has_switched, fleet.command("fleet", "rotate", "--to", following), fleet.environment, 900)
     for stack in ("anchor", *fleet.clusters):
         fleet.engine(stack, "cancel", "--yes")
+    # A laptop that is closed and opened again: what it waited for may have timed out, and the same command goes on.
+    sleep_when(is_back, 20, fleet.command("fleet", "rotate", "--to", steady), fleet.environment, 900)
     done = fleet.cli("fleet", "rotate", "--to", steady, "--json")
     assert done.returncode == 0, done.stdout + done.stderr
     assert fleet.failed() == before
@@ -215,19 +229,146 @@ def test_a_run_that_fails_half_way_leaves_the_mesh_as_it_was_and_the_next_run_go
 
 
 @pytest.mark.usefixtures("steady")
-def test_a_stack_that_another_run_is_at_work_on_is_named(fleet):
+def test_a_stack_that_another_run_is_at_work_on_is_named_and_the_next_run_goes_on(fleet):
     locks = fleet.project.directory / "state" / ".pulumi" / "locks" / "organization" / "meshtrust" / "west"
     lock = locks / f"{uuid.uuid4()}.json"
     locks.mkdir(parents=True, exist_ok=True)
     lock.write_text('{"pid": 1, "username": "someone", "hostname": "elsewhere", "timestamp": "2026-11-24T12:00:00Z"}')
     try:
-        told = fleet.cli("fleet", "up")
+        told = fleet.cli("fleet", "up", "--json")
     finally:
         lock.unlink()
     assert told.returncode == 1
-    assert "west: failed" in told.stdout
-    assert "another run is at work on it" in told.stdout
-    assert "pulumi cancel --stack west" in re.sub(r"\s+", " ", told.stdout)
+    assert last_states(told.stdout) == {"anchor": "done", "east": "done", "west": "failed"}
+    [wrong] = [entry for entry in events(told.stdout)[-1]["stacks"] if "error" in entry]
+    assert "another run is at work on it" in wrong["error"]
+    assert "pulumi cancel --stack west" in wrong["error"]
+    assert last_states(fleet.ok("fleet", "up", "--json")) == {"anchor": "done", "east": "done", "west": "done"}
+
+
+@pytest.fixture
+def linked(fleet, steady):
+    """The fleet with its clusters linked to each other, and east to one that is none of the fleet."""
+    assert steady
+    for cluster in fleet.clusters.values():
+        install_links(cluster)
+    apply_link(fleet.clusters["east"], "west")
+    apply_link(fleet.clusters["east"], "partner")
+    apply_link(fleet.clusters["west"], "east")
+    yield fleet
+    for cluster in fleet.clusters.values():
+        remove_links(cluster)
+
+
+@pytest.mark.usefixtures("steady")
+def test_clusters_that_do_not_know_the_kind_are_told_as_such(fleet):
+    found = verify(fleet)
+    assert found["links"] == []
+    for cluster in found["clusters"].values():
+        assert cluster["links"] == {"installed": False, "error": None}
+        assert about_links(cluster) == []
+
+
+def test_linked_clusters_are_judged_from_both_ends(linked, tmp_path):
+    found = verify(linked)
+    assert states(found) == {("east", "west"): "well", ("east", None): "unchecked", ("west", "east"): "well"}
+    [partner] = about_links(found["clusters"]["east"])
+    assert partner["severity"] == "warning"
+    assert partner["subject"] == "Link linkerd-multicluster/partner"
+    assert "leads to partner, which is no cluster of this fleet" in partner["wrong"]
+    assert about_links(found["clusters"]["west"]) == []
+
+    page = tmp_path / "fleet.html"
+    shown = linked.ok("fleet", "status", "--html", str(page))
+    assert re.search(r"(?m)^east +partner !, west ✓ *$", shown)
+    assert "partner, not of this fleet" in page.read_text()
+
+    apply_link(linked.clusters["east"], "west", gatewayIdentity=IDENTITY.replace("cluster.local", "example.com"))
+    found = verify(linked, code=1)
+    assert states(found)["east", "west"] == "refused"
+    wrong = next(entry for entry in found["clusters"]["east"]["findings"] if entry["severity"] == "error")
+    assert wrong["subject"] == "Link linkerd-multicluster/west"
+    assert wrong["wrong"].endswith(
+        "ends with .serviceaccount.identity.linkerd.cluster.local: proxies here refuse that gateway"
+    )
+    apply_link(linked.clusters["east"], "west")
+
+    with stranger(linked.clusters["west"]):
+        found = verify(linked, code=1)
+    assert states(found) == {("east", "west"): "refused", ("east", None): "unchecked", ("west", "east"): "refused"}
+
+    linked.configure("west", linkName="partner")
+    found = verify(linked)
+    assert [(entry["to"], entry["targetClusterName"]) for entry in found["links"]][:2] == [
+        ("west", "partner"),
+        (None, "west"),
+    ]
+    linked.configure("west", linkName=None)
+    serve_only_the_first_version(linked.clusters["east"])
+    assert states(verify(linked))["east", "west"] == "well"
+
+
+def test_the_rights_to_read_are_enough_for_a_fleet_and_its_links_and_a_right_less_is_told(linked, tmp_path):
+    own = {name: linked.config(name)["kubeconfig"] for name in linked.clusters}
+    for name, cluster in linked.clusters.items():
+        with cluster.client() as api:
+            grant(api, "read-only.yaml")
+        linked.configure(name, kubeconfig=str(write_kubeconfig(cluster, "read-only", tmp_path)))
+    try:
+        found = verify(linked)
+        assert states(found) == {("east", "west"): "well", ("east", None): "unchecked", ("west", "east"): "well"}
+        assert [entry["subject"] for entry in about_links(found["clusters"]["east"])] == [
+            "Link linkerd-multicluster/partner"
+        ]
+        assert "forbidden" not in json.dumps(found)
+        with without(linked.clusters["west"], "ClusterRole", "meshtrust-read-only", "links"):
+            found = verify(linked)
+    finally:
+        for name, kubeconfig in own.items():
+            linked.configure(name, kubeconfig=kubeconfig)
+    assert states(found) == {("east", "west"): "well", ("east", None): "unchecked"}
+    assert found["clusters"]["west"]["links"]["installed"] is True
+    assert "forbidden" in found["clusters"]["west"]["links"]["error"]
+    [finding] = about_links(found["clusters"]["west"])
+    assert finding["severity"] == "warning"
+    assert finding["wrong"].startswith("are not known: The list of Links cannot be read: ")
+
+
+def verify(fleet, code=0):
+    told = fleet.cli("fleet", "verify", "--json")
+    assert told.returncode == code, told.stdout + told.stderr
+    assert "Traceback" not in told.stderr
+    return json.loads(told.stdout)
+
+
+def about_links(cluster):
+    """What was found of its Links; proxies may trust a retired root still, after a rotation that was taken back."""
+    return [entry for entry in cluster["findings"] if entry["subject"].startswith("Link")]
+
+
+def states(found):
+    return {(link["from"], link["to"]): link["state"] for link in found["links"]}
+
+
+@contextlib.contextmanager
+def stranger(cluster):
+    """Have a pod with a proxy that trusts a root of nobody's, as one that was injected by hand long ago."""
+    proxy = {
+        "name": "linkerd-proxy",
+        "image": "example.com/proxy",
+        "env": [{"name": "LINKERD2_PROXY_IDENTITY_TRUST_ANCHORS", "value": make_certificate().pem}],
+    }
+    labels = {"linkerd.io/control-plane-ns": "linkerd"}
+    body = {"metadata": {"name": "stranger", "labels": labels}, "spec": {"containers": [proxy]}}
+    with cluster.client() as api:
+        # Nothing injects there.
+        path = "/api/v1/namespaces/default/pods"
+        api.post(path, json=body).raise_for_status()
+        try:
+            yield
+        finally:
+            api.delete(f"{path}/stranger").raise_for_status()
+            wait_until(lambda: api.get(f"{path}/stranger").status_code == httpx.codes.NOT_FOUND)
 
 
 def test_a_cluster_joins_with_what_the_others_have_and_the_fleet_outlives_its_anchor_stack(fleet, steady, following):
@@ -263,7 +404,16 @@ def test_a_cluster_joins_with_what_the_others_have_and_the_fleet_outlives_its_an
             result = fleet.engine(stack, *command)
             assert result.returncode == 0, result.stdout + result.stderr
         assert fleet.outputs("anchor")["roots"][steady]["brought"] is True
-        fleet.ok("fleet", "rotate", "--to", following)
+        install_links(fleet.clusters["east"])
+        for target in ("west", "partner"):
+            apply_link(fleet.clusters["east"], target)
+        told = events(fleet.ok("fleet", "rotate", "--to", following, "--json"))
+        [warning] = [entry for entry in told if entry["event"] == "warning"]
+        assert warning["stack"] == "east"
+        assert warning["text"].startswith("Link linkerd-multicluster/partner leads to partner, which is no cluster of")
+        # It comes before anything is switched.
+        switch = next(entry for entry in told if entry.get("title") == f"Switch the signer to {following}")
+        assert told.index(warning) < told.index(switch)
         assert fleet.outputs("anchor")["anchors"] == [following]
         assert [len(read_bundle(fleet.outputs(name)["trustAnchors"])) for name in fleet.clusters] == [1, 1, 1]
         assert {name: failed for name, failed in fleet.failed().items() if name in before} == before

@@ -1,21 +1,19 @@
 """The rights in deploy/rbac are enough for the commands they are for, and a right less is told by what it is for."""
 
-import contextlib
 import json
 import subprocess
 import sys
 
 import pytest
-import yaml
 
 from meshtrust.pem import fingerprint
 from rehearsal.observe import Observer
 from rehearsal.workspace import REPOSITORY
+from tests.rehearsal.rights import PATHS, grant, without, write_kubeconfig
 from tests.rehearsal.rotation_bench import bench
 
 pytestmark = pytest.mark.soak
 
-RBAC = REPOSITORY / "deploy" / "rbac"
 # What `meshtrust rotate` does of a step before it deploys: all that it does with rights of its own.
 PREPARE = """
 import asyncio, sys
@@ -30,13 +28,6 @@ async def run(stack, directory, kubeconfig, to):
 
 asyncio.run(run(*sys.argv[1:]))
 """
-PATHS = {
-    "ServiceAccount": "/api/v1/namespaces/linkerd/serviceaccounts",
-    "Role": "/apis/rbac.authorization.k8s.io/v1/namespaces/linkerd/roles",
-    "RoleBinding": "/apis/rbac.authorization.k8s.io/v1/namespaces/linkerd/rolebindings",
-    "ClusterRole": "/apis/rbac.authorization.k8s.io/v1/clusterroles",
-    "ClusterRoleBinding": "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings",
-}
 
 
 class Account:
@@ -44,16 +35,7 @@ class Account:
 
     def __init__(self, mesh, name, directory):
         self._mesh = mesh
-        with mesh.cluster.client() as api:
-            path = f"{PATHS['ServiceAccount']}/meshtrust-{name}/token"
-            token = api.post(path, json={"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}})
-            token.raise_for_status()
-        config = json.loads(mesh.cluster.kubeconfig.read_text())
-        for user in config["users"]:
-            user["user"] = {"token": token.json()["status"]["token"]}
-        self.kubeconfig = directory / name
-        self.kubeconfig.write_text(json.dumps(config))
-        self.kubeconfig.chmod(0o600)
+        self.kubeconfig = write_kubeconfig(mesh.cluster, name, directory)
 
     def cli(self, *arguments):
         """Run a command on the stack as this account, and leave the stack's file as it was."""
@@ -79,20 +61,9 @@ class Account:
         assert result.returncode == 0, result.stdout + result.stderr
         return [json.loads(line) for line in result.stdout.splitlines() if line.startswith("{")]
 
-    @contextlib.contextmanager
     def without(self, kind, name, resource):
         """Take away the rule about a resource meanwhile."""
-        with self._mesh.cluster.client() as api:
-            path = f"{PATHS[kind]}/{name}"
-            role = api.get(path).json()
-            less = [rule for rule in role["rules"] if resource not in rule["resources"]]
-            assert len(less) < len(role["rules"])
-            patch = {"headers": {"Content-Type": "application/merge-patch+json"}}
-            api.patch(path, json={"rules": less}, **patch).raise_for_status()
-            try:
-                yield
-            finally:
-                api.patch(path, json={"rules": role["rules"]}, **patch).raise_for_status()
+        return without(self._mesh.cluster, kind, name, resource)
 
 
 @pytest.fixture(scope="module")
@@ -106,11 +77,6 @@ def mesh(binaries, linkerd_charts, embedded):
         for file in ("read-only.yaml", "operator.yaml"):
             grant(api, file)
         yield made
-
-
-def grant(api, file):
-    for document in yaml.safe_load_all((RBAC / file).read_text()):
-        api.post(PATHS[document["kind"]], json=document).raise_for_status()
 
 
 @pytest.fixture(scope="module")

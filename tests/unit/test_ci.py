@@ -1,6 +1,9 @@
 """The files of ci/: what `make check` lints in them is not all that they promise."""
 
+import os
 import re
+import shutil
+import subprocess
 
 import pytest
 import yaml
@@ -17,7 +20,7 @@ def workflow(request):
 
 
 def test_there_is_one_for_each_occasion():
-    names = ["deploy-fleet.yml", "deploy-stack.yml", "deploy.yml", "preview.yml", "verify.yml"]
+    names = ["deploy-fleet.yml", "deploy-stack.yml", "deploy.yml", "preview.yml", "verify-fleet.yml", "verify.yml"]
     assert [path.name for path in WORKFLOWS] == names
 
 
@@ -57,15 +60,54 @@ def test_a_fleet_is_deployed_in_the_order_that_its_gates_want():
         ("pass-on", "ready", "anchor"),
         ("step", "pass-on", "${{ matrix.stack }}"),
     ]
-    anchor = yaml.safe_load((REPOSITORY / "stacks" / "Pulumi.anchor.yaml").read_text())["config"]
     for name in ("ready", "step"):
-        assert jobs[name]["strategy"]["matrix"]["stack"] == anchor["meshtrust:clusters"]
+        assert jobs[name]["strategy"]["matrix"]["stack"] == clusters()
 
 
-def test_the_settings_of_pulumi_deployments_are_of_a_stack_that_there_is():
-    [path] = (REPOSITORY / "ci" / "pulumi-deployments").glob("*.yaml")
-    stack = path.name.removeprefix("Pulumi.").removesuffix(".deploy.yaml")
-    assert (REPOSITORY / "stacks" / f"Pulumi.{stack}.yaml").is_file()
-    settings = yaml.safe_load(path.read_text())["settings"]
-    assert set(settings) == {"sourceContext", "gitHub", "operationContext"}
-    assert "oidc" in settings["operationContext"]
+def test_a_fleet_is_judged_as_a_whole():
+    workflow = yaml.safe_load((REPOSITORY / "ci" / "github" / "verify-fleet.yml").read_text())
+    assert workflow["jobs"]["verify"]["env"]["CLUSTERS"].split() == clusters()
+
+
+def clusters():
+    """The clusters of the fleet in stacks/."""
+    anchor = yaml.safe_load((REPOSITORY / "stacks" / "Pulumi.anchor.yaml").read_text())["config"]
+    return anchor["meshtrust:clusters"]
+
+
+def test_the_cli_is_as_new_as_the_program_asks_for_and_packages_are_those_of_the_lock(workflow):
+    """The action leaves a CLI of the runner in place that fits what is asked for, however old."""
+    text = workflow.read_text()
+    project = yaml.safe_load((REPOSITORY / "Pulumi.yaml").read_text())
+    steps = [step for job in yaml.safe_load(text)["jobs"].values() for step in job.get("steps", [])]
+    installing = [step["with"] for step in steps if step.get("uses", "").startswith("pulumi/actions@")]
+    oldest = project["requiredPulumiVersion"].removeprefix(">=")
+    assert installing == [{"pulumi-version": f"^{oldest}"}] * text.count("pip install")
+    assert text.count("pip install") == text.count("pip install --quiet --require-hashes -r requirements.lock")
+
+
+@pytest.mark.e2e
+def test_the_cli_knows_each_option_that_sets_pulumi_deployments_up(real_pulumi_or_skip, tmp_path):
+    """The CLI reads the options before it shows its help, and refuses one that it does not know."""
+    real_pulumi_or_skip()
+    asked = tmp_path / "asked"
+    stand_in = tmp_path / "bin" / "pulumi"
+    stand_in.parent.mkdir()
+    real = shutil.which("pulumi")
+    stand_in.write_text(f'#!/bin/sh\necho "$@" >> {asked}\nexec {real} "$@" --help\n')
+    stand_in.chmod(0o755)
+    script = REPOSITORY / "ci" / "pulumi-deployments" / "set-up.sh"
+    path = f"{stand_in.parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["sh", script, "production"],
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert [line.partition(" --")[0] for line in asked.read_text().splitlines()] == [
+        "deployment settings edit",
+        "stack schedule new",
+    ]

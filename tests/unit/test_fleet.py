@@ -18,22 +18,21 @@ from meshtrust import rotate as rotation
 from meshtrust.commands.boards import JsonBoard, LinesBoard, LiveBoard, Logs
 from meshtrust.commands.fleet_table import show_fleet
 from meshtrust.deployment import Deployment
-from meshtrust.evidence import Mesh, MeshedPod, Workload
-from meshtrust.fleet.inspection import ClusterView, FleetView, judge_links, judge_pledge
+from meshtrust.fleet.judgement import judge_pledge, judge_together
+from meshtrust.fleet.links import Link
 from meshtrust.fleet.page import draw_page
 from meshtrust.fleet.pledge import Pledge
 from meshtrust.fleet.stacks import find_fleet
 from meshtrust.fleet.state import FleetState
+from meshtrust.fleet.view import ClusterView, FleetView, LinkView
 from meshtrust.fleet.waves import FleetError, run_waves, split_waves
 from meshtrust.gate import Blocker
-from meshtrust.inspection import Inspection
 from meshtrust.lint import Finding
-from meshtrust.pem import fingerprint
 from meshtrust.rotate import BlockedError
 from meshtrust.rotation import Step, Trust
 from meshtrust.stack import Stack, StackError
 from meshtrust.target import Target
-from tests.certificates import make_certificate
+from tests.fleet_views import NEW, OLD, view
 from tests.recorder import REPOSITORY
 
 
@@ -164,6 +163,10 @@ def test_a_person_is_told_what_went_wrong_and_where_the_engines_output_is(board,
 
     async def work(stack, teller):
         teller.write("the engine says something")
+        teller.note("the engine is started")
+        if stack.name == "east":
+            teller.warn("a Link leads elsewhere")
+            teller.note("the engine goes on")
         if stack.name == "west":
             msg = "`pulumi up` failed: a chart is missing"
             raise StackError(msg)
@@ -176,6 +179,7 @@ def test_a_person_is_told_what_went_wrong_and_where_the_engines_output_is(board,
     made.summary(error=str(caught.value))
     text = re.sub(r"\s+", " ", console.export_text())
     assert "Deploy the clusters" in text
+    assert "east: a Link leads elsewhere" in text, "whatever came after it"
     assert "west: `pulumi up` failed: a chart is missing" in text
     assert f"its log: {tmp_path}/logs/west.log" in text
     assert "1 done, 1 failed" in text
@@ -246,35 +250,7 @@ def test_a_cluster_that_has_told_its_fleet_first_waits_for_the_anchor_stack(monk
     assert (stack.configured, lines) == (after, ["deployed"])
 
 
-OLD, NEW = make_certificate("root 2026", days=20), make_certificate("root 2027", days=3650)
-
-
-def view(stack, *, signed_by=OLD, trusts=(OLD, NEW), findings=()):
-    roots = tuple(pair.certificate for pair in trusts)
-    issuer = make_certificate("issuer", issuer=signed_by, days=2)
-    pod = MeshedPod(
-        namespace="shop",
-        name="web-1",
-        workload=Workload(kind="Deployment", namespace="shop", name="web"),
-        component="",
-        created=datetime.now(UTC),
-        anchors=frozenset(map(fingerprint, roots)),
-    )
-    mesh = Mesh(namespace="linkerd", roots=roots, issuer=(issuer.certificate,), pods=(pod,))
-    names = {fingerprint(OLD.certificate): "2026", fingerprint(NEW.certificate): "2027"}
-    anchors = tuple(names[fingerprint(root)] for root in roots)
-    inspection = Inspection(
-        context=stack,
-        mesh=mesh,
-        served={pod: issuer.certificate.not_valid_after_utc},
-        trust=Trust(anchors=anchors, signer=names[fingerprint(signed_by.certificate)]),
-        deployed={},
-        names=names,
-        retired=frozenset(),
-        now=datetime.now(UTC),
-    )
-    pledge = Pledge(accepts=frozenset(anchors[-1:]), released=frozenset(anchors[:-1]))
-    return ClusterView(stack=stack, inspection=inspection, findings=findings, pledge=pledge)
+LINKS: list[tuple] = [("west", "west", "well"), ("north", "north", "refused"), ("partner", "", "unchecked")]
 
 
 def fleet_view():
@@ -286,8 +262,12 @@ def fleet_view():
             view("east", signed_by=NEW),
             view("west", findings=(finding,)),
             view("north", trusts=(OLD,)),
-            ClusterView(stack="south", error='The API server of context "south" cannot be reached'),
-            ClusterView(stack="late"),
+            ClusterView(stack="south", link_name="south", error='The API server of context "south" cannot be reached'),
+            ClusterView(stack="late", link_name="late"),
+        ],
+        links=[
+            LinkView(link=Link(namespace="mc", name=name, target=name), source="east", target=target, state=state)
+            for name, target, state in LINKS
         ],
         now=datetime.now(UTC),
     )
@@ -333,7 +313,7 @@ def test_the_page_has_every_anchor_and_cluster_with_what_needs_attention_first()
     assert [re.search(rf"<strong>{name}</strong>.*?days left", page, re.DOTALL) is not None for name in NAMES] == [
         True
     ] * 2
-    assert re.findall(r'<th scope="row">(\w+)</th>', page) == ["south", "west", "east", "north", "late"]
+    assert re.findall(r'<th scope="row">(\w+)</th>', page) == ["south", "west", "east", "north", "late", "east"]
     assert re.findall(r"<li><strong>(\d)</strong> ([a-z ]+)</li>", page) == [
         ("1", "steady"),
         ("1", "introduce"),
@@ -341,21 +321,22 @@ def test_the_page_has_every_anchor_and_cluster_with_what_needs_attention_first()
         ("1", "not deployed"),
         ("1", "unreadable"),
     ]
-    [east] = re.findall(r'<tr><th scope="row">east.*?</tr>', page, re.DOTALL)
+    [east, _] = re.findall(r'<tr><th scope="row">east.*?</tr>', page, re.DOTALL)
     for text in ('aria-current="step">switch<', "accepts 2027; has released 2026", "48 hours left", "served by 1 of 1"):
         assert text in east
     assert "has released" not in re.findall(r'<tr><th scope="row">north.*?</tr>', page, re.DOTALL)[0]
 
 
-def test_linked_clusters_are_judged_by_whether_each_trusts_what_signs_in_the_others():
-    views = [view("east", signed_by=NEW), view("west"), view("north", trusts=(OLD,)), ClusterView(stack="late")]
-    found = {seen.stack: [f"{entry.subject} {entry.wrong}" for entry in judge_links(seen, views)] for seen in views}
-    assert found == {
+def test_clusters_are_judged_by_whether_each_trusts_what_signs_in_the_others_linked_or_not():
+    views = [view("east", signed_by=NEW), view("west"), view("north", trusts=(OLD,)), view("late", deployed=False)]
+    judged, links = judge_together(views)
+    assert {seen.stack: [f"{entry.subject} {entry.wrong}" for entry in seen.findings] for seen in judged} == {
         "east": [],
         "west": [],
         "north": ["1 of 1 proxies do not trust what signs in east: connections from there are refused"],
         "late": [],
     }
+    assert links == []
 
 
 def test_what_a_stack_has_told_and_is_so_no_longer_is_an_error():
@@ -389,7 +370,7 @@ def test_the_page_in_a_browser_is_whole_readable_and_fits_a_phone(tmp_path, brow
     heads = browser.execute_script(
         "return [...document.querySelectorAll('tbody th[scope=row]')].map(head => head.innerText)"
     )
-    assert heads == ["south", "west", "east", "north", "late"], "what needs attention comes first"
+    assert heads == ["south", "west", "east", "north", "late", "east"], "what needs attention is first, the links last"
     current = browser.execute_script("return [...document.querySelectorAll('[aria-current]')].map(e => e.innerText)")
     assert current == ["introduce", "switch", "steady"]
     assert not browser.get_log("browser"), "the page makes the browser complain"

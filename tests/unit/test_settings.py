@@ -24,6 +24,8 @@ def refused(config, **changes):
     [
         ("context", None, "meshtrust:context is not set. Run: pulumi config set context <value>"),
         ("context", "", "meshtrust:context is empty"),
+        ("linkName", "East_1", 'meshtrust:linkName is "East_1", not a DNS label'),
+        ("linkName", "east-1", "only a cluster of a fleet (meshtrust:anchorStack) is known by it"),
         ("anchors", None, "meshtrust:anchors is not set"),
         ("anchors", [], "meshtrust:anchors is empty"),
         ("anchors", "2026", "meshtrust:anchors is 2026, not a list"),
