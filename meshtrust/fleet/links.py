@@ -2,12 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from meshtrust.cluster import ClusterError, NotFoundError, read, read_items
-
-if TYPE_CHECKING:
-    from kr8s.asyncio import Api
+from meshtrust.cluster import Api, ClusterError, NotFoundError, read, read_items
 
 _GROUP = "multicluster.linkerd.io"
 
@@ -73,7 +70,7 @@ class Links:
         return {"installed": self.installed, "error": self.error or None}
 
 
-async def read_links(api: "Api") -> Links:
+async def read_links(api: Api) -> Links:
     """Read the Links of all namespaces; whatever keeps them from being read is told, and raises nothing.
 
     Which version is served is asked first, of what every account may read: without the kind, RBAC would refuse the
