@@ -2,11 +2,13 @@
 
 import atexit
 import gc
+import os
 import signal
 import sys
 
 import pulumi
 
+from meshtrust.cluster import OFFLINE
 from meshtrust.cluster_process import ClusterProcess
 
 # A run needs what it has loaded until it ends. To look for what could be freed, and once more at the end, takes as long
@@ -15,7 +17,7 @@ gc.disable()
 atexit.register(gc.freeze)
 
 asker = ClusterProcess()
-if pulumi.Config("meshtrust").get("context"):
+if pulumi.Config("meshtrust").get("context") and os.environ.get(OFFLINE) != "1":
     # What asks the cluster is slow to load, and so is what follows here: side by side they take half the time.
     asker.start()
 

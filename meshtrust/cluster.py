@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from cryptography import x509
     from httpx_ws import AsyncWebSocketSession
 
+# Environment variable that is "1" for a preview that asks no cluster.
+OFFLINE = "MESHTRUST_OFFLINE"
 # Seconds to wait for an answer before a server counts as unreachable.
 ANSWER_SECONDS = 15
 # Objects asked for at a time, as kubectl does it, so that neither side holds a large cluster in memory at once.

@@ -1,7 +1,10 @@
 """Runs the program, or parts of it, against Pulumi's mock monitor and keeps what was registered as plain data."""
 
 import asyncio
+import atexit
+import gc
 import json
+import logging
 import runpy
 import signal
 from collections.abc import Callable, Collection, Mapping
@@ -242,16 +245,29 @@ def run_program(
         stack: Name of the stack.
         preview: Whether it is a preview.
         secret_keys: Keys of the configuration that are encrypted.
+
+    Raises:
+        pulumi.RunError: The program has refused the run.
     """
     pulumi.runtime.set_all_config(engine_config(config), [*secret_keys])
 
     def run() -> None:
-        # The program answers an interrupt as a process of its own does, which the tests are not.
+        # The program answers an interrupt, and collects no garbage, as a process of its own, which the tests are not.
         answer = signal.getsignal(signal.SIGINT)
         try:
             runpy.run_path(str(REPOSITORY / "__main__.py"), run_name="__main__")
         finally:
             signal.signal(signal.SIGINT, answer)
+            gc.enable()
+            atexit.unregister(gc.freeze)
 
     outputs = {**(others or {}), stack: last_outputs or {}}
-    return _record(run, outputs=outputs, stack=stack, preview=preview, in_stack=True)
+    # The executor that runs the program has the same, for programs end before all of their tasks do.
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    try:
+        return _record(run, outputs=outputs, stack=stack, preview=preview, in_stack=True)
+    except SystemExit as ended:
+        # It ends so when it has told its refusal to the engine, of which there is none here.
+        if isinstance(ended.__context__, pulumi.RunError):
+            raise ended.__context__ from None
+        raise

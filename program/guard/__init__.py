@@ -1,6 +1,6 @@
 """What may refuse a run, before its first resource is registered; and what is seen before Linkerd is touched."""
 
-from program.guard.admission import OFFLINE, Admission, admit
+from program.guard.admission import Admission, admit
 from program.guard.announcement import check_announced
 
-__all__ = ["OFFLINE", "Admission", "admit", "check_announced"]
+__all__ = ["Admission", "admit", "check_announced"]

@@ -11,7 +11,7 @@ from typing import Any
 import pulumi
 
 from meshtrust import cert_manager, issuer_secret, preflight
-from meshtrust.cluster import Api, ClusterError
+from meshtrust.cluster import OFFLINE, Api, ClusterError
 from meshtrust.cluster_process import ClusterProcess
 from meshtrust.deployment import Deployment
 from meshtrust.fleet.pledge import Pledge
@@ -22,8 +22,6 @@ from program.configuration.anchors import brought_roots
 from program.guard import issuance, steps, trust_bundle, webhooks
 from program.membership import Membership
 from settings import Settings
-
-OFFLINE = "MESHTRUST_OFFLINE"
 
 
 def _admitted() -> "asyncio.Future[Any]":

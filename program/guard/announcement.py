@@ -4,11 +4,10 @@ import os
 
 import pulumi
 
-from meshtrust.cluster import ClusterError
+from meshtrust.cluster import OFFLINE, ClusterError
 from meshtrust.cluster_client import connect
 from meshtrust.evidence import read_mesh
 from meshtrust.pem import fingerprint, read_bundle
-from program.guard.admission import OFFLINE
 from settings import Settings
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from program.guard import OFFLINE
+from meshtrust.cluster import OFFLINE
 
 
 @pytest.fixture(autouse=True)
