@@ -40,6 +40,7 @@ def assert_refused(result, *sentences):
         assert sentence in written.replace("\n", " "), written
     assert "Nothing was changed" in written
     assert "Traceback" not in written
+    assert "unhandled error" not in written
     assert "SelfSignedCert" not in written, "something was planned before the refusal"
 
 
