@@ -89,6 +89,10 @@ async def rotate(open_target: Open, to: str, way: Way, reporter: Reporter, *, on
     """
     while True:
         target = await open_target()
+        if to in _deployed(target).anchors and to not in _stack(target).configured.anchors:
+            # An abort that was interrupted was about to retire it, and what is retired never comes back.
+            await _set_back(target, way, reporter)
+            continue
         step = next_step(target, to)
         if step is None:
             return True
@@ -106,12 +110,10 @@ async def abort(open_target: Open, way: Way, reporter: Reporter, *, once: bool =
     gone_back = False
     while True:
         target = await open_target()
-        stack, current = _stack(target), _deployed(target)
-        if stack.configured != current:
+        current = _deployed(target)
+        if _stack(target).configured != current:
             # What was configured and not deployed is where this goes away from.
-            stack.configure(current)
-            reporter.note(f"{stack.file.name} is set back to what is deployed: {current}")
-            await asyncio.to_thread(stack.up, way.write)
+            await _set_back(target, way, reporter)
             gone_back = True
             continue
         if current.phase == "steady" and gone_back:
@@ -121,6 +123,14 @@ async def abort(open_target: Open, way: Way, reporter: Reporter, *, once: bool =
         gone_back = True
         if once:
             return step.after.phase == "steady"
+
+
+async def _set_back(target: Target, way: Way, reporter: Reporter) -> None:
+    """Deploy once more what is deployed: some of what was configured may be on the cluster already."""
+    stack, current = _stack(target), _deployed(target)
+    stack.configure(current)
+    reporter.note(f"{stack.file.name} is set back to what is deployed: {current}")
+    await asyncio.to_thread(stack.up, way.write)
 
 
 def next_step(target: Target, to: str) -> Step | None:

@@ -161,6 +161,15 @@ def test_a_rotation_is_aborted_from_every_phase(mesh, steady, following):
 
 
 @pytest.mark.soak
+def test_a_rotation_goes_on_to_what_an_interrupted_abort_was_about_to_retire(mesh, steady, following):
+    mesh.ok("rotate", "--to", following, "--step")
+    mesh.configure(anchors=[steady], signer=steady)
+    assert "is set back to what is deployed" in mesh.ok("rotate", "--to", following)
+    assert mesh.outputs()["anchors"] == [following]
+    assert following not in mesh.outputs()["retired"]
+
+
+@pytest.mark.soak
 def test_killed_at_random_moments_it_goes_on_or_back_and_no_handshake_fails(mesh, steady, following):
     chance = random.Random(20261124)  # noqa: S311 the moments, not a secret
     before, killed, target, number = mesh.failed(), 0, steady, 0
