@@ -31,6 +31,8 @@ class Blocker:
         reason: Why it blocks.
         workload: What the pod belongs to; nothing for other objects.
         curable: Whether a restart of the workload takes it away.
+        deployable: Whether to deploy the stack once more takes it away: a run that was killed has changed more than its
+            state says, or someone else has.
         stack: The stack of the cluster that it is in, where that is another one of the fleet.
     """
 
@@ -38,6 +40,7 @@ class Blocker:
     reason: str
     workload: Workload | None = None
     curable: bool = True
+    deployable: bool = False
     stack: str = ""
 
     def __str__(self) -> str:
@@ -98,9 +101,8 @@ def blocks_switch(mesh: Mesh, root: str, name: str, now: datetime) -> list[Block
         end = known[root].not_valid_after_utc
         blockers.append(Blocker(subject=f"generation {name}", reason=f"its root ended on {end:%Y-%m-%d %H:%M} UTC"))
     if root not in known:
-        blockers.append(
-            Blocker(subject=f"ConfigMap {mesh.namespace}/linkerd-identity-trust-roots", reason=f"does not hold {name}")
-        )
+        subject = f"ConfigMap {mesh.namespace}/linkerd-identity-trust-roots"
+        blockers.append(Blocker(subject=subject, reason=f"does not hold {name}", deployable=True))
     for pod in mesh.pods:
         if pod.anchors is None:
             reason = "it started with other anchors than those deployed now, and cannot tell which"

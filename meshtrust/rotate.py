@@ -91,7 +91,7 @@ async def rotate(open_target: Open, to: str, way: Way, reporter: Reporter, *, on
         target = await open_target()
         if to in _deployed(target).anchors and to not in _stack(target).configured.anchors:
             # An abort that was interrupted was about to retire it, and what is retired never comes back.
-            await _set_back(target, way, reporter)
+            await _deploy_again(target, way, reporter)
             continue
         step = next_step(target, to)
         if step is None:
@@ -113,7 +113,7 @@ async def abort(open_target: Open, way: Way, reporter: Reporter, *, once: bool =
         current = _deployed(target)
         if _stack(target).configured != current:
             # What was configured and not deployed is where this goes away from.
-            await _set_back(target, way, reporter)
+            await _deploy_again(target, way, reporter)
             gone_back = True
             continue
         if current.phase == "steady" and gone_back:
@@ -125,12 +125,19 @@ async def abort(open_target: Open, way: Way, reporter: Reporter, *, once: bool =
             return step.after.phase == "steady"
 
 
-async def _set_back(target: Target, way: Way, reporter: Reporter) -> None:
-    """Deploy once more what is deployed: some of what was configured may be on the cluster already."""
+async def _deploy_again(target: Target, way: Way, reporter: Reporter) -> None:
+    """Deploy what is deployed once more, and look at the cluster first.
+
+    A run that was killed may have changed more than the stack's state says, and what the state says is there already
+    would not be deployed.
+    """
     stack, current = _stack(target), _deployed(target)
-    stack.configure(current)
-    reporter.note(f"{stack.file.name} is set back to what is deployed: {current}")
-    await asyncio.to_thread(stack.up, way.write)
+    if stack.configured == current:
+        reporter.note(f"the cluster does not hold what is deployed, which is deployed again: {current}")
+    else:
+        stack.configure(current)
+        reporter.note(f"{stack.file.name} is set back to what is deployed: {current}")
+    await asyncio.to_thread(stack.up, way.write, refresh=True)
 
 
 def next_step(target: Target, to: str) -> Step | None:
@@ -201,11 +208,14 @@ async def prepare(target: Target, step: Step, way: Way, reporter: Reporter) -> N
     roots = target.deployed.certificates if target.deployed else {}
     if step.kind == "retire":
         await _wait_served(target, reporter)
-    rounds = 0
+    rounds, is_deployed_again = 0, False
     while blockers := await find_blockers(target.api, target.namespace, step, roots):
         reporter.blocked(blockers)
         workloads = _restartable(blockers)
-        if way.lazy:
+        if not is_deployed_again and any(entry.deployable for entry in blockers):
+            is_deployed_again = True
+            await _deploy_again(target, way, reporter)
+        elif way.lazy:
             await asyncio.sleep(_POLL_SECONDS)
         elif workloads and rounds < _ROUNDS:
             rounds += 1

@@ -182,18 +182,20 @@ class Stack:
         provider = ["--secrets-provider", secrets_provider] if secrets_provider else []
         self._run("stack", "init", "--no-select", *provider, doing=f'Stack "{self.name}" cannot be made')
 
-    def up(self, write: Write = print) -> None:
+    def up(self, write: Write = print, *, refresh: bool = False) -> None:
         """Deploy the stack.
 
         Args:
             write: Takes what the CLI writes, line by line.
+            refresh: Whether to look at the cluster first, instead of taking the state's word for what is there.
 
         Raises:
             MissingStackError: The backend has no such stack.
             StackError: It failed; what the CLI wrote says why.
         """
         doing = f'`pulumi up` of stack "{self.name}" failed'
-        self._run("up", "--yes", "--skip-preview", "--color", "never", doing=doing, write=write)
+        looking = ["--refresh"] if refresh else []
+        self._run("up", "--yes", "--skip-preview", "--color", "never", *looking, doing=doing, write=write)
 
     def _run(self, *arguments: str, doing: str, write: Write | None = None) -> "CommandResult":
         from pulumi import automation  # noqa: PLC0415 - it is heavy to import, and few commands deploy

@@ -6,6 +6,7 @@ import io
 import os
 import random
 import re
+import subprocess
 import uuid
 
 import pytest
@@ -15,6 +16,7 @@ from rich.console import Console
 from meshtrust.cluster import ClusterError
 from meshtrust.cluster_client import connect
 from meshtrust.evidence import read_mesh
+from rehearsal.cluster import ensure
 from rehearsal.mesh.traffic import read_handshakes, wait_for_proxies
 from rehearsal.observe import Observer
 from rehearsal.rotation import RotationRehearsal
@@ -167,6 +169,19 @@ def test_a_rotation_goes_on_to_what_an_interrupted_abort_was_about_to_retire(mes
     assert "is set back to what is deployed" in mesh.ok("rotate", "--to", following)
     assert mesh.outputs()["anchors"] == [following]
     assert following not in mesh.outputs()["retired"]
+
+
+@pytest.mark.soak
+def test_a_rotation_deploys_again_what_the_cluster_does_not_hold(mesh, steady, following):
+    """A run that is killed leaves Helm to finish, and the stack's state with what was there before."""
+    mesh.ok("rotate", "--to", following, "--step")
+    place = ("--namespace", "linkerd", "--kubeconfig", str(mesh.cluster.kubeconfig), "--wait")
+    subprocess.run([*ensure().helm, "rollback", "linkerd-control-plane", *place], check=True, capture_output=True)
+    before = mesh.failed()
+    assert "the cluster does not hold what is deployed" in mesh.ok("rotate", "--to", following)
+    assert mesh.outputs()["anchors"] == [following]
+    assert mesh.failed() == before
+    assert steady in mesh.outputs()["retired"]
 
 
 @pytest.mark.soak
