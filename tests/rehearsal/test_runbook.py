@@ -221,6 +221,7 @@ def test_linkerd_installed_by_the_cli(installed):
     follower = Follower(installed)
     taken_over, rotated = steps("Linkerd installed by the CLI")
     [root] = read_bundle(installed.kubectl(*ROOTS))
+    assert "docs/runbook.md, Linkerd installed by the CLI" in " ".join(installed.refused().split())
     follower.follow(taken_over)
     assert read_bundle(installed.outputs()["trustAnchors"]) == [root], "nothing that is trusted has changed"
     result = installed.engine(*UP, "--expect-no-changes")
