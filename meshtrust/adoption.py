@@ -157,7 +157,8 @@ def _release(releases: Sequence[HelmRelease], chart: str, place: Place) -> HelmR
     if found is None:
         msg = (
             f"Namespace {place.namespace} has no Helm release of chart {chart}. A stack takes over what Helm has "
-            "installed; what `linkerd install` has made, Helm can take over first."
+            "installed; for what `linkerd install` has made there is another way: docs/runbook.md, Linkerd installed "
+            "by the CLI."
         )
         raise AdoptionError(msg)
     if found.name != chart:

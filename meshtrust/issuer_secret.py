@@ -7,6 +7,7 @@ from typing import Any
 from cryptography import x509
 
 from meshtrust.chain import ChainError, verify_chain
+from meshtrust.cluster import ClusterError
 from meshtrust.lint.credentials import CREDENTIALS, Credentials
 from meshtrust.lint.facts import certificate_facts
 from meshtrust.lint.rule import Finding
@@ -23,6 +24,24 @@ def how_to_write(namespace: str, context: str) -> str:
         f"kubectl --context {context} -n {namespace} create secret generic {NAME} --type={TYPE} "
         "--from-file=tls.crt --from-file=tls.key --from-file=ca.crt"
     )
+
+
+def check_writable(secret: Mapping[str, Any] | None) -> None:
+    """Make sure that cert-manager can write the Secret, if it is there: the type of a Secret never changes.
+
+    Args:
+        secret: The Secret, as the API server has it; nothing where there is none.
+
+    Raises:
+        ClusterError: It is of another type than cert-manager's.
+    """
+    if secret is not None and secret.get("type") != TYPE:
+        msg = (
+            f'Secret {secret["metadata"]["namespace"]}/{NAME} is of type "{secret.get("type")}", as `linkerd install` '
+            "makes it, and cert-manager can never write it. How a stack takes such an installation over: "
+            "docs/runbook.md, Linkerd installed by the CLI."
+        )
+        raise ClusterError(msg)
 
 
 def judge_issuer_secret(

@@ -74,6 +74,8 @@ async def check(api: Api, settings: Settings, last: Deployment) -> Issuance | No
         namespace=namespace,
         url=f"secrets/{issuer_secret.NAME}",
     )
+    if policy.mode in CERT_MANAGER_MODES:
+        issuer_secret.check_writable(secret)
     if last_mode in CERT_MANAGER_MODES and policy.mode not in CERT_MANAGER_MODES:
         cert_manager.check_secret_stays(secret)
     if policy.mode == "external-issuer" and policy.reference and changed:

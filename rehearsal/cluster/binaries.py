@@ -51,6 +51,11 @@ class Binaries:
         """The command line of helm."""
         return [str(self.path), "helm"]
 
+    @property
+    def kubectl(self) -> list[str]:
+        """The command line of kubectl."""
+        return [str(self.path), "kubectl"]
+
 
 def cache_directory() -> Path:
     """Return where builds are kept: MESHTRUST_CACHE, else meshtrust below XDG_CACHE_HOME, else below ``~/.cache``."""

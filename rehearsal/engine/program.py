@@ -69,9 +69,10 @@ def run(project: Project, deployment: Deployment, address: str, parallel: int) -
     ]
     stopper.start()
     with process.stdin as stdin:
-        # Configuration may be secret, so it travels on standard input, not in a file or an argument.
-        json.dump(options, stdin)
-    code = process.wait()
+        # Configuration may be secret, so it travels on standard input, not in a file or an argument. That stays open:
+        # by its end the program, which is in a session of its own, knows of an engine that was killed.
+        print(json.dumps(options), file=stdin, flush=True)
+        code = process.wait()
     for reader in readers:
         reader.join()
     if code == program_host.SHOWN:

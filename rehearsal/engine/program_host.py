@@ -12,8 +12,10 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import runpy
 import sys
+import threading
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,7 +27,8 @@ def main() -> int:
     """Run the program that standard input describes."""
     # The directory of this file is no place for the program to import from.
     sys.path.pop(0)
-    options = json.load(sys.stdin)
+    options = json.loads(sys.stdin.readline())
+    threading.Thread(target=_end_with_the_engine, daemon=True).start()
     try:
         import pulumi  # noqa: PLC0415 - the project's own SDK, which may be missing
         from pulumi import runtime  # noqa: PLC0415
@@ -68,6 +71,13 @@ def main() -> int:
         finally:
             loop.close()
     return 0
+
+
+def _end_with_the_engine() -> None:
+    """Wait until the engine closes standard input, which it does by ending, however that ends."""
+    # Not by the file's own methods: Python could not end while a thread waits inside of one.
+    os.read(sys.stdin.fileno(), 1)
+    os._exit(1)
 
 
 def _run(program: str) -> None:

@@ -133,7 +133,7 @@ def test_messages_of_the_program_reach_the_user(bench: Workbench) -> None:
 
 
 SLOW = """
-import time
+import os, time
 made = [random.RandomId(f"id{number}", byte_length=3) for number in range(3)]
 
 def wait(ids):
@@ -177,6 +177,25 @@ def test_a_killed_run_is_resumed_without_making_anything_twice(bench: Workbench)
     bench.up()
     assert {name: bench.resources()[name]["id"] for name in made} == made
     bench.ok("up", "--yes", "--expect-no-changes")
+
+
+def test_the_program_of_a_killed_engine_ends_with_it(bench: Workbench) -> None:
+    bench.program(SLOW.replace("def wait(ids):", 'def wait(ids):\n    open("pid", "w").write(str(os.getpid()))'))
+    with _start(bench) as process:
+        pid = int((bench.directory / "pid").read_text())
+        process.kill()
+    deadline = time.monotonic() + 10
+    while _runs(pid):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def test_an_interrupt_ends_the_run_keeps_the_state_and_frees_the_lock(bench: Workbench) -> None:

@@ -1,18 +1,16 @@
 """The policy pack as the engine speaks to it, in an environment of its own."""
 
 import base64
-import hashlib
 import os
 import subprocess
-import sys
 
 import grpc
 import pytest
 from google.protobuf import empty_pb2, struct_pb2
 from pulumi.runtime.proto import analyzer_pb2, analyzer_pb2_grpc
 
-from rehearsal.cluster.binaries import cache_directory
 from tests.certificates import make_certificate
+from tests.policy_environment import policy_environment
 from tests.recorder import REPOSITORY
 
 # The engine's mark of a value that a preview does not know (sdk/go/common/resource/plugin, UnknownStringValue).
@@ -21,32 +19,9 @@ ROOT = make_certificate()
 
 
 @pytest.fixture(scope="module")
-def python():
-    """The Python of the pack's environment, which is made once and kept in the rehearsal's cache."""
-    requirements = REPOSITORY / "policy" / "requirements.txt"
-    mark = hashlib.sha256(requirements.read_bytes() + sys.version.encode()).hexdigest()[:16]
-    kept = cache_directory() / f"policy-{mark}"
-    if not (kept / "ready").exists():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(kept)], check=True)
-        command = [
-            str(kept / "bin" / "pip"),
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-            "-r",
-            str(requirements),
-        ]
-        result = subprocess.run(command, capture_output=True, text=True, check=False)
-        if result.returncode:
-            pytest.skip(f"pulumi-policy cannot be installed: {result.stderr.strip()[-300:]}")
-        (kept / "ready").touch()
-    return kept / "bin" / "python"
-
-
-@pytest.fixture(scope="module")
-def pack(python):
+def pack():
     process = subprocess.Popen(
-        [python, "-u", REPOSITORY / "policy" / "__main__.py"],
+        [policy_environment() / "bin" / "python", "-u", REPOSITORY / "policy" / "__main__.py"],
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},

@@ -3,7 +3,6 @@ from pathlib import Path
 
 import pytest
 
-from rehearsal import mesh
 from rehearsal.cluster import Binaries, Cluster, ensure
 from rehearsal.observe import Observer
 from rehearsal.workspace import workspace
@@ -38,8 +37,8 @@ def observer(cluster):
 
 @pytest.fixture(scope="session")
 def linkerd_charts() -> Path:
-    """Linkerd's own charts where LINKERD_CHARTS names their directory, else the stand-ins."""
-    return Path(os.environ.get("LINKERD_CHARTS") or mesh.charts())
+    """Linkerd's charts, its own or the stand-ins."""
+    return stack.charts_of_linkerd()
 
 
 @pytest.fixture(scope="module", params=["embedded", pytest.param("real", marks=pytest.mark.e2e)])

@@ -7,21 +7,22 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from rehearsal.cluster import Cluster
+from rehearsal.cluster import Cluster, ensure
 from rehearsal.mesh.traffic import make_workloads, read_handshakes, wait_for_proxies
 from rehearsal.shim import environment_with_pulumi
 from rehearsal.workspace import REPOSITORY, Workspace, workspace
 from tests.key_material import KeySearch, kept_and_shown
+from tests.rehearsal import stack
 from tests.rehearsal.control_plane import wait_until
+from tests.rehearsal.stack import UP
 
-UP = ("up", "--yes", "--skip-preview", "--non-interactive")
 APPLICATIONS = "shop"
 
 
@@ -139,6 +140,18 @@ class Bench:
         """Run a command and kill it after a while; return whether it was still running."""
         return kill_after(seconds, self.command(*arguments), self.environment)
 
+    def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
+        """Run kubectl as an administrator; return what it writes."""
+        result = subprocess.run(
+            [*ensure().kubectl, f"--kubeconfig={self.cluster.kubeconfig}", *arguments],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert result.returncode == 0, result.stderr
+        return result.stdout
+
     def outputs(self) -> dict[str, Any]:
         return self.project.outputs()
 
@@ -176,24 +189,29 @@ def without_key(result: subprocess.CompletedProcess[str]) -> subprocess.Complete
 @contextlib.contextmanager
 def bench(
     name: str,
-    settings: dict[str, Any],
+    settings: Mapping[str, Any] | None = None,
     *,
     embedded: bool,
     workloads: int,
     replicas: int,
-    first: Callable[[Workspace], Workspace] = lambda project: project,
+    deploy: Callable[[Bench], object] = Bench.up,
 ):
-    """Deploy a stack on a cluster of its own, with proxies that connect to each other all the time.
+    """Have Linkerd on a cluster of its own, with proxies that connect to each other all the time.
 
-    The first run may be that of another engine.
+    Args:
+        name: Name of the cluster.
+        settings: What its stack is given beyond what leads it to the cluster and the charts.
+        embedded: Whether the embedded engine runs the program.
+        workloads: How many workloads there are.
+        replicas: How many pods, with a proxy each, a workload has.
+        deploy: What brings Linkerd there.
     """
     with contextlib.ExitStack() as cleanup:
         cluster = cleanup.enter_context(Cluster.start(f"{name}-{os.getpid()}"))
-        placed = {**settings, "context": cluster.context, "kubeconfig": str(cluster.kubeconfig)}
+        placed = {**stack.settings(cluster, ensure(), stack.charts_of_linkerd()), **(settings or {})}
         project = cleanup.enter_context(workspace("dev", settings=placed, embedded=embedded))
-        environment = cleanup.enter_context(environment_with_pulumi(project))
-        Bench(cluster, first(project), environment).up()
-        made = Bench(cluster, project, environment)
+        made = Bench(cluster, project, cleanup.enter_context(environment_with_pulumi(project)))
+        deploy(made)
         make_workloads(cluster, APPLICATIONS, workloads, replicas)
         wait_for_proxies(cluster, workloads * replicas, 60)
         yield made

@@ -1,10 +1,19 @@
 """A stack of stacks/ on a cluster of the tests."""
 
+import os
+from pathlib import Path
+
+from rehearsal import mesh
 from tests.key_material import KeySearch
 
 UP = ("up", "--yes", "--skip-preview", "--non-interactive")
 DESTROY = ("destroy", "--yes", "--skip-preview", "--non-interactive")
 NO_CHANGES = ("--expect-no-changes",)
+
+
+def charts_of_linkerd() -> Path:
+    """Linkerd's own charts where LINKERD_CHARTS names their directory, else the stand-ins."""
+    return Path(os.environ.get("LINKERD_CHARTS") or mesh.charts())
 
 
 def settings(cluster, binaries, linkerd_charts):

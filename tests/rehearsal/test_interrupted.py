@@ -11,7 +11,7 @@ import pytest
 
 from rehearsal.workspace import REPOSITORY, workspace
 from tests.rehearsal.control_plane import wait_until
-from tests.rehearsal.faults.faulty_engine import MADE
+from tests.rehearsal.faults.boundaries import MADE
 from tests.rehearsal.stack import DESTROY, NO_CHANGES, UP, run, settings
 
 RELEASES = {

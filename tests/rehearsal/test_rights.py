@@ -67,13 +67,8 @@ class Account:
 
 
 @pytest.fixture(scope="module")
-def mesh(binaries, linkerd_charts, embedded):
-    settings = {
-        "anchor": {"protect": False},
-        "linkerd": {"charts": str(linkerd_charts)},
-        "certManager": {"charts": str(binaries.charts)},
-    }
-    with bench("rights", settings, embedded=embedded, workloads=2, replicas=1) as made, made.cluster.client() as api:
+def mesh(embedded):
+    with bench("rights", embedded=embedded, workloads=2, replicas=1) as made, made.cluster.client() as api:
         for file in ("read-only.yaml", "operator.yaml"):
             grant(api, file)
         yield made

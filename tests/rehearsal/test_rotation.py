@@ -29,17 +29,8 @@ KILLS = int(os.environ.get("MESHTRUST_KILLS", "5"))
 
 
 @pytest.fixture(scope="module")
-def settings(binaries, linkerd_charts):
-    return {
-        "anchor": {"protect": False},
-        "linkerd": {"charts": str(linkerd_charts)},
-        "certManager": {"charts": str(binaries.charts)},
-    }
-
-
-@pytest.fixture(scope="module")
-def mesh(settings, embedded):
-    with bench("rotation", settings, embedded=embedded, workloads=5, replicas=2) as made:
+def mesh(embedded):
+    with bench("rotation", embedded=embedded, workloads=5, replicas=2) as made:
         yield made
 
 

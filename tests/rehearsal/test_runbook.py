@@ -1,5 +1,6 @@
 """The runbook's rehearsed pages: their commands run as they stand there, and show what they are said to."""
 
+import json
 import re
 import shlex
 import sys
@@ -15,12 +16,16 @@ from rehearsal.workspace import REPOSITORY
 from tests.certificates import Pair, make_certificate
 from tests.rehearsal.control_plane import wait_until
 from tests.rehearsal.issuer_watch import content
-from tests.rehearsal.rotation_bench import APPLICATIONS, UP, bench
+from tests.rehearsal.linkerd_install import install_by_the_cli
+from tests.rehearsal.rotation_bench import APPLICATIONS, bench
+from tests.rehearsal.stack import UP
 
 pytestmark = pytest.mark.soak
 
 PAGE = (REPOSITORY / "docs" / "runbook.md").read_text()
 WORKLOADS = 2
+SIGNED = {"signer": "2026"}
+ROOTS = ("get", "configmap", "linkerd-identity-trust-roots", "-n", "linkerd", "-o", r"jsonpath={.data.ca-bundle\.crt}")
 # Long enough for the mesh to be up before.
 ANCHOR_SECONDS = 150
 
@@ -61,31 +66,12 @@ class Follower:
         assert "Traceback" not in result.stderr
         return result.stdout + result.stderr
 
-    def _kubectl(self, arguments, _):
-        """Do what kubectl would do by the API, as far as a page asks for it."""
-        merge = {"headers": {"Content-Type": "application/merge-patch+json"}}
-        namespace = arguments[arguments.index("-n") + 1]
-        deployments = f"/apis/apps/v1/namespaces/{namespace}/deployments"
-        with self._mesh.cluster.client() as api:
-            if arguments[:4] == ["rollout", "restart", "deployment", "--all"]:
-                stamp = {"kubectl.kubernetes.io/restartedAt": datetime.now(UTC).isoformat()}
-                patch = {"spec": {"template": {"metadata": {"annotations": stamp}}}}
-                for item in api.get(deployments).json()["items"]:
-                    path = f"{deployments}/{item['metadata']['name']}"
-                    api.patch(path, json=patch, **merge).raise_for_status()
-                    wait_until(lambda path=path: _is_rolled_out(api.get(path).json()), 90)
-            elif arguments[:2] == ["scale", "deployment"]:
-                replicas = int(arguments[arguments.index("--replicas") + 1])
-                path = f"{deployments}/{arguments[2]}"
-                api.patch(path, json={"spec": {"replicas": replicas}}, **merge).raise_for_status()
-                wait_until(lambda: _is_rolled_out(api.get(path).json()), 90)
-            elif arguments[:2] == ["get", "configmap"]:
-                [member] = re.findall(r"^jsonpath=\{\.data\.(.+)\}$", arguments[arguments.index("-o") + 1])
-                data = api.get(f"/api/v1/namespaces/{namespace}/configmaps/{arguments[2]}").json()["data"]
-                return data[member.replace("\\.", ".")]
-            else:
-                pytest.fail(f"the test does not know `kubectl {shlex.join(arguments)}`")
-        return ""
+    def _kubectl(self, arguments, given):
+        written = self._mesh.kubectl(*arguments, stdin=given or None)
+        if arguments[0] in ("rollout", "scale"):
+            listed = ("get", "deployments", "-n", arguments[arguments.index("-n") + 1], "-o", "json")
+            wait_until(lambda: all(map(_is_rolled_out, json.loads(self._mesh.kubectl(*listed))["items"])), 90)
+        return written
 
 
 def _is_rolled_out(deployment):
@@ -97,14 +83,8 @@ def _is_rolled_out(deployment):
 
 
 @pytest.fixture(scope="module")
-def mesh(binaries, linkerd_charts, embedded):
-    settings = {
-        "anchor": {"protect": False},
-        "signer": "2026",
-        "linkerd": {"charts": str(linkerd_charts)},
-        "certManager": {"charts": str(binaries.charts)},
-    }
-    with bench("runbook", settings, embedded=embedded, workloads=WORKLOADS, replicas=1) as made:
+def mesh(embedded):
+    with bench("runbook", SIGNED, embedded=embedded, workloads=WORKLOADS, replicas=1) as made:
         yield made
 
 
@@ -160,19 +140,18 @@ def test_a_compromised_anchor(mesh, follower):
 
 
 @pytest.fixture(scope="module")
-def ending(binaries, linkerd_charts):
+def ending():
     """A mesh whose one anchor ends while it is at work, protected as a made stack has it."""
-    settings = {
-        "signer": "2026",
-        "linkerd": {"charts": str(linkerd_charts)},
-        "certManager": {"charts": str(binaries.charts)},
-    }
 
-    def with_roots_that_end(project):
-        environment = {**project.environment, "ENDING_SECONDS": str(ANCHOR_SECONDS)}
-        return replace(project, engine=[sys.executable, "-m", "tests.rehearsal.ending_engine"], environment=environment)
+    def deploy_with_a_root_that_ends(made):
+        environment = {**made.project.environment, "ENDING_SECONDS": str(ANCHOR_SECONDS)}
+        engine = [sys.executable, "-m", "tests.rehearsal.ending_engine"]
+        replace(made, project=replace(made.project, engine=engine, environment=environment)).up()
 
-    with bench("ending", settings, embedded=True, workloads=WORKLOADS, replicas=1, first=with_roots_that_end) as made:
+    settings = {**SIGNED, "anchor": {"protect": True}}
+    with bench(
+        "ending", settings, embedded=True, workloads=WORKLOADS, replicas=1, deploy=deploy_with_a_root_that_ends
+    ) as made:
         yield made
 
 
@@ -210,15 +189,9 @@ def test_an_expired_anchor(ending):
 
 
 @pytest.fixture(scope="module")
-def lost(binaries, linkerd_charts):
+def lost(embedded):
     """A mesh whose stack is lost."""
-    settings = {
-        "anchor": {"protect": False},
-        "signer": "2026",
-        "linkerd": {"charts": str(linkerd_charts)},
-        "certManager": {"charts": str(binaries.charts)},
-    }
-    with bench("lost", settings, embedded=True, workloads=WORKLOADS, replicas=1) as made:
+    with bench("lost", SIGNED, embedded=embedded, workloads=WORKLOADS, replicas=1) as made:
         yield made
 
 
@@ -237,9 +210,33 @@ def test_a_lost_key(lost):
     assert result.returncode == 0, result.stdout
 
 
+@pytest.fixture(scope="module")
+def installed(embedded):
+    """A mesh that `linkerd install` has made, and a stack that was never deployed."""
+    with bench("cli", embedded=embedded, workloads=WORKLOADS, replicas=1, deploy=install_by_the_cli) as made:
+        yield made
+
+
+def test_linkerd_installed_by_the_cli(installed):
+    follower = Follower(installed)
+    taken_over, rotated = steps("Linkerd installed by the CLI")
+    [root] = read_bundle(installed.kubectl(*ROOTS))
+    assert "docs/runbook.md, Linkerd installed by the CLI" in " ".join(installed.refused().split())
+    follower.follow(taken_over)
+    assert read_bundle(installed.outputs()["trustAnchors"]) == [root], "nothing that is trusted has changed"
+    result = installed.engine(*UP, "--expect-no-changes")
+    assert result.returncode == 0, result.stdout
+    follower.follow(rotated)
+    wait_for_proxies(installed.cluster, WORKLOADS, 60)
+    assert root not in read_bundle(installed.kubectl(*ROOTS))
+    assert read_handshakes(installed.cluster).succeeded > 0
+    assert installed.failed() == 0
+
+
 def test_a_page_that_is_rehearsed_is_tested_here():
     rehearsed = re.findall(r"(?m)^## (.*)\n\n\*Rehearsed\.\*", PAGE)
-    assert rehearsed == ["An expired issuer", "A compromised anchor", "An expired anchor", "A lost key"]
+    tested = ["An expired issuer", "A compromised anchor", "An expired anchor", "A lost key"]
+    assert rehearsed == [*tested, "Linkerd installed by the CLI"]
 
 
 def test_a_command_of_a_page_is_one_that_there_is():

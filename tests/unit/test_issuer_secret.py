@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from meshtrust.issuer_secret import judge_issuer_life, judge_issuer_secret
+from meshtrust.cluster import ClusterError
+from meshtrust.issuer_secret import check_writable, judge_issuer_life, judge_issuer_secret
 from tests.certificates import make_certificate
 
 NOW = datetime.now(UTC)
@@ -112,3 +113,14 @@ def test_a_short_life_is_a_warning(root):
 def test_no_key_is_ever_repeated(root):
     secret = written(make_certificate("issuer", issuer=root), root=root, **{"ca.crt": root.key_pem})
     assert not any(root.key_pem.splitlines()[1] in entry for entry in judge(secret, root))
+
+
+def test_a_secret_that_cert_manager_cannot_write_is_refused_before_it_tries(root):
+    secret = written(root, root=root, type_="Opaque")
+    with pytest.raises(ClusterError, match=r'linkerd/linkerd-identity-issuer is of type "Opaque"'):
+        check_writable(secret)
+
+
+def test_a_secret_that_cert_manager_wrote_or_will_make_may_be_written(root):
+    check_writable(written(root, root=root))
+    check_writable(None)

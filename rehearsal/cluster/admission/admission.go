@@ -7,7 +7,7 @@ package admission
 
 import (
 	"context"
-	"fmt"
+	"log/slog"
 
 	"github.com/cert-manager/cert-manager/pkg/server"
 	"github.com/cert-manager/cert-manager/pkg/server/tls"
@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
 
+	"meshtrust/rehearsal/cluster/daemon"
 	"meshtrust/rehearsal/cluster/pods"
 	"meshtrust/rehearsal/cluster/services"
 )
@@ -32,26 +32,12 @@ const (
 
 // NewCommand returns the program of the chart's webhook pod.
 func NewCommand() *cobra.Command {
-	var kubeconfig, directory string
-	command := &cobra.Command{
-		Use:           "cert-manager-webhook",
-		Args:          cobra.NoArgs,
-		SilenceUsage:  true,
-		SilenceErrors: true,
-		RunE: func(command *cobra.Command, _ []string) error {
-			config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
-			if err != nil {
-				return err
-			}
-			fmt.Println("stand-in for cert-manager's webhook: it admits every object")
-			return pods.Run(command.Context(), config, labels, func(ctx context.Context, pod *corev1.Pod) error {
-				return serve(ctx, pods.As(config, pod), pod.Namespace, directory)
-			})
-		},
-	}
-	command.Flags().StringVar(&kubeconfig, "kubeconfig", "", "kubeconfig of the cluster")
-	command.Flags().StringVar(&directory, "services", "", "directory in which Services are published")
-	return command
+	return daemon.Serving("cert-manager-webhook", func(ctx context.Context, cluster *rest.Config, directory string) error {
+		slog.Info("stand-in for cert-manager's webhook: it admits every object")
+		return pods.Run(ctx, cluster, labels, func(ctx context.Context, pod *corev1.Pod) error {
+			return serve(ctx, pods.As(cluster, pod), pod.Namespace, directory)
+		})
+	})
 }
 
 func serve(ctx context.Context, config *rest.Config, namespace, directory string) error {

@@ -19,6 +19,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
+	"meshtrust/rehearsal/cluster/daemon"
 	"meshtrust/rehearsal/cluster/pods"
 
 	// Controllers and issuers register themselves.
@@ -52,24 +53,11 @@ func NewControllerCommand() *cobra.Command {
 
 // podCommand returns a command that waits for a ready pod with the labels, runs its container and ends with the pod.
 func podCommand(name, labels string, run func(context.Context, *rest.Config, *corev1.Pod) error) *cobra.Command {
-	var kubeconfig string
-	command := &cobra.Command{
-		Use:           name,
-		Args:          cobra.NoArgs,
-		SilenceUsage:  true,
-		SilenceErrors: true,
-		RunE: func(command *cobra.Command, _ []string) error {
-			config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
-			if err != nil {
-				return err
-			}
-			return pods.Run(command.Context(), config, labels, func(ctx context.Context, pod *corev1.Pod) error {
-				return run(ctx, pods.As(config, pod), pod)
-			})
-		},
-	}
-	command.Flags().StringVar(&kubeconfig, "kubeconfig", "", "kubeconfig of the cluster")
-	return command
+	return daemon.New(name, func(ctx context.Context, cluster *rest.Config) error {
+		return pods.Run(ctx, cluster, labels, func(ctx context.Context, pod *corev1.Pod) error {
+			return run(ctx, pods.As(cluster, pod), pod)
+		})
+	})
 }
 
 func runControllers(ctx context.Context, config *rest.Config, pod *corev1.Pod) error {

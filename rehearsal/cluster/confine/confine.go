@@ -86,5 +86,11 @@ func become(directory string, command []string) error {
 	if err := unix.Mount(directory, target, "", unix.MS_BIND, ""); err != nil {
 		return fmt.Errorf("%s cannot be mounted on %s: %w", directory, target, err)
 	}
+	// That it ends with its parent the kernel keeps by thread, and the thread that becomes the program may be another than
+	// the first.
+	runtime.LockOSThread()
+	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
+		return fmt.Errorf("%s cannot be made to end with its parent: %w", command[0], err)
+	}
 	return fmt.Errorf("%s cannot be run: %w", command[0], unix.Exec(command[0], command, []string{}))
 }

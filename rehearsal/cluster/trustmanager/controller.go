@@ -9,7 +9,6 @@ import (
 	"crypto/tls"
 	"log/slog"
 	"net"
-	"os"
 	"time"
 
 	trustapi "github.com/cert-manager/trust-manager/pkg/apis/trust/v1alpha1"
@@ -25,14 +24,13 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
-	"k8s.io/klog/v2"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	ctrlmanager "sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics/server"
 	"sigs.k8s.io/controller-runtime/pkg/webhook"
 
+	"meshtrust/rehearsal/cluster/daemon"
 	"meshtrust/rehearsal/cluster/pods"
 	"meshtrust/rehearsal/cluster/services"
 )
@@ -51,28 +49,12 @@ const interval = 100 * time.Millisecond
 
 // NewCommand returns the program of the chart's pod.
 func NewCommand() *cobra.Command {
-	var kubeconfig, directory string
-	command := &cobra.Command{
-		Use:           "trust-manager",
-		Args:          cobra.NoArgs,
-		SilenceUsage:  true,
-		SilenceErrors: true,
-		RunE: func(command *cobra.Command, _ []string) error {
-			config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
-			if err != nil {
-				return err
-			}
-			logger := slog.New(slog.NewTextHandler(os.Stdout, nil))
-			klog.SetSlogLogger(logger)
-			ctrl.SetLogger(logr.FromSlogHandler(logger.Handler()))
-			return pods.Run(command.Context(), config, labels, func(ctx context.Context, pod *corev1.Pod) error {
-				return run(ctx, config, pod, directory)
-			})
-		},
-	}
-	command.Flags().StringVar(&kubeconfig, "kubeconfig", "", "kubeconfig of the cluster")
-	command.Flags().StringVar(&directory, "services", "", "directory in which Services are published")
-	return command
+	return daemon.Serving("trust-manager", func(ctx context.Context, cluster *rest.Config, directory string) error {
+		ctrl.SetLogger(logr.FromSlogHandler(slog.Default().Handler()))
+		return pods.Run(ctx, cluster, labels, func(ctx context.Context, pod *corev1.Pod) error {
+			return run(ctx, cluster, pod, directory)
+		})
+	})
 }
 
 func run(ctx context.Context, config *rest.Config, pod *corev1.Pod, directory string) error {

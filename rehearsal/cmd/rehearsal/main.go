@@ -19,6 +19,8 @@ import (
 	helm "helm.sh/helm/v4/pkg/cmd"
 	"helm.sh/helm/v4/pkg/kube"
 	"k8s.io/component-base/cli"
+	kubectl "k8s.io/kubectl/pkg/cmd"
+	kubectlutil "k8s.io/kubectl/pkg/cmd/util"
 	apiserver "k8s.io/kubernetes/cmd/kube-apiserver/app"
 	controllermanager "k8s.io/kubernetes/cmd/kube-controller-manager/app"
 	scheduler "k8s.io/kubernetes/cmd/kube-scheduler/app"
@@ -47,6 +49,7 @@ var programs = map[string]func() int{
 	"cert-manager-webhook":    command(admission.NewCommand),
 	confine.Program:           command(confine.NewCommand),
 	"helm":                    runHelm,
+	"kubectl":                 runKubectl,
 	"kubelet":                 command(kubelet.NewCommand),
 	"leaf":                    command(leaf.NewCommand),
 	"linkerd-identity":        command(identity.NewCommand),
@@ -86,6 +89,14 @@ func command(build func() *cobra.Command) func() int {
 
 func etcd() int {
 	etcdmain.Main(os.Args)
+	return 0
+}
+
+func runKubectl() int {
+	if err := cli.RunNoErrOutput(kubectl.NewDefaultKubectlCommand()); err != nil {
+		// It tells the error as kubectl does, and ends the process with kubectl's exit code.
+		kubectlutil.CheckErr(err)
+	}
 	return 0
 }
 

@@ -129,17 +129,21 @@ class ClusterClient:
             ) as response:
                 text, code = response.text, response.status_code
         except (httpx.HTTPError, OSError) as error:
-            raise UnreachableError(f"{self._api.auth.server}: {_reason(error)}") from error
+            raise self._unanswered(_reason(error)) from error
         try:
             answer: Body = json.loads(text or "{}")
         except ValueError as error:
             if code < 400:
-                raise UnreachableError(f"{self._api.auth.server} did not answer as a Kubernetes API server") from error
+                raise self._unanswered("what answers is no Kubernetes API server") from error
             # For a path that it does not know at all, such as that of a group without CRDs, it answers with plain text.
             answer = {"message": text.strip()}
         if code >= 400:
             raise ApiError(code, answer)
         return answer
+
+    def _unanswered(self, reason: str) -> UnreachableError:
+        named = f'of context "{self.context}" ({self._api.auth.server})' if self.context else self._api.auth.server
+        return UnreachableError(f"the API server {named} does not answer: {reason}. Run again once it does")
 
     def _run(self, work: Coroutine[Any, Any, _Result]) -> _Result:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
@@ -176,6 +180,6 @@ def parse_kubeconfig(kubeconfig: str) -> Body:
 
 
 def _reason(error: BaseException) -> str:
-    message = str(error) or type(error).__name__
+    message = str(error) or f"the connection broke off ({type(error).__name__})"
     cause = error.__cause__
     return message if cause is None or str(cause) in message else f"{message}: {cause}"

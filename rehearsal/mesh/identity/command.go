@@ -12,16 +12,14 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
-	"k8s.io/klog/v2"
 
+	"meshtrust/rehearsal/cluster/daemon"
 	"meshtrust/rehearsal/cluster/pods"
 )
 
@@ -37,30 +35,16 @@ const (
 
 // NewCommand returns the program: it serves all identity pods of a cluster until it is stopped.
 func NewCommand() *cobra.Command {
-	var kubeconfig string
 	var on node
-	command := &cobra.Command{
-		Use:           "linkerd-identity",
-		Args:          cobra.NoArgs,
-		SilenceUsage:  true,
-		SilenceErrors: true,
-		RunE: func(command *cobra.Command, _ []string) error {
-			config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
-			if err != nil {
-				return err
-			}
-			slog.SetDefault(slog.New(slog.NewTextHandler(os.Stdout, nil)))
-			klog.SetSlogLogger(slog.Default())
-			if on.controller == "" {
-				slog.Info("stand-in for Linkerd's identity service, for rehearsals and tests only")
-			} else {
-				slog.Info("Linkerd's own identity controller, behind stand-ins for its proxies", "binary", on.controller)
-			}
-			return runAll(command.Context(), config, on)
-		},
-	}
-	command.Flags().StringVar(&kubeconfig, "kubeconfig", "", "kubeconfig of the cluster")
-	command.Flags().StringVar(&on.services, "services", "", "directory in which Services are published")
+	command := daemon.Serving("linkerd-identity", func(ctx context.Context, cluster *rest.Config, directory string) error {
+		on.services = directory
+		if on.controller == "" {
+			slog.Info("stand-in for Linkerd's identity service, for rehearsals and tests only")
+		} else {
+			slog.Info("Linkerd's own identity controller, behind stand-ins for its proxies", "binary", on.controller)
+		}
+		return runAll(ctx, cluster, on)
+	})
 	command.Flags().StringVar(&on.controller, "controller", "", "the real identity controller, to be run instead")
 	command.Flags().StringVar(&on.volumes, "volumes", "", "directory for the controller's volumes")
 	return command

@@ -10,17 +10,15 @@ package injector
 import (
 	"context"
 	"log/slog"
-	"os"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
-	"k8s.io/klog/v2"
 
 	"meshtrust/rehearsal/cluster/admission"
+	"meshtrust/rehearsal/cluster/daemon"
 	"meshtrust/rehearsal/cluster/pods"
 )
 
@@ -32,26 +30,10 @@ const (
 
 // NewCommand returns the program: it answers for the webhooks of a cluster until it is stopped.
 func NewCommand() *cobra.Command {
-	var kubeconfig, directory string
-	command := &cobra.Command{
-		Use:           "linkerd-proxy-injector",
-		Args:          cobra.NoArgs,
-		SilenceUsage:  true,
-		SilenceErrors: true,
-		RunE: func(command *cobra.Command, _ []string) error {
-			config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
-			if err != nil {
-				return err
-			}
-			slog.SetDefault(slog.New(slog.NewTextHandler(os.Stdout, nil)))
-			klog.SetSlogLogger(slog.Default())
-			slog.Info("stand-in for Linkerd's proxy injector and validators, for rehearsals and tests only")
-			return runAll(command.Context(), config, directory)
-		},
-	}
-	command.Flags().StringVar(&kubeconfig, "kubeconfig", "", "kubeconfig of the cluster")
-	command.Flags().StringVar(&directory, "services", "", "directory in which Services are published")
-	return command
+	return daemon.Serving("linkerd-proxy-injector", func(ctx context.Context, cluster *rest.Config, directory string) error {
+		slog.Info("stand-in for Linkerd's proxy injector and validators, for rehearsals and tests only")
+		return runAll(ctx, cluster, directory)
+	})
 }
 
 func runAll(ctx context.Context, config *rest.Config, directory string) error {

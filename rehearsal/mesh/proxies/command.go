@@ -16,7 +16,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -27,9 +26,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
-	"k8s.io/klog/v2"
 
+	"meshtrust/rehearsal/cluster/daemon"
 	"meshtrust/rehearsal/cluster/pods"
 	"meshtrust/rehearsal/cluster/services"
 	"meshtrust/rehearsal/mesh/certify"
@@ -58,30 +56,15 @@ type process struct {
 
 // NewCommand returns the program: it plays all proxies of a cluster until it is stopped.
 func NewCommand() *cobra.Command {
-	var kubeconfig, directory string
 	var chosen rate
-	command := &cobra.Command{
-		Use:           "linkerd-proxies",
-		Args:          cobra.NoArgs,
-		SilenceUsage:  true,
-		SilenceErrors: true,
-		RunE: func(command *cobra.Command, _ []string) error {
-			if chosen.perProxy <= 0 || chosen.limit <= 0 {
-				return errors.New("--rate and --limit are connections per second, and more than 0")
-			}
-			config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
-			if err != nil {
-				return err
-			}
-			slog.SetDefault(slog.New(slog.NewTextHandler(os.Stdout, nil)))
-			klog.SetSlogLogger(slog.Default())
-			slog.Info("stand-in for Linkerd's proxies, for rehearsals and tests only")
-			return run(command.Context(), config, directory, chosen)
-		},
-	}
+	command := daemon.Serving("linkerd-proxies", func(ctx context.Context, cluster *rest.Config, directory string) error {
+		if chosen.perProxy <= 0 || chosen.limit <= 0 {
+			return errors.New("--rate and --limit are connections per second, and more than 0")
+		}
+		slog.Info("stand-in for Linkerd's proxies, for rehearsals and tests only")
+		return run(ctx, cluster, directory, chosen)
+	})
 	flags := command.Flags()
-	flags.StringVar(&kubeconfig, "kubeconfig", "", "kubeconfig of the cluster")
-	flags.StringVar(&directory, "services", "", "directory in which Services are published")
 	flags.Float64Var(&chosen.perProxy, "rate", 5, "connections that each proxy makes per second")
 	flags.Float64Var(&chosen.limit, "limit", 250, "connections per second that all proxies together make at most")
 	return command

@@ -10,8 +10,8 @@ import yaml
 
 from docs.generate import FAULTS
 from tests.rehearsal.control_plane import wait_until
-from tests.rehearsal.rotation_bench import UP, bench
-from tests.rehearsal.stack import NO_CHANGES
+from tests.rehearsal.rotation_bench import bench
+from tests.rehearsal.stack import NO_CHANGES, UP
 
 WORKLOADS = 2
 LEVELS = {"info": "debug", "debug": "info"}
@@ -26,6 +26,12 @@ _VOLATILE = (
     (r"linkerd-identity-[a-z0-9]+-[a-z0-9]+", "linkerd-identity-…"),
     (r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d)?(\.\d+)?( UTC|Z)?", "…"),
     (r"\(pid \d+\)", "(pid …)"),
+    (r"\d+ pending operations", "… pending operations"),
+    # How a connection to the API server came to its end.
+    (r"does not answer: [^.]*\.", "does not answer: …."),
+    # What the CLI writes last of all, one of several files.
+    (r'\(key "[^"]*"\)', "(key …)"),
+    (r"dev-\d+\.[\w.]+", "dev-…"),
     (r"created by \S+", "created by …"),
 )
 
@@ -63,9 +69,17 @@ def said(written, pattern):
     return found.group().strip()
 
 
+@pytest.fixture(scope="package", params=["embedded", pytest.param("real", marks=pytest.mark.e2e)])
+def embedded(request, real_pulumi_or_skip):
+    """Whether the embedded engine runs the program; as everywhere, but for the whole suite's one mesh."""
+    if request.param == "real":
+        real_pulumi_or_skip()
+    return request.param == "embedded"
+
+
 @pytest.fixture
-def row(request):
-    """Keep what a test found out, with --record-faults; else see that it is what was kept."""
+def row(request, embedded):
+    """Keep what a test found out of an engine, with --record-faults; else see that it is what was kept."""
     found = []
     yield lambda **cells: found.append(Row(**cells))
     if not found:
@@ -73,23 +87,20 @@ def row(request):
         return
     [cells] = [vars(entry) for entry in found]
     kept = json.loads(FAULTS.read_text()) if FAULTS.exists() else {}
-    name = request.node.name
+    others = [part for part in request.node.callspec.id.split("-") if part not in ("embedded", "real")]
+    name = request.node.originalname + (f"[{'-'.join(others)}]" if others else "")
+    of_engines = {**kept.get(name, {}), "embedded" if embedded else "real": cells}
     if request.config.getoption("--record-faults"):
-        FAULTS.write_text(json.dumps({**kept, name: cells}, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+        kept[name] = of_engines
+        FAULTS.write_text(json.dumps(kept, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
     else:
-        assert kept.get(name) == cells, "record it: make faults, then make docs"
+        assert kept.get(name) == of_engines, "record it: make faults, then make docs"
 
 
 @pytest.fixture(scope="package")
-def mesh(binaries, linkerd_charts):
+def mesh(embedded):
     """A stack with proxies, on a cluster that tests may break as long as they mend it."""
-    settings = {
-        "anchor": {"protect": False},
-        "signer": "2026",
-        "linkerd": {"charts": str(linkerd_charts)},
-        "certManager": {"charts": str(binaries.charts)},
-    }
-    with bench("faults", settings, embedded=True, workloads=WORKLOADS, replicas=1) as made:
+    with bench("faults", {"signer": "2026"}, embedded=embedded, workloads=WORKLOADS, replicas=1) as made:
         yield made
 
 
@@ -133,7 +144,8 @@ def unhurt(mesh):
 
 def faulty(project):
     """The same project, whose engine meets with what the environment says."""
-    return replace(project, engine=[sys.executable, "-m", "tests.rehearsal.faults.faulty_engine"])
+    engine = ["faulty_cli", *project.engine] if project.is_real else ["faulty_engine"]
+    return replace(project, engine=[sys.executable, "-m", f"tests.rehearsal.faults.{engine[0]}", *engine[1:]])
 
 
 def meet(project, *command, **environment):

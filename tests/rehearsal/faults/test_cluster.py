@@ -1,19 +1,51 @@
 """Parts of the cluster fail while a run is at work, or between runs."""
 
+import shlex
+from dataclasses import dataclass
+
 import httpx
 import pytest
 
 from tests.rehearsal.control_plane import wait_until
 from tests.rehearsal.faults.conftest import RELEASE, meet, said
-from tests.rehearsal.rotation_bench import UP
+from tests.rehearsal.stack import UP
 from tests.rehearsal.test_interrupted import running
 
 pytestmark = [pytest.mark.soak, pytest.mark.usefixtures("unhurt")]
 
-CERTIFICATE = "updating kubernetes:cert-manager.io/v1:Certificate identity-issuer-certificate: begun"
+
+@dataclass(frozen=True)
+class Place:
+    """What an `up` changes, and the boundary of it at which a fault happens."""
+
+    change: str
+    boundary: str
+    when: str
+
+
+ISSUED = Place(
+    "issuer",
+    "updating kubernetes:cert-manager.io/v1:Certificate identity-issuer-certificate: begun",
+    "an `up` that has the identity issuer issued anew, as it begins to",
+)
+UPGRADED = Place("linkerd", RELEASE, "an `up` that upgrades Linkerd's release, as it begins to")
+PROCESSES = {"the API server": "kube-apiserver"}
+
+
+@dataclass(frozen=True)
+class Befalling:
+    """A fault of a component that an `up` outlasts, and what becomes of it."""
+
+    component: str
+    fault: str
+    place: Place
+    happens: str
+
+
 # A counter of the API server: calls of webhooks that failed.
 REJECTED = "apiserver_admission_webhook_rejection_count"
-STALLED_SECONDS = 8
+STALLED_SECONDS, AWAY_SECONDS = 8, 30
+IS_KILLED, STANDS_STILL = "is killed", f"stands still for {STALLED_SECONDS} seconds (SIGSTOP)"
 GOES_ON = "the next `up` gets to the same end; 0 changes afterwards; every proxy serves, no handshake failed"
 
 
@@ -23,16 +55,36 @@ def stall(pid):
 
 
 def test_the_api_server_is_killed_during_an_update(mesh, change, pid, row):
-    change("issuer")
-    code, written = meet(mesh.project, *UP, FAULTS_AT=CERTIFICATE, FAULTS_DO=f"kill -KILL {pid('kube-apiserver')}")
+    if mesh.project.is_real:
+        pytest.skip("the CLI does not stand still at a boundary: it asks sometimes before the kill, sometimes after it")
+    change(ISSUED.change)
+    code, written = meet(mesh.project, *UP, FAULTS_AT=ISSUED.boundary, FAULTS_DO=f"kill -KILL {pid('kube-apiserver')}")
     assert code == 1
     with mesh.cluster.client() as api:
         wait_until(lambda: _answers(api), 60)
     row(
         fault="the API server is killed",
-        when="an `up` that has the identity issuer issued anew, as it begins to",
+        when=ISSUED.when,
         happens="the run fails, and leaves the rest alone; the API server comes back by itself",
-        says=said(written, r"error: .{0,200}?(failed|refused|reset|disconnected|reached)"),
+        says=said(written, r"error: .*?Run again once it does"),
+        kept=GOES_ON,
+    )
+
+
+def test_the_api_server_is_away_during_an_update(mesh, change, row):
+    change(UPGRADED.change)
+    process = mesh.cluster.directory / "kube-apiserver.pid"
+    kill = f"i=0; while [ $i -lt {AWAY_SECONDS * 4} ]; do kill -KILL $(cat {process}); sleep 0.25; i=$((i+1)); done"
+    do = shlex.join(["sh", "-c", f"({kill}) >/dev/null 2>&1 &"])
+    code, written = meet(mesh.project, *UP, FAULTS_AT=UPGRADED.boundary, FAULTS_DO=do)
+    assert code != 0
+    with mesh.cluster.client() as api:
+        wait_until(lambda: _answers(api), 90)
+    row(
+        fault=f"the API server is killed again and again, for {AWAY_SECONDS} seconds",
+        when=UPGRADED.when,
+        happens="the run fails, and leaves the rest alone; the next one mends the release",
+        says=said(written, r"error: [Kk]ubernetes cluster unreachable: Get .*?connection refused"),
         kept=GOES_ON,
     )
 
@@ -44,69 +96,31 @@ def _answers(api):
         return False
 
 
-def test_the_api_server_stands_still_during_an_update(mesh, change, pid, row):
-    change("linkerd")
-    code, written = meet(mesh.project, *UP, FAULTS_AT=RELEASE, FAULTS_DO=stall(pid("kube-apiserver")))
+@pytest.mark.parametrize(
+    "befalling",
+    [
+        Befalling("the API server", STANDS_STILL, UPGRADED, "the run waits, and goes on"),
+        Befalling(
+            "etcd",
+            IS_KILLED,
+            UPGRADED,
+            "the API server waits for etcd, which comes back by itself, and the run goes on",
+        ),
+        Befalling("etcd", STANDS_STILL, UPGRADED, "the run waits, and goes on"),
+        Befalling("cert-manager", IS_KILLED, ISSUED, "it comes back by itself and issues; the run waits for that"),
+        Befalling("cert-manager", STANDS_STILL, ISSUED, "the run waits until it has issued, 5 minutes at most"),
+    ],
+    ids=lambda befalling: f"{befalling.component} {befalling.fault}",
+)
+def test_an_update_outlasts_what_befalls_a_component(mesh, change, pid, row, befalling):
+    place = befalling.place
+    change(place.change)
+    process = pid(PROCESSES.get(befalling.component, befalling.component))
+    done = stall(process) if befalling.fault == STANDS_STILL else f"kill -KILL {process}"
+    code, written = meet(mesh.project, *UP, FAULTS_AT=place.boundary, FAULTS_DO=done)
     assert code == 0, written
-    row(
-        fault="the API server stands still for 8 seconds (SIGSTOP)",
-        when="an `up` that upgrades Linkerd's release, as it begins to",
-        happens="the run waits, and goes on",
-        says="",
-        kept=GOES_ON,
-    )
-
-
-def test_etcd_is_killed_during_an_update(mesh, change, pid, row):
-    change("linkerd")
-    code, written = meet(mesh.project, *UP, FAULTS_AT=RELEASE, FAULTS_DO=f"kill -KILL {pid('etcd')}")
-    assert code == 0, written
-    row(
-        fault="etcd is killed",
-        when="an `up` that upgrades Linkerd's release, as it begins to",
-        happens="the API server waits for etcd, which comes back by itself, and the run goes on",
-        says="",
-        kept=GOES_ON,
-    )
-
-
-def test_etcd_stands_still_during_an_update(mesh, change, pid, row):
-    change("linkerd")
-    code, written = meet(mesh.project, *UP, FAULTS_AT=RELEASE, FAULTS_DO=stall(pid("etcd")))
-    assert code == 0, written
-    row(
-        fault="etcd stands still for 8 seconds (SIGSTOP)",
-        when="an `up` that upgrades Linkerd's release, as it begins to",
-        happens="the run waits, and goes on",
-        says="",
-        kept=GOES_ON,
-    )
-
-
-def test_cert_manager_is_killed_as_an_issuer_is_to_be_issued(mesh, change, pid, row):
-    change("issuer")
-    code, written = meet(mesh.project, *UP, FAULTS_AT=CERTIFICATE, FAULTS_DO=f"kill -KILL {pid('cert-manager')}")
-    assert code == 0, written
-    row(
-        fault="cert-manager is killed",
-        when="an `up` that has the identity issuer issued anew, as it begins to",
-        happens="it comes back by itself and issues; the run waits for that",
-        says="",
-        kept=GOES_ON,
-    )
-
-
-def test_cert_manager_stands_still_as_an_issuer_is_to_be_issued(mesh, change, pid, row):
-    change("issuer")
-    code, written = meet(mesh.project, *UP, FAULTS_AT=CERTIFICATE, FAULTS_DO=stall(pid("cert-manager")))
-    assert code == 0, written
-    row(
-        fault="cert-manager stands still for 8 seconds (SIGSTOP)",
-        when="an `up` that has the identity issuer issued anew, as it begins to",
-        happens="the run waits until it has issued, 5 minutes at most",
-        says="",
-        kept=GOES_ON,
-    )
+    fault = f"{befalling.component} {befalling.fault}"
+    row(fault=fault, when=place.when, happens=befalling.happens, says="", kept=GOES_ON)
 
 
 def test_the_webhook_of_cert_manager_is_down(mesh, change, row):

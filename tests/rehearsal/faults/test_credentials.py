@@ -11,7 +11,7 @@ from tests.certificates import make_certificate
 from tests.rehearsal.faults.conftest import clock, meet, said
 from tests.rehearsal.issuer_watch import content
 from tests.rehearsal.live_stack import ISSUER_SECRET
-from tests.rehearsal.rotation_bench import UP
+from tests.rehearsal.stack import UP
 
 pytestmark = [pytest.mark.soak, pytest.mark.usefixtures("unhurt")]
 

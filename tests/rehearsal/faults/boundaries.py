@@ -1,0 +1,42 @@
+"""What happens to an engine that has come to a boundary of a resource, as the environment says.
+
+With a list in a file (FAULTS_SURVIVED) it dies at the first boundary that is not in the list, and adds it. With one
+boundary (FAULTS_AT) it dies there, or has a command run (FAULTS_DO) and goes on.
+"""
+
+import os
+import shlex
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+from rehearsal.engine import urns
+
+BEGUN, MADE = "begun", "made, not recorded"
+
+
+def name(kind: str, urn: str, moment: str) -> str:
+    """Return the name of a boundary; the kind of an operation is the word that a display has for it ("creating")."""
+    return f"{kind} {urns.type_of(urn)} {urns.name_of(urn)}: {moment}"
+
+
+def reach(boundary: str, die: Callable[[], object]) -> None:
+    """Do what is to happen at a boundary."""
+    if boundary == os.environ.get("FAULTS_AT") and "FAULTS_DO" in os.environ:
+        subprocess.run(shlex.split(os.environ["FAULTS_DO"]), check=True)
+    elif boundary == os.environ.get("FAULTS_AT") or _is_new(boundary):
+        die()
+
+
+def _is_new(boundary: str) -> bool:
+    survived = os.environ.get("FAULTS_SURVIVED")
+    if survived is None:
+        return False
+    with Path(survived).open("a+") as file:
+        file.seek(0)
+        if boundary in file.read().splitlines():
+            return False
+        file.write(f"{boundary}\n")
+        file.flush()
+        os.fsync(file.fileno())
+    return True
