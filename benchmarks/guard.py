@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks.machine import deployed, timed
 
-PAIRS = 7
+PAIRS = 15
 _UP = ("up", "--yes", "--skip-preview", "--non-interactive", "--expect-no-changes")
 # What the guard would have returned without asking anybody, and nobody to ask.
 _WITHOUT = {

@@ -6,6 +6,7 @@ that process's standard input and output: no other process can read them, and it
 """
 
 import asyncio
+import gc
 import importlib
 import json
 import os
@@ -161,6 +162,9 @@ async def _answer(connecting: "asyncio.Task[Api]", message: dict[str, Any]) -> N
 if __name__ == "__main__":
     # An interrupt is for the run, which ends this process by ending.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # It is not asked yet, and has time to load what it will be asked by.
+    # It is not asked yet, and has time to load what it will be asked by: all of that stays, and none is garbage.
+    gc.disable()
     importlib.import_module("kr8s.asyncio")
+    gc.freeze()
+    gc.enable()
     asyncio.run(_serve())
