@@ -96,13 +96,16 @@ class _Client:
     def _receive(self) -> None:
         # The loop may have ended before the last answer came.
         with suppress(RuntimeError):
-            for message in map(json.loads, self._output):
-                self._loop.call_soon_threadsafe(self._resolve, message)
+            # What a process that is killed writes last may be half an answer.
+            with suppress(ValueError):
+                for message in map(json.loads, self._output):
+                    self._loop.call_soon_threadsafe(self._resolve, message)
             self._loop.call_soon_threadsafe(self._end)
 
     def _resolve(self, message: dict[str, Any]) -> None:
-        answered = self._waiting.pop(message["number"])
-        if answered.done():
+        # An answer may be on its way while a question that cannot be sent any more ends all that wait.
+        answered = self._waiting.pop(message["number"], None)
+        if answered is None or answered.done():
             return
         if "error" in message:
             answered.set_exception(_ERRORS[message["error"]](message["message"], message["said"]))
