@@ -42,7 +42,12 @@ class ClusterProcess:
                 [sys.executable, "-m", __name__],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+                # The language host hands over the configuration in it, decrypted (pulumi
+                # sdk/python/cmd/pulumi-language-python/main.go, pulumiConfigVar): nothing that asks a cluster needs it.
+                env={
+                    **{name: value for name, value in os.environ.items() if name != "PULUMI_CONFIG"},
+                    "PYTHONPATH": os.pathsep.join(paths),
+                },
             )
         return self._process
 
