@@ -132,11 +132,15 @@ def _write(pipe: IO[bytes], message: dict[str, Any]) -> None:
 
 async def _serve() -> None:
     """Answer, until whoever started this process ends, or closes its standard input."""
+    # A command by which the kubeconfig gets credentials inherits standard input, and must not read questions from it.
+    questions = os.fdopen(os.dup(sys.stdin.fileno()), "rb")
+    with Path(os.devnull).open() as nothing:
+        os.dup2(nothing.fileno(), sys.stdin.fileno())
     loop = asyncio.get_running_loop()
     messages: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
 
     def receive() -> None:
-        for message in map(json.loads, sys.stdin.buffer):
+        for message in map(json.loads, questions):
             loop.call_soon_threadsafe(messages.put_nowait, message)
         loop.call_soon_threadsafe(messages.put_nowait, None)
 
