@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     import kr8s.asyncio
     from httpx_ws import AsyncWebSocketSession
 
+# What kr8s raises of credentials that it does not get (its `_auth.py`): a RuntimeError where the kubeconfig's command
+# for them fails, such as one that wants a new login; the others where that, or the kubeconfig, has something else.
+_WITHOUT_CREDENTIALS = (RuntimeError, ValueError, KeyError)
 # More than an answer takes, and little enough that a root made here has begun before anyone is shown it.
 _CLOCK_TOLERANCE = timedelta(minutes=1)
 
@@ -44,8 +47,8 @@ async def connect(context: str, kubeconfig: str, named_by: str = "meshtrust:cont
             api = await kr8s.asyncio.api(kubeconfig=config, context=context, serviceaccount="")
             await check_clock(api, context)
             return _ClusterClient(api)
-    except (httpx.HTTPError, OSError, ValueError, kr8s.ServerError, kr8s.APITimeoutError) as error:
-        reason = str(error) or f"no answer within {ANSWER_SECONDS} seconds"
+    except (httpx.HTTPError, OSError, kr8s.ServerError, kr8s.APITimeoutError, *_WITHOUT_CREDENTIALS) as error:
+        reason = str(error).strip() or f"no answer within {ANSWER_SECONDS} seconds"
         by_time = " Is this machine's clock right?" if "not yet valid" in reason or "expired" in reason else ""
         msg = (
             f'The API server of context "{context}" cannot be reached: {reason}.{by_time} Check that the cluster runs, '
@@ -115,6 +118,12 @@ class _ClusterClient:
         except (httpx.HTTPError, kr8s.APITimeoutError, OSError) as error:
             reason = str(error) or type(error).__name__
             msg = f"The {what} cannot be {done}: the API server does not answer ({reason}). Run again once it does."
+            raise ClusterError(msg) from error
+        except _WITHOUT_CREDENTIALS as error:
+            msg = (
+                f"The {what} cannot be {done}: {str(error).strip()}. Check that the credentials of the kubeconfig are "
+                "valid still, and that it is the API server which answers; then run again."
+            )
             raise ClusterError(msg) from error
 
     async def _answer(self, method: str, request: dict[str, Any], *, read_credentials_anew: bool) -> "httpx.Response":
