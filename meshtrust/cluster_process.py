@@ -85,7 +85,8 @@ class _Client:
         """Open a websocket, as `Api.open_websocket` does: from this process, since a stream is more than an answer."""
         if self._here is None:
             self._here = asyncio.create_task(cluster_client.connect(*self._place))
-        async with (await self._here).open_websocket(**request) as websocket:
+        # Who gives up waiting for a pod must not end the connecting, which others wait for, too.
+        async with (await asyncio.shield(self._here)).open_websocket(**request) as websocket:
             yield websocket
 
     async def send(self, message: dict[str, Any]) -> Any:
