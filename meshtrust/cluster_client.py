@@ -3,9 +3,11 @@
 import asyncio
 import importlib
 import warnings
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from meshtrust.cluster import ANSWER_SECONDS, Api, ClusterError, ForbiddenError, NotFoundError
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
     import kr8s.asyncio
     from httpx_ws import AsyncWebSocketSession
 
+# What kr8s raises of credentials that it does not get (its `_auth.py`): a RuntimeError where the kubeconfig's command
+# for them fails, such as one that wants a new login; the others where that, or the kubeconfig, has something else.
+_WITHOUT_CREDENTIALS = (RuntimeError, ValueError, KeyError)
 # More than an answer takes, and little enough that a root made here has begun before anyone is shown it.
 _CLOCK_TOLERANCE = timedelta(minutes=1)
 
@@ -42,10 +47,11 @@ async def connect(context: str, kubeconfig: str, named_by: str = "meshtrust:cont
         async with asyncio.timeout(ANSWER_SECONDS):
             # No service account: a run inside some cluster must not take that one for the one it was told.
             api = await kr8s.asyncio.api(kubeconfig=config, context=context, serviceaccount="")
+            remove_copies(api, config)
             await check_clock(api, context)
-            return _ClusterClient(api)
-    except (httpx.HTTPError, OSError, ValueError, kr8s.ServerError, kr8s.APITimeoutError) as error:
-        reason = str(error) or f"no answer within {ANSWER_SECONDS} seconds"
+            return _ClusterClient(api, config)
+    except (httpx.HTTPError, OSError, kr8s.ServerError, kr8s.APITimeoutError, *_WITHOUT_CREDENTIALS) as error:
+        reason = str(error).strip() or f"no answer within {ANSWER_SECONDS} seconds"
         by_time = " Is this machine's clock right?" if "not yet valid" in reason or "expired" in reason else ""
         msg = (
             f'The API server of context "{context}" cannot be reached: {reason}.{by_time} Check that the cluster runs, '
@@ -53,6 +59,25 @@ async def connect(context: str, kubeconfig: str, named_by: str = "meshtrust:cont
             f"kubectl --context {context} version"
         )
         raise ClusterError(msg) from error
+
+
+def remove_copies(api: "kr8s.asyncio.Api", config: Mapping[str, Any]) -> None:
+    """Remove the files into which the client has copied what the kubeconfig holds itself, a private key among it.
+
+    It leaves them (kr8s ``_auth.py``, ``NamedTemporaryFile(delete=False)``), and needs them no more once it has a
+    session. Where it reads credentials anew it makes new ones.
+    """
+    [user], [cluster] = config["users"], config["clusters"]
+    held = {**cluster["cluster"], **user["user"]}
+    copies = {
+        "client-key-data": api.auth.client_key_file,
+        "client-certificate-data": api.auth.client_cert_file,
+        "certificate-authority-data": api.auth.server_ca_file,
+    }
+    for key, path in copies.items():
+        # What is in the kubeconfig itself goes before a file that it names: this one is never the user's own.
+        if key in held and path:
+            Path(path).unlink(missing_ok=True)
 
 
 async def check_clock(api: "kr8s.asyncio.Api", context: str) -> None:
@@ -81,8 +106,9 @@ async def check_clock(api: "kr8s.asyncio.Api", context: str) -> None:
 class _ClusterClient:
     """An `Api` of this process, by kr8s."""
 
-    def __init__(self, api: "kr8s.asyncio.Api") -> None:
+    def __init__(self, api: "kr8s.asyncio.Api", config: Mapping[str, Any]) -> None:
         self._api = api
+        self._config = config
 
     async def call(self, method: str, what: str, **request: Any) -> Any:
         """Return what the API server answers, as `Api.call` does."""
@@ -95,7 +121,10 @@ class _ClusterClient:
             if response.status_code == httpx.codes.UNAUTHORIZED:
                 # They may have expired. Not so where a right is missing: requests at the same time would meet a client
                 # that has no address meanwhile, and tell of that.
-                response = await self._answer(method, request, read_credentials_anew=True)
+                try:
+                    response = await self._answer(method, request, read_credentials_anew=True)
+                finally:
+                    remove_copies(self._api, self._config)
             if response.is_error:
                 raise kr8s.ServerError(_reason(response), response=response)
             return response.json()
@@ -115,6 +144,12 @@ class _ClusterClient:
         except (httpx.HTTPError, kr8s.APITimeoutError, OSError) as error:
             reason = str(error) or type(error).__name__
             msg = f"The {what} cannot be {done}: the API server does not answer ({reason}). Run again once it does."
+            raise ClusterError(msg) from error
+        except _WITHOUT_CREDENTIALS as error:
+            msg = (
+                f"The {what} cannot be {done}: {str(error).strip()}. Check that the credentials of the kubeconfig are "
+                "valid still, and that it is the API server which answers; then run again."
+            )
             raise ClusterError(msg) from error
 
     async def _answer(self, method: str, request: dict[str, Any], *, read_credentials_anew: bool) -> "httpx.Response":

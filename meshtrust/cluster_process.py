@@ -43,7 +43,12 @@ class ClusterProcess:
                 [sys.executable, "-m", __name__],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+                # The language host hands over the configuration in it, decrypted (pulumi
+                # sdk/python/cmd/pulumi-language-python/main.go, pulumiConfigVar): nothing that asks a cluster needs it.
+                env={
+                    **{name: value for name, value in os.environ.items() if name != "PULUMI_CONFIG"},
+                    "PYTHONPATH": os.pathsep.join(paths),
+                },
             )
         return self._process
 
@@ -81,7 +86,8 @@ class _Client:
         """Open a websocket, as `Api.open_websocket` does: from this process, since a stream is more than an answer."""
         if self._here is None:
             self._here = asyncio.create_task(cluster_client.connect(*self._place))
-        async with (await self._here).open_websocket(**request) as websocket:
+        # Who gives up waiting for a pod must not end the connecting, which others wait for, too.
+        async with (await asyncio.shield(self._here)).open_websocket(**request) as websocket:
             yield websocket
 
     async def send(self, message: dict[str, Any]) -> Any:
@@ -97,13 +103,16 @@ class _Client:
     def _receive(self) -> None:
         # The loop may have ended before the last answer came.
         with suppress(RuntimeError):
-            for message in map(json.loads, self._output):
-                self._loop.call_soon_threadsafe(self._resolve, message)
+            # What a process that is killed writes last may be half an answer.
+            with suppress(ValueError):
+                for message in map(json.loads, self._output):
+                    self._loop.call_soon_threadsafe(self._resolve, message)
             self._loop.call_soon_threadsafe(self._end)
 
     def _resolve(self, message: dict[str, Any]) -> None:
-        answered = self._waiting.pop(message["number"])
-        if answered.done():
+        # An answer may be on its way while a question that cannot be sent any more ends all that wait.
+        answered = self._waiting.pop(message["number"], None)
+        if answered is None or answered.done():
             return
         if "error" in message:
             answered.set_exception(_ERRORS[message["error"]](message["message"], message["said"]))
@@ -125,11 +134,15 @@ def _write(pipe: IO[bytes], message: dict[str, Any]) -> None:
 
 async def _serve() -> None:
     """Answer, until whoever started this process ends, or closes its standard input."""
+    # A command by which the kubeconfig gets credentials inherits standard input, and must not read questions from it.
+    questions = os.fdopen(os.dup(sys.stdin.fileno()), "rb")
+    with Path(os.devnull).open() as nothing:
+        os.dup2(nothing.fileno(), sys.stdin.fileno())
     loop = asyncio.get_running_loop()
     messages: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
 
     def receive() -> None:
-        for message in map(json.loads, sys.stdin.buffer):
+        for message in map(json.loads, questions):
             loop.call_soon_threadsafe(messages.put_nowait, message)
         loop.call_soon_threadsafe(messages.put_nowait, None)
 

@@ -202,6 +202,7 @@ async def prepare(target: Target, step: Step, way: Way, reporter: Reporter) -> N
 
     Raises:
         BlockedError: What keeps it from being safe is nothing that this can restart.
+        StackError: What is deployed cannot be deployed again, where the cluster does not hold it.
         ClusterError: The cluster cannot be read or changed.
         RolloutError: A restarted workload did not get ready.
     """

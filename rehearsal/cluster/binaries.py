@@ -112,7 +112,7 @@ def _build(cache: Path, built: Path, console: Console) -> None:
     draft.mkdir()
     console.print(
         "Building the rehearsal cluster (etcd, Kubernetes, kwok, cert-manager and helm). "
-        "It is kept for every later run; on two cores the first build takes about ten minutes."
+        "It is kept for every later run; on two cores the first build takes about six minutes."
     )
     with _standard_library(go):
         modules = _module_directories(go)

@@ -1,6 +1,7 @@
 """A cluster that is asked by a process of its own answers as it does to this one."""
 
 import asyncio
+import tempfile
 
 import pytest
 
@@ -50,6 +51,15 @@ def test_what_is_not_there_and_what_is_forbidden_are_told_apart(cluster, asker):
     nobody = {"Impersonate-User": "nobody"}
     with pytest.raises(ForbiddenError, match="Give these credentials the right"):
         asked(asker.connect(*place), lambda api: read(api, "list of Secrets", url="secrets", headers=nobody))
+
+
+def test_no_copy_of_a_private_key_is_left_behind(cluster, asker, tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    place = (cluster.context, str(cluster.kubeconfig))
+    assert "client-key-data" in cluster.kubeconfig.read_text()
+    assert asked(connect(*place), namespaces) == asked(asker.connect(*place), namespaces)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_streams_are_opened_too(cluster, asker):

@@ -1,6 +1,7 @@
 """The process that asks a cluster: what it says where there is none, and that it ends with whoever started it."""
 
 import asyncio
+import json
 import subprocess
 import sys
 
@@ -15,6 +16,23 @@ def test_a_context_that_is_not_there_is_one_sentence(tmp_path):
     kubeconfig.write_text("{apiVersion: v1, kind: Config, clusters: [], users: [], contexts: []}")
     with pytest.raises(ClusterError, match='meshtrust:context is "kind-dev", and the kubeconfig'):
         asyncio.run(ClusterProcess().connect("kind-dev", str(kubeconfig)))
+
+
+def test_a_command_for_credentials_that_fails_is_one_sentence(tmp_path):
+    kubeconfig = tmp_path / "config"
+    wants_a_login = {
+        "apiVersion": "client.authentication.k8s.io/v1",
+        "command": "sh",
+        "args": ["-c", "read -r line; echo log in anew$line >&2; exit 3"],
+    }
+    config = {
+        "contexts": [{"name": "dev", "context": {"cluster": "dev", "user": "dev"}}],
+        "clusters": [{"name": "dev", "cluster": {"server": "https://127.0.0.1:1"}}],
+        "users": [{"name": "dev", "user": {"exec": wants_a_login}}],
+    }
+    kubeconfig.write_text(json.dumps(config))
+    with pytest.raises(ClusterError, match=r'context "dev" cannot be reached: .*code 3:\nlog in anew\. Check'):
+        asyncio.run(ClusterProcess().connect("dev", str(kubeconfig)))
 
 
 def test_it_ends_with_whoever_started_it():
