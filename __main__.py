@@ -11,6 +11,8 @@ import pulumi
 from meshtrust.cluster import OFFLINE
 from meshtrust.cluster_process import ClusterProcess
 
+# The engine interrupts the program when a step has failed, and has said why: Python's own answer is a traceback.
+signal.signal(signal.SIGINT, signal.SIG_DFL)
 # A run needs what it has loaded until it ends. To look for what could be freed, and once more at the end, takes as long
 # as a tenth of a run that changes nothing.
 gc.disable()
@@ -44,6 +46,4 @@ async def main() -> pulumi.Inputs:
         sys.exit(_TOLD)
 
 
-# The engine interrupts the program when a step has failed, and has said why: Python's own answer is a traceback.
-signal.signal(signal.SIGINT, signal.SIG_DFL)
 pulumi.run(main)

@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 
 _ERRORS = {kind.__name__: kind for kind in (ClusterError, NotFoundError, ForbiddenError)}
 _ROOT = Path(__file__).resolve().parent.parent
+# Not by PYTHONPATH, which a kubeconfig's command for credentials would get too, and may be Python itself.
+_START = (
+    "import runpy, sys; sys.path.insert(0, sys.argv[1]); "
+    "runpy.run_module('meshtrust.cluster_process', run_name='__main__')"
+)
 
 
 class ClusterProcess:
@@ -38,17 +43,13 @@ class ClusterProcess:
     def start(self) -> "subprocess.Popen[bytes]":
         """Start it, where that was not done before, so that it loads the client."""
         if self._process is None:
-            paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
             self._process = subprocess.Popen(
-                [sys.executable, "-m", __name__],
+                [sys.executable, "-c", _START, str(_ROOT)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 # The language host hands over the configuration in it, decrypted (pulumi
                 # sdk/python/cmd/pulumi-language-python/main.go, pulumiConfigVar): nothing that asks a cluster needs it.
-                env={
-                    **{name: value for name, value in os.environ.items() if name != "PULUMI_CONFIG"},
-                    "PYTHONPATH": os.pathsep.join(paths),
-                },
+                env={name: value for name, value in os.environ.items() if name != "PULUMI_CONFIG"},
             )
         return self._process
 

@@ -2,6 +2,7 @@
 
 import base64
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -32,6 +33,7 @@ _INVENTORY = (
 )
 
 # What Kubernetes puts into every namespace, sooner or later; a namespace that is left stands for itself.
+_SETTLING_SECONDS = 30
 _IN_EVERY_NAMESPACE = {"configmaps": "kube-root-ca.crt", "serviceaccounts": "default"}
 
 
@@ -53,7 +55,7 @@ class Observer:
         Source: cmctl ``pkg/renew/renew.go``, which sets the condition Issuing with the reason ManuallyTriggered.
         """
         path = f"/apis/cert-manager.io/v1/namespaces/{namespace}/certificates/{name}"
-        certificate = self._get(path)
+        certificate = self._settled(path)
         others = [entry for entry in certificate["status"]["conditions"] if entry["type"] != "Issuing"]
         condition = {
             "type": "Issuing",
@@ -69,6 +71,18 @@ class Observer:
             json={"status": {"conditions": [*others, condition]}},
             headers={"Content-Type": "application/merge-patch+json"},
         )
+
+    def _settled(self, path: str) -> dict[str, Any]:
+        """Return a Certificate once cert-manager has ended what it issues: its last word would take an order back."""
+        deadline = time.monotonic() + _SETTLING_SECONDS
+        while True:
+            certificate: dict[str, Any] = self._get(path)
+            if not _is_issuing(certificate):
+                return certificate
+            if time.monotonic() > deadline:
+                msg = f"cert-manager has issued {path} for {_SETTLING_SECONDS} seconds and has not ended."
+                raise RehearsalError(msg)
+            time.sleep(0.1)
 
     def wait_for_another(
         self, namespace: str, name: str, old: x509.Certificate, timeout_seconds: float
@@ -117,3 +131,8 @@ class Observer:
             msg = f"{method} {path} was refused: {response.json().get('message', response.text)}"
             raise RehearsalError(msg)
         return response.json()
+
+
+def _is_issuing(certificate: Mapping[str, Any]) -> bool:
+    conditions = (certificate.get("status") or {}).get("conditions") or []
+    return any(entry["type"] == "Issuing" and entry["status"] == "True" for entry in conditions)
