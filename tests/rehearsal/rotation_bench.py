@@ -17,7 +17,7 @@ import yaml
 from rehearsal.cluster import Cluster, ensure
 from rehearsal.mesh.traffic import make_workloads, read_handshakes, wait_for_proxies
 from rehearsal.shim import environment_with_pulumi
-from rehearsal.workspace import REPOSITORY, Workspace, workspace
+from rehearsal.workspace import REPOSITORY, RehearsalError, Workspace, workspace
 from tests.key_material import KeySearch, kept_and_shown
 from tests.rehearsal import stack
 from tests.rehearsal.control_plane import wait_until
@@ -39,7 +39,7 @@ def kill_after(seconds: float, command: list[str], environment: dict[str, str]) 
 def kill_when(condition: Callable[[], bool], command: list[str], environment: dict[str, str], seconds: float) -> None:
     """Run a command and kill it, with all that it started, as soon as something is so."""
     with _running(command, environment) as process:
-        wait_until(lambda: condition() or process.poll() is not None, seconds)
+        wait_until(lambda: _is_so(condition) or process.poll() is not None, seconds)
         assert process.poll() is None, "it had come to its end before it could be killed"
 
 
@@ -48,12 +48,19 @@ def sleep_when(
 ) -> None:
     """Run a command to its end, however that is, and let it stand still for a while as soon as something is so."""
     with _running(command, environment) as process:
-        wait_until(lambda: condition() or process.poll() is not None, seconds)
+        wait_until(lambda: _is_so(condition) or process.poll() is not None, seconds)
         assert process.poll() is None, "it had come to its end before it could fall asleep"
         os.killpg(process.pid, signal.SIGSTOP)
         time.sleep(asleep)
         os.killpg(process.pid, signal.SIGCONT)
         process.wait(seconds)
+
+
+def _is_so(condition: Callable[[], bool]) -> bool:
+    """Look while a command is at work; a state that it is writing cannot be read (the CLI writes each in two files)."""
+    with contextlib.suppress(RehearsalError):
+        return condition()
+    return False
 
 
 @contextlib.contextmanager
