@@ -40,7 +40,7 @@ async def declare_cluster_stack(settings: Settings, last: Deployment, asker: Clu
     fleet = await read_membership(settings, last)
     settings = settings.with_roots(fleet.roots) if fleet else settings
     if fleet and fleet.asks:
-        await check_announced(settings)
+        await check_announced(settings, asker)
         return ask(fleet, _requests(settings, settings.anchor.generations))
     admission = await admit(settings, last, fleet, asker)
     asked_for = (*admission.settings.anchor.generations, *settings.anchor.generations)

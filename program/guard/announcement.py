@@ -5,17 +5,18 @@ import os
 import pulumi
 
 from meshtrust.cluster import OFFLINE, ClusterError
-from meshtrust.cluster_client import connect
+from meshtrust.cluster_process import ClusterProcess
 from meshtrust.evidence import read_mesh
 from meshtrust.pem import fingerprint, read_bundle
 from settings import Settings
 
 
-async def check_announced(settings: Settings) -> None:
+async def check_announced(settings: Settings, asker: ClusterProcess) -> None:
     """Let a cluster announce itself to its fleet, or refuse it: what runs there already must fit what it announces.
 
     Args:
         settings: What the stack says.
+        asker: Who asks the cluster.
 
     Raises:
         pulumi.RunError: The cluster cannot be read, or has a mesh that does not trust what it is to be deployed with.
@@ -23,7 +24,7 @@ async def check_announced(settings: Settings) -> None:
     if os.environ.get(OFFLINE) == "1":
         return
     try:
-        api = await connect(settings.cluster.context, settings.cluster.kubeconfig)
+        api = await asker.connect(settings.cluster.context, settings.cluster.kubeconfig)
         mesh = await read_mesh(api, settings.linkerd.namespace)
     except ClusterError as error:
         msg = f"{error}\nNothing was changed."
