@@ -26,10 +26,10 @@ from meshtrust.issuer_certificate import read_issuer_certificate
 from meshtrust.lint import LEAF_LIFETIME
 from meshtrust.pem import PemError, fingerprint, read_bundle, sha256_hex
 from meshtrust.port_forward import PodUnreachableError, fetch_certificates, fetch_page
+from meshtrust.trust_manager import TRUST_ROOTS
 
 T = TypeVar("T")
 
-TRUST_ROOTS = "linkerd-identity-trust-roots"
 _CONFIG = "linkerd-config"
 _PROXY = "linkerd-proxy"
 _ANCHORS_VARIABLE = "LINKERD2_PROXY_IDENTITY_TRUST_ANCHORS"
@@ -105,6 +105,11 @@ class Mesh:
     issuer_source: str = ""
     issuer_root: tuple[x509.Certificate, ...] = ()
     pods: tuple[MeshedPod, ...] = field(default=(), repr=False)
+
+    @property
+    def bundle_name(self) -> str:
+        """What holds the trusted roots, as a sentence names it."""
+        return f"ConfigMap {self.namespace}/{TRUST_ROOTS}"
 
     @property
     def identity_pods(self) -> list[MeshedPod]:

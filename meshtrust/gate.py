@@ -101,8 +101,7 @@ def blocks_switch(mesh: Mesh, root: str, name: str, now: datetime) -> list[Block
         end = known[root].not_valid_after_utc
         blockers.append(Blocker(subject=f"generation {name}", reason=f"its root ended on {end:%Y-%m-%d %H:%M} UTC"))
     if root not in known:
-        subject = f"ConfigMap {mesh.namespace}/linkerd-identity-trust-roots"
-        blockers.append(Blocker(subject=subject, reason=f"does not hold {name}", deployable=True))
+        blockers.append(Blocker(subject=mesh.bundle_name, reason=f"does not hold {name}", deployable=True))
     for pod in mesh.pods:
         if pod.anchors is None:
             reason = "it started with other anchors than those deployed now, and cannot tell which"

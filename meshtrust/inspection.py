@@ -168,7 +168,7 @@ def judge(inspection: Inspection, budget: Budget) -> list[Finding]:
 
 def _judge_bundle(inspection: Inspection, budget: Budget) -> Iterator[Finding]:
     mesh = inspection.mesh
-    subject = f"ConfigMap {mesh.namespace}/linkerd-identity-trust-roots"
+    subject = mesh.bundle_name
     if not mesh.roots:
         yield Finding(
             subject=subject,

@@ -148,7 +148,7 @@ def _refusal(inspection: Inspection, root: str, stacks: Sequence[str], *, is_lin
             fix=_TRUST_FIX,
         )
     return Finding(
-        subject=f"ConfigMap {inspection.mesh.namespace}/linkerd-identity-trust-roots",
+        subject=inspection.mesh.bundle_name,
         wrong=f"does not hold {what}: with the next restart of a proxy here {then}",
         fix="Deploy its stack with the anchors of the others",
     )
