@@ -12,10 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 from benchmarks.guide import Guide
-from benchmarks.machine import stack_settings, timed
+from benchmarks.machine import is_gone, stack_settings, timed, wait_until
 from rehearsal.cluster import Cluster
 from rehearsal.workspace import Workspace, workspace
 
@@ -77,12 +75,11 @@ def _wait_for_collector(cluster: Cluster) -> None:
     with cluster.client() as api:
         api.post(issuers, json={**probe, "spec": {"selfSigned": {}}}).raise_for_status()
         api.delete(f"{issuers}/probe", params={"propagationPolicy": "Foreground"}).raise_for_status()
-        deadline = time.monotonic() + _COLLECTOR_SECONDS
-        while api.get(f"{issuers}/probe").status_code != httpx.codes.NOT_FOUND:
-            if time.monotonic() > deadline:
-                msg = f"the garbage collector does not know cert-manager's kinds after {_COLLECTOR_SECONDS} s"
-                raise TimeoutError(msg)
-            time.sleep(0.2)
+        wait_until(
+            lambda: is_gone(api, f"{issuers}/probe"),
+            "the garbage collector does not know cert-manager's kinds",
+            _COLLECTOR_SECONDS,
+        )
 
 
 def _time(call: Callable[[], None]) -> float:

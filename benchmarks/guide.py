@@ -1,9 +1,9 @@
 """Linkerd's guide as a script of helm and kubectl, without any state: what the program is measured against."""
 
 import subprocess
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from benchmarks.machine import is_gone, wait_until
 from rehearsal.cluster import Cluster, ensure
 from rehearsal.mesh import charts
 
@@ -61,7 +62,7 @@ class Guide:
             for namespace in (_NAMESPACE, "cert-manager"):
                 api.delete(f"/api/v1/namespaces/{namespace}").raise_for_status()
             for namespace in (_NAMESPACE, "cert-manager"):
-                _wait(lambda path=f"/api/v1/namespaces/{namespace}": api.get(path).status_code == httpx.codes.NOT_FOUND)
+                _wait(partial(is_gone, api, f"/api/v1/namespaces/{namespace}"))
 
     def _anchor(self) -> tuple[str, str]:
         """Return the root and its key as PEM: made once, as the guide has it, and kept in files."""
@@ -131,13 +132,8 @@ def _wait_ready(api: httpx.Client, path: str) -> None:
     _wait(ready)
 
 
-def _wait(done: Any) -> None:
-    deadline = time.monotonic() + _SECONDS
-    while not done():
-        if time.monotonic() > deadline:
-            msg = f"the guide's script waited for {_SECONDS} s in vain"
-            raise TimeoutError(msg)
-        time.sleep(0.2)
+def _wait(done: Callable[[], bool]) -> None:
+    wait_until(done, "the guide's script waits in vain", _SECONDS)
 
 
 def _self_signed() -> tuple[str, str]:

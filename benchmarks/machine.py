@@ -5,10 +5,12 @@ import json
 import os
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+import httpx
 
 from rehearsal.cluster import Cluster, ensure
 from rehearsal.mesh import charts
@@ -69,6 +71,25 @@ def timed(project: Workspace, *command: str) -> float:
     if done.returncode:
         raise RuntimeError(done.stdout + done.stderr)
     return seconds
+
+
+def is_gone(api: httpx.Client, path: str) -> bool:
+    """Whether a cluster has no such object."""
+    return api.get(path).status_code == httpx.codes.NOT_FOUND
+
+
+def wait_until(done: Callable[[], bool], what: str, seconds: float, *, every: float = 0.2) -> None:
+    """Look every so many seconds whether something is done, until it is.
+
+    Raises:
+        TimeoutError: It is not in time; the message is a sentence of what was waited for.
+    """
+    deadline = time.monotonic() + seconds
+    while not done():
+        if time.monotonic() > deadline:
+            msg = f"{what} after {seconds} s"
+            raise TimeoutError(msg)
+        time.sleep(every)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from benchmarks.machine import deployed
+from benchmarks.machine import deployed, wait_until
 from meshtrust.cluster import Api
 from meshtrust.cluster_client import connect
 from meshtrust.inspection import inspect
@@ -106,12 +106,8 @@ def _make_pods(cluster: Cluster, first: int, last: int) -> None:
 
 def _wait_for_account(api: httpx.Client) -> None:
     """Wait until pods may be made in the namespace: they need its service account."""
-    deadline = time.monotonic() + 30
-    while api.get(f"/api/v1/namespaces/{_NAMESPACE}/serviceaccounts/default").is_error:
-        if time.monotonic() > deadline:
-            msg = f"namespace {_NAMESPACE} has no service account after 30 s"
-            raise TimeoutError(msg)
-        time.sleep(0.05)
+    account = f"/api/v1/namespaces/{_NAMESPACE}/serviceaccounts/default"
+    wait_until(lambda: not api.get(account).is_error, f"namespace {_NAMESPACE} has no service account", 30, every=0.05)
 
 
 def _pod(number: int, bundle: str) -> dict[str, Any]:
