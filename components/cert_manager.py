@@ -7,7 +7,7 @@ from typing import Any
 import pulumi
 import pulumi_kubernetes as kubernetes
 
-from components.charts import NOBODY, ChartSource, ReleaseOwner, merge_values, release
+from components.charts import NOBODY, ChartSource, ReleaseOwner, Resources, merge_values, release
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,11 +32,13 @@ class CertManagerArgs:
 class CertManager(pulumi.ComponentResource):
     """`meshtrust:index:CertManager`: the namespace and the Helm release of cert-manager.
 
-    Who depends on it waits until its pods are ready; that its API answers too is seen by `issuance.answering`.
+    That its API answers too is seen by `issuance.answering`.
     """
 
     release: kubernetes.helm.v3.Release
-    """The release."""
+    """The release, whose pods may not be ready."""
+    ready: Resources
+    """The same, once they are."""
 
     def __init__(self, name: str, args: CertManagerArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("meshtrust:index:CertManager", name, None, opts)
@@ -60,6 +62,7 @@ class CertManager(pulumi.ComponentResource):
             owner=args.owner,
             opts=pulumi.ResourceOptions(parent=self),
         )
+        self.ready = args.owner.when_ready(self.release)
         self.register_outputs({})
 
 
@@ -67,9 +70,11 @@ def default_values(namespace: str) -> dict[str, Any]:
     """Return the Helm values that keep all of cert-manager within its release and its namespace.
 
     The CRDs go with the release, which owns every Certificate there is on a cluster set up by this program, and the
-    leader election leases stay out of kube-system, so that a destroy leaves nothing behind.
+    leader election leases stay out of kube-system, so that a destroy leaves nothing behind. The chart's start-up check,
+    a Job of its own image, asks what `issuance.answering` asks too.
     """
     return {
         "crds": {"enabled": True, "keep": False},
         "global": {"leaderElection": {"namespace": namespace}},
+        "startupapicheck": {"enabled": False},
     }

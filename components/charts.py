@@ -1,6 +1,6 @@
 """Helm releases as this program makes them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,13 @@ class ChartSource:
         }
 
 
+Resources = pulumi.Input[list[pulumi.Resource]]
+
+
+def _at_once(release: kubernetes.helm.v3.Release) -> Resources:
+    return [release]
+
+
 @dataclass(frozen=True, kw_only=True)
 class ReleaseOwner:
     """Who deploys Helm releases.
@@ -58,10 +65,12 @@ class ReleaseOwner:
     Attributes:
         mark: What each release says of who deployed it; Helm keeps it as the release's description.
         before_create: What looks at the cluster before a release is installed; nothing offline.
+        when_ready: Returns a release as a thing to depend on that is there once its pods are ready; at once offline.
     """
 
     mark: str
     before_create: pulumi.ResourceHook | None = None
+    when_ready: Callable[[kubernetes.helm.v3.Release], Resources] = _at_once
 
 
 NOBODY = ReleaseOwner(mark="")
@@ -97,12 +106,14 @@ def release(
     timeout_seconds: int,
     owner: ReleaseOwner,
     opts: pulumi.ResourceOptions,
+    helm_waits: bool = False,
 ) -> kubernetes.helm.v3.Release:
-    """Make a Helm release named like its chart, and wait for what it installs.
+    """Make a Helm release named like its chart.
 
     A Release, not a Chart: Linkerd's templates make webhook certificates anew at every rendering, which a Release does
-    only when something changed, and cert-manager's start-up check is a hook, which only a Release runs. It is atomic:
-    one that fails is taken back, so that the next run starts from a clean place.
+    only when something changed. Helm does not wait for pods: who depends on a release with pods does, by
+    `ReleaseOwner.when_ready`. So Helm is at work for seconds, and a run that is killed hardly ever leaves a release
+    half done; what does not get ready is told by pod; and pods of before serve until the new ones are ready.
 
     Args:
         name: Name of the resource.
@@ -112,6 +123,7 @@ def release(
         values: Helm values.
         timeout_seconds: Seconds that it may take to become ready.
         owner: Who deploys it.
+        helm_waits: Whether Helm waits, and takes back what does not get ready: for a release without pods.
         opts: Parent and dependencies.
     """
     if owner.before_create:
@@ -122,7 +134,8 @@ def release(
         name=chart,
         namespace=namespace,
         values=values,
-        atomic=True,
+        atomic=helm_waits or None,
+        skip_await=not helm_waits or None,
         timeout=timeout_seconds,
         description=owner.mark or None,
         opts=opts,

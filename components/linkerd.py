@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import pulumi
-import pulumi_kubernetes as kubernetes
 
-from components.charts import ChartSource, ReleaseOwner, merge_values, release
+from components.charts import ChartSource, ReleaseOwner, Resources, merge_values, release
 from meshtrust.evidence import ANCHORS_ANNOTATION
 from meshtrust.pem import fingerprint, read_bundle
 from meshtrust.webhooks import CONTROL_PLANE
@@ -77,10 +76,13 @@ class LinkerdArgs:
 
 
 class Linkerd(pulumi.ComponentResource):
-    """`meshtrust:index:Linkerd`: the Helm releases linkerd-crds and, after it, linkerd-control-plane."""
+    """`meshtrust:index:Linkerd`: the Helm releases linkerd-crds and, after it, linkerd-control-plane.
 
-    control_plane: kubernetes.helm.v3.Release
-    """The release of linkerd-control-plane, which is the last thing of a run to be ready."""
+    What is to be installed before its CRDs is said by `depends_on`.
+    """
+
+    ready: Resources
+    """The release of linkerd-control-plane once its pods are ready, which is the last thing of a run."""
 
     def __init__(self, name: str, args: LinkerdArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("meshtrust:index:Linkerd", name, None, opts)
@@ -92,9 +94,10 @@ class Linkerd(pulumi.ComponentResource):
             values={"installGatewayAPI": args.installation.install_gateway_api},
             timeout_seconds=args.installation.timeout_seconds,
             owner=args.owner,
-            opts=pulumi.ResourceOptions(parent=self),
+            helm_waits=True,
+            opts=pulumi.ResourceOptions(parent=self, depends_on=opts.depends_on if opts else None),
         )
-        self.control_plane = release(
+        control_plane = release(
             f"{name}-control-plane",
             "linkerd-control-plane",
             source=args.installation.charts,
@@ -104,6 +107,7 @@ class Linkerd(pulumi.ComponentResource):
             owner=args.owner,
             opts=pulumi.ResourceOptions(parent=self, depends_on=[crds, *args.credentials]),
         )
+        self.ready = args.owner.when_ready(control_plane)
         self.register_outputs({})
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pulumi
 import pulumi_kubernetes as kubernetes
 
-from components.charts import ChartSource, ReleaseOwner, merge_values, release
+from components.charts import ChartSource, ReleaseOwner, Resources, merge_values, release
 from meshtrust.trust_manager import TRUST_ROOTS, TRUST_ROOTS_KEY
 
 
@@ -76,9 +76,9 @@ class TrustBundle(pulumi.ComponentResource):
         if args.policy.by_trust_manager:
             # Said of each resource, because the engine orders deletions by direct dependencies only.
             child = pulumi.ResourceOptions(parent=self, depends_on=opts.depends_on if opts else None)
-            installed = (
-                [_install(name, args.policy.trust_manager, args.owner, child)] if args.policy.trust_manager else []
-            )
+            installed: Resources = []
+            if args.policy.trust_manager:
+                installed = args.owner.when_ready(_install(name, args.policy.trust_manager, args.owner, child))
             self.published = [
                 kubernetes.apiextensions.CustomResource(
                     f"{name}-bundle",
@@ -109,7 +109,9 @@ def bundle_spec(bundle: pulumi.Input[str], namespace: pulumi.Input[str]) -> dict
     }
 
 
-def _install(name: str, args: TrustManagerArgs, owner: ReleaseOwner, child: pulumi.ResourceOptions) -> pulumi.Resource:
+def _install(
+    name: str, args: TrustManagerArgs, owner: ReleaseOwner, child: pulumi.ResourceOptions
+) -> kubernetes.helm.v3.Release:
     namespace = kubernetes.core.v1.Namespace(
         f"{name}-namespace",
         metadata=kubernetes.meta.v1.ObjectMetaArgs(

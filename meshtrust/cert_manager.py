@@ -1,6 +1,7 @@
 """What a run takes of cert-manager for granted, seen before it begins, and what it has issued, seen when it is done."""
 
 import asyncio
+import re
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -15,6 +16,10 @@ _DEFINITION = "certificates.cert-manager.io"
 _ISSUE_SECONDS = 300.0
 # How long its webhook may take to answer once its pods are ready.
 _ANSWER_SECONDS = 180.0
+# How long its first question may take, which is less than the API server's pause before it calls a webhook again.
+_ASK_SECONDS = 0.3
+# What the API server says where the webhook did not answer: its own words, or that the question took too long.
+_NO_ANSWER = re.compile("webhook|Timeout")
 # A refusal names so many; kubectl lists all.
 _NAMED = 10
 
@@ -40,12 +45,15 @@ async def wait_answers(api: Api, namespace: str) -> None:
         ClusterError: The API server refuses for another reason.
 
     The API server trusts the webhook only once cert-manager's CA injector has written its authority (cert-manager's
-    documentation, "Webhook", on errors after an installation).
+    documentation, "Webhook", on errors after an installation). It calls a webhook that does not answer again by itself,
+    after pauses that grow (apiserver ``pkg/util/webhook/webhook.go``, DefaultRetryBackoffWithInitialDelay): a question
+    that may take little time at first, and more as it is waited longer, has the answer sooner.
     """
     issuer = {"apiVersion": VERSION, "kind": "Issuer", "metadata": {"name": "answers"}, "spec": {"selfSigned": {}}}
     what = "dry run of an Issuer, by which cert-manager's webhook is asked,"
-    deadline = time.monotonic() + _ANSWER_SECONDS
+    begun = time.monotonic()
     for pause in pauses():
+        waited = time.monotonic() - begun
         try:
             await api.call(
                 "POST",
@@ -53,13 +61,13 @@ async def wait_answers(api: Api, namespace: str) -> None:
                 version=VERSION,
                 namespace=namespace,
                 url="issuers",
-                params={"dryRun": "All"},
+                params={"dryRun": "All", "timeout": f"{max(_ASK_SECONDS, waited / 4):.1f}s"},
                 json=issuer,
             )
         except ClusterError as error:
-            if not isinstance(error, NotFoundError) and "webhook" not in error.said:
+            if not isinstance(error, NotFoundError) and not _NO_ANSWER.search(error.said):
                 raise
-            if time.monotonic() > deadline:
+            if waited > _ANSWER_SECONDS:
                 msg = (
                     f"cert-manager is installed, and does not answer after {_ANSWER_SECONDS:.0f} seconds: "
                     f"{error.said}. Look at its pods: kubectl -n {namespace} get pods; then run again."

@@ -9,6 +9,7 @@ import pulumi
 import pulumi_kubernetes as kubernetes
 
 from components.cert_manager import CertManager
+from components.charts import Resources
 from components.control_plane_namespace import ControlPlaneNamespace, ControlPlaneNamespaceArgs
 from components.identity_issuer import IdentityIssuer, IdentityIssuerArgs
 from components.intermediate_requests import IntermediateRequests, IntermediateRequestsArgs
@@ -60,11 +61,13 @@ async def declare_cluster_stack(settings: Settings, last: Deployment, asker: Clu
     namespace = ControlPlaneNamespace(
         "linkerd-namespace", ControlPlaneNamespaceArgs(name=settings.linkerd.namespace), on_cluster
     )
-    cert_manager: pulumi.Input[list[pulumi.Resource]] = []
+    installed: list[pulumi.Resource] = []
+    answering: Resources = []
     if settings.cert_manager:
-        installed = CertManager("cert-manager", replace(settings.cert_manager, owner=owner), on_cluster)
-        cert_manager = issuance.answering(admission.api, installed, settings.cert_manager.namespace)
-    by_cert_manager = pulumi.ResourceOptions(providers=[cluster], depends_on=cert_manager)
+        cert_manager = CertManager("cert-manager", replace(settings.cert_manager, owner=owner), on_cluster)
+        installed = [cert_manager.release]
+        answering = issuance.answering(admission.api, cert_manager, settings.cert_manager.namespace)
+    by_cert_manager = pulumi.ResourceOptions(providers=[cluster], depends_on=answering)
     guide_generation = last.guide_generation or settings.guide_generation
     issuer = IdentityIssuer(
         "identity-issuer",
@@ -98,7 +101,8 @@ async def declare_cluster_stack(settings: Settings, last: Deployment, asker: Clu
             webhook_bundle=webhooks.bundle,
             owner=owner,
         ),
-        on_cluster,
+        # Two releases at a time share the processor, and cert-manager is what the rest waits for.
+        pulumi.ResourceOptions(providers=[cluster], depends_on=installed),
     )
 
     if settings.observability:
@@ -111,7 +115,7 @@ async def declare_cluster_stack(settings: Settings, last: Deployment, asker: Clu
         )
 
     # The next run takes the outputs for what was deployed last, and the engine keeps those of a run that fails later.
-    await linkerd.control_plane.urn.future()
+    await pulumi.Output.from_input(linkerd.ready).future()
     return {
         **_fleet_outputs(fleet, requests, admission.pledge),
         "context": settings.cluster.context,

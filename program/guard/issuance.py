@@ -9,6 +9,7 @@ import pulumi
 from cryptography import x509
 
 from components.cert_manager import CertManager
+from components.charts import Resources
 from components.identity_issuer import IdentityIssuer
 from components.trust_anchor import TrustAnchor
 from meshtrust import cert_manager, issuer_secret
@@ -89,13 +90,10 @@ async def check(api: Api, settings: Settings, last: Deployment) -> Issuance | No
     return Issuance(api=api, settings=settings) if changed else None
 
 
-def answering(
-    api: Awaitable[Api] | None, installed: CertManager, namespace: str
-) -> pulumi.Input[list[pulumi.Resource]]:
+def answering(api: Awaitable[Api] | None, installed: CertManager, namespace: str) -> Resources:
     """Return cert-manager as a thing to depend on that is there once its API answers, webhook included.
 
-    Helm waits for its pods, and for its chart's own check unless that is turned off; the API server takes longer to
-    trust the webhook.
+    The API server takes a while longer to trust the webhook than its pods take to be ready.
 
     Args:
         api: Client of the cluster; nothing in an offline preview.
@@ -109,14 +107,14 @@ def answering(
         return [installed]
     client = api
 
-    async def ask(_: str) -> list[pulumi.Resource]:
+    async def ask(_: list[pulumi.Resource]) -> list[pulumi.Resource]:
         try:
             await cert_manager.wait_answers(await client, namespace)
         except ClusterError as error:
             raise pulumi.RunError(str(error)) from None
         return [installed]
 
-    return installed.release.id.apply(ask)
+    return pulumi.Output.from_input(installed.ready).apply(ask)
 
 
 def confirm(issuance: Issuance | None, anchor: TrustAnchor, issuer: IdentityIssuer) -> pulumi.Output[str]:

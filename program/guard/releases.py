@@ -1,18 +1,21 @@
-"""Helm releases' part of the guard: one that a killed run has finished, and could not note, is this stack's.
+"""Helm releases' part of the guard: one that a killed run has finished is this stack's, and each gets ready in time.
 
 The providers of the real engine are in process groups of their own: Helm goes on where the engine was killed, and
 finishes a release that the state then knows nothing of. Helm itself refuses a second one of that name. Only a hook of
 the resource tells that the engine is about to create it.
 """
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
+from functools import partial
 from typing import Any
 
 import pulumi
+import pulumi_kubernetes as kubernetes
 
-from components.charts import ReleaseOwner
-from meshtrust.cluster import Api
+from components.charts import ReleaseOwner, Resources
+from meshtrust.cluster import Api, ClusterError
 from meshtrust.helm_release import forget_release, read_releases
+from meshtrust.readiness import wait_ready
 from meshtrust.takeover import check_takeover
 from settings import Settings
 
@@ -42,8 +45,27 @@ def owner(api: Awaitable[Api] | None, settings: Settings) -> ReleaseOwner:
                 await forget_release(await client, found)
                 pulumi.log.info(f"{left}; it is taken over, and this run goes on.")
 
+    def when_ready(release: kubernetes.helm.v3.Release) -> Resources:
+        if pulumi.runtime.is_dry_run():
+            return [release]
+
+        async def wait(place: Sequence[Any]) -> list[pulumi.Resource]:
+            namespace, name, seconds = place
+            try:
+                await wait_ready(await client, namespace, name, seconds, partial(_tell, release))
+            except ClusterError as error:
+                raise pulumi.RunError(str(error)) from None
+            return [release]
+
+        # In every run, since the one that deployed it may have ended before its pods were ready.
+        return pulumi.Output.all(release.namespace, release.name, release.timeout).apply(wait)
+
     hook = pulumi.ResourceHook("release-is-free", look, pulumi.ResourceHookOptions(on_dry_run=True))
-    return ReleaseOwner(mark=mark, before_create=hook)
+    return ReleaseOwner(mark=mark, before_create=hook, when_ready=when_ready)
+
+
+def _tell(release: kubernetes.helm.v3.Release, waits: str) -> None:
+    pulumi.log.info(waits, release, ephemeral=True)
 
 
 async def _known(value: Any) -> Any:

@@ -277,9 +277,22 @@ def test_cert_manager_keeps_within_its_release_and_its_namespace(config):
     assert release.inputs["values"] == {
         "crds": {"enabled": True, "keep": True},
         "global": {"leaderElection": {"namespace": "cert-manager"}},
+        "startupapicheck": {"enabled": False},
         "replicaCount": 2,
     }
-    assert release.inputs["atomic"] is True
+
+
+def test_helm_waits_for_definitions_and_the_program_for_pods(config):
+    recording = run_program(config)
+    waits = {
+        entry.inputs["name"]: (entry.inputs.get("atomic", False), entry.inputs.get("skipAwait", False))
+        for entry in recording.of_type(RELEASE)
+    }
+    assert waits == {
+        "cert-manager": (False, True),
+        "linkerd-crds": (True, False),
+        "linkerd-control-plane": (False, True),
+    }
 
 
 def test_charts_come_from_a_repository_a_registry_or_a_directory(config, tmp_path):
