@@ -1,0 +1,147 @@
+"""Pods that do not get ready: a run waits for them, tells what keeps them, and does not end well before they are."""
+
+import asyncio
+
+import pytest
+
+from meshtrust.cluster import ClusterError
+from meshtrust.cluster_client import connect
+from meshtrust.readiness import wait_ready
+from tests.rehearsal.control_plane import wait_until
+from tests.rehearsal.live_stack import get
+from tests.rehearsal.stack import NO_CHANGES, UP
+
+NOWHERE = {"nodeSelector": {"kubernetes.io/os": "plan9"}}
+
+
+@pytest.fixture
+def namespace(cluster):
+    with cluster.client() as api:
+        api.post("/api/v1/namespaces", json={"metadata": {"name": "readiness"}}).raise_for_status()
+        yield "readiness"
+        api.delete("/api/v1/namespaces/readiness").raise_for_status()
+        wait_until(lambda: api.get("/api/v1/namespaces/readiness").status_code == 404)
+
+
+@pytest.fixture
+def deploy(cluster, namespace):
+    """Make a Deployment as Helm would, of a release."""
+
+    def make(name, release, **pod):
+        labels = {"app": name}
+        deployment = {
+            "metadata": {"name": name, "annotations": {"meta.helm.sh/release-name": release}},
+            "spec": {
+                "selector": {"matchLabels": labels},
+                "template": {
+                    "metadata": {"labels": labels},
+                    "spec": {"containers": [{"name": "work", "image": "example.org/work"}], **pod},
+                },
+            },
+        }
+        with cluster.client() as api:
+            api.post(f"/apis/apps/v1/namespaces/{namespace}/deployments", json=deployment).raise_for_status()
+
+    return make
+
+
+@pytest.fixture
+def wait(cluster, namespace):
+    """Wait for a release; return what was told meanwhile."""
+
+    def call(release, seconds):
+        told = []
+
+        async def ask():
+            api = await connect(cluster.context, str(cluster.kubeconfig))
+            await wait_ready(api, namespace, release, seconds, told.append)
+
+        asyncio.run(ask())
+        return told
+
+    return call
+
+
+def not_ready(wait, release):
+    with pytest.raises(ClusterError) as refused:
+        wait(release, 1)
+    return str(refused.value)
+
+
+def test_pods_that_get_ready_are_waited_for_and_told_of(deploy, wait):
+    deploy("soon", "ours")
+    assert wait("ours", 60)[:1] == ["Waiting for Deployment soon, 0 of 1 new pods ready"]
+    assert wait("ours", 60) == []
+
+
+def test_a_deployment_of_another_release_is_not_waited_for(deploy, wait):
+    deploy("never", "theirs", **NOWHERE)
+    assert wait("ours", 1) == []
+
+
+def test_a_pod_without_a_node_is_told_in_the_schedulers_words(deploy, wait, cluster, namespace):
+    deploy("never", "ours", **NOWHERE)
+    wait_until(lambda: scheduled(pod_of(cluster, namespace)) == "False")
+    said = not_ready(wait, "ours")
+    assert "Helm release readiness/ours is deployed, and its pods are not ready after 1 seconds" in said
+    assert "Deployment never, 0 of 1 new pods ready: pod never-" in said
+    assert "Unschedulable: 0/" in said
+
+
+def test_a_pod_that_is_not_made_is_told_in_the_api_servers_words(deploy, wait):
+    deploy("never", "ours", serviceAccountName="nobody")
+    assert 'FailedCreate: pods "never-' in (said := not_ready(wait, "ours"))
+    assert 'serviceaccount "nobody" not found' in said
+
+
+def test_an_image_that_is_not_there_is_told_in_the_kubelets_words(deploy, wait, cluster, namespace):
+    deploy("never", "ours", **NOWHERE)
+    wait_until(lambda: pod_of(cluster, namespace) is not None)
+    waiting = {"reason": "ImagePullBackOff", "message": 'Back-off pulling image "example.org/work"'}
+    container = {
+        "name": "work",
+        "image": "example.org/work",
+        "imageID": "",
+        "ready": False,
+        "restartCount": 0,
+        "state": {"waiting": waiting},
+    }
+    # No node has the pod, so that nobody but this test writes what a kubelet would.
+    path = f"/api/v1/namespaces/{namespace}/pods/{pod_of(cluster, namespace)['metadata']['name']}/status"
+    with cluster.client() as api:
+        patch = {"status": {"containerStatuses": [container]}}
+        api.patch(path, json=patch, headers={"Content-Type": "application/merge-patch+json"}).raise_for_status()
+    assert 'container work: ImagePullBackOff: Back-off pulling image "example.org/work"' in not_ready(wait, "ours")
+
+
+def pod_of(cluster, namespace):
+    return next(iter(get(cluster, f"/api/v1/namespaces/{namespace}/pods")["items"]), None)
+
+
+def scheduled(pod):
+    conditions = (pod or {}).get("status", {}).get("conditions") or []
+    return next((each["status"] for each in conditions if each["type"] == "PodScheduled"), None)
+
+
+def test_a_run_does_not_end_well_before_the_control_plane_is_ready(make_stack):
+    stack = make_stack()
+    stack.up()
+    nowhere = {"values": NOWHERE}
+    for turn in ("the run that deploys it", "the next, which finds nothing to change"):
+        said = stack.refused(linkerd=nowhere, **{"helm.timeoutSeconds": 2})
+        assert "error: Helm release linkerd/linkerd-control-plane is deployed, and its pods are not ready" in said, turn
+        assert "Unschedulable: 0/" in said, turn
+        assert "unhandled error" not in said, turn
+    assert stack.leaf_verifies(), "the pods of before serve"
+    stack.up(linkerd={"values": {}}, **{"helm.timeoutSeconds": 600})
+    stack.run(*UP, *NO_CHANGES)
+
+
+def test_a_cert_manager_that_is_not_ready_is_not_built_upon(make_stack, cluster):
+    stack = make_stack()
+    said = stack.refused(certManager={"values": {"webhook": NOWHERE}}, **{"helm.timeoutSeconds": 2})
+    assert "error: Helm release cert-manager/cert-manager is deployed, and its pods are not ready" in said
+    assert "Deployment cert-manager-webhook, 0 of 1 new pods ready: pod cert-manager-webhook-" in said
+    with cluster.client() as api:
+        assert not api.get("/apis/cert-manager.io/v1/namespaces/linkerd/issuers").json()["items"]
+    stack.up(certManager={"values": {}}, **{"helm.timeoutSeconds": 600})
