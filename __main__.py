@@ -4,7 +4,6 @@ import atexit
 import gc
 import os
 import signal
-import sys
 
 import pulumi
 
@@ -26,11 +25,8 @@ if pulumi.Config("meshtrust").get("context") and os.environ.get(OFFLINE) != "1":
 from program.anchor_stack import declare_anchor_stack  # noqa: E402
 from program.cluster_stack import declare_cluster_stack  # noqa: E402
 from program.membership import last_deployment  # noqa: E402
+from program.refusal import end  # noqa: E402
 from settings import AnchorSettings, load_settings  # noqa: E402
-
-# The language host adds nothing of its own to what was told (pulumi sdk/python/cmd/pulumi-language-python/main.go,
-# pythonProcessExitedAfterShowingUserActionableMessage).
-_TOLD = 32
 
 
 async def main() -> pulumi.Inputs:
@@ -42,8 +38,7 @@ async def main() -> pulumi.Inputs:
             return await declare_anchor_stack(settings, last)
         return await declare_cluster_stack(settings, last, asker)
     except pulumi.RunError as refusal:
-        pulumi.log.error(str(refusal))
-        sys.exit(_TOLD)
+        end(refusal)
 
 
 pulumi.run(main)

@@ -76,12 +76,13 @@ async def _deployments(api: Api, namespace: str, release: str) -> list[dict[str,
 
 
 def _progress(deployment: Mapping[str, Any]) -> str:
-    metadata, status = deployment["metadata"], deployment.get("status") or {}
-    wanted, ready = deployment["spec"].get("replicas", 1), status.get("availableReplicas", 0)
-    if status.get("observedGeneration", 0) < metadata["generation"]:
-        # What it says of its pods is of the template before.
-        ready = 0
-    return f"Deployment {metadata['name']}, {min(ready, status.get('updatedReplicas', 0))} of {wanted} new pods ready"
+    name, status = deployment["metadata"]["name"], deployment.get("status") or {}
+    ready = 0
+    if status.get("observedGeneration", 0) >= deployment["metadata"]["generation"]:
+        # Which of the available pods are new is not said: as many as would be, were all of the old ones available.
+        old = status.get("replicas", 0) - status.get("updatedReplicas", 0)
+        ready = max(0, status.get("availableReplicas", 0) - old)
+    return f"Deployment {name}, {ready} of {deployment['spec'].get('replicas', 1)} new pods ready"
 
 
 async def _reasons(api: Api, deployment: Mapping[str, Any]) -> str:

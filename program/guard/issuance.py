@@ -19,6 +19,7 @@ from meshtrust.issuer_mode import CERT_MANAGER_MODES, SIGNING_MODES
 from meshtrust.issuer_secret import judge_issuer_life, judge_issuer_secret
 from meshtrust.lint import LEAF_LIFETIME, Finding
 from meshtrust.pem import read_bundle
+from program.refusal import end
 from settings import Settings
 
 # From here on `linkerd check` warns too (linkerd2 pkg/healthcheck, expiringSoonThreshold).
@@ -101,7 +102,7 @@ def answering(api: Awaitable[Api] | None, installed: CertManager, namespace: str
         namespace: Its namespace.
 
     Raises:
-        pulumi.RunError: It does not answer.
+        SystemExit: It does not answer.
     """
     if api is None or pulumi.runtime.is_dry_run():
         return [installed]
@@ -111,7 +112,7 @@ def answering(api: Awaitable[Api] | None, installed: CertManager, namespace: str
         try:
             await cert_manager.wait_answers(await client, namespace)
         except ClusterError as error:
-            raise pulumi.RunError(str(error)) from None
+            end(error)
         return [installed]
 
     return pulumi.Output.from_input(installed.ready).apply(ask)
@@ -129,7 +130,7 @@ def confirm(issuance: Issuance | None, anchor: TrustAnchor, issuer: IdentityIssu
         issuer: What makes the Secret.
 
     Raises:
-        pulumi.RunError: It holds another one, or cert-manager does not issue.
+        SystemExit: It holds another one, or cert-manager does not issue.
     """
     if issuance is None or pulumi.runtime.is_dry_run():
         return anchor.bundle
@@ -139,11 +140,10 @@ def confirm(issuance: Issuance | None, anchor: TrustAnchor, issuer: IdentityIssu
         try:
             await _wait_for(seen, read_bundle(resolved["root"])[0])
         except ClusterError as error:
-            msg = (
+            end(
                 f"{error}\nLinkerd was left as it is. Put it right and run again; or set meshtrust:issuer back to what "
                 "it was, and run again, before the identity service is restarted."
             )
-            raise pulumi.RunError(msg) from None
         return str(resolved["bundle"])
 
     made = {str(position): resource.urn for position, resource in enumerate(issuer.issued)}

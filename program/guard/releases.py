@@ -17,6 +17,7 @@ from meshtrust.cluster import Api, ClusterError
 from meshtrust.helm_release import forget_release, read_releases
 from meshtrust.readiness import wait_ready
 from meshtrust.takeover import check_takeover
+from program.refusal import end
 from settings import Settings
 
 
@@ -54,7 +55,7 @@ def owner(api: Awaitable[Api] | None, settings: Settings) -> ReleaseOwner:
             try:
                 await wait_ready(await client, namespace, name, seconds, partial(_tell, release))
             except ClusterError as error:
-                raise pulumi.RunError(str(error)) from None
+                end(error)
             return [release]
 
         # In every run, since the one that deployed it may have ended before its pods were ready.

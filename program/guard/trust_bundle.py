@@ -10,6 +10,7 @@ from meshtrust import trust_manager
 from meshtrust.cluster import Api, ClusterError
 from meshtrust.deployment import Deployment
 from meshtrust.pem import fingerprint, read_bundle
+from program.refusal import end
 from settings import Settings
 
 
@@ -51,7 +52,7 @@ def confirm(
         trust_bundle: What publishes them.
 
     Raises:
-        pulumi.RunError: trust-manager does not publish them.
+        SystemExit: trust-manager does not publish them.
     """
     if api is None or pulumi.runtime.is_dry_run() or not trust_bundle.published:
         return bundle
@@ -62,8 +63,7 @@ def confirm(
         try:
             await trust_manager.wait_published(await client, settings.linkerd.namespace, roots)
         except ClusterError as error:
-            msg = f"{error}\nLinkerd was left as it is. Put it right, and run again."
-            raise pulumi.RunError(msg) from None
+            end(f"{error}\nLinkerd was left as it is. Put it right, and run again.")
         return str(resolved["bundle"])
 
     made = {str(position): resource.urn for position, resource in enumerate(trust_bundle.published)}

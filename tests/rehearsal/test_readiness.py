@@ -50,7 +50,7 @@ def wait(cluster, namespace):
     """Wait for a release; return what was told meanwhile."""
 
     def call(release, seconds):
-        told = []
+        told: list[str] = []
 
         async def ask():
             api = await connect(cluster.context, str(cluster.kubeconfig))
@@ -128,20 +128,67 @@ def test_a_run_does_not_end_well_before_the_control_plane_is_ready(make_stack):
     stack.up()
     nowhere = {"values": NOWHERE}
     for turn in ("the run that deploys it", "the next, which finds nothing to change"):
-        said = stack.refused(linkerd=nowhere, **{"helm.timeoutSeconds": 2})
+        said = stack.refused(linkerd=nowhere, helm={"timeoutSeconds": 2})
         assert "error: Helm release linkerd/linkerd-control-plane is deployed, and its pods are not ready" in said, turn
+        assert "Deployment linkerd-identity, 0 of 1 new pods ready: pod linkerd-identity-" in said, turn
         assert "Unschedulable: 0/" in said, turn
         assert "unhandled error" not in said, turn
     assert stack.leaf_verifies(), "the pods of before serve"
-    stack.up(linkerd={"values": {}}, **{"helm.timeoutSeconds": 600})
+    stack.up(linkerd={"values": {}}, helm={"timeoutSeconds": 600})
     stack.run(*UP, *NO_CHANGES)
 
 
 def test_a_cert_manager_that_is_not_ready_is_not_built_upon(make_stack, cluster):
     stack = make_stack()
-    said = stack.refused(certManager={"values": {"webhook": NOWHERE}}, **{"helm.timeoutSeconds": 2})
+    said = stack.refused(certManager={"values": {"webhook": NOWHERE}}, helm={"timeoutSeconds": 2})
     assert "error: Helm release cert-manager/cert-manager is deployed, and its pods are not ready" in said
     assert "Deployment cert-manager-webhook, 0 of 1 new pods ready: pod cert-manager-webhook-" in said
     with cluster.client() as api:
         assert not api.get("/apis/cert-manager.io/v1/namespaces/linkerd/issuers").json()["items"]
-    stack.up(certManager={"values": {}}, **{"helm.timeoutSeconds": 600})
+    stack.up(certManager={"values": {}}, helm={"timeoutSeconds": 600})
+
+
+@pytest.fixture
+def forbidden(cluster):
+    """Let the API server refuse one of the control plane's Deployments, as a cluster's own policy may."""
+    spec = {
+        "matchConstraints": {
+            "resourceRules": [
+                {"apiGroups": ["apps"], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["deployments"]}
+            ]
+        },
+        "validations": [{"expression": "object.metadata.name != 'linkerd-identity'", "message": "not in this cluster"}],
+    }
+    base = "/apis/admissionregistration.k8s.io/v1"
+    name = {"metadata": {"name": "forbidden"}}
+    binding = {"policyName": "forbidden", "validationActions": ["Deny"]}
+    with cluster.client() as api:
+        api.post(f"{base}/validatingadmissionpolicies", json={**name, "spec": spec}).raise_for_status()
+        api.post(f"{base}/validatingadmissionpolicybindings", json={**name, "spec": binding}).raise_for_status()
+        wait_until(lambda: _is_refused(api))
+
+        def allow():
+            for kind in ("validatingadmissionpolicybindings", "validatingadmissionpolicies"):
+                api.delete(f"{base}/{kind}/forbidden").raise_for_status()
+            wait_until(lambda: not _is_refused(api))
+
+        yield allow
+
+
+def _is_refused(api):
+    labels = {"app": "linkerd-identity"}
+    template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "work", "image": "example.org/work"}]}}
+    deployment = {
+        "metadata": {"name": "linkerd-identity"},
+        "spec": {"selector": {"matchLabels": labels}, "template": template},
+    }
+    answer = api.post("/apis/apps/v1/namespaces/default/deployments", params={"dryRun": "All"}, json=deployment)
+    return not answer.is_success
+
+
+def test_a_release_that_was_refused_half_way_is_mended_by_the_next_run(make_stack, forbidden):
+    stack = make_stack()
+    assert "not in this cluster" in stack.refused()
+    forbidden()
+    stack.up()
+    assert stack.leaf_verifies()

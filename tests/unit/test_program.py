@@ -98,7 +98,7 @@ def test_custom_resources_wait_for_cert_manager_and_linkerd_for_its_issuer(confi
         "trust-anchor-2026-root",
     } <= control_plane
     # The CRDs need no certificate, so that they are installed while cert-manager starts.
-    assert "cert-manager-release" not in everything_before(recording, "linkerd-crds")
+    assert "identity-issuer-2026-issuer" not in everything_before(recording, "linkerd-crds")
 
 
 def test_readiness_is_a_condition_of_the_object(config):

@@ -1,0 +1,22 @@
+"""How a run ends that cannot go on: with the reason, and nothing that the engine adds to it."""
+
+import sys
+from typing import NoReturn
+
+import pulumi
+
+# The language host adds nothing of its own to what was told (pulumi sdk/python/cmd/pulumi-language-python/main.go,
+# pythonProcessExitedAfterShowingUserActionableMessage).
+_TOLD = 32
+
+
+def end(reason: object) -> NoReturn:
+    """Tell why a run ends, and end it, from whatever of the program waits for a resource, too.
+
+    Of a `pulumi.RunError` that is raised while something waits for a resource, the engine says that it was not handled.
+
+    Raises:
+        SystemExit: Always.
+    """
+    pulumi.log.error(str(reason))
+    sys.exit(_TOLD)
