@@ -72,6 +72,14 @@ func run(ctx context.Context, directory string) error {
 	if err != nil {
 		return err
 	}
+	temporary := filepath.Join(directory, "temporary")
+	if err := os.MkdirAll(temporary, 0o700); err != nil {
+		return err
+	}
+	// Processes are killed at the end, and remove no file of theirs. Here it is removed with the cluster.
+	if err := os.Setenv("TMPDIR", temporary); err != nil {
+		return err
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return serveEgress(ctx, cluster) })
 	for _, entry := range cluster.Processes {
