@@ -3,11 +3,9 @@
 import asyncio
 import importlib
 import warnings
-from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from meshtrust.cluster import ANSWER_SECONDS, Api, ClusterError, ForbiddenError, NotFoundError
@@ -32,24 +30,24 @@ async def connect(context: str, kubeconfig: str, named_by: str = "meshtrust:cont
         ClusterError: The context does not exist, or the API server does not answer or refuses the credentials.
     """
     try:
-        # The client takes a map as well as a path, though its signature says so only of a path.
-        config: Any = read_context(context, kubeconfig, named_by)
+        config = read_context(context, kubeconfig, named_by)
     except KubeconfigError as error:
         raise ClusterError(str(error)) from None
     # The client is heavy to import. An offline preview never needs it, and what else there is to do goes on meanwhile.
-    await asyncio.to_thread(importlib.import_module, "kr8s.asyncio")
+    await asyncio.to_thread(importlib.import_module, "meshtrust.credentials")
     import httpx  # noqa: PLC0415
-    import kr8s.asyncio  # noqa: PLC0415
+    import kr8s  # noqa: PLC0415
+
+    from meshtrust.credentials import open_api  # noqa: PLC0415
 
     # It says so of every version that is newer than itself.
     warnings.filterwarnings("ignore", message="Kubernetes version .* is not supported")
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
             # No service account: a run inside some cluster must not take that one for the one it was told.
-            api = await kr8s.asyncio.api(kubeconfig=config, context=context, serviceaccount="")
-            remove_copies(api, config)
+            api = await open_api(config, context, service_account="")
             await check_clock(api, context)
-            return _ClusterClient(api, config)
+            return _ClusterClient(api)
     except (httpx.HTTPError, OSError, kr8s.ServerError, kr8s.APITimeoutError, *_WITHOUT_CREDENTIALS) as error:
         reason = str(error).strip() or f"no answer within {ANSWER_SECONDS} seconds"
         by_time = " Is this machine's clock right?" if "not yet valid" in reason or "expired" in reason else ""
@@ -59,25 +57,6 @@ async def connect(context: str, kubeconfig: str, named_by: str = "meshtrust:cont
             f"kubectl --context {context} version"
         )
         raise ClusterError(msg) from error
-
-
-def remove_copies(api: "kr8s.asyncio.Api", config: Mapping[str, Any]) -> None:
-    """Remove the files into which the client has copied what the kubeconfig holds itself, a private key among it.
-
-    It leaves them (kr8s ``_auth.py``, ``NamedTemporaryFile(delete=False)``), and needs them no more once it has a
-    session. Where it reads credentials anew it makes new ones.
-    """
-    [user], [cluster] = config["users"], config["clusters"]
-    held = {**cluster["cluster"], **user["user"]}
-    copies = {
-        "client-key-data": api.auth.client_key_file,
-        "client-certificate-data": api.auth.client_cert_file,
-        "certificate-authority-data": api.auth.server_ca_file,
-    }
-    for key, path in copies.items():
-        # What is in the kubeconfig itself goes before a file that it names: this one is never the user's own.
-        if key in held and path:
-            Path(path).unlink(missing_ok=True)
 
 
 async def check_clock(api: "kr8s.asyncio.Api", context: str) -> None:
@@ -106,9 +85,8 @@ async def check_clock(api: "kr8s.asyncio.Api", context: str) -> None:
 class _ClusterClient:
     """An `Api` of this process, by kr8s."""
 
-    def __init__(self, api: "kr8s.asyncio.Api", config: Mapping[str, Any]) -> None:
+    def __init__(self, api: "kr8s.asyncio.Api") -> None:
         self._api = api
-        self._config = config
 
     async def call(self, method: str, what: str, **request: Any) -> Any:
         """Return what the API server answers, as `Api.call` does."""
@@ -121,10 +99,7 @@ class _ClusterClient:
             if response.status_code == httpx.codes.UNAUTHORIZED:
                 # They may have expired. Not so where a right is missing: requests at the same time would meet a client
                 # that has no address meanwhile, and tell of that.
-                try:
-                    response = await self._answer(method, request, read_credentials_anew=True)
-                finally:
-                    remove_copies(self._api, self._config)
+                response = await self._answer(method, request, read_credentials_anew=True)
             if response.is_error:
                 raise kr8s.ServerError(_reason(response), response=response)
             return response.json()

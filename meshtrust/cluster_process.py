@@ -178,7 +178,7 @@ if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # It is not asked yet, and has time to load what it will be asked by: all of that stays, and none is garbage.
     gc.disable()
-    importlib.import_module("kr8s.asyncio")
+    importlib.import_module("meshtrust.credentials")
     gc.freeze()
     gc.enable()
     asyncio.run(_serve())

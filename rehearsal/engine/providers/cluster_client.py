@@ -9,12 +9,13 @@ import warnings
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import httpx
 import kr8s.asyncio
 import yaml
 
+from meshtrust.credentials import open_api
 from rehearsal.engine.errors import ProviderError
 
 Body = dict[str, Any]
@@ -104,8 +105,7 @@ class ClusterClient:
         warnings.filterwarnings("ignore", message="Kubernetes version .* is not supported")
         try:
             source = _kubeconfig_source(self.kubeconfig)
-            # kr8s takes the content of a kubeconfig as an object too, which its annotations leave out.
-            api = await kr8s.asyncio.api(kubeconfig=cast(Any, source), context=self.context or None)
+            api = await open_api(source, self.context or None)
         except Exception as error:
             # kr8s raises whatever goes wrong on the way: files, contexts, credentials, the network.
             raise UnreachableError(_reason(error)) from error
