@@ -140,7 +140,8 @@ def test_a_machine_without_the_cli_is_told_what_is_missing(stack, monkeypatch, t
         stack.outputs()
 
 
-def test_a_cli_that_is_too_old_is_told_so(stack, pulumi, tmp_path):
+def test_a_cli_that_is_too_old_is_told_so(stack, pulumi, tmp_path, monkeypatch):
+    monkeypatch.delenv("PULUMI_AUTOMATION_API_SKIP_VERSION_CHECK", raising=False)
     pulumi("")
     (tmp_path / "bin" / "pulumi").write_text("#!/bin/sh\necho v3.0.0\n")
     with pytest.raises(StackError, match=r"The pulumi on PATH cannot be used: .*minimum CLI version"):
