@@ -1,4 +1,4 @@
-"""Workloads that are to get ready: whether all their pods are new and ready, and what keeps those that are not."""
+"""The pods of a Helm release: whether they are new and ready, and what keeps those that are not."""
 
 import asyncio
 import time
@@ -14,24 +14,12 @@ _RELEASE = "meta.helm.sh/release-name"
 _NAMED = 3
 
 
-def is_rolled_out(workload: Mapping[str, Any]) -> bool:
-    """Whether all pods are of the newest template and ready, and no older one is left (kubectl ``rollout status``)."""
-    status, spec = workload.get("status") or {}, workload["spec"]
-    if status.get("observedGeneration", 0) < workload["metadata"]["generation"]:
-        return False
-    if workload["kind"] == "DaemonSet":
-        wanted = status.get("desiredNumberScheduled", 0)
-        return bool(status.get("updatedNumberScheduled", 0) >= wanted and status.get("numberAvailable", 0) >= wanted)
-    wanted = spec.get("replicas", 1)
-    ready = status.get("availableReplicas", status.get("readyReplicas", 0))
-    return bool(status.get("updatedReplicas", 0) >= wanted == status.get("replicas", 0) and ready >= wanted)
-
-
 async def wait_ready(api: Api, namespace: str, release: str, seconds: float, tell: Callable[[str], None]) -> None:
-    """Wait until every Deployment of a Helm release is rolled out.
+    """Wait until every Deployment of a Helm release has as many new pods ready as it must never have fewer of.
 
-    Helm itself looks every two seconds (helm v3 ``pkg/kube/wait.go``), and says of what does not get ready no more than
-    that a deadline was exceeded.
+    That is Helm's own rule (helm v3 ``pkg/kube/ready.go``, deploymentReady): in high availability a node may be down.
+    But Helm looks every two seconds (``pkg/kube/wait.go``), and says of what does not get ready no more than that a
+    deadline was exceeded.
 
     Args:
         api: Client of the cluster.
@@ -45,7 +33,7 @@ async def wait_ready(api: Api, namespace: str, release: str, seconds: float, tel
     """
     deadline, told = time.monotonic() + seconds, ""
     for pause in pauses():
-        missing = [each for each in await _deployments(api, namespace, release) if not is_rolled_out(each)]
+        missing = [each for each in await _deployments(api, namespace, release) if _ready(each) < _needed(each)]
         if not missing:
             return
         if time.monotonic() > deadline:
@@ -65,24 +53,36 @@ async def wait_ready(api: Api, namespace: str, release: str, seconds: float, tel
 
 
 async def _deployments(api: Api, namespace: str, release: str) -> list[dict[str, Any]]:
-    # An object of a list does not say its kind.
+    what = f"Deployments of namespace {namespace}"
     return [
-        {**item, "kind": "Deployment"}
-        async for item in read_items(
-            api, f"Deployments of namespace {namespace}", version="apps/v1", namespace=namespace, url="deployments"
-        )
+        item
+        async for item in read_items(api, what, version="apps/v1", namespace=namespace, url="deployments")
         if (item["metadata"].get("annotations") or {}).get(_RELEASE) == release
     ]
 
 
+def _ready(deployment: Mapping[str, Any]) -> int:
+    """Return how many pods are surely of the newest template and ready."""
+    status = deployment.get("status") or {}
+    if status.get("observedGeneration", 0) < deployment["metadata"]["generation"]:
+        return 0
+    # Which of the available pods are new is not said: as many as would be, were all of the old ones available.
+    old = status.get("replicas", 0) - status.get("updatedReplicas", 0)
+    ready: int = max(0, status.get("availableReplicas", 0) - old)
+    return ready
+
+
+def _needed(deployment: Mapping[str, Any]) -> int:
+    """Return how many a Deployment must never have fewer of while it is updated, and one at the least."""
+    wanted: int = deployment["spec"]["replicas"]
+    away = ((deployment["spec"].get("strategy") or {}).get("rollingUpdate") or {}).get("maxUnavailable", 0)
+    spared = wanted * int(away.removesuffix("%")) // 100 if isinstance(away, str) else int(away)
+    return max(wanted - spared, min(wanted, 1))
+
+
 def _progress(deployment: Mapping[str, Any]) -> str:
-    name, status = deployment["metadata"]["name"], deployment.get("status") or {}
-    ready = 0
-    if status.get("observedGeneration", 0) >= deployment["metadata"]["generation"]:
-        # Which of the available pods are new is not said: as many as would be, were all of the old ones available.
-        old = status.get("replicas", 0) - status.get("updatedReplicas", 0)
-        ready = max(0, status.get("availableReplicas", 0) - old)
-    return f"Deployment {name}, {ready} of {deployment['spec'].get('replicas', 1)} new pods ready"
+    name, wanted = deployment["metadata"]["name"], deployment["spec"]["replicas"]
+    return f"Deployment {name}, {_ready(deployment)} of {wanted} new pods ready"
 
 
 async def _reasons(api: Api, deployment: Mapping[str, Any]) -> str:

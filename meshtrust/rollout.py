@@ -8,7 +8,6 @@ from typing import Any
 
 from meshtrust.cluster import Api, ClusterError, read, read_items, read_optional
 from meshtrust.evidence import Workload
-from meshtrust.readiness import is_rolled_out
 
 # What a pod template's change restarts, and where it is in the API.
 _PLURALS = {"Deployment": "deployments", "StatefulSet": "statefulsets", "DaemonSet": "daemonsets"}
@@ -85,7 +84,7 @@ async def _restart(api: Api, workload: Workload) -> None:
     changed = await api.call("PATCH", str(workload), json=patch, headers=_MERGE, **_address(workload))
     if _strategy(changed) == "OnDelete":
         await _evict_old(api, workload, changed)
-    while not is_rolled_out(changed):
+    while not _is_rolled_out(changed):
         await asyncio.sleep(_POLL_SECONDS)
         changed = await _read_workload(api, workload)
 
@@ -105,6 +104,19 @@ def _address(workload: Workload) -> dict[str, str]:
         "namespace": workload.namespace,
         "url": f"{_PLURALS[workload.kind]}/{workload.name}",
     }
+
+
+def _is_rolled_out(workload: Mapping[str, Any]) -> bool:
+    """Whether all pods are of the newest template and ready, and no older one is left (kubectl ``rollout status``)."""
+    status, spec = workload.get("status") or {}, workload["spec"]
+    if status.get("observedGeneration", 0) < workload["metadata"]["generation"]:
+        return False
+    if workload["kind"] == "DaemonSet":
+        wanted = status.get("desiredNumberScheduled", 0)
+        return bool(status.get("updatedNumberScheduled", 0) >= wanted and status.get("numberAvailable", 0) >= wanted)
+    wanted = spec.get("replicas", 1)
+    ready = status.get("availableReplicas", status.get("readyReplicas", 0))
+    return bool(status.get("updatedReplicas", 0) >= wanted == status.get("replicas", 0) and ready >= wanted)
 
 
 async def _wait_for_budgets(api: Api, workload: Workload, labels: Mapping[str, str]) -> None:

@@ -9,29 +9,32 @@ from meshtrust.cluster_client import connect
 from meshtrust.readiness import wait_ready
 from tests.rehearsal.control_plane import wait_until
 from tests.rehearsal.live_stack import get
-from tests.rehearsal.stack import NO_CHANGES, UP
+from tests.rehearsal.stack import UP
 
 NOWHERE = {"nodeSelector": {"kubernetes.io/os": "plan9"}}
 
 
 @pytest.fixture
 def namespace(cluster):
+    """A namespace that no other test has: until one is gone takes longer than a test."""
     with cluster.client() as api:
-        api.post("/api/v1/namespaces", json={"metadata": {"name": "readiness"}}).raise_for_status()
-        yield "readiness"
-        api.delete("/api/v1/namespaces/readiness").raise_for_status()
-        wait_until(lambda: api.get("/api/v1/namespaces/readiness").status_code == 404)
+        made = api.post("/api/v1/namespaces", json={"metadata": {"generateName": "readiness-"}}).raise_for_status()
+        name = made.json()["metadata"]["name"]
+        yield name
+        api.delete(f"/api/v1/namespaces/{name}").raise_for_status()
 
 
 @pytest.fixture
 def deploy(cluster, namespace):
     """Make a Deployment as Helm would, of a release."""
 
-    def make(name, release, **pod):
+    def make(name, release, *, replicas=1, away=0, **pod):
         labels = {"app": name}
         deployment = {
             "metadata": {"name": name, "annotations": {"meta.helm.sh/release-name": release}},
             "spec": {
+                "replicas": replicas,
+                "strategy": {"rollingUpdate": {"maxUnavailable": away}},
                 "selector": {"matchLabels": labels},
                 "template": {
                     "metadata": {"labels": labels},
@@ -62,9 +65,9 @@ def wait(cluster, namespace):
     return call
 
 
-def not_ready(wait, release):
+def not_ready(wait, release, seconds=1):
     with pytest.raises(ClusterError) as refused:
-        wait(release, 1)
+        wait(release, seconds)
     return str(refused.value)
 
 
@@ -79,11 +82,30 @@ def test_a_deployment_of_another_release_is_not_waited_for(deploy, wait):
     assert wait("ours", 1) == []
 
 
+@pytest.mark.parametrize(("away", "needed"), [(1, "enough"), ("20%", "enough"), (0, "all"), ("19%", "all")])
+def test_as_many_may_be_missing_as_the_deployment_itself_allows(deploy, wait, cluster, away, needed):
+    """As in high availability while a node is down: each of the pods wants a node of its own."""
+    nodes = len(get(cluster, "/api/v1/nodes")["items"])
+    alone = {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {"app": "spread"}}}
+    affinity = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [alone]}}
+    assert nodes == 4, "a fifth of the pods is one"
+    deploy("spread", "ours", replicas=nodes + 1, away=away, affinity=affinity)
+    if needed == "all":
+        assert f"Deployment spread, {nodes} of {nodes + 1} new pods ready: pod spread-" in not_ready(wait, "ours", 3)
+    else:
+        wait("ours", 60)
+
+
+def test_of_one_pod_none_may_be_missing(deploy, wait):
+    deploy("never", "ours", away=1, **NOWHERE)
+    assert "0 of 1 new pods ready" in not_ready(wait, "ours")
+
+
 def test_a_pod_without_a_node_is_told_in_the_schedulers_words(deploy, wait, cluster, namespace):
     deploy("never", "ours", **NOWHERE)
     wait_until(lambda: scheduled(pod_of(cluster, namespace)) == "False")
     said = not_ready(wait, "ours")
-    assert "Helm release readiness/ours is deployed, and its pods are not ready after 1 seconds" in said
+    assert f"Helm release {namespace}/ours is deployed, and its pods are not ready after 1 seconds" in said
     assert "Deployment never, 0 of 1 new pods ready: pod never-" in said
     assert "Unschedulable: 0/" in said
 
@@ -125,7 +147,7 @@ def scheduled(pod):
 
 def test_a_run_does_not_end_well_before_the_control_plane_is_ready(make_stack):
     stack = make_stack()
-    stack.up()
+    stack.run(*UP)
     nowhere = {"values": NOWHERE}
     for turn in ("the run that deploys it", "the next, which finds nothing to change"):
         said = stack.refused(linkerd=nowhere, helm={"timeoutSeconds": 2})
@@ -135,9 +157,9 @@ def test_a_run_does_not_end_well_before_the_control_plane_is_ready(make_stack):
         assert "unhandled error" not in said, turn
     assert stack.leaf_verifies(), "the pods of before serve"
     stack.up(linkerd={"values": {}}, helm={"timeoutSeconds": 600})
-    stack.run(*UP, *NO_CHANGES)
 
 
+@pytest.mark.soak
 def test_a_cert_manager_that_is_not_ready_is_not_built_upon(make_stack, cluster):
     stack = make_stack()
     said = stack.refused(certManager={"values": {"webhook": NOWHERE}}, helm={"timeoutSeconds": 2})
@@ -186,6 +208,7 @@ def _is_refused(api):
     return not answer.is_success
 
 
+@pytest.mark.soak
 def test_a_release_that_was_refused_half_way_is_mended_by_the_next_run(make_stack, forbidden):
     stack = make_stack()
     assert "not in this cluster" in stack.refused()
