@@ -216,7 +216,7 @@ def test_a_cluster_that_fails_stops_what_has_not_begun_and_the_next_run_goes_on(
 @pytest.mark.usefixtures("steady")
 def test_a_run_that_fails_half_way_leaves_the_mesh_as_it_was_and_the_next_run_goes_on(fleet):
     before, linkerd = fleet.failed(), fleet.config("east")["linkerd"]
-    # No node takes the new pods, so that the release is rolled back when it has not become ready in time.
+    # No node takes the new pods, so that the run ends when they have not become ready in time, and the old ones serve.
     nowhere = {**linkerd, "values": {"nodeSelector": {"nowhere": "true"}}}
     fleet.configure("east", linkerd=nowhere, helm={"timeoutSeconds": 20})
     failed = fleet.cli("fleet", "up", "--json")
