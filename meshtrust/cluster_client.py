@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 _WITHOUT_CREDENTIALS = (RuntimeError, ValueError, KeyError)
 # More than an answer takes, and little enough that a root made here has begun before anyone is shown it.
 _CLOCK_TOLERANCE = timedelta(minutes=1)
+# What OpenSSL says of a certificate at another time than its own (openssl ``crypto/x509/x509_txt.c``). A login that has
+# ended says that it expired, too.
+_WRONG_TIME = ("certificate is not yet valid", "certificate has expired")
 
 
 async def connect(context: str, kubeconfig: str, named_by: str = "meshtrust:context") -> Api:
@@ -50,7 +53,7 @@ async def connect(context: str, kubeconfig: str, named_by: str = "meshtrust:cont
             return _ClusterClient(api)
     except (httpx.HTTPError, OSError, kr8s.ServerError, kr8s.APITimeoutError, *_WITHOUT_CREDENTIALS) as error:
         reason = str(error).strip() or f"no answer within {ANSWER_SECONDS} seconds"
-        by_time = " Is this machine's clock right?" if "not yet valid" in reason or "expired" in reason else ""
+        by_time = " Is this machine's clock right?" if any(told in reason for told in _WRONG_TIME) else ""
         msg = (
             f'The API server of context "{context}" cannot be reached: {reason}.{by_time} Check that the cluster runs, '
             "that this machine may reach it, and that its credentials are valid: "

@@ -23,7 +23,7 @@ def test_a_command_for_credentials_that_fails_is_one_sentence(tmp_path):
     wants_a_login = {
         "apiVersion": "client.authentication.k8s.io/v1",
         "command": "sh",
-        "args": ["-c", "read -r line; echo log in anew$line >&2; exit 3"],
+        "args": ["-c", "read -r line; echo your session has expired, log in anew$line >&2; exit 3"],
     }
     config = {
         "contexts": [{"name": "dev", "context": {"cluster": "dev", "user": "dev"}}],
@@ -31,7 +31,9 @@ def test_a_command_for_credentials_that_fails_is_one_sentence(tmp_path):
         "users": [{"name": "dev", "user": {"exec": wants_a_login}}],
     }
     kubeconfig.write_text(json.dumps(config))
-    with pytest.raises(ClusterError, match=r'context "dev" cannot be reached: .*code 3:\nlog in anew\. Check'):
+    with pytest.raises(
+        ClusterError, match=r'context "dev" cannot be reached: .*code 3:\nyour session has expired, log in anew\. Check'
+    ):
         asyncio.run(ClusterProcess().connect("dev", str(kubeconfig)))
 
 
