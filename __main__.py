@@ -17,6 +17,10 @@ signal.signal(signal.SIGINT, signal.SIG_DFL)
 gc.disable()
 atexit.register(gc.freeze)
 
+# The SDK has read it. What this program starts, such as a kubeconfig's command for credentials, is not to inherit the
+# configuration, decrypted as it is (pulumi sdk/python/cmd/pulumi-language-python/main.go, pulumiConfigVar).
+os.environ.pop("PULUMI_CONFIG", None)
+
 asker = ClusterProcess()
 if pulumi.Config("meshtrust").get("context") and os.environ.get(OFFLINE) != "1":
     # What asks the cluster is slow to load, and so is what follows here: side by side they take half the time.

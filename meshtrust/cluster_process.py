@@ -47,9 +47,6 @@ class ClusterProcess:
                 [sys.executable, "-c", _START, str(_ROOT)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                # The language host hands over the configuration in it, decrypted (pulumi
-                # sdk/python/cmd/pulumi-language-python/main.go, pulumiConfigVar): nothing that asks a cluster needs it.
-                env={name: value for name, value in os.environ.items() if name != "PULUMI_CONFIG"},
             )
         return self._process
 

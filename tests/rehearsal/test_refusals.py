@@ -1,5 +1,6 @@
 """What the program refuses when it has asked the cluster: one sentence, before anything is changed."""
 
+import json
 import subprocess
 
 import pytest
@@ -60,6 +61,26 @@ def test_an_api_server_that_does_not_answer(preview, tmp_path, cluster):
     dead.write_text(text.replace(f"127.0.0.1:{port}", "127.0.0.1:1"))
     dead.chmod(0o600)
     assert_refused(preview(kubeconfig=str(dead)), "The API server of context", "cannot be reached")
+
+
+def test_a_command_for_credentials_does_not_get_the_configuration(preview, tmp_path, cluster):
+    """The language host puts it into the program's environment, with every secret of it decrypted."""
+    seen, kubeconfig = tmp_path / "environment", tmp_path / "kubeconfig"
+    command = {
+        "apiVersion": "client.authentication.k8s.io/v1",
+        "command": "sh",
+        "args": ["-c", f"env > {seen}; echo log in anew >&2; exit 3"],
+    }
+    name = cluster.context
+    config = {
+        "contexts": [{"name": name, "context": {"cluster": name, "user": name}}],
+        "clusters": [{"name": name, "cluster": {"server": "https://127.0.0.1:1"}}],
+        "users": [{"name": name, "user": {"exec": command}}],
+    }
+    kubeconfig.write_text(json.dumps(config))
+    assert_refused(preview(kubeconfig=str(kubeconfig)), "log in anew")
+    assert "PATH=" in (environment := seen.read_text())
+    assert "PULUMI_CONFIG=" not in environment
 
 
 def test_a_stack_that_is_pinned_to_another_cluster(preview):
