@@ -8,6 +8,7 @@ from rich.console import Console
 
 from benchmarks import deploy, fleet, guard, preview, renewal, rotation, status
 from benchmarks.machine import facts, keep
+from benchmarks.targets import judge, verdict
 
 BENCHMARKS: dict[str, Callable[[], dict[str, Any]]] = {
     "deploy": deploy.measure,
@@ -34,6 +35,9 @@ def main(names: Annotated[list[str] | None, typer.Argument(help="Which; all unle
         machine = facts()
         results = BENCHMARKS[name]()
         console.print_json(data=results)
+        for target, measured in judge(name, results):
+            told = f"{target.what}: {measured:g}, at most {target.most:g}"
+            console.print(f"{told}: {verdict(target, measured)}", highlight=False)
         console.print(f"kept in {keep(name, machine, results)}", soft_wrap=True)
 
 

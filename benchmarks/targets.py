@@ -1,0 +1,57 @@
+"""What the numbers are to be: at most so much, as a ratio of two things that are measured in one run."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """The most that a ratio may be.
+
+    Attributes:
+        what: What is compared with what.
+        path: Where its number is in the results of a benchmark.
+        most: The most that it may be.
+    """
+
+    what: str
+    path: tuple[str, ...]
+    most: float
+
+
+# By benchmark. What grows may grow as fast as that by which it grows, and no faster.
+TARGETS: Mapping[str, tuple[Target, ...]] = {
+    "deploy": (
+        Target(what="a first `up` against the guide's script", path=("ratioMedian", "first"), most=1.0),
+        Target(what="an `up` that changes nothing against the script", path=("ratioMedian", "unchanged"), most=1.0),
+    ),
+    "preview": (
+        Target(
+            what="a preview that finds nothing to do against an empty program", path=("ratioMedian", "empty"), most=1.15
+        ),
+    ),
+    "guard": (
+        Target(what="an `up` that changes nothing against one without the guard", path=("ratioMedian",), most=1.05),
+    ),
+    "status": (
+        Target(what="the seconds of `status` with 10 times the pods", path=("secondsRatio",), most=10),
+        Target(what="the memory of `status` with 10 times the pods", path=("memoryRatio",), most=10),
+    ),
+    "rotation": (Target(what="the seconds of a rotation of 10 times the workloads", path=("secondsRatio",), most=10),),
+    "fleet": (Target(what="the seconds of a look into 100 times the clusters", path=("secondsRatio",), most=100),),
+}
+
+
+def judge(benchmark: str, results: Mapping[str, Any]) -> Iterator[tuple[Target, float]]:
+    """Yield the targets of a benchmark, each with what was measured."""
+    for target in TARGETS.get(benchmark, ()):
+        found: Any = results
+        for key in target.path:
+            found = found[key]
+        yield target, float(found)
+
+
+def verdict(target: Target, measured: float) -> str:
+    """Return whether a target was met, as a word."""
+    return "met" if measured <= target.most else "missed"
