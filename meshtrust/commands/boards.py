@@ -1,6 +1,7 @@
 """How work on a fleet is told: to a person at a terminal, as plain lines, or to a machine as JSON lines."""
 
 import json
+import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
@@ -30,22 +31,35 @@ _MARKS: dict[State, Text] = {
 
 
 class Logs:
-    """Keeps what the engine writes of each stack in a file of its own, in a directory that only this user reads."""
+    """Keeps what the engine writes of each stack in a file of its own, in a directory that only this user reads.
+
+    A directory that nobody named is temporary: once closed, it stays only where someone was told of a file in it.
+    """
 
     def __init__(self, directory: Path | None) -> None:
         self._directory = directory
+        self._stays = directory is not None
 
-    def path(self, stack: str) -> Path:
-        """Return a stack's file."""
-        if self._directory is None:
-            self._directory = Path(mkdtemp(prefix="meshtrust-fleet-"))
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return self._directory / f"{stack}.log"
+    def find(self, stack: str) -> Path | None:
+        """Return a stack's file to tell someone of it; None where nothing was written."""
+        path = self._directory / f"{stack}.log" if self._directory else None
+        if path is None or not path.exists():
+            return None
+        self._stays = True
+        return path
 
     def write(self, stack: str, line: str) -> None:
         """Add a line to a stack's file."""
-        with self.path(stack).open("a") as file:
+        if self._directory is None:
+            self._directory = Path(mkdtemp(prefix="meshtrust-fleet-"))
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with (self._directory / f"{stack}.log").open("a") as file:
             file.write(f"{line}\n")
+
+    def close(self) -> None:
+        """Remove what nobody knows of."""
+        if self._directory and not self._stays:
+            shutil.rmtree(self._directory, ignore_errors=True)
 
 
 class CommandBoard(Board, Protocol):
@@ -289,10 +303,11 @@ class JsonBoard:
             "seconds": round(outcome.seconds, 1),
         }
         if outcome.went_wrong:
+            log = self._told.logs.find(outcome.stack)
             described |= {
                 "error": outcome.error,
                 "blockers": list(outcome.blockers),
-                "log": str(self._told.logs.path(outcome.stack)),
+                "log": str(log) if log else None,
             }
         return described
 
@@ -309,8 +324,7 @@ def summarise(outcomes: Collection[Outcome], logs: Logs, console: Console, *, er
         console.print(Text.assemble(_MARKS[outcome.state], " ", (outcome.stack, "bold"), f": {outcome.error}"))
         for blocker in outcome.blockers:
             console.print(f"    - {blocker}", markup=False, soft_wrap=True)
-        log = logs.path(outcome.stack)
-        if log.exists():
+        if log := logs.find(outcome.stack):
             console.print(f"    its log: {log}", markup=False, soft_wrap=True)
     counts = Counter(outcome.state for outcome in outcomes)
     listed = ", ".join(f"{count} {state}" for state, count in counts.items()) or "nothing was to do"

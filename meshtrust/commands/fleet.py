@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,7 +29,9 @@ AnchorStack = Annotated[str, typer.Option(help="Stack that owns the trust anchor
 Parallel = Annotated[int, typer.Option(min=1, help="Clusters to work on at a time.")]
 LogDirectory = Annotated[
     Path | None,
-    typer.Option(help="Directory for what the engine writes, a file per stack. Default: a temporary one."),
+    typer.Option(
+        help="Directory for what the engine writes, a file per stack. Default: a temporary one, kept if a stack fails."
+    ),
 ]
 
 app = typer.Typer(
@@ -60,7 +63,7 @@ def up(
     async def work(board: CommandBoard) -> None:
         await deploy_fleet(fleet, parallel=parallel, board=board, secrets_provider=secrets_provider)
 
-    _run(work, Logs(log_directory), parallel, as_json=as_json)
+    run(work, Logs(log_directory), parallel, as_json=as_json)
 
 
 @app.command()
@@ -88,7 +91,7 @@ def rotate(
         chosen = to or choose_generation(fleet.anchor.configured.anchors, (await read_state(fleet, parallel)).anchor)
         await rotate_fleet(fleet, chosen, way, board)
 
-    _run(work, Logs(log_directory), parallel, as_json=as_json)
+    run(work, Logs(log_directory), parallel, as_json=as_json)
 
 
 @app.command()
@@ -164,19 +167,23 @@ def _widen(parallel: int) -> None:
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(max_workers=parallel + 8))
 
 
-def _run(
-    work: Callable[[CommandBoard], Coroutine[Any, Any, None]], logs: Logs, parallel: int, *, as_json: bool
-) -> None:
+def run(work: Callable[[CommandBoard], Coroutine[Any, Any, None]], logs: Logs, parallel: int, *, as_json: bool) -> None:
+    """Do work on a fleet, and tell of it in whichever way is asked for.
+
+    Raises:
+        typer.Exit: With the command's exit code, where the work cannot be done.
+    """
     board = open_board(console(), logs, as_json=as_json)
 
-    async def run() -> None:
+    async def widely() -> None:
         _widen(parallel)
         await work(board)
 
-    try:
-        with board:
-            asyncio.run(run())
-    except FleetError as error:
-        board.summary(error=str(error))
-        raise typer.Exit(error.exit_code) from None
-    board.summary()
+    with closing(logs):
+        try:
+            with board:
+                asyncio.run(widely())
+        except FleetError as error:
+            board.summary(error=str(error))
+            raise typer.Exit(error.exit_code) from None
+        board.summary()

@@ -1,21 +1,25 @@
 """Work on a fleet: who belongs to it, in which waves it goes, what a failure stops, what is told, and the page."""
 
 import asyncio
+import contextlib
 import io
 import json
 import re
 import shutil
+import tempfile
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 import yaml
 from rich.console import Console
 
 from meshtrust import rotate as rotation
 from meshtrust.commands.boards import JsonBoard, LinesBoard, LiveBoard, Logs
+from meshtrust.commands.fleet import run as run_command
 from meshtrust.commands.fleet_table import show_fleet
 from meshtrust.deployment import Deployment
 from meshtrust.fleet.judgement import judge_pledge, judge_together
@@ -154,6 +158,32 @@ def test_what_has_to_wait_is_told_by_another_exit_code_than_what_failed():
     assert error.exit_code == 4
     [outcome] = told[-1]["stacks"]
     assert (outcome["state"], outcome["blockers"]) == ("blocked", [str(blocker)])
+
+
+@pytest.mark.parametrize("as_json", [True, False], ids=["machine", "person"])
+@pytest.mark.parametrize(("says", "fails"), [(True, False), (False, True), (True, True)])
+def test_a_temporary_log_stays_only_where_someone_is_told_of_it(  # noqa: PLR0917 three are what differs
+    says, fails, as_json, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    async def work_on(_, teller):
+        if says:
+            teller.write("the engine says something")
+        if fails:
+            msg = "`pulumi up` failed: a chart is missing"
+            raise StackError(msg)
+
+    async def work(board):
+        await run_waves("Do it", [Stack("east", tmp_path)], work_on, parallel=1, board=board)
+
+    with pytest.raises(typer.Exit) if fails else contextlib.nullcontext():
+        run_command(work, Logs(None), 1, as_json=as_json)
+    told = capsys.readouterr().out
+    logs = list(tmp_path.glob("meshtrust-fleet-*/*"))
+    assert [path.name for path in logs] == (["east.log"] if says and fails else [])
+    assert all(str(path) in told for path in logs)
+    assert list(tmp_path.iterdir()) == [path.parent for path in logs]
 
 
 @pytest.mark.parametrize("board", [LinesBoard, LiveBoard])
