@@ -65,7 +65,8 @@ class ReleaseOwner:
     Attributes:
         mark: What each release says of who deployed it; Helm keeps it as the release's description.
         before_create: What looks at the cluster before a release is installed; nothing offline.
-        when_ready: Returns a release as a thing to depend on that is there once its pods are ready; at once offline.
+        when_ready: Returns a release as a thing to depend on that is there once its pods are ready; at once offline
+            and in previews.
     """
 
     mark: str
@@ -123,8 +124,8 @@ def release(
         values: Helm values.
         timeout_seconds: Seconds that it may take to become ready.
         owner: Who deploys it.
-        helm_waits: Whether Helm waits, and takes back what does not get ready: for a release without pods.
         opts: Parent and dependencies.
+        helm_waits: Whether Helm waits, and takes back what does not get ready: for a release without pods.
     """
     if owner.before_create:
         hooks = pulumi.ResourceHookBinding(before_create=[owner.before_create])

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from meshtrust.cluster import Api, ClusterError, NotFoundError, read, read_items, read_optional
+from meshtrust.helm_release import owner_of
 from meshtrust.polling import pauses
 
 VERSION = "cert-manager.io/v1"
@@ -101,9 +102,6 @@ async def check_installable(api: Api, namespace: str) -> None:
 
     Raises:
         CertManagerError: Its definitions are there and belong to another release, or to none.
-
-    Source: Helm marks what it owns by annotations, and refuses to take over what has others (helm
-    ``pkg/action/validate.go``).
     """
     definition = await read_optional(
         api,
@@ -113,11 +111,7 @@ async def check_installable(api: Api, namespace: str) -> None:
     )
     if definition is None:
         return
-    annotations = definition["metadata"].get("annotations") or {}
-    owner = (
-        annotations.get("meta.helm.sh/release-namespace", ""),
-        annotations.get("meta.helm.sh/release-name", ""),
-    )
+    owner = owner_of(definition)
     if owner != (namespace, "cert-manager"):
         whose = f"Helm release {'/'.join(owner)}" if all(owner) else "no Helm release"
         msg = (

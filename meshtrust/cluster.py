@@ -1,6 +1,6 @@
 """A cluster's API server, whoever speaks with it: what it answers, and what may be wrong with that."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -98,6 +98,11 @@ async def read_optional(api: Api, what: str, **request: Any) -> dict[str, Any] |
     except NotFoundError:
         return None
     return found
+
+
+def with_labels(labels: Mapping[str, str]) -> dict[str, str]:
+    """Return the parameters of a request for the objects that have all of these labels."""
+    return {"labelSelector": ",".join(f"{key}={value}" for key, value in labels.items())}
 
 
 def certificates_of(text: str, where: str) -> "tuple[x509.Certificate, ...]":

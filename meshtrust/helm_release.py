@@ -44,6 +44,16 @@ class HelmRelease:
         return None
 
 
+def owner_of(held: Mapping[str, Any]) -> tuple[str, str]:
+    """Return namespace and name of the release that an object is part of, each empty where it is part of none.
+
+    Source: Helm marks what it owns by annotations, and refuses to take over what has others (helm
+    ``pkg/action/validate.go``).
+    """
+    annotations = held["metadata"].get("annotations") or {}
+    return annotations.get("meta.helm.sh/release-namespace", ""), annotations.get("meta.helm.sh/release-name", "")
+
+
 async def read_releases(api: Api, namespace: str, name: str = "") -> list[HelmRelease]:
     """Return the releases that are deployed in a namespace.
 

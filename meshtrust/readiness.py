@@ -5,11 +5,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from meshtrust.cluster import Api, ClusterError, read, read_items
+from meshtrust.cluster import Api, ClusterError, read, read_items, with_labels
+from meshtrust.helm_release import owner_of
 from meshtrust.polling import pauses
 
-# Helm's mark of whose an object is (helm ``pkg/action/validate.go``).
-_RELEASE = "meta.helm.sh/release-name"
 # A refusal names so many pods of a Deployment; kubectl lists all.
 _NAMED = 3
 
@@ -57,7 +56,7 @@ async def _deployments(api: Api, namespace: str, release: str) -> list[dict[str,
     return [
         item
         async for item in read_items(api, what, version="apps/v1", namespace=namespace, url="deployments")
-        if (item["metadata"].get("annotations") or {}).get(_RELEASE) == release
+        if owner_of(item)[1] == release
     ]
 
 
@@ -93,7 +92,7 @@ async def _reasons(api: Api, deployment: Mapping[str, Any]) -> str:
         f"pods of namespace {namespace}",
         namespace=namespace,
         url="pods",
-        params={"labelSelector": ",".join(f"{key}={value}" for key, value in selector.items())},
+        params=with_labels(selector),
     )
     kept = [f"pod {pod['metadata']['name']}: {reason}" for pod in pods["items"] or [] for reason in _kept_by(pod)]
     kept += [

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from meshtrust.cluster import Api, ClusterError, read, read_items, read_optional
+from meshtrust.cluster import Api, ClusterError, read, read_items, read_optional, with_labels
 from meshtrust.evidence import Workload
 
 # What a pod template's change restarts, and where it is in the API.
@@ -156,11 +156,11 @@ def _selects(selector: Mapping[str, Any] | None, labels: Mapping[str, str]) -> b
 
 async def _evict_old(api: Api, workload: Workload, changed: Mapping[str, Any]) -> None:
     """Evict the pods of a workload that replaces them only when they are gone (OnDelete), one by one."""
-    labels = ",".join(f"{key}={value}" for key, value in changed["spec"]["selector"]["matchLabels"].items())
+    selected = with_labels(changed["spec"]["selector"]["matchLabels"])
     pods = [
         pod["metadata"]
         async for pod in read_items(
-            api, f"pods of {workload}", namespace=workload.namespace, url="pods", params={"labelSelector": labels}
+            api, f"pods of {workload}", namespace=workload.namespace, url="pods", params=selected
         )
     ]
     for pod in pods:

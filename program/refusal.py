@@ -1,9 +1,13 @@
 """How a run ends that cannot go on: with the reason, and nothing that the engine adds to it."""
 
+import contextlib
 import sys
+from collections.abc import Iterator
 from typing import NoReturn
 
 import pulumi
+
+from meshtrust.cluster import ClusterError
 
 # The language host adds nothing of its own to what was told (pulumi sdk/python/cmd/pulumi-language-python/main.go,
 # pythonProcessExitedAfterShowingUserActionableMessage).
@@ -20,3 +24,19 @@ def end(reason: object) -> NoReturn:
     """
     pulumi.log.error(str(reason))
     sys.exit(_TOLD)
+
+
+@contextlib.contextmanager
+def ending(advice: str = "") -> Iterator[None]:
+    """End a run by what a cluster is found to be like.
+
+    Args:
+        advice: What is told after that.
+
+    Raises:
+        SystemExit: A `ClusterError` was raised.
+    """
+    try:
+        yield
+    except ClusterError as error:
+        end(f"{error}{advice}")

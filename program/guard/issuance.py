@@ -19,7 +19,7 @@ from meshtrust.issuer_mode import CERT_MANAGER_MODES, SIGNING_MODES
 from meshtrust.issuer_secret import judge_issuer_life, judge_issuer_secret
 from meshtrust.lint import LEAF_LIFETIME, Finding
 from meshtrust.pem import read_bundle
-from program.refusal import end
+from program.refusal import ending
 from settings import Settings
 
 # From here on `linkerd check` warns too (linkerd2 pkg/healthcheck, expiringSoonThreshold).
@@ -109,10 +109,8 @@ def answering(api: Awaitable[Api] | None, installed: CertManager, namespace: str
     client = api
 
     async def ask(_: list[pulumi.Resource]) -> list[pulumi.Resource]:
-        try:
+        with ending():
             await cert_manager.wait_answers(await client, namespace)
-        except ClusterError as error:
-            end(error)
         return [installed]
 
     return pulumi.Output.from_input(installed.ready).apply(ask)
@@ -137,13 +135,11 @@ def confirm(issuance: Issuance | None, anchor: TrustAnchor, issuer: IdentityIssu
     seen = issuance
 
     async def look(resolved: Mapping[str, Any]) -> str:
-        try:
+        with ending(
+            "\nLinkerd was left as it is. Put it right and run again; or set meshtrust:issuer back to what it was, and "
+            "run again, before the identity service is restarted."
+        ):
             await _wait_for(seen, read_bundle(resolved["root"])[0])
-        except ClusterError as error:
-            end(
-                f"{error}\nLinkerd was left as it is. Put it right and run again; or set meshtrust:issuer back to what "
-                "it was, and run again, before the identity service is restarted."
-            )
         return str(resolved["bundle"])
 
     made = {str(position): resource.urn for position, resource in enumerate(issuer.issued)}

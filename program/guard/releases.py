@@ -6,18 +6,17 @@ the resource tells that the engine is about to create it.
 """
 
 from collections.abc import Awaitable, Sequence
-from functools import partial
 from typing import Any
 
 import pulumi
 import pulumi_kubernetes as kubernetes
 
 from components.charts import ReleaseOwner, Resources
-from meshtrust.cluster import Api, ClusterError
+from meshtrust.cluster import Api
 from meshtrust.helm_release import forget_release, read_releases
 from meshtrust.readiness import wait_ready
 from meshtrust.takeover import check_takeover
-from program.refusal import end
+from program.refusal import ending
 from settings import Settings
 
 
@@ -47,26 +46,22 @@ def owner(api: Awaitable[Api] | None, settings: Settings) -> ReleaseOwner:
                 pulumi.log.info(f"{left}; it is taken over, and this run goes on.")
 
     def when_ready(release: kubernetes.helm.v3.Release) -> Resources:
-        if pulumi.runtime.is_dry_run():
-            return [release]
+        def tell(waits: str) -> None:
+            pulumi.log.info(waits, release, ephemeral=True)
 
         async def wait(place: Sequence[Any]) -> list[pulumi.Resource]:
             namespace, name, seconds = place
-            try:
-                await wait_ready(await client, namespace, name, seconds, partial(_tell, release))
-            except ClusterError as error:
-                end(error)
+            with ending():
+                await wait_ready(await client, namespace, name, seconds, tell)
             return [release]
 
         # In every run, since the one that deployed it may have ended before its pods were ready.
         return pulumi.Output.all(release.namespace, release.name, release.timeout).apply(wait)
 
     hook = pulumi.ResourceHook("release-is-free", look, pulumi.ResourceHookOptions(on_dry_run=True))
+    if pulumi.runtime.is_dry_run():
+        return ReleaseOwner(mark=mark, before_create=hook)
     return ReleaseOwner(mark=mark, before_create=hook, when_ready=when_ready)
-
-
-def _tell(release: kubernetes.helm.v3.Release, waits: str) -> None:
-    pulumi.log.info(waits, release, ephemeral=True)
 
 
 async def _known(value: Any) -> Any:

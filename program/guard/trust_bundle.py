@@ -10,7 +10,7 @@ from meshtrust import trust_manager
 from meshtrust.cluster import Api, ClusterError
 from meshtrust.deployment import Deployment
 from meshtrust.pem import fingerprint, read_bundle
-from program.refusal import end
+from program.refusal import ending
 from settings import Settings
 
 
@@ -60,10 +60,8 @@ def confirm(
 
     async def look(resolved: Mapping[str, Any]) -> str:
         roots = {fingerprint(root) for root in read_bundle(resolved["bundle"])}
-        try:
+        with ending("\nLinkerd was left as it is. Put it right, and run again."):
             await trust_manager.wait_published(await client, settings.linkerd.namespace, roots)
-        except ClusterError as error:
-            end(f"{error}\nLinkerd was left as it is. Put it right, and run again.")
         return str(resolved["bundle"])
 
     made = {str(position): resource.urn for position, resource in enumerate(trust_bundle.published)}

@@ -24,24 +24,23 @@ def namespace(cluster):
         api.delete(f"/api/v1/namespaces/{name}").raise_for_status()
 
 
+def deployment_of(name, **pod):
+    labels = {"app": name}
+    template = {
+        "metadata": {"labels": labels},
+        "spec": {"containers": [{"name": "work", "image": "example.org/work"}], **pod},
+    }
+    return {"metadata": {"name": name}, "spec": {"selector": {"matchLabels": labels}, "template": template}}
+
+
 @pytest.fixture
 def deploy(cluster, namespace):
     """Make a Deployment as Helm would, of a release."""
 
     def make(name, release, *, replicas=1, away=0, **pod):
-        labels = {"app": name}
-        deployment = {
-            "metadata": {"name": name, "annotations": {"meta.helm.sh/release-name": release}},
-            "spec": {
-                "replicas": replicas,
-                "strategy": {"rollingUpdate": {"maxUnavailable": away}},
-                "selector": {"matchLabels": labels},
-                "template": {
-                    "metadata": {"labels": labels},
-                    "spec": {"containers": [{"name": "work", "image": "example.org/work"}], **pod},
-                },
-            },
-        }
+        deployment = deployment_of(name, **pod)
+        deployment["metadata"]["annotations"] = {"meta.helm.sh/release-name": release}
+        deployment["spec"] |= {"replicas": replicas, "strategy": {"rollingUpdate": {"maxUnavailable": away}}}
         with cluster.client() as api:
             api.post(f"/apis/apps/v1/namespaces/{namespace}/deployments", json=deployment).raise_for_status()
 
@@ -198,12 +197,7 @@ def forbidden(cluster):
 
 
 def _is_refused(api):
-    labels = {"app": "linkerd-identity"}
-    template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "work", "image": "example.org/work"}]}}
-    deployment = {
-        "metadata": {"name": "linkerd-identity"},
-        "spec": {"selector": {"matchLabels": labels}, "template": template},
-    }
+    deployment = deployment_of("linkerd-identity")
     answer = api.post("/apis/apps/v1/namespaces/default/deployments", params={"dryRun": "All"}, json=deployment)
     return not answer.is_success
 

@@ -1,11 +1,11 @@
 """What the program refuses when it has asked the cluster: one sentence, before anything is changed."""
 
-import json
 import subprocess
 
 import pytest
 
 from rehearsal.workspace import workspace
+from tests.kubeconfigs import command_for_credentials, write_kubeconfig
 from tests.rehearsal.control_plane import wait_until
 
 
@@ -65,20 +65,10 @@ def test_an_api_server_that_does_not_answer(preview, tmp_path, cluster):
 
 def test_a_command_for_credentials_does_not_get_the_configuration(preview, tmp_path, cluster):
     """The language host puts it into the program's environment, with every secret of it decrypted."""
-    seen, kubeconfig = tmp_path / "environment", tmp_path / "kubeconfig"
-    command = {
-        "apiVersion": "client.authentication.k8s.io/v1",
-        "command": "sh",
-        "args": ["-c", f"env > {seen}; echo log in anew >&2; exit 3"],
-    }
-    name = cluster.context
-    config = {
-        "contexts": [{"name": name, "context": {"cluster": name, "user": name}}],
-        "clusters": [{"name": name, "cluster": {"server": "https://127.0.0.1:1"}}],
-        "users": [{"name": name, "user": {"exec": command}}],
-    }
-    kubeconfig.write_text(json.dumps(config))
-    assert_refused(preview(kubeconfig=str(kubeconfig)), "log in anew")
+    seen = tmp_path / "environment"
+    user = command_for_credentials(f"env > {seen}; echo log in anew >&2; exit 3")
+    kubeconfig = write_kubeconfig(tmp_path / "kubeconfig", user, name=cluster.context)
+    assert_refused(preview(kubeconfig=kubeconfig), "log in anew")
     assert "PATH=" in (environment := seen.read_text())
     assert "PULUMI_CONFIG=" not in environment
 

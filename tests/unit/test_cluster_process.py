@@ -1,7 +1,6 @@
 """The process that asks a cluster: what it says where there is none, and that it ends with whoever started it."""
 
 import asyncio
-import json
 import subprocess
 import sys
 
@@ -9,6 +8,7 @@ import pytest
 
 from meshtrust.cluster import ClusterError
 from meshtrust.cluster_process import ClusterProcess
+from tests.kubeconfigs import command_for_credentials, write_kubeconfig
 
 
 def test_a_context_that_is_not_there_is_one_sentence(tmp_path):
@@ -19,22 +19,12 @@ def test_a_context_that_is_not_there_is_one_sentence(tmp_path):
 
 
 def test_a_command_for_credentials_that_fails_is_one_sentence(tmp_path):
-    kubeconfig = tmp_path / "config"
-    wants_a_login = {
-        "apiVersion": "client.authentication.k8s.io/v1",
-        "command": "sh",
-        "args": ["-c", "read -r line; echo your session has expired, log in anew$line >&2; exit 3"],
-    }
-    config = {
-        "contexts": [{"name": "dev", "context": {"cluster": "dev", "user": "dev"}}],
-        "clusters": [{"name": "dev", "cluster": {"server": "https://127.0.0.1:1"}}],
-        "users": [{"name": "dev", "user": {"exec": wants_a_login}}],
-    }
-    kubeconfig.write_text(json.dumps(config))
+    wants_a_login = "read -r line; echo your session has expired, log in anew$line >&2; exit 3"
+    kubeconfig = write_kubeconfig(tmp_path / "config", command_for_credentials(wants_a_login))
     with pytest.raises(
         ClusterError, match=r'context "dev" cannot be reached: .*code 3:\nyour session has expired, log in anew\. Check'
     ):
-        asyncio.run(ClusterProcess().connect("dev", str(kubeconfig)))
+        asyncio.run(ClusterProcess().connect("dev", kubeconfig))
 
 
 def test_it_ends_with_whoever_started_it():

@@ -1,10 +1,8 @@
 """A cluster's client: which files of its credentials stay, whatever becomes of connecting."""
 
 import asyncio
-import http.server
 import json
 import tempfile
-import threading
 from pathlib import Path
 
 import pytest
@@ -13,31 +11,24 @@ from meshtrust.cluster import ClusterError, read
 from meshtrust.cluster_client import connect
 from rehearsal.engine.providers.cluster_client import ClusterClient, UnreachableError
 from tests.certificates import make_certificate
+from tests.http_server import serving
+from tests.kubeconfigs import write_kubeconfig
 
 USER = make_certificate()
 NOWHERE = "http://127.0.0.1:1"
 
 
-class _ApiServer(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        status, answer = (
-            (200, {"gitVersion": "v1.36.0"}) if self.path.startswith("/version") else (401, {"message": "who?"})
-        )
-        self.send_response(status)
-        self.end_headers()
-        self.wfile.write(json.dumps(answer).encode())
-
-    def log_message(self, *_):
-        pass
+def _answer(path):
+    if path.startswith("/version"):
+        return 200, json.dumps({"gitVersion": "v1.36.0"}).encode()
+    return 401, json.dumps({"message": "who?"}).encode()
 
 
 @pytest.fixture
 def api_server():
     """A server that tells its version, and takes no credentials."""
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _ApiServer) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    with serving(_answer) as url:
+        yield url
 
 
 @pytest.fixture
@@ -52,14 +43,8 @@ def temporary(tmp_path, monkeypatch):
 def kubeconfig(tmp_path):
     def write(server, **user):
         held = {"client-key-data": USER.key_pem, "client-certificate-data": USER.pem, **user}
-        config = {
-            "contexts": [{"name": "dev", "context": {"cluster": "dev", "user": "dev"}}],
-            "clusters": [{"name": "dev", "cluster": {"server": server, "certificate-authority-data": USER.pem}}],
-            "users": [{"name": "dev", "user": held}],
-            "current-context": "dev",
-        }
-        (tmp_path / "config").write_text(json.dumps(config))
-        return str(tmp_path / "config")
+        authority = {"certificate-authority-data": USER.pem}
+        return write_kubeconfig(tmp_path / "config", held, server=server, **authority)
 
     return write
 

@@ -2,8 +2,6 @@
 
 import asyncio
 import contextlib
-import http.server
-import threading
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from types import SimpleNamespace
@@ -14,6 +12,7 @@ import pytest
 from meshtrust.cluster import ClusterError
 from meshtrust.cluster_client import check_clock, connect
 from meshtrust.preflight import PreflightError, check_chart_source, check_cluster_uid
+from tests.http_server import serving
 
 KUBECONFIG = """
 apiVersion: v1
@@ -55,21 +54,10 @@ def test_a_stack_refuses_any_other_cluster(pinned, last, message):
         check_cluster_uid("a", context="kind-dev", pinned=pinned, last=last)
 
 
-class _Repository(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        self.send_response(200 if self.path == "/charts/index.yaml" else 404)
-        self.end_headers()
-
-    def log_message(self, *_):
-        pass
-
-
 @pytest.fixture
 def repository():
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Repository) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    with serving(lambda path: (200 if path == "/charts/index.yaml" else 404, b"")) as url:
+        yield url
 
 
 def test_a_chart_repository_that_answers_is_accepted(repository):

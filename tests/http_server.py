@@ -1,0 +1,30 @@
+"""A web server of this machine, for tests of who asks one."""
+
+import contextlib
+import http.server
+import threading
+from collections.abc import Callable, Iterator
+
+
+@contextlib.contextmanager
+def serving(answer: Callable[[str], tuple[int, bytes]]) -> Iterator[str]:
+    """Serve in a thread, and yield the server's URL.
+
+    Args:
+        answer: Returns the status and the body that a path is answered with.
+    """
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status, body = answer(self.path)
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
