@@ -93,6 +93,11 @@ func runControllers(ctx context.Context, config *rest.Config, pod *corev1.Pod) e
 		}
 		group.Go(func() error { return loop.Run(workers, ctx) })
 	}
+	// cert-manager's ACME controllers, which are left out here, follow these from the beginning. Where nobody does, the
+	// first request for one may come as its definition is deleted, and the API server then never gets done with that.
+	acme := shared.SharedInformerFactory.Acme().V1()
+	acme.Orders().Informer()
+	acme.Challenges().Informer()
 	shared.SharedInformerFactory.Start(ctx.Done())
 	shared.KubeSharedInformerFactory.Start(ctx.Done())
 	shared.HTTP01ResourceMetadataInformersFactory.Start(ctx.Done())
