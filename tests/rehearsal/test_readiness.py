@@ -49,14 +49,18 @@ def deploy(cluster, namespace):
 
 @pytest.fixture
 def wait(cluster, namespace):
-    """Wait for a release; return what was told meanwhile."""
+    """Wait for a release; return what was told meanwhile, and do something each time that it is."""
 
-    def call(release, seconds):
+    def call(release, seconds, meanwhile=lambda: None):
         told: list[str] = []
+
+        def tell(waits):
+            told.append(waits)
+            meanwhile()
 
         async def ask():
             api = await connect(cluster.context, str(cluster.kubeconfig))
-            await wait_ready(api, namespace, release, seconds, told.append)
+            await wait_ready(api, namespace, release, seconds, tell)
 
         asyncio.run(ask())
         return told
@@ -64,15 +68,23 @@ def wait(cluster, namespace):
     return call
 
 
-def not_ready(wait, release, seconds=1):
+def not_ready(wait, release):
     with pytest.raises(ClusterError) as refused:
-        wait(release, seconds)
+        wait(release, 1)
     return str(refused.value)
 
 
-def test_pods_that_get_ready_are_waited_for_and_told_of(deploy, wait):
-    deploy("soon", "ours")
-    assert wait("ours", 60)[:1] == ["Waiting for Deployment soon, 0 of 1 new pods ready"]
+def test_pods_that_get_ready_are_waited_for_and_told_of(deploy, wait, cluster, namespace):
+    deploy("soon", "ours", **NOWHERE)
+
+    def let_any_node_take_them():
+        patch = {"spec": {"template": {"spec": {"nodeSelector": None}}}}
+        headers = {"Content-Type": "application/merge-patch+json"}
+        with cluster.client() as api:
+            path = f"/apis/apps/v1/namespaces/{namespace}/deployments/soon"
+            api.patch(path, json=patch, headers=headers).raise_for_status()
+
+    assert wait("ours", 60, let_any_node_take_them)[:1] == ["Waiting for Deployment soon, 0 of 1 new pods ready"]
     assert wait("ours", 60) == []
 
 
@@ -82,15 +94,16 @@ def test_a_deployment_of_another_release_is_not_waited_for(deploy, wait):
 
 
 @pytest.mark.parametrize(("away", "needed"), [(1, "enough"), ("20%", "enough"), (0, "all"), ("19%", "all")])
-def test_as_many_may_be_missing_as_the_deployment_itself_allows(deploy, wait, cluster, away, needed):
+def test_as_many_may_be_missing_as_the_deployment_itself_allows(*, deploy, wait, cluster, namespace, away, needed):
     """As in high availability while a node is down: each of the pods wants a node of its own."""
     nodes = len(get(cluster, "/api/v1/nodes")["items"])
     alone = {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {"app": "spread"}}}
     affinity = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [alone]}}
     assert nodes == 4, "a fifth of the pods is one"
     deploy("spread", "ours", replicas=nodes + 1, away=away, affinity=affinity)
+    wait_until(lambda: status_of(cluster, namespace, "spread").get("availableReplicas") == nodes)
     if needed == "all":
-        assert f"Deployment spread, {nodes} of {nodes + 1} new pods ready: pod spread-" in not_ready(wait, "ours", 3)
+        assert f"Deployment spread, {nodes} of {nodes + 1} new pods ready: pod spread-" in not_ready(wait, "ours")
     else:
         wait("ours", 60)
 
@@ -109,8 +122,9 @@ def test_a_pod_without_a_node_is_told_in_the_schedulers_words(deploy, wait, clus
     assert "Unschedulable: 0/" in said
 
 
-def test_a_pod_that_is_not_made_is_told_in_the_api_servers_words(deploy, wait):
+def test_a_pod_that_is_not_made_is_told_in_the_api_servers_words(deploy, wait, cluster, namespace):
     deploy("never", "ours", serviceAccountName="nobody")
+    wait_until(lambda: "ReplicaFailure" in str(status_of(cluster, namespace, "never").get("conditions")))
     assert 'FailedCreate: pods "never-' in (said := not_ready(wait, "ours"))
     assert 'serviceaccount "nobody" not found' in said
 
@@ -133,6 +147,10 @@ def test_an_image_that_is_not_there_is_told_in_the_kubelets_words(deploy, wait, 
         patch = {"status": {"containerStatuses": [container]}}
         api.patch(path, json=patch, headers={"Content-Type": "application/merge-patch+json"}).raise_for_status()
     assert 'container work: ImagePullBackOff: Back-off pulling image "example.org/work"' in not_ready(wait, "ours")
+
+
+def status_of(cluster, namespace, deployment):
+    return get(cluster, f"/apis/apps/v1/namespaces/{namespace}/deployments/{deployment}").get("status") or {}
 
 
 def pod_of(cluster, namespace):
