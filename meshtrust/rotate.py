@@ -135,9 +135,30 @@ async def _deploy_again(target: Target, way: Way, reporter: Reporter) -> None:
     if stack.configured == current:
         reporter.note(f"the cluster does not hold what is deployed, which is deployed again: {current}")
     else:
-        stack.configure(current)
-        reporter.note(f"{stack.file.name} is set back to what is deployed: {current}")
+        set_back(target, reporter)
     await asyncio.to_thread(stack.up, way.write, refresh=True)
+
+
+def set_back(target: Target, reporter: Reporter) -> None:
+    """Have a stack's file ask for the anchors and the signer that are deployed.
+
+    Raises:
+        StackError: Who issues was changed together with them, of which only the user knows all that it was; or the file
+            cannot be edited.
+    """
+    stack, current = _stack(target), _deployed(target)
+    mode = stack.setting("issuer.mode")
+    deployed_mode = target.deployed.issuer.get("mode", mode) if target.deployed else mode
+    if mode != deployed_mode:
+        msg = (
+            f'{stack.file} has meshtrust:issuer.mode "{mode}", and "{deployed_mode}" is deployed. Anchors and signer '
+            f"are to be set back to what is deployed ({current}), which may need the mode that was deployed with them. "
+            "Set that back too, and what belongs to it: "
+            f"pulumi config set --stack {stack.name} --path issuer.mode {deployed_mode}. Then run the command again"
+        )
+        raise StackError(msg)
+    stack.configure(current)
+    reporter.note(f"{stack.file.name} is set back to what is deployed: {current}")
 
 
 def next_step(target: Target, to: str) -> Step | None:
@@ -223,13 +244,7 @@ async def prepare(target: Target, step: Step, way: Way, reporter: Reporter) -> N
             await _restart(target, workloads, way, reporter)
         else:
             left = [entry for entry in blockers if not _is_cured(entry)]
-            msg = (
-                f"It is not safe yet to {step}, and no restart cures what is listed. Jobs and bare pods go on with "
-                "what they started with until they end or are deleted. When it is gone, run the same command again"
-                if left
-                else f"It is not safe yet to {step}: {_ROUNDS} rounds of restarts have not changed what is listed"
-            )
-            raise BlockedError(msg, left or blockers)
+            raise BlockedError(_incurable(step, left), left or blockers)
 
 
 async def _restart(target: Target, workloads: Sequence[Workload], way: Way, reporter: Reporter) -> None:
@@ -292,6 +307,18 @@ async def heal(target: Target, limits: Limits, reporter: Reporter) -> bool:
         msg = "The identity service was restarted, and still does not sign with the issuer in the Secret"
         raise BlockedError(msg, left)
     return True
+
+
+def _incurable(step: Step, left: Sequence[Blocker]) -> str:
+    """Return why a step has to wait, where restarts and another deployment have done what they can."""
+    if not left:
+        return f"It is not safe yet to {step}: {_ROUNDS} rounds of restarts have not changed what is listed"
+    started = "Jobs and bare pods go on with what they started with until they end or are deleted. "
+    pods = started if any(entry.workload is not None for entry in left) else ""
+    return (
+        f"It is not safe yet to {step}, and no restart cures what is listed. {pods}"
+        "When it is gone, run the same command again"
+    )
 
 
 def _restartable(blockers: Sequence[Blocker]) -> list[Workload]:

@@ -143,8 +143,7 @@ async def _next_step(stack: Stack, to: str, teller: Teller) -> tuple[Target, Ste
     step = rotation.next_step(target, to)
     deployed = target.deployed.trust if target.deployed else None
     if step and deployed and not _leads_to(step, to):
-        stack.configure(deployed)
-        teller.note(f"{stack.file.name} is set back to what is deployed: {deployed}")
+        rotation.set_back(target, teller)
         step = rotation.next_step(target, to)
     return target, step
 

@@ -1,0 +1,88 @@
+"""What a rotation says where it cannot go on by itself; tests/rehearsal has the rotations."""
+
+import asyncio
+import io
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from meshtrust import rotate as rotation
+from meshtrust.commands.boards import LinesBoard, Logs
+from meshtrust.deployment import Deployment
+from meshtrust.evidence import Workload
+from meshtrust.gate import Blocker
+from meshtrust.rotate import BlockedError, Way
+from meshtrust.rotation import Step, Trust
+from meshtrust.stack import Stack, StackError
+from meshtrust.target import Target
+from tests.recorder import REPOSITORY
+
+INTRODUCED = Trust(anchors=("2026", "2027"), signer="2026")
+SWITCHED = Trust(anchors=("2026", "2027"), signer="2027")
+SWITCH = Step(kind="switch", generations=("2027",), before=INTRODUCED, after=SWITCHED)
+
+# A switch that is not deployed yet, from which on others issue.
+FILE = """config:
+  meshtrust:anchors: ["2026", "2027"]
+  meshtrust:signer: "2027"
+  meshtrust:issuer:
+    mode: intermediate
+"""
+
+
+@pytest.fixture
+def reporter():
+    return LinesBoard(Console(file=io.StringIO()), Logs(None)).teller("production")
+
+
+@pytest.fixture
+def introduced(tmp_path):
+    """Return a stack of which the introduction is deployed, with a mode of issuing."""
+    (tmp_path / "stacks").mkdir()
+    (tmp_path / "Pulumi.yaml").write_text((REPOSITORY / "Pulumi.yaml").read_text())
+    (tmp_path / "stacks" / "Pulumi.production.yaml").write_text(FILE)
+
+    def deployed(mode):
+        outputs = {"anchors": ["2026", "2027"], "signer": "2026", "issuer": {"mode": mode}}
+        api: Any = None
+        stack = Stack("production", tmp_path)
+        return Target(api=api, context="", namespace="linkerd", stack=stack, deployed=Deployment(outputs))
+
+    return deployed
+
+
+def test_anchors_and_signer_are_set_back_to_what_is_deployed(introduced, reporter):
+    target = introduced("intermediate")
+    rotation.set_back(target, reporter)
+    assert target.stack.configured == INTRODUCED
+
+
+def test_they_are_not_set_back_alone_where_who_issues_was_changed_with_them(introduced, reporter):
+    target = introduced("external-issuer")
+    with pytest.raises(StackError) as caught:
+        rotation.set_back(target, reporter)
+    assert 'meshtrust:issuer.mode "intermediate", and "external-issuer" is deployed' in str(caught.value)
+    assert "pulumi config set --stack production --path issuer.mode external-issuer" in str(caught.value)
+    assert target.stack.file.read_text() == FILE
+
+
+POD = Workload(kind="Pod", namespace="shop", name="bare")
+
+
+@pytest.mark.parametrize(
+    ("blocker", "speaks_of_pods"),
+    [
+        (Blocker(subject="Secret linkerd/linkerd-identity-issuer", reason="there is no issuer in it"), False),
+        (Blocker(subject="shop/bare", reason="its proxy does not trust 2027", workload=POD), True),
+    ],
+)
+def test_what_no_restart_cures_is_told_with_what_ends_it(introduced, reporter, monkeypatch, blocker, speaks_of_pods):
+    async def find_blockers(*_):
+        return [blocker]
+
+    monkeypatch.setattr(rotation, "find_blockers", find_blockers)
+    with pytest.raises(BlockedError, match=r"no restart cures what is listed\.") as caught:
+        asyncio.run(rotation.prepare(introduced("intermediate"), SWITCH, Way(), reporter))
+    assert list(caught.value.blockers) == [blocker]
+    assert ("Jobs and bare pods" in str(caught.value)) == speaks_of_pods
