@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from meshtrust.cluster import Api, ClusterError, NotFoundError, read, read_items, read_optional
-from meshtrust.helm_release import owner_of
+from meshtrust.helm_release import check_definition
 from meshtrust.polling import pauses
 
 VERSION = "cert-manager.io/v1"
@@ -93,32 +93,18 @@ async def check_api(api: Api) -> None:
         raise CertManagerError(msg)
 
 
-async def check_installable(api: Api, namespace: str) -> None:
+async def check_installable(api: Api, namespace: str, *, is_own: bool) -> None:
     """Make sure that no one else's cert-manager is in the way of the one that is to be installed.
 
     Args:
         api: Client of the cluster.
         namespace: Namespace of this stack's release.
+        is_own: Whether this stack has installed one before.
 
     Raises:
-        CertManagerError: Its definitions are there and belong to another release, or to none.
+        ClusterError: Its definitions are there and belong to another release, or to none.
     """
-    definition = await read_optional(
-        api,
-        f"definition {_DEFINITION}",
-        version="apiextensions.k8s.io/v1",
-        url=f"customresourcedefinitions/{_DEFINITION}",
-    )
-    if definition is None:
-        return
-    owner = owner_of(definition)
-    if owner != (namespace, "cert-manager"):
-        whose = f"Helm release {'/'.join(owner)}" if all(owner) else "no Helm release"
-        msg = (
-            f"The cluster has a cert-manager already: {_DEFINITION} belongs to {whose}. Let this stack use it: pulumi "
-            "config set --path certManager.install false"
-        )
-        raise CertManagerError(msg)
+    await check_definition(api, _DEFINITION, (namespace, "cert-manager"), "certManager", is_own=is_own)
 
 
 async def check_removal(api: Api, *, needed: bool, own: tuple[str, str]) -> None:

@@ -112,6 +112,11 @@ class Mesh:
         return f"ConfigMap {self.namespace}/{TRUST_ROOTS}"
 
     @property
+    def is_there(self) -> bool:
+        """Whether there is a control plane; pods with a proxy may have outlived theirs."""
+        return bool(self.roots or self.identity_pods)
+
+    @property
     def identity_pods(self) -> list[MeshedPod]:
         """The replicas of the identity service."""
         return [pod for pod in self.pods if pod.component == "identity"]

@@ -113,6 +113,37 @@ def blocks_switch(mesh: Mesh, root: str, name: str, now: datetime) -> list[Block
     return blockers
 
 
+def blocks_deploy(mesh: Mesh, roots: Mapping[str, x509.Certificate], signer: str, now: datetime) -> list[Blocker]:
+    """Return what a first deployment would cut off of a mesh that is there; nothing where no control plane is.
+
+    Args:
+        mesh: What the cluster holds.
+        roots: What is to be trusted, by generation, without the roots that are still to be made.
+        signer: The generation that is to sign.
+        now: The time.
+
+    It is a switch and a retirement at once: see `blocks_switch` and `blocks_retire`. Which of the roots that it would
+    take away nothing is under any more, nobody has to say then: whoever takes a mesh over brings all of them along.
+    """
+    if not mesh.is_there:
+        return []
+    blockers = []
+    for pod in mesh.pods:
+        if pod.anchors is None:
+            reason = "it cannot be told what its proxy trusts"
+        elif signer not in roots or fingerprint(roots[signer]) not in pod.anchors:
+            reason = f"its proxy does not trust {signer}"
+        else:
+            continue
+        blockers.append(Blocker(subject=str(pod), reason=reason, workload=pod.workload))
+    kept = set(map(fingerprint, roots.values()))
+    for root in mesh.roots:
+        if fingerprint(root) not in kept and root.not_valid_after_utc > now:
+            reason = f"its root {fingerprint(root)[:8]} ({root.subject.rfc4514_string()}) is not among the anchors"
+            blockers.append(Blocker(subject=mesh.bundle_name, reason=reason, curable=False))
+    return blockers
+
+
 def blocks_served(mesh: Mesh, served: Mapping[MeshedPod, datetime | str]) -> list[Blocker]:
     """Return the replicas of the identity service that are not seen to sign with the issuer in the Secret."""
     blockers = []

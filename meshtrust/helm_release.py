@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from meshtrust.cluster import Api, ClusterError, read
+from meshtrust.cluster import Api, ClusterError, read, read_optional
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +52,46 @@ def owner_of(held: Mapping[str, Any]) -> tuple[str, str]:
     """
     annotations = held["metadata"].get("annotations") or {}
     return annotations.get("meta.helm.sh/release-namespace", ""), annotations.get("meta.helm.sh/release-name", "")
+
+
+async def check_definition(api: Api, definition: str, release: tuple[str, str], section: str, *, is_own: bool) -> None:
+    """Make sure that a release may install a definition: there is none yet, or it is the release's own.
+
+    Helm itself says it too late, in the middle of a run.
+
+    Args:
+        api: Client of the cluster.
+        definition: Name of the CustomResourceDefinition.
+        release: Namespace and name of the release.
+        section: What configures it, such as ``certManager``.
+        is_own: Whether this stack has installed that release before.
+
+    Raises:
+        ClusterError: It belongs to another release, or to none.
+    """
+    found = await read_optional(
+        api,
+        f"definition {definition}",
+        version="apiextensions.k8s.io/v1",
+        url=f"customresourcedefinitions/{definition}",
+    )
+    owner = owner_of(found) if found else release
+    if owner == release:
+        return
+    namespace, name = release
+    if is_own and owner[1] == name:
+        msg = (
+            f'meshtrust:{section}.namespace is "{namespace}", and this stack has installed {name} in namespace '
+            f"{owner[0]}. It does not move: what it has defined would go with the old one, and all that was made by "
+            f"that. Set it back: pulumi config set --path {section}.namespace {owner[0]}"
+        )
+        raise ClusterError(msg)
+    whose = f"Helm release {'/'.join(owner)}" if all(owner) else "no Helm release"
+    msg = (
+        f"The cluster has a {name} already: {definition} belongs to {whose}. Let this stack use it: pulumi config set "
+        f"--path {section}.install false"
+    )
+    raise ClusterError(msg)
 
 
 async def read_releases(api: Api, namespace: str, name: str = "") -> list[HelmRelease]:

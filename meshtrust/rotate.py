@@ -13,6 +13,7 @@ from typing import Protocol
 from meshtrust.deployment import Deployment
 from meshtrust.evidence import Workload, read_mesh, read_served_issuers
 from meshtrust.gate import Blocker, blocks_served, find_blockers
+from meshtrust.generation import check_new
 from meshtrust.rollout import Limits, can_restart, restart
 from meshtrust.rotation import IllegalStepError, Step, Trust, find_step, plan_abort, plan_rotation
 from meshtrust.stack import Stack, StackError, Write
@@ -82,6 +83,7 @@ async def rotate(open_target: Open, to: str, way: Way, reporter: Reporter, *, on
         Whether the rotation is done.
 
     Raises:
+        IllegalStepError: The generation cannot be introduced.
         BlockedError: A step has to wait for something that this cannot restart.
         StackError: The stack cannot be read or deployed.
         ClusterError: The cluster cannot be read or changed.
@@ -89,7 +91,9 @@ async def rotate(open_target: Open, to: str, way: Way, reporter: Reporter, *, on
     """
     while True:
         target = await open_target()
-        if to in _deployed(target).anchors and to not in _stack(target).configured.anchors:
+        current = _deployed(target)
+        check_goal(_stack(target), target.deployed, to)
+        if to in current.anchors and to not in _stack(target).configured.anchors:
             # An abort that was interrupted was about to retire it, and what is retired never comes back.
             await _deploy_again(target, way, reporter)
             continue
@@ -159,6 +163,20 @@ def set_back(target: Target, reporter: Reporter) -> None:
         raise StackError(msg)
     stack.configure(current)
     reporter.note(f"{stack.file.name} is set back to what is deployed: {current}")
+
+
+def check_goal(stack: Stack, deployed: Deployment | None, to: str) -> None:
+    """Make sure that a stack can be rotated to a generation, before its file says so.
+
+    Raises:
+        IllegalStepError: The generation is not there, and cannot be introduced.
+        StackError: The stack's file cannot be read.
+    """
+    if deployed is None or to in deployed.anchors:
+        return
+    # A root that was made elsewhere may come back under its name: the program compares it with what it was.
+    brought = stack.setting("anchorCertificates") or {}
+    check_new(to, retired=[name for name in deployed.retired if name not in brought])
 
 
 def next_step(target: Target, to: str) -> Step | None:

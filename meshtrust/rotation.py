@@ -134,6 +134,7 @@ def find_step(
     dropped = tuple(name for name in last.anchors if name not in wanted.anchors)
     if wanted.signer != last.signer:
         _refuse_early_switch(last, wanted, added, dropped)
+        _refuse_another_order(last, wanted)
         return Step(kind="switch", generations=(wanted.signer,), before=last, after=wanted)
     if added and dropped:
         first = Trust(anchors=(*last.anchors, *added), signer=last.signer)
@@ -142,6 +143,7 @@ def find_step(
             f"{_names(dropped)} would meet others that trust only {_names(added)}",
             first,
         )
+    _refuse_another_order(last, wanted)
     if added:
         return Step(kind="introduce", generations=added, before=last, after=wanted)
     if dropped:
@@ -226,6 +228,20 @@ def _refuse_early_switch(last: Trust, wanted: Trust, added: Sequence[str], dropp
         _refuse(
             f"anchor {_names(added)} would come in the same run in which the signer changes; one run takes one step",
             Trust(anchors=(*last.anchors, *added), signer=last.signer),
+        )
+
+
+def _refuse_another_order(last: Trust, wanted: Trust) -> None:
+    """Refuse anchors that are not in the order in which they came: by that it is known what a rotation leads away from.
+
+    The phase follows from it, and with it where an abort goes back to.
+    """
+    kept = [name for name in last.anchors if name in wanted.anchors]
+    ordered = (*kept, *(name for name in wanted.anchors if name not in kept))
+    if wanted.anchors != ordered:
+        _refuse(
+            f"anchors {_names(wanted.anchors)} are not in the order in which they came, oldest first",
+            Trust(anchors=ordered, signer=wanted.signer),
         )
 
 

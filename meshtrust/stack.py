@@ -148,6 +148,9 @@ class Stack:
                 document["config"][f"{_PROJECT}:signer"] = DoubleQuotedScalarString(signer)
             for key in ("anchorCertificates", "anchorKeys"):
                 _forget_others(document["config"], f"{_PROJECT}:{key}", anchors)
+            issuer = document["config"].get(f"{_PROJECT}:issuer")
+            if isinstance(issuer, dict):
+                _forget_others(issuer, "refs", anchors)
             with tempfile.NamedTemporaryFile("w", dir=self.file.parent, prefix=".draft-", delete=False) as draft:
                 editor.dump(document, draft)
             shutil.copymode(self.file, draft.name)

@@ -21,7 +21,7 @@ from components.webhook_certificates import WebhookCertificates, WebhookCertific
 from meshtrust.cluster_process import ClusterProcess
 from meshtrust.deployment import Deployment
 from meshtrust.fleet.pledge import Pledge
-from program.guard import admit, check_announced, issuance, releases
+from program.guard import admit, check_announced, first_deployment, issuance, releases
 from program.guard import trust_bundle as published
 from program.membership import Membership, ask, read_membership
 from settings import Settings
@@ -56,7 +56,9 @@ async def declare_cluster_stack(settings: Settings, last: Deployment, asker: Clu
     await admission.admitted
     on_cluster = pulumi.ResourceOptions(providers=[cluster])
 
-    anchor = TrustAnchor("trust-anchor", settings.anchor)
+    anchor, transitions = await first_deployment.declare(
+        admission, last, owner.mark, lambda: TrustAnchor("trust-anchor", settings.anchor)
+    )
     requests = _requests(settings, asked_for) if fleet else None
     namespace = ControlPlaneNamespace(
         "linkerd-namespace", ControlPlaneNamespaceArgs(name=settings.linkerd.namespace), on_cluster
@@ -128,7 +130,7 @@ async def declare_cluster_stack(settings: Settings, last: Deployment, asker: Clu
         "trustAnchorsSha256": anchor.bundle_sha256,
         "roots": anchor.roots,
         "retired": last.retired_by(settings.anchor.generations),
-        "transitions": admission.transitions,
+        "transitions": transitions,
         "issuer": settings.issuer.as_outputs(),
         "guideGeneration": guide_generation,
         "webhooks": webhooks.as_outputs(),

@@ -48,10 +48,12 @@ async def rotate_fleet(fleet: Fleet, to: str, way: FleetWay, board: Board) -> No
 
     Raises:
         FleetError: It did not end well for one of the stacks.
+        IllegalStepError: The generation cannot be introduced.
         StackError: A stack cannot be read, or has not been deployed.
     """
     state = await read_state(fleet, way.parallel)
     _check_deployed(fleet, state)
+    rotation.check_goal(fleet.anchor, state.anchor, to)
     if to not in state.anchor.anchors:
         await _configure_anchor(fleet, (*fleet.anchor.configured.anchors, to), f"Introduce {to}", board)
 

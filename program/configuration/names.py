@@ -1,6 +1,7 @@
 """Names that people choose, of which one signs: generations of the trust anchor, authorities of the webhooks."""
 
-from program.configuration.reader import NAME, NAME_FORM, Reader
+from meshtrust.generation import NAME, NAME_FORM
+from program.configuration.reader import Reader
 
 
 def read_names(reader: Reader, key: str, example: str) -> tuple[str, ...]:

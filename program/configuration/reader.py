@@ -11,14 +11,12 @@ from pulumi.runtime.config import CONFIG, get_config_env, is_config_secret
 
 from components.charts import ChartSource
 from meshtrust.durations import parse_duration
+from meshtrust.generation import NAME, NAME_FORM
 from meshtrust.lint import Finding
 from meshtrust.pem import without_private_keys
 
 T = TypeVar("T")
 
-# What a person names: a generation, or another one of something.
-NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,30}[a-z0-9])?")
-NAME_FORM = "lower-case letters, digits and hyphens (at most 32)"
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 

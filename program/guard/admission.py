@@ -145,7 +145,7 @@ async def _ask(
         api = await connecting
         uid = await _check_cluster(api, settings, last)
         await webhooks.check(api, settings, last)
-        await trust_bundle.check(api, settings)
+        await trust_bundle.check(api, settings, last)
         verdict = await steps.judge(api, settings, last, step, fleet)
         issued = await issuance.check(api, verdict.settings, last)
     return _Answer(uid=uid, verdict=verdict, issuance=issued)
@@ -196,7 +196,8 @@ async def _check_cluster(api: Api, settings: Settings, last: Deployment) -> str:
 
 async def _check_cert_manager(api: Api, settings: Settings, last: Deployment) -> None:
     if settings.cert_manager:
-        await cert_manager.check_installable(api, settings.cert_manager.namespace)
+        has_installed = "certManager.charts" in last.charts
+        await cert_manager.check_installable(api, settings.cert_manager.namespace, is_own=has_installed)
     elif "certManager.charts" in last.charts:
         own = (settings.linkerd.namespace, issuer_secret.NAME)
         await cert_manager.check_removal(api, needed=settings.needs_cert_manager, own=own)

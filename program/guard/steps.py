@@ -11,7 +11,8 @@ import pulumi
 from meshtrust.actor import name_actor
 from meshtrust.cluster import Api
 from meshtrust.deployment import Deployment
-from meshtrust.fleet.pledge import Pledge, blocks_joining, decide
+from meshtrust.fleet import pledge as pledges
+from meshtrust.fleet.pledge import Pledge, blocks_joining
 from meshtrust.gate import Blocker, find_blockers
 from meshtrust.pem import read_bundle
 from meshtrust.rotation import Step
@@ -78,7 +79,7 @@ async def judge(
     if fleet:
         _refuse_strangers(settings, step, fleet)
         is_forced = settings.gate.mode == "warn" or step.name in settings.gate.overrides
-        decision = decide(
+        decision = pledges.decide(
             fleet.name, fleet.pledge, step, fleet.anchor.pledges, is_ready=not blockers, is_forced=is_forced
         )
         pledge = decision.pledge
@@ -86,7 +87,7 @@ async def judge(
             _tell_pledge(step, fleet, decision.blockers)
             return Verdict(settings=settings.staying_at(last.trust), pledge=pledge)
         blockers += decision.blockers
-    return Verdict(settings=settings, pledge=pledge, entry=entry | _decide(settings, step, blockers, fleet))
+    return Verdict(settings=settings, pledge=pledge, entry=entry | _take(settings, step, blockers, fleet))
 
 
 async def _keep(api: "Api | None", settings: Settings, last: Deployment, fleet: Membership) -> Pledge:
@@ -105,7 +106,7 @@ async def _look(api: "Api | None", settings: Settings, last: Deployment, step: S
     return await find_blockers(api, settings.linkerd.namespace, step, last.certificates)
 
 
-def _decide(settings: Settings, step: Step, blockers: list[Blocker], fleet: Membership | None) -> dict[str, Any]:
+def _take(settings: Settings, step: Step, blockers: list[Blocker], fleet: Membership | None) -> dict[str, Any]:
     """Return what the audit trail says of the gate, or refuse the step."""
     judged = step.kind in ("switch", "retire") or (step.kind == "deploy" and fleet is not None)
     if not judged:
@@ -114,6 +115,30 @@ def _decide(settings: Settings, step: Step, blockers: list[Blocker], fleet: Memb
     if not blockers:
         pulumi.log.info(f"This run takes the step: {step}. Everything is ready for it.")
         return {"gate": "open"}
+    cure = f"Restart what is listed, or let `{'meshtrust fleet rotate' if fleet else 'meshtrust rotate'}` do it."
+    if fleet and any(blocker.workload is None for blocker in blockers):
+        cure += (
+            " A cluster tells that it is ready by a run of its stack with the step configured, and the anchor stack "
+            f"passes it on: pulumi up --stack {fleet.anchor_stack}."
+        )
+    return decide(settings, step, blockers, cure, fleet)
+
+
+def decide(
+    settings: Settings, step: Step, blockers: list[Blocker], cure: str, fleet: Membership | None = None
+) -> dict[str, Any]:
+    """Return what the audit trail says of a step that is not safe and goes ahead all the same, or refuse it.
+
+    Args:
+        settings: What the stack says.
+        step: The step.
+        blockers: What makes it unsafe.
+        cure: What makes it safe, in sentences.
+        fleet: The cluster's place in its fleet, if any.
+
+    Raises:
+        pulumi.RunError: The configuration does not say that it goes ahead.
+    """
     told = _tell(step, blockers, fleet)
     reason = settings.gate.overrides.get(step.name, "")
     if reason:
@@ -122,16 +147,9 @@ def _decide(settings: Settings, step: Step, blockers: list[Blocker], fleet: Memb
     if settings.gate.mode == "warn":
         pulumi.log.warn(f"{told}\nIt goes ahead, because meshtrust:gate.mode is warn.")
         return {"gate": "warned", "blockers": len(blockers)}
-    cure = "meshtrust fleet rotate" if fleet else "meshtrust rotate"
-    told_by = (
-        " A cluster tells that it is ready by a run of its stack with the step configured, and the anchor stack passes "
-        f"it on: pulumi up --stack {fleet.anchor_stack}."
-        if fleet and any(blocker.workload is None for blocker in blockers)
-        else ""
-    )
     msg = (
-        f"{told}\nRestart what is listed, or let `{cure}` do it.{told_by} To go ahead all the same, say "
-        f"why: pulumi config set --path gate.overrides.{step.name} <reason>\nNothing was changed."
+        f"{told}\n{cure} To go ahead all the same, say why: "
+        f"pulumi config set --path gate.overrides.{step.name} <reason>\nNothing was changed."
     )
     raise pulumi.RunError(msg)
 

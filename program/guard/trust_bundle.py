@@ -18,7 +18,7 @@ def check_move(settings: Settings, last: Deployment) -> None:
     """Judge the move from the last deployment by the two alone.
 
     Raises:
-        ClusterError: The bundle would become part of Linkerd's release again.
+        ClusterError: The bundle would become part of Linkerd's release again, or go with what publishes it.
     """
     if last.bundle_by_trust_manager and not settings.trust_bundle.by_trust_manager:
         msg = (
@@ -27,17 +27,30 @@ def check_move(settings: Settings, last: Deployment) -> None:
             "trust-manager"
         )
         raise ClusterError(msg)
+    if _has_installed(last) and settings.trust_bundle.trust_manager is None:
+        msg = (
+            "meshtrust:trustBundle.install is false, and this stack has installed the trust-manager that publishes the "
+            "bundle: taking it away would take its definitions, the Bundle and the trusted roots with it. Set it back: "
+            "pulumi config set --path trustBundle.install true"
+        )
+        raise ClusterError(msg)
 
 
-async def check(api: Api, settings: Settings) -> None:
-    """Make sure that there is a trust-manager, where another's is to be used.
+async def check(api: Api, settings: Settings, last: Deployment) -> None:
+    """Make sure that there is a trust-manager, where another's is to be used, and else that nobody's is in the way.
 
     Raises:
-        ClusterError: There is none.
+        ClusterError: There is none, or there is one of another.
     """
     policy = settings.trust_bundle
-    if policy.by_trust_manager and policy.trust_manager is None:
+    if policy.trust_manager:
+        await trust_manager.check_installable(api, policy.trust_manager.namespace, is_own=_has_installed(last))
+    elif policy.by_trust_manager:
         await trust_manager.check_api(api)
+
+
+def _has_installed(last: Deployment) -> bool:
+    return "trustBundle.charts" in last.charts
 
 
 def confirm(

@@ -144,6 +144,16 @@ def revision_of(cluster):
     return release["version"], release["config"]
 
 
+def _with_a_root_of_its_own(text):
+    """What a stack's file says where somebody skips the rotation."""
+    stack = yaml.safe_load(text)
+    config = stack["config"]
+    del config["meshtrust:anchorCertificates"], config["meshtrust:issuer"]["refs"]
+    config |= {"meshtrust:anchors": ["own"], "meshtrust:signer": "own"}
+    config["meshtrust:issuer"]["mode"] = "intermediate"
+    return yaml.safe_dump(stack)
+
+
 @pytest.fixture
 def real_pulumi(real_pulumi_or_skip):
     """Skip before anything is installed, which only the test itself removes."""
@@ -167,6 +177,13 @@ def test_the_guides_linkerd_is_taken_over_without_a_replacement(project, cluster
     run("stack", "init")
     imports = ("--file", str(project.directory / "import-adopted.json"), "--protect=false", "--generate-code=false")
     run("import", "--yes", "--skip-preview", *imports)
+    file = project.directory / "stacks" / "Pulumi.adopted.yaml"
+    adopted = file.read_text()
+    file.write_text(_with_a_root_of_its_own(adopted))
+    refused = project.capture("up", "--yes", "--skip-preview", "--non-interactive")
+    assert refused.returncode != 0
+    assert "It is not safe yet to deploy with own" in refused.stdout + refused.stderr
+    file.write_text(adopted)
     preview = json.loads(run("preview", "--json"))
     operations = {step["urn"].rpartition("::")[2]: step["op"] for step in preview["steps"]}
     assert operations["linkerd-control-plane"] == "update"

@@ -5,6 +5,7 @@ import subprocess
 import pytest
 
 from rehearsal.workspace import workspace
+from tests.certificates import make_certificate
 from tests.kubeconfigs import command_for_credentials, write_kubeconfig
 from tests.rehearsal.control_plane import wait_until
 
@@ -91,6 +92,47 @@ def test_a_preview_tells_of_a_release_that_an_interrupted_run_left_pending(previ
             assert api.get(f"{path}/sh.helm.release.v1.linkerd-crds.v1").is_success, "a preview changes nothing"
         finally:
             _delete_namespace(api)
+
+
+@pytest.fixture
+def live_mesh(cluster):
+    """A control plane's bundle, and a pod whose proxy trusts it; return the root."""
+    root = make_certificate("root of elsewhere")
+    labels = {"linkerd.io/control-plane-ns": "linkerd"}
+    container = {
+        "name": "linkerd-proxy",
+        "image": "proxy",
+        "env": [{"name": "LINKERD2_PROXY_IDENTITY_TRUST_ANCHORS", "value": root.pem}],
+    }
+    pod = {"metadata": {"name": "web", "labels": labels}, "spec": {"containers": [container]}}
+    bundle = {"metadata": {"name": "linkerd-identity-trust-roots"}, "data": {"ca-bundle.crt": root.pem}}
+    with cluster.client() as api:
+        api.post("/api/v1/namespaces", json={"metadata": {"name": "linkerd"}}).raise_for_status()
+        wait_until(lambda: api.get("/api/v1/namespaces/linkerd/serviceaccounts/default").is_success)
+        api.post("/api/v1/namespaces/linkerd/configmaps", json=bundle).raise_for_status()
+        api.post("/api/v1/namespaces/linkerd/pods", json=pod).raise_for_status()
+        yield root
+        _delete_namespace(api)
+
+
+def test_a_first_deployment_that_would_cut_off_a_mesh(preview, live_mesh, linkerd_charts):
+    """It would replace what proxies trust and what signs for them in one run, as no rotation may."""
+    charts = {"linkerd": {"charts": str(linkerd_charts)}}
+    assert_refused(
+        preview(anchors=["own"], **charts),
+        "It is not safe yet to deploy with own: 2 in the cluster would be cut off.",
+        "linkerd/web: its proxy does not trust own",
+        "(CN=root of elsewhere) is not among the anchors",
+        "`meshtrust adopt`",
+        "pulumi config set --path gate.overrides.deploy-own <reason>",
+    )
+    code, written = preview(anchors=["own"], gate={"overrides": {"deploy-own": "that mesh is given up"}}, **charts)
+    assert code == 0, written
+    assert "meshtrust:gate.overrides says: that mesh is given up" in written
+    brought = {"anchors": ["theirs"], "anchorCertificates": {"theirs": live_mesh.pem}}
+    code, written = preview(**brought, anchorKeys={"theirs": live_mesh.key_pem}, **charts)
+    assert code == 0, written
+    assert "not safe" not in written
 
 
 def _delete_namespace(api):

@@ -66,6 +66,15 @@ def test_a_live_bundle_moves_from_helm_to_trust_manager_and_not_back(make_stack,
     assert stack.leaf_verifies()
     assert "Helm does not take over its ConfigMap" in stack.refused(trustBundle={"mode": "helm"})
     stack.configure(trustBundle={"mode": "trust-manager"})
+    # What is taken away takes what it has defined with it, and the roots with that.
+    assert "taking it away would take its definitions" in stack.refused(trustBundle={"install": False})
+    moved = stack.refused(trustBundle={"install": True, "namespace": "elsewhere"})
+    assert "this stack has installed trust-manager in namespace trust-manager. It does not move" in moved
+    stack.configure(trustBundle={"namespace": "trust-manager"})
+    moved = stack.refused(certManager={"namespace": "elsewhere"})
+    assert "this stack has installed cert-manager in namespace cert-manager. It does not move" in moved
+    stack.configure(certManager={"namespace": "cert-manager"})
+    assert published(cluster) == roots
 
 
 def test_a_trust_manager_that_is_not_there_is_not_taken_for_granted(make_stack, binaries, cluster):

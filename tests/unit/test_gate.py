@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from meshtrust.evidence import Mesh, MeshedPod, Workload, is_served
-from meshtrust.gate import blocks_retire, blocks_served, blocks_switch
+from meshtrust.gate import blocks_deploy, blocks_retire, blocks_served, blocks_switch
 from meshtrust.pem import fingerprint
 from tests.certificates import make_certificate
 
@@ -40,6 +40,33 @@ def switch(judged):
 
 
 IDENTITY = pod("identity-1", component="identity")
+
+
+def deploy(judged, signer="2026", **roots):
+    known = {name.lstrip("_"): pair.certificate for name, pair in roots.items()}
+    return [str(blocker) for blocker in blocks_deploy(judged, known, signer, NOW)]
+
+
+def test_a_first_deployment_may_take_over_a_mesh_with_all_of_its_roots():
+    assert deploy(mesh(pod(), IDENTITY), _2025=OLD, _2026=NEW) == []
+    ended = make_certificate("ended", days=0)
+    assert deploy(mesh(pod(), IDENTITY, roots=(NEW, ended)), _2026=NEW) == [], "what has ended holds nobody up"
+
+
+def test_a_first_deployment_may_not_take_a_root_away_or_sign_with_one_that_is_not_trusted():
+    [left_out] = deploy(mesh(pod(), IDENTITY), _2026=NEW)
+    assert left_out.startswith("ConfigMap linkerd/linkerd-identity-trust-roots: its root ")
+    assert left_out.endswith("(CN=root old) is not among the anchors")
+    told = deploy(mesh(pod("web-1", anchors=None), pod("web-2", anchors=frozenset())), _2025=OLD, _2026=NEW)
+    assert told == [
+        "app/web-1 (Deployment app/web): it cannot be told what its proxy trusts",
+        "app/web-2 (Deployment app/web): its proxy does not trust 2026",
+    ]
+    assert deploy(mesh(IDENTITY, roots=()), signer="still to be made") != []
+
+
+def test_pods_that_have_outlived_their_control_plane_hold_no_deployment_up():
+    assert deploy(mesh(pod(anchors=frozenset()), roots=()), signer="still to be made") == []
 
 
 def retire(judged, leaves=None, end=None):

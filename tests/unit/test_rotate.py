@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from meshtrust.deployment import Deployment
 from meshtrust.evidence import Workload
 from meshtrust.gate import Blocker
 from meshtrust.rotate import BlockedError, Way
-from meshtrust.rotation import Step, Trust
+from meshtrust.rotation import IllegalStepError, Step, Trust
 from meshtrust.stack import Stack, StackError
 from meshtrust.target import Target
 from tests.recorder import REPOSITORY
@@ -86,3 +87,21 @@ def test_what_no_restart_cures_is_told_with_what_ends_it(introduced, reporter, m
         asyncio.run(rotation.prepare(introduced("intermediate"), SWITCH, Way(), reporter))
     assert list(caught.value.blockers) == [blocker]
     assert ("Jobs and bare pods" in str(caught.value)) == speaks_of_pods
+
+
+@pytest.mark.parametrize(
+    ("to", "says"),
+    [("Bad Name", '"Bad Name" is no name of a generation'), ("2025", 'generation "2025" has been retired')],
+)
+def test_a_goal_that_cannot_be_is_refused_before_the_file_says_it(introduced, reporter, to, says):
+    target = introduced("intermediate")
+    deployed = Deployment(
+        {**target.deployed.outputs, "retired": {"2025": {"fingerprint": "0a" * 32, "brought": False}}}
+    )
+
+    async def open_target():
+        return replace(target, deployed=deployed)
+
+    with pytest.raises(IllegalStepError, match=says):
+        asyncio.run(rotation.rotate(open_target, to, Way(), reporter))
+    assert target.stack.file.read_text() == FILE

@@ -57,6 +57,19 @@ def test_a_setting_is_the_stacks_own_or_else_the_projects_default(stack):
     assert stack.setting("linkerd.namespace") == "linkerd"
 
 
+def test_what_belongs_to_a_retired_generation_goes_with_it(stack):
+    text = f"""{TEXT}  meshtrust:issuer:
+    mode: external-issuer
+    refs: {{"2026": {{name: vault-2026}}, "2027": {{name: vault-2027}}}}
+"""
+    stack.file.write_text(text)
+    stack.configure(Trust(anchors=("2027",), signer="2027"))
+    issuer = yaml.safe_load(stack.file.read_text())["config"]["meshtrust:issuer"]
+    assert issuer == {"mode": "external-issuer", "refs": {"2027": {"name": "vault-2027"}}}
+    stack.configure(Trust(anchors=("2028",), signer="2028"))
+    assert yaml.safe_load(stack.file.read_text())["config"]["meshtrust:issuer"] == {"mode": "external-issuer"}
+
+
 def test_the_only_anchor_signs_unless_another_is_named(stack):
     assert stack.configured == Trust(anchors=("2026",), signer="2026")
 

@@ -90,3 +90,9 @@ def test_the_bundle_does_not_go_back_to_helm(published):
     last = run_program(published).outputs
     with pytest.raises(pulumi.RunError, match="Helm does not take over its ConfigMap"):
         run_program({**published, "meshtrust:trustBundle.mode": "helm"}, last_outputs=last)
+
+
+def test_a_trust_manager_of_this_stack_does_not_go_with_the_bundle_that_it_publishes(published):
+    last = run_program(published).outputs
+    with pytest.raises(pulumi.RunError, match="taking it away would take its definitions, the Bundle"):
+        run_program({**published, "meshtrust:trustBundle.install": False}, last_outputs=last)
