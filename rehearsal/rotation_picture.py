@@ -10,7 +10,13 @@ import drawsvg
 _WIDTH, _MARGIN, _PODS, _HANDSHAKES = 860, 60, 180, 110
 _FONT = "system-ui, sans-serif"
 _COLOURS = ("#4dabf7", "#38d9a9", "#9775fa", "#ffa94d", "#f783ac")
-_BANDS = {"steady": "#f1f3f5", "introduce": "#e7f5ff", "switch": "#e6fcf5", "retire": "#fff9db"}
+# What is done for each step, which is taken at the end of its band: colour and label.
+_BANDS = {
+    "steady": ("#f1f3f5", "steady"),
+    "introduce": ("#e7f5ff", "introduce"),
+    "switch": ("#e6fcf5", "restart, then switch"),
+    "retire": ("#fff9db", "restart, then retire"),
+}
 
 Scale = Callable[[float], float]
 
@@ -67,9 +73,9 @@ def _draw_bands(picture: drawsvg.Drawing, samples: list[Sample], x: Scale, top: 
     ends = [*(sample.seconds for sample in starts[1:]), samples[-1].seconds]
     for start, end in zip(starts, ends, strict=True):
         left, right = x(start.seconds), x(end)
-        fill = _BANDS.get(start.step, "#f1f3f5")
+        fill, label = _BANDS.get(start.step, ("#f1f3f5", start.step))
         picture.append(drawsvg.Rectangle(left, top, right - left, height, fill=fill))
-        picture.append(drawsvg.Text(start.step, 12, left + 4, top - 6, fill="#495057"))
+        picture.append(drawsvg.Text(label, 12, left + 4, top - 6, fill="#495057"))
 
 
 def _draw_pods(picture: drawsvg.Drawing, samples: list[Sample], x: Scale, top: float) -> None:
