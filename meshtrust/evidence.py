@@ -92,7 +92,8 @@ class Mesh:
         roots: The same, read.
         issuer: The identity issuer of the Secret and what stands between it and a root; empty where there is none.
         issuer_source: The object that it was read from, as a sentence names it.
-        issuer_root: What stands in the Secret's ``ca.crt``, where ``linkerd check`` looks for the trust anchor.
+        issuer_root: What stands in the Secret's ``ca.crt``, where ``linkerd check`` looks for the trust anchor; nothing
+            where the Secret is of a scheme that has none.
         pods: Every pod with a proxy that has not ended.
     """
 
@@ -103,7 +104,7 @@ class Mesh:
     roots: tuple[x509.Certificate, ...] = ()
     issuer: tuple[x509.Certificate, ...] = ()
     issuer_source: str = ""
-    issuer_root: tuple[x509.Certificate, ...] = ()
+    issuer_root: tuple[x509.Certificate, ...] | None = ()
     pods: tuple[MeshedPod, ...] = field(default=(), repr=False)
 
     @property

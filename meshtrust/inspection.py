@@ -221,7 +221,9 @@ def _judge_issuer(inspection: Inspection, budget: Budget) -> Iterator[Finding]:
             wrong="chains to no root of the bundle: the identity service refuses it, and every leaf under it",
             fix="Deploy the stack again, or put the bundle right that was changed",
         )
-    if not set(map(fingerprint, mesh.issuer_root)) & set(map(fingerprint, mesh.roots)):
+    if mesh.issuer_root is not None and not (
+        set(map(fingerprint, mesh.issuer_root)) & set(map(fingerprint, mesh.roots))
+    ):
         yield Finding(
             subject=mesh.issuer_source,
             wrong="has no root of the bundle in ca.crt, where `linkerd check` looks for it",

@@ -19,6 +19,7 @@ from meshtrust.issuer_secret import NAME
 # cert-manager pkg/apis/certmanager/v1/types.go.
 _OF_CERTIFICATE = "cert-manager.io/certificate-name"
 _REVISION = "cert-manager.io/certificate-revision"
+_LINKERD_TLS = "crt.pem"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,12 +29,13 @@ class IssuerCertificate:
     Attributes:
         source: The object that it was read from, as a sentence names it.
         chain: The issuer and what stands between it and a root; empty where there is none.
-        roots: The root that came with it, where ``linkerd check`` looks for the trust anchor.
+        roots: The root that came with it, where ``linkerd check`` looks for the trust anchor; nothing where that is the
+            bundle.
     """
 
     source: str
     chain: tuple[x509.Certificate, ...] = ()
-    roots: tuple[x509.Certificate, ...] = ()
+    roots: tuple[x509.Certificate, ...] | None = ()
 
 
 async def read_issuer_certificate(api: Api, namespace: str) -> IssuerCertificate:
@@ -45,6 +47,9 @@ async def read_issuer_certificate(api: Api, namespace: str) -> IssuerCertificate
 
     Raises:
         ClusterError: It cannot be read, or is no certificate; neither the Secret nor a CertificateRequest may be read.
+
+    Source: the chart's value ``identity.issuer.scheme``. With its default, ``linkerd.io/tls``, the Secret has keys of
+    Linkerd's own, and no root (linkerd2 ``pkg/k8s/labels.go``, ``pkg/issuercerts/issuercerts.go``).
     """
     name = f"Secret {namespace}/{NAME}"
     try:
@@ -52,7 +57,10 @@ async def read_issuer_certificate(api: Api, namespace: str) -> IssuerCertificate
     except ForbiddenError as forbidden:
         issued = await _read_request(api, namespace, forbidden)
         return _certificates(issued["status"], "certificate", "ca", f"CertificateRequest {_name(issued)}")
-    return _certificates((secret or {}).get("data") or {}, "tls.crt", "ca.crt", name)
+    data = (secret or {}).get("data") or {}
+    if data.get(_LINKERD_TLS) and not data.get("tls.crt"):
+        return IssuerCertificate(source=name, chain=_decoded(data, _LINKERD_TLS, name), roots=None)
+    return _certificates(data, "tls.crt", "ca.crt", name)
 
 
 async def _read_request(api: Api, namespace: str, forbidden: ForbiddenError) -> dict[str, Any]:

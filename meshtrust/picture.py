@@ -29,7 +29,7 @@ def draw_chain(inspection: Inspection) -> str:
     chain = list(reversed(inspection.issuer_chain))
     signing = fingerprint(chain[0]) if chain else ""
     roots = sorted(inspection.mesh.roots, key=lambda root: fingerprint(root) != signing)
-    below = [*_links(inspection, chain[1:]), _proxies(inspection, signing)]
+    below = [*_links(inspection, chain), _proxies(inspection, signing)]
     columns = max(1, len(roots))
     width = 2 * _MARGIN + columns * _WIDTH + (columns - 1) * _GAP
     height = 2 * _MARGIN + (1 + len(below)) * (_HEIGHT + _GAP) - _GAP + 30
@@ -59,8 +59,11 @@ def _links(inspection: Inspection, chain: list[x509.Certificate]) -> list[_Box]:
         issuer = inspection.mesh.issuer
         lines = ("chains to no root of the bundle" if issuer else "there is none in the Secret", "")
         return [_Box("identity issuer", lines, _WRONG)]
-    titles = [*["intermediate"] * (len(chain) - 1), "identity issuer"]
-    return [_certificate(title, link, inspection) for title, link in zip(titles, chain, strict=True)]
+    below = chain[1:]
+    if not below:
+        return [_Box("identity issuer", ("the trust anchor itself", ""), _SIGNS)]
+    titles = [*["intermediate"] * (len(below) - 1), "identity issuer"]
+    return [_certificate(title, link, inspection) for title, link in zip(titles, below, strict=True)]
 
 
 def _certificate(title: str, certificate: x509.Certificate, inspection: Inspection) -> _Box:

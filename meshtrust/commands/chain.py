@@ -64,8 +64,11 @@ def chain_trees(inspection: Inspection) -> list[Tree]:
         trees.append(tree)
         if not signs:
             continue
-        titles = [*["intermediate"] * (len(links) - 2), "identity issuer"]
-        for title, link in zip(titles, links[1:], strict=True):
+        below = links[1:]
+        if not below:
+            branch = branch.add(Text.assemble(("identity issuer", "bold cyan"), "  the trust anchor itself"))
+        for link in below:
+            title = "identity issuer" if link == below[-1] else "intermediate"
             branch = branch.add(_line(title, link, inspection))
         total = len(inspection.mesh.pods)
         lacking = sum(inspection.lacking(fingerprint(root)).values())
