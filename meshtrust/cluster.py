@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 OFFLINE = "MESHTRUST_OFFLINE"
 # Seconds to wait for an answer before a server counts as unreachable.
 ANSWER_SECONDS = 15
+# Seconds that one request may take. By default the API server itself ends it after 60 (kube-apiserver
+# --request-timeout) and says so, which goes before; what it sends until then may be long, and the line slow.
+REQUEST_SECONDS = 75
 # Objects asked for at a time, as kubectl does it, so that neither side holds a large cluster in memory at once.
 _PAGE = 500
 METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
-from meshtrust.cluster import ANSWER_SECONDS, Api, ClusterError, ForbiddenError, NotFoundError
+from meshtrust.cluster import ANSWER_SECONDS, REQUEST_SECONDS, Api, ClusterError, ForbiddenError, NotFoundError
 from meshtrust.kubeconfig import KubeconfigError, read_context
 
 if TYPE_CHECKING:
@@ -133,8 +133,13 @@ class _ClusterClient:
     async def _answer(self, method: str, request: dict[str, Any], *, read_credentials_anew: bool) -> "httpx.Response":
         # What raises in it is what makes kr8s read the credentials anew.
         parameters = {"version": "v1", **request, "raise_for_status": read_credentials_anew}
-        async with self._api.call_api(method, **parameters) as response:
-            return response
+        try:
+            # httpx has no limit of its own here: kr8s takes it away.
+            async with asyncio.timeout(REQUEST_SECONDS), self._api.call_api(method, **parameters) as response:
+                return response
+        except TimeoutError as error:
+            msg = f"no answer within {REQUEST_SECONDS} seconds"
+            raise TimeoutError(msg) from error
 
     def open_websocket(self, **request: Any) -> "AbstractAsyncContextManager[AsyncWebSocketSession]":
         """Open a websocket, as `Api.open_websocket` does."""
