@@ -66,9 +66,9 @@ class _Counting:
         self.requests += 1
         return await self._api.call(method, what, **request)
 
-    def open_websocket(self, **request: Any) -> "AbstractAsyncContextManager[AsyncWebSocketSession]":
+    def open_websocket(self, *, seconds: float, **request: Any) -> "AbstractAsyncContextManager[AsyncWebSocketSession]":
         self.requests += 1
-        return self._api.open_websocket(**request)
+        return self._api.open_websocket(seconds=seconds, **request)
 
 
 def _read(context: str, kubeconfig: str, answers: Any) -> None:

@@ -48,8 +48,13 @@ class Api(Protocol):
     async def call(self, method: str, what: str, **request: Any) -> Any:
         """Return what the API server answers to a request of any method; otherwise as `read`."""
 
-    def open_websocket(self, **request: Any) -> "AbstractAsyncContextManager[AsyncWebSocketSession]":
-        """Open a websocket; the request is what `read` takes."""
+    def open_websocket(self, *, seconds: float, **request: Any) -> "AbstractAsyncContextManager[AsyncWebSocketSession]":
+        """Open a websocket, for so many seconds once the API server is connected to; the request is what `read` takes.
+
+        Raises:
+            TimeoutError: The seconds are over.
+            ClusterError: The API server cannot be connected to.
+        """
 
 
 async def read(api: Api, what: str, **request: Any) -> Any:

@@ -3,7 +3,8 @@
 import asyncio
 import importlib
 import warnings
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
@@ -141,9 +142,11 @@ class _ClusterClient:
             msg = f"no answer within {REQUEST_SECONDS} seconds"
             raise TimeoutError(msg) from error
 
-    def open_websocket(self, **request: Any) -> "AbstractAsyncContextManager[AsyncWebSocketSession]":
+    @asynccontextmanager
+    async def open_websocket(self, *, seconds: float, **request: Any) -> "AsyncIterator[AsyncWebSocketSession]":
         """Open a websocket, as `Api.open_websocket` does."""
-        return self._api.open_websocket(**request)
+        async with asyncio.timeout(seconds), self._api.open_websocket(**request) as websocket:
+            yield websocket
 
 
 def _reason(response: "httpx.Response") -> str:

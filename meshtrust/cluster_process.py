@@ -80,12 +80,13 @@ class _Client:
         return await self.send({"method": method, "what": what, "request": request})
 
     @asynccontextmanager
-    async def open_websocket(self, **request: Any) -> "AsyncIterator[AsyncWebSocketSession]":
+    async def open_websocket(self, *, seconds: float, **request: Any) -> "AsyncIterator[AsyncWebSocketSession]":
         """Open a websocket, as `Api.open_websocket` does: from this process, since a stream is more than an answer."""
         if self._here is None:
             self._here = asyncio.create_task(cluster_client.connect(*self._place))
         # Who gives up waiting for a pod must not end the connecting, which others wait for, too.
-        async with (await asyncio.shield(self._here)).open_websocket(**request) as websocket:
+        api = await asyncio.shield(self._here)
+        async with api.open_websocket(seconds=seconds, **request) as websocket:
             yield websocket
 
     async def send(self, message: dict[str, Any]) -> Any:

@@ -4,7 +4,6 @@ Port-forward reaches a pod wherever ``kubectl`` does, past network policies and 
 identity`` and ``linkerd diagnostics`` go the same way.
 """
 
-import asyncio
 import contextlib
 import http.client
 import io
@@ -45,7 +44,7 @@ async def fetch_page(api: Api, namespace: str, pod: str, port: int, path: str) -
     """
     request = f"GET {path} HTTP/1.0\r\nHost: {pod}\r\n\r\n".encode()
     with _as_unreachable():
-        async with asyncio.timeout(_SECONDS), _open(api, namespace, pod, port) as connection:
+        async with _open(api, namespace, pod, port) as connection:
             await connection.send(request)
             received = b"".join([chunk async for chunk in connection.receive()])
         answer = http.client.HTTPResponse(_Received(received))  # type: ignore[arg-type]  # it only reads
@@ -70,7 +69,7 @@ async def fetch_certificates(api: Api, namespace: str, pod: str, port: int, serv
     from OpenSSL import SSL  # noqa: PLC0415
 
     with _as_unreachable():
-        async with asyncio.timeout(_SECONDS), _open(api, namespace, pod, port) as connection:
+        async with _open(api, namespace, pod, port) as connection:
             client = SSL.Connection(SSL.Context(SSL.TLS_CLIENT_METHOD), None)
             client.set_tlsext_host_name(server_name.encode())
             client.set_connect_state()
@@ -166,6 +165,6 @@ class _Connection:
 @contextlib.asynccontextmanager
 async def _open(api: Api, namespace: str, pod: str, port: int) -> AsyncIterator[_Connection]:
     async with api.open_websocket(
-        namespace=namespace, url=f"pods/{pod}/portforward", params={"ports": str(port)}
+        seconds=_SECONDS, namespace=namespace, url=f"pods/{pod}/portforward", params={"ports": str(port)}
     ) as websocket:
         yield _Connection(websocket)

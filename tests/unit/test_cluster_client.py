@@ -6,11 +6,19 @@ import threading
 
 import pytest
 
-from meshtrust import cluster_client
+from meshtrust import cluster_client, port_forward
 from meshtrust.cluster import ClusterError, read
 from meshtrust.cluster_client import connect
+from meshtrust.cluster_process import ClusterProcess
+from meshtrust.port_forward import PodUnreachableError, fetch_page
 from tests.http_server import serving
-from tests.kubeconfigs import write_kubeconfig
+from tests.kubeconfigs import command_for_credentials, write_kubeconfig
+
+CREDENTIAL = {
+    "apiVersion": "client.authentication.k8s.io/v1",
+    "kind": "ExecCredential",
+    "status": {"token": "somebody"},
+}
 
 
 @pytest.fixture
@@ -40,3 +48,30 @@ def test_a_server_that_falls_silent_is_one_sentence(falling_silent, monkeypatch)
     )
     with pytest.raises(ClusterError, match=expected):
         asyncio.run(ask())
+
+
+def test_a_pod_that_is_silent_is_unreachable(falling_silent, monkeypatch):
+    monkeypatch.setattr(port_forward, "_SECONDS", 0.2)
+
+    async def ask():
+        async with asyncio.timeout(30):
+            await fetch_page(await connect("dev", falling_silent), "shop", "web-1", 9990, "/metrics")
+
+    with pytest.raises(PodUnreachableError, match=r"no answer within 0.2 seconds"):
+        asyncio.run(ask())
+
+
+def test_a_slow_login_is_not_taken_for_a_pod_that_is_silent(tmp_path, monkeypatch):
+    """The process that asks has logged in; this one has not, when it first needs a stream."""
+    monkeypatch.setattr(port_forward, "_SECONDS", 1.5)
+    slow = f"[ -e {tmp_path}/again ] && sleep 3; touch {tmp_path}/again"
+    user = command_for_credentials(f"{slow}; echo '{json.dumps(CREDENTIAL)}'")
+
+    async def ask(kubeconfig):
+        await fetch_page(await ClusterProcess().connect("dev", kubeconfig), "shop", "web-1", 9990, "/metrics")
+
+    with (
+        serving(lambda path: (200 if path.startswith("/version") else 404, b'{"gitVersion": "v1.36.0"}')) as url,
+        pytest.raises(PodUnreachableError, match="the API server answers with 404 Not Found"),
+    ):
+        asyncio.run(ask(write_kubeconfig(tmp_path / "config", user, server=url)))
