@@ -194,7 +194,7 @@ class Stack:
 
         Raises:
             MissingStackError: The backend has no such stack.
-            StackError: It failed; what the CLI wrote says why.
+            StackError: It failed; what the CLI wrote says why. Or what it wrote could not be passed on.
         """
         doing = f'`pulumi up` of stack "{self.name}" failed'
         looking = ["--refresh"] if refresh else []
@@ -204,14 +204,19 @@ class Stack:
         from pulumi import automation  # noqa: PLC0415 - it is heavy to import, and few commands deploy
 
         written: list[str] = []
+        failed: list[Exception] = []
 
         def keep(line: str) -> None:
             written.append(line)
-            if write:
-                write(line)
+            # What raises here ends the thread that reads, and the CLI waits for ever for one who takes what it writes.
+            try:
+                if write and not failed:
+                    write(line)
+            except Exception as error:  # noqa: BLE001 whoever writes decides what fails
+                failed.append(error)
 
         try:
-            return cli().run(
+            result = cli().run(
                 [*arguments, "--stack", self.name],
                 cwd=str(self.directory),
                 additional_env={"PULUMI_SKIP_UPDATE_CHECK": "true"},
@@ -230,6 +235,13 @@ class Stack:
         except automation.CommandError as error:
             msg = f"{doing}: {_reason(written)}"
             raise StackError(msg) from error
+        if failed:
+            msg = (
+                f'The CLI has done its work on stack "{self.name}", and what it wrote could not be passed on: '
+                f"{failed[0]}. Put that right, and run again."
+            )
+            raise StackError(msg) from failed[0]
+        return result
 
 
 def list_stacks(directory: Path) -> list[Stack]:

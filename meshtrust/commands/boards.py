@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryFile, mkdtemp
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -21,6 +21,7 @@ from rich.text import Text
 from meshtrust.fleet.waves import Board, Outcome, State
 from meshtrust.gate import Blocker
 from meshtrust.rotation import Step
+from meshtrust.stack import StackError
 
 _MARKS: dict[State, Text] = {
     "done": Text("✓", style="green"),
@@ -40,6 +41,25 @@ class Logs:
         self._directory = directory
         self._stays = directory is not None
 
+    def prepare(self) -> None:
+        """Make the directory that was named, and make sure that files can be written there.
+
+        Raises:
+            StackError: They cannot.
+        """
+        if self._directory is None:
+            return
+        try:
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with TemporaryFile(dir=self._directory):
+                pass
+        except OSError as error:
+            msg = (
+                f'--log-directory is "{self._directory}", where no log can be written: {error.strerror}. Name a '
+                "directory that can be written to, or none for a temporary one."
+            )
+            raise StackError(msg) from error
+
     def find(self, stack: str) -> Path | None:
         """Return a stack's file to tell someone of it; None where nothing was written."""
         path = self._directory / f"{stack}.log" if self._directory else None
@@ -49,10 +69,13 @@ class Logs:
         return path
 
     def write(self, stack: str, line: str) -> None:
-        """Add a line to a stack's file."""
+        """Add a line to a stack's file.
+
+        Raises:
+            OSError: It cannot be written.
+        """
         if self._directory is None:
             self._directory = Path(mkdtemp(prefix="meshtrust-fleet-"))
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         with (self._directory / f"{stack}.log").open("a") as file:
             file.write(f"{line}\n")
 

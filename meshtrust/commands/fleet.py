@@ -171,8 +171,10 @@ def run(work: Callable[[CommandBoard], Coroutine[Any, Any, None]], logs: Logs, p
     """Do work on a fleet, and tell of it in whichever way is asked for.
 
     Raises:
+        StackError: What the engine writes cannot be kept where it is to be.
         typer.Exit: With the command's exit code, where the work cannot be done.
     """
+    logs.prepare()
     board = open_board(console(), logs, as_json=as_json)
 
     async def widely() -> None:

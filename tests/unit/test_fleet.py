@@ -186,10 +186,26 @@ def test_a_temporary_log_stays_only_where_someone_is_told_of_it(  # noqa: PLR091
     assert list(tmp_path.iterdir()) == [path.parent for path in logs]
 
 
+def test_logs_that_cannot_be_kept_are_told_before_anything_is_done(tmp_path):
+    (tmp_path / "logs").write_text("a file")
+
+    async def work(_):
+        pytest.fail("it has begun")
+
+    with pytest.raises(
+        StackError, match=r'--log-directory is ".*logs", where no log can be written: File exists\. Name'
+    ):
+        run_command(work, Logs(tmp_path / "logs"), 1, as_json=True)
+    with pytest.raises(StackError, match="where no log can be written: Not a directory"):
+        run_command(work, Logs(tmp_path / "logs" / "below"), 1, as_json=True)
+
+
 @pytest.mark.parametrize("board", [LinesBoard, LiveBoard])
 def test_a_person_is_told_what_went_wrong_and_where_the_engines_output_is(board, tmp_path):
     console = Console(record=True, width=100, force_terminal=board is LiveBoard, file=open("/dev/null", "w"))  # noqa: PTH123, SIM115
-    made = board(console, Logs(tmp_path / "logs"))
+    logs = Logs(tmp_path / "logs")
+    logs.prepare()
+    made = board(console, logs)
 
     async def work(stack, teller):
         teller.write("the engine says something")

@@ -128,6 +128,31 @@ def test_what_the_cli_writes_is_passed_on_and_what_it_refuses_told_in_its_words(
     assert written == ["Updating", "    error: It is not safe yet"]
 
 
+def test_a_log_that_cannot_be_written_does_not_keep_the_cli_from_ending(stack, pulumi, tmp_path):
+    # More than a pipe holds, so that the CLI ends only if someone reads.
+    pulumi(f"for _ in 1 2; do printf '%099999d\\n' 0; done; : > {tmp_path}/ended")
+    told: list[str] = []
+
+    def write(line):
+        told.append(line)
+        (tmp_path / "missing" / "dev.log").write_text(line)
+
+    with pytest.raises(StackError, match=r'The CLI has done its work on stack "dev", .*No such file .*dev\.log'):
+        stack.up(write)
+    assert (tmp_path / "ended").exists()
+    assert len(told) == 1
+
+
+def test_why_the_cli_failed_goes_before_a_log_that_cannot_be_written(stack, pulumi):
+    pulumi("echo 'error: It is not safe yet'; exit 1")
+
+    def write(_):
+        raise OSError
+
+    with pytest.raises(StackError, match="failed: It is not safe yet"):
+        stack.up(write)
+
+
 def test_a_stack_that_the_backend_does_not_know_is_to_be_made(stack, pulumi):
     pulumi("echo \"error: no stack named 'dev' found\" >&2; exit 6")
     with pytest.raises(MissingStackError, match=r'the backend has no stack "dev"\. Run: pulumi stack init dev'):
