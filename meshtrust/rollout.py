@@ -51,18 +51,28 @@ async def restart(api: Api, workloads: Sequence[Workload], limits: Limits) -> As
         limits: How gently.
 
     Raises:
-        RolloutError: One did not get ready in time; those that are under way go on, and no further one is begun.
+        RolloutError: One did not get ready in time, or a budget allowed no disruption until then; those that are under
+            way go on, and no further one is begun.
         ClusterError: The API server refuses, or stopped answering.
     """
     limit = asyncio.Semaphore(limits.at_once)
 
     async def one(workload: Workload) -> Workload:
         async with limit:
+            blocking: list[str] = []
             try:
                 async with asyncio.timeout(limits.timeout_seconds):
+                    while blocking := await _blocking_budgets(api, workload):
+                        await asyncio.sleep(_POLL_SECONDS)
                     await _restart(api, workload)
             except TimeoutError:
                 msg = f"{workload} was not ready within {limits.timeout_seconds:.0f} seconds after its restart."
+                if blocking:
+                    msg = (
+                        f"{workload} was not restarted: after {limits.timeout_seconds:.0f} seconds no disruption is "
+                        f"allowed yet by PodDisruptionBudget {', '.join(blocking)}. Raise the replicas above what it "
+                        "demands, or loosen it (minAvailable, maxUnavailable); then run the same command again."
+                    )
                 raise RolloutError(msg) from None
             return workload
 
@@ -77,8 +87,6 @@ async def restart(api: Api, workloads: Sequence[Workload], limits: Limits) -> As
 
 
 async def _restart(api: Api, workload: Workload) -> None:
-    current = await _read_workload(api, workload)
-    await _wait_for_budgets(api, workload, (current["spec"]["template"]["metadata"].get("labels")) or {})
     stamp = {_RESTARTED: datetime.now(UTC).isoformat(timespec="milliseconds")}
     patch = {"spec": {"template": {"metadata": {"annotations": stamp}}}}
     changed = await api.call("PATCH", str(workload), json=patch, headers=_MERGE, **_address(workload))
@@ -119,19 +127,17 @@ def _is_rolled_out(workload: Mapping[str, Any]) -> bool:
     return bool(status.get("updatedReplicas", 0) >= wanted == status.get("replicas", 0) and ready >= wanted)
 
 
-async def _wait_for_budgets(api: Api, workload: Workload, labels: Mapping[str, str]) -> None:
+async def _blocking_budgets(api: Api, workload: Workload) -> list[str]:
+    """Return the PodDisruptionBudgets over a workload's pods that allow no disruption now, by namespace and name."""
+    labels = (await _read_workload(api, workload))["spec"]["template"]["metadata"].get("labels") or {}
     what = f"PodDisruptionBudgets of namespace {workload.namespace}"
-    while True:
-        budgets = read_items(api, what, version="policy/v1", namespace=workload.namespace, url="poddisruptionbudgets")
-        blocked = [
-            budget["metadata"]["name"]
-            async for budget in budgets
-            if _selects(budget["spec"].get("selector"), labels)
-            and not (budget.get("status") or {}).get("disruptionsAllowed", 0)
-        ]
-        if not blocked:
-            return
-        await asyncio.sleep(_POLL_SECONDS)
+    budgets = read_items(api, what, version="policy/v1", namespace=workload.namespace, url="poddisruptionbudgets")
+    return [
+        f"{workload.namespace}/{budget['metadata']['name']}"
+        async for budget in budgets
+        if _selects(budget["spec"].get("selector"), labels)
+        and not (budget.get("status") or {}).get("disruptionsAllowed", 0)
+    ]
 
 
 def _selects(selector: Mapping[str, Any] | None, labels: Mapping[str, str]) -> bool:
