@@ -1,6 +1,7 @@
 """What must hold before a run may change anything: the cluster answers, is the right one, and nothing is half done."""
 
 import asyncio
+import http.client
 import urllib.error
 import urllib.request
 from collections.abc import Iterable
@@ -121,7 +122,7 @@ async def check_chart_source(location: str, key: str) -> None:
         key: The configuration key that names it.
 
     Raises:
-        PreflightError: It does not answer, or a repository has no index.
+        PreflightError: It does not answer, is no address, or a repository has no index.
     """
     is_registry = location.startswith("oci://")
     if is_registry:
@@ -140,7 +141,8 @@ async def check_chart_source(location: str, key: str) -> None:
 
     try:
         await asyncio.to_thread(answer)
-    except OSError as error:
+    # An address that is none, such as one with a space, is an error of another kind.
+    except (OSError, http.client.HTTPException, ValueError) as error:
         msg = (
             f'{key} is "{location}", which does not answer at {url}: {error}. Check the address and the network, or '
             "name a mirror or a local directory of charts."

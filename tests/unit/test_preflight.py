@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from types import SimpleNamespace
@@ -72,6 +73,15 @@ def test_a_repository_without_an_index_is_refused(repository):
 def test_a_registry_that_is_not_there_is_refused():
     with pytest.raises(PreflightError, match=r"oci://127.0.0.1:1/charts"):
         asyncio.run(check_chart_source("oci://127.0.0.1:1/charts", "meshtrust:certManager.charts"))
+
+
+@pytest.mark.parametrize(
+    "location",
+    ["https://charts.example/edge stable", "oci://ghcr.io:x/y", "https://[::1/charts", "https://a..b/charts"],
+)
+def test_an_address_that_is_none_is_refused(location):
+    with pytest.raises(PreflightError, match=rf'^meshtrust:linkerd.charts is "{re.escape(location)}", which does not'):
+        asyncio.run(check_chart_source(location, "meshtrust:linkerd.charts"))
 
 
 class Answering:
