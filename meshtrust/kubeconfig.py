@@ -22,10 +22,17 @@ class KubeconfigError(Exception):
 def kubeconfig_files(kubeconfig: str) -> list[Path]:
     """Return the kubeconfig files in force: the one given, else those of KUBECONFIG, else ``~/.kube/config``.
 
+    Raises:
+        KubeconfigError: One is in a home directory that is not known.
+
     Source: kubectl's loading rules, which the Kubernetes provider of Pulumi shares.
     """
     paths = kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config"
-    return [Path(path).expanduser() for path in paths.split(os.pathsep) if path]
+    try:
+        return [Path(path).expanduser() for path in paths.split(os.pathsep) if path]
+    except RuntimeError as error:
+        msg = f'The kubeconfig "{paths}" cannot be found: {error} Name it by its whole path.'
+        raise KubeconfigError(msg) from error
 
 
 def read_context(context: str, kubeconfig: str, named_by: str = "meshtrust:context") -> dict[str, Any]:

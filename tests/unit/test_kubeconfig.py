@@ -33,6 +33,13 @@ def test_a_kubeconfig_that_is_not_there_is_said_to_be_missing(tmp_path):
         read_context("kind-dev", str(tmp_path / "none"))
 
 
+def test_a_home_directory_that_is_not_known_is_one_sentence():
+    with pytest.raises(
+        KubeconfigError, match=r'kubeconfig "~nobody-here/x" cannot be found: .*Name it by its whole path'
+    ):
+        read_context("kind-dev", "~nobody-here/x")
+
+
 @pytest.mark.parametrize("text", ["a: [", "\x00"])
 def test_a_kubeconfig_that_is_no_yaml_is_named(tmp_path, text):
     path = tmp_path / "config"
