@@ -102,13 +102,13 @@ class Stack:
             StackError: The files cannot be read.
         """
         name, _, member = key.partition(".")
-        value = (_read_yaml(self.file, "Correct it.").get("config") or {}).get(f"{_PROJECT}:{name}")
+        value = _read_config(self.file, "Correct it.").get(f"{_PROJECT}:{name}")
         if member:
             value = value.get(member) if isinstance(value, Mapping) else None
         if value is not None:
             return value
-        declared = _read_yaml(self.directory / "Pulumi.yaml", "Restore it.").get("config") or {}
-        return (declared.get(key) or {}).get("default")
+        declared = _read_config(self.directory / "Pulumi.yaml", "Restore it.").get(key)
+        return declared.get("default") if isinstance(declared, Mapping) else declared
 
     @property
     def configured(self) -> Trust:
@@ -314,6 +314,14 @@ def _as_written(value: Any) -> Any:
 def _config_directory(directory: Path) -> Path:
     project = _read_yaml(directory / "Pulumi.yaml", "Run this in the project's directory, or name it by --cwd.")
     return directory / str(project.get("stackConfigDir") or ".")
+
+
+def _read_config(path: Path, fix: str) -> Mapping[str, Any]:
+    config = _read_yaml(path, fix).get("config") or {}
+    if not isinstance(config, Mapping):
+        msg = f"{path} has a config that is no map of keys. {fix}"
+        raise StackError(msg)
+    return config
 
 
 def _read_yaml(path: Path, fix: str) -> dict[str, Any]:

@@ -105,6 +105,12 @@ def test_an_edit_that_cannot_be_made_leaves_the_file_and_says_what_to_set(stack)
     assert stack.file.read_text() == "config: ["
 
 
+def test_a_file_whose_config_is_a_list_is_one_sentence(stack):
+    stack.file.write_text("config: [meshtrust:context, kind-dev]\n")
+    with pytest.raises(StackError, match=r"Pulumi.dev.yaml has a config that is no map of keys\. Correct it\.$"):
+        stack.setting("context")
+
+
 def test_a_stack_that_does_not_exist_is_named_with_those_that_do(project):
     with pytest.raises(StackError, match=r'There is no stack "prod" in .*stacks \(there are: dev\)'):
         Stack("prod", project).check()
