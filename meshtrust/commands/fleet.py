@@ -99,17 +99,24 @@ def status(
     *,
     anchor_stack: AnchorStack = "",
     parallel: Parallel = 8,
-    html: Annotated[Path | None, typer.Option(help="File to write the fleet to as one static page.")] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="File to write the fleet to as one static page.", dir_okay=False)
+    ] = None,
     directory: Directory = HERE,
     as_json: Json = False,
 ) -> None:
     """Show the fleet's anchors, each cluster's phase, issuer and proxies, their Links, and what needs attention.
 
-    A cluster that cannot be read is shown as such. Exit codes: 0 shown, whatever it is; 3 the fleet cannot be read.
+    A cluster that cannot be read is shown as such. Exit codes: 0 shown, whatever it is; 3 the fleet cannot be read, or
+    the page not written.
     """
     view = _look(directory, anchor_stack, parallel, Budget())
     if html:
-        html.write_text(draw_page(view))
+        try:
+            html.write_text(draw_page(view))
+        except OSError as error:
+            typer.echo(f"error: the page cannot be written to {html}: {error.strerror}", err=True)
+            raise typer.Exit(3) from None
     if as_json:
         write_json(view.as_json())
         return
@@ -123,8 +130,12 @@ def verify(
     *,
     anchor_stack: AnchorStack = "",
     parallel: Parallel = 8,
-    issuer_hours: Annotated[int, typer.Option(min=0, help="Hours of life each identity issuer must have left.")] = 24,
-    anchor_days: Annotated[int, typer.Option(min=0, help="Days of life each trust anchor must have left.")] = 60,
+    issuer_hours: Annotated[
+        int, typer.Option(min=0, max=876_000, help="Hours of life each identity issuer must have left.")
+    ] = 24,
+    anchor_days: Annotated[
+        int, typer.Option(min=0, max=36_500, help="Days of life each trust anchor must have left.")
+    ] = 60,
     directory: Directory = HERE,
     as_json: Json = False,
 ) -> None:

@@ -52,8 +52,12 @@ def verify(
     kubeconfig: Kubeconfig = "",
     namespace: Namespace = "",
     as_json: Json = False,
-    issuer_hours: Annotated[int, typer.Option(min=0, help="Hours of life the identity issuer must have left.")] = 24,
-    anchor_days: Annotated[int, typer.Option(min=0, help="Days of life each trust anchor must have left.")] = 60,
+    issuer_hours: Annotated[
+        int, typer.Option(min=0, max=876_000, help="Hours of life the identity issuer must have left.")
+    ] = 24,
+    anchor_days: Annotated[
+        int, typer.Option(min=0, max=36_500, help="Days of life each trust anchor must have left.")
+    ] = 60,
 ) -> None:
     """Judge the served credentials by their rules and by what life they have left.
 

@@ -16,8 +16,11 @@ import pytest
 import typer
 import yaml
 from rich.console import Console
+from typer.testing import CliRunner
 
 from meshtrust import rotate as rotation
+from meshtrust.cli import app
+from meshtrust.commands import fleet as fleet_command
 from meshtrust.commands.boards import JsonBoard, LinesBoard, LiveBoard, Logs
 from meshtrust.commands.fleet import run as run_command
 from meshtrust.commands.fleet_table import show_fleet
@@ -198,6 +201,27 @@ def test_logs_that_cannot_be_kept_are_told_before_anything_is_done(tmp_path):
         run_command(work, Logs(tmp_path / "logs"), 1, as_json=True)
     with pytest.raises(StackError, match="where no log can be written: Not a directory"):
         run_command(work, Logs(tmp_path / "logs" / "below"), 1, as_json=True)
+
+
+def test_a_page_that_cannot_be_written_is_one_sentence(tmp_path, monkeypatch):
+    async def inspect_fleet(*_):
+        return FleetView(anchor_stack="anchor", roots={}, clusters=[], now=datetime.now(UTC))
+
+    monkeypatch.setattr(fleet_command, "inspect_fleet", inspect_fleet)
+    project = make_project(tmp_path, anchor=ANCHOR, east=CLUSTER, west=CLUSTER)
+    page = tmp_path / "missing" / "fleet.html"
+    result = CliRunner().invoke(app, ["fleet", "status", "-C", str(project), "--html", str(page)])
+    assert (result.exit_code, result.stderr) == (
+        3,
+        f"error: the page cannot be written to {page}: No such file or directory\n",
+    )
+
+
+@pytest.mark.parametrize("command", [["verify", "--context", "dev"], ["fleet", "verify"]])
+@pytest.mark.parametrize("option", ["--anchor-days", "--issuer-hours"])
+def test_more_life_than_any_certificate_has_is_wrong_usage(command, option):
+    result = CliRunner().invoke(app, [*command, option, "99999999999999"])
+    assert (result.exit_code, option in result.stderr) == (2, True)
 
 
 @pytest.mark.parametrize("board", [LinesBoard, LiveBoard])
