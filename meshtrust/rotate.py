@@ -5,6 +5,7 @@ where the rotation stands, so that it can be stopped and taken up again at any m
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -210,7 +211,7 @@ async def take(target: Target, step: Step, way: Way, reporter: Reporter) -> None
         )
         raise BlockedError(msg, [])
     if step.kind == "switch":
-        await _wait_served(target, reporter)
+        await _wait_served(target, way, reporter)
 
 
 async def get_ready(target: Target, step: Step, way: Way, reporter: Reporter) -> bool:
@@ -247,7 +248,7 @@ async def prepare(target: Target, step: Step, way: Way, reporter: Reporter) -> N
     """
     roots = target.deployed.certificates if target.deployed else {}
     if step.kind == "retire":
-        await _wait_served(target, reporter)
+        await _wait_served(target, way, reporter)
     rounds, is_deployed_again = 0, False
     while blockers := await find_blockers(target.api, target.namespace, step, roots):
         reporter.blocked(blockers)
@@ -277,13 +278,20 @@ async def _restart(target: Target, workloads: Sequence[Workload], way: Way, repo
         )
 
 
-async def _wait_served(target: Target, reporter: Reporter) -> None:
-    """Wait until every identity replica signs with the Secret's issuer; restart them if one has missed it."""
+async def _wait_served(target: Target, way: Way, reporter: Reporter) -> None:
+    """Wait until every identity replica signs with the Secret's issuer; unless lazy, restart them if one missed it."""
     deadline = time.monotonic() + _RELOAD_SECONDS
     while blockers := await served_blockers(target):
-        if time.monotonic() > deadline or not any(entry.curable for entry in blockers):
-            await heal(target, Limits(), reporter)
+        is_late = time.monotonic() > deadline
+        if not way.lazy and (is_late or not any(entry.curable for entry in blockers)):
+            await heal(target, way.limits, reporter)
             return
+        if is_late:
+            deadline = math.inf
+            reporter.note(
+                "the identity service has not taken over the issuer, and nothing is restarted (--lazy): "
+                "this waits until someone restarts it, such as meshtrust heal"
+            )
         reporter.blocked(blockers)
         await asyncio.sleep(_POLL_SECONDS)
     reporter.note("every replica of the identity service signs with the issuer in the Secret")

@@ -13,6 +13,7 @@ from meshtrust.commands.boards import LinesBoard, Logs
 from meshtrust.deployment import Deployment
 from meshtrust.evidence import Workload
 from meshtrust.gate import Blocker
+from meshtrust.rollout import Limits
 from meshtrust.rotate import BlockedError, Way
 from meshtrust.rotation import IllegalStepError, Step, Trust
 from meshtrust.stack import Stack, StackError
@@ -66,6 +67,57 @@ def test_they_are_not_set_back_alone_where_who_issues_was_changed_with_them(intr
     assert 'meshtrust:issuer.mode "intermediate", and "external-issuer" is deployed' in str(caught.value)
     assert "pulumi config set --stack production --path issuer.mode external-issuer" in str(caught.value)
     assert target.stack.file.read_text() == FILE
+
+
+IDENTITY = Workload(kind="Deployment", namespace="linkerd", name="linkerd-identity")
+MISSED = Blocker(subject="linkerd/linkerd-identity-1", reason="it still signs with another issuer", workload=IDENTITY)
+
+
+@pytest.fixture
+def missed(introduced, monkeypatch):
+    """An identity service that has missed the reload, as it is asked three times, and how it is restarted meanwhile."""
+    answers = [[MISSED], [MISSED], [MISSED], []]
+    restarts = []
+
+    async def find_blockers(*_):
+        return []
+
+    async def served_blockers(_):
+        return answers.pop(0)
+
+    async def restart(_, workloads, limits):
+        restarts.append((workloads, limits))
+        answers[:] = [[]]
+        yield IDENTITY
+
+    monkeypatch.setattr(rotation, "find_blockers", find_blockers)
+    monkeypatch.setattr(rotation, "served_blockers", served_blockers)
+    monkeypatch.setattr(rotation, "restart", restart)
+    monkeypatch.setattr(rotation, "_RELOAD_SECONDS", -1)
+    monkeypatch.setattr(rotation, "_POLL_SECONDS", 0)
+    return introduced("intermediate"), restarts
+
+
+RETIRE = Step(kind="retire", generations=("2026",), before=SWITCHED, after=Trust(anchors=("2027",), signer="2027"))
+
+
+def test_an_identity_service_that_missed_the_reload_is_restarted_within_the_limits_asked_for(missed, reporter):
+    target, restarts = missed
+    limits = Limits(timeout_seconds=30)
+    asyncio.run(rotation.prepare(target, RETIRE, Way(limits=limits), reporter))
+    assert restarts == [([IDENTITY], limits)]
+
+
+def test_a_lazy_rotation_waits_for_it_and_says_who_may_restart_it(missed):
+    target, restarts = missed
+    told = io.StringIO()
+    asyncio.run(
+        rotation.prepare(target, RETIRE, Way(lazy=True), LinesBoard(Console(file=told), Logs(None)).teller("a"))
+    )
+    assert restarts == []
+    assert told.getvalue().count("this waits until someone restarts it, such as meshtrust heal") == 1
+    assert told.getvalue().count("1 to go, such as linkerd/linkerd-identity-1") == 3
+    assert told.getvalue().endswith("every replica of the identity service signs with the issuer in the Secret\n")
 
 
 POD = Workload(kind="Pod", namespace="shop", name="bare")
