@@ -1,8 +1,6 @@
 """The runbook's rehearsed pages: their commands run as they stand there, and show what they are said to."""
 
-import json
 import re
-import shlex
 import sys
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -15,6 +13,7 @@ from rehearsal.observe import Observer
 from rehearsal.workspace import REPOSITORY
 from tests.certificates import Pair, make_certificate
 from tests.rehearsal.control_plane import wait_until
+from tests.rehearsal.follower import Follower, section_of, steps
 from tests.rehearsal.issuer_watch import content
 from tests.rehearsal.linkerd_install import install_by_the_cli
 from tests.rehearsal.rotation_bench import APPLICATIONS, bench
@@ -30,56 +29,11 @@ ROOTS = ("get", "configmap", "linkerd-identity-trust-roots", "-n", "linkerd", "-
 ANCHOR_SECONDS = 150
 
 
-def steps(heading):
-    """The console blocks of a page: for each the commands, each with what it is said to show."""
-    [section] = re.findall(rf"(?ms)^## {re.escape(heading)}$(.*?)(?=^## |\Z)", PAGE)
+def page(heading):
+    """The commands of a page of the runbook, which says that it is rehearsed."""
+    section = section_of("runbook.md", heading)
     assert "*Rehearsed.*" in section
-    blocks = re.findall(r"(?s)```console\n(.*?)```", section)
-    return [re.findall(r"(?m)^\$ (.*)\n((?:[^$\n].*\n)*)", block) for block in blocks]
-
-
-class Follower:
-    """Runs the commands of a page on a rehearsal's stack."""
-
-    def __init__(self, mesh):
-        self._mesh = mesh
-
-    def follow(self, block):
-        programs = {"pulumi": self._pulumi, "meshtrust": self._meshtrust, "kubectl": self._kubectl}
-        for command, shown in block:
-            written = ""
-            for part in command.split(" | "):
-                program, *arguments = shlex.split(part)
-                written = programs[program](arguments, written)
-            flat = " ".join(written.split())
-            for expected in filter(None, re.split(r"…|\n", shown)):
-                assert " ".join(expected.split()) in flat, f"`{command}` shows:\n{written}"
-
-    def _pulumi(self, arguments, given):
-        result = self._mesh.engine(*arguments, stdin=given or None)
-        assert result.returncode == 0, result.stdout + result.stderr
-        return result.stdout + result.stderr
-
-    def _meshtrust(self, arguments, _):
-        where = arguments.index("--stack")
-        result = self._mesh.cli(*arguments[:where], *arguments[where + 2 :])
-        assert "Traceback" not in result.stderr
-        return result.stdout + result.stderr
-
-    def _kubectl(self, arguments, given):
-        written = self._mesh.kubectl(*arguments, stdin=given or None)
-        if arguments[0] in ("rollout", "scale"):
-            listed = ("get", "deployments", "-n", arguments[arguments.index("-n") + 1], "-o", "json")
-            wait_until(lambda: all(map(_is_rolled_out, json.loads(self._mesh.kubectl(*listed))["items"])), 90)
-        return written
-
-
-def _is_rolled_out(deployment):
-    status, wanted = deployment.get("status") or {}, deployment["spec"]["replicas"]
-    return (
-        status.get("observedGeneration") == deployment["metadata"]["generation"]
-        and status.get("replicas", 0) == status.get("updatedReplicas", 0) == status.get("readyReplicas", 0) == wanted
-    )
+    return steps(section)
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +66,7 @@ def end_the_issuer(mesh):
 
 
 def test_an_expired_issuer(mesh, follower):
-    seen, cured, well = steps("An expired issuer")
+    seen, cured, well = page("An expired issuer")
     end_the_issuer(mesh)
     follower.follow(seen)
     follower.follow(cured)
@@ -121,7 +75,7 @@ def test_an_expired_issuer(mesh, follower):
 
 
 def test_a_compromised_anchor(mesh, follower):
-    out, well = steps("A compromised anchor")
+    out, well = page("A compromised anchor")
     follower.follow(out)
     wait_for_proxies(mesh.cluster, WORKLOADS, 60)
     follower.follow(well)
@@ -171,7 +125,7 @@ def _is_down(mesh):
 
 def test_an_expired_anchor(ending):
     follower = Follower(ending)
-    seen, cured, well = steps("An expired anchor")
+    seen, cured, well = page("An expired anchor")
     [root] = read_bundle(ending.outputs()["trustAnchors"])
     assert root.not_valid_after_utc > datetime.now(UTC), "the mesh was at work before"
     wait_until(lambda: root.not_valid_after_utc < datetime.now(UTC), ANCHOR_SECONDS)
@@ -197,7 +151,7 @@ def lost(embedded):
 
 def test_a_lost_key(lost):
     follower = Follower(lost)
-    anew, rotated = steps("A lost key")
+    anew, rotated = page("A lost key")
     [root] = read_bundle(lost.outputs()["trustAnchors"])
     before = lost.failed()
     follower.follow(anew)
@@ -219,7 +173,7 @@ def installed(embedded):
 
 def test_linkerd_installed_by_the_cli(installed):
     follower = Follower(installed)
-    taken_over, rotated = steps("Linkerd installed by the CLI")
+    taken_over, rotated = page("Linkerd installed by the CLI")
     [root] = read_bundle(installed.kubectl(*ROOTS))
     assert "docs/runbook.md, Linkerd installed by the CLI" in " ".join(installed.refused().split())
     follower.follow(taken_over)
