@@ -155,7 +155,7 @@ class Stack:
                 editor.dump(document, draft)
             shutil.copymode(self.file, draft.name)
             Path(draft.name).replace(self.file)
-        except (YAMLError, OSError, KeyError, AttributeError) as error:
+        except (YAMLError, OSError, KeyError, AttributeError, TypeError) as error:
             wanted = f"anchors {', '.join(anchors)}" + (f", signer {signer}" if signer else "")
             msg = (
                 f"{self.file} cannot be edited: {error}. Set meshtrust:anchors and meshtrust:signer by hand: {wanted}."
