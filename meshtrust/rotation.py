@@ -127,7 +127,7 @@ def find_step(
     """
     check_roots(wanted.anchors, roots=roots or {}, retired=retired or {}, brought=brought or {})
     if last is None:
-        return Step(kind="deploy", generations=wanted.anchors, before=None, after=wanted)
+        return first_step(wanted)
     if set(last.anchors) <= set(ended) and not set(wanted.anchors) & set(last.anchors):
         return Step(kind="replace", generations=wanted.anchors, before=last, after=wanted)
     added = tuple(name for name in wanted.anchors if name not in last.anchors)
@@ -149,6 +149,11 @@ def find_step(
     if dropped:
         return Step(kind="retire", generations=dropped, before=last, after=wanted)
     return None
+
+
+def first_step(wanted: Trust) -> Step:
+    """Return the step of a first deployment."""
+    return Step(kind="deploy", generations=wanted.anchors, before=None, after=wanted)
 
 
 def check_roots(

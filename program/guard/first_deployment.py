@@ -10,7 +10,7 @@ from meshtrust.evidence import read_mesh
 from meshtrust.gate import blocks_deploy
 from meshtrust.helm_release import read_releases
 from meshtrust.pem import read_bundle
-from meshtrust.rotation import find_step
+from meshtrust.rotation import first_step
 from program.guard.admission import Admission
 from program.guard.steps import decide
 from program.refusal import ending
@@ -40,8 +40,7 @@ async def declare(
         SystemExit: The cluster cannot be read.
     """
     settings, namespace = admission.settings, admission.settings.linkerd.namespace
-    step = find_step(last.trust, settings.trust)
-    if admission.api is None or step is None or step.kind != "deploy":
+    if admission.api is None or last.trust:
         return anchor(), admission.transitions
     with ending("\nNothing was changed."):
         api = await admission.api
@@ -59,5 +58,5 @@ async def declare(
                 roots[name] = read_bundle(pem)[0]
     blockers = blocks_deploy(mesh, roots, settings.anchor.signer, datetime.now(UTC))
     *before, entry = admission.transitions
-    gate = decide(settings, step, blockers, _CURE) if blockers else {}
+    gate = decide(settings, first_step(settings.trust), blockers, _CURE) if blockers else {}
     return declared or anchor(), [*before, {**entry, **gate}]

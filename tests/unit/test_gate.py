@@ -42,15 +42,17 @@ def switch(judged):
 IDENTITY = pod("identity-1", component="identity")
 
 
-def deploy(judged, signer="2026", **roots):
+def deploy(judged, signer="2026", now=NOW, **roots):
     known = {name.lstrip("_"): pair.certificate for name, pair in roots.items()}
-    return [str(blocker) for blocker in blocks_deploy(judged, known, signer, NOW)]
+    return [str(blocker) for blocker in blocks_deploy(judged, known, signer, now)]
 
 
 def test_a_first_deployment_may_take_over_a_mesh_with_all_of_its_roots():
     assert deploy(mesh(pod(), IDENTITY), _2025=OLD, _2026=NEW) == []
-    ended = make_certificate("ended", days=0)
-    assert deploy(mesh(pod(), IDENTITY, roots=(NEW, ended)), _2026=NEW) == [], "what has ended holds nobody up"
+    ending, later = make_certificate("ending", days=1), NOW + timedelta(days=2)
+    judged = mesh(pod(), IDENTITY, roots=(NEW, ending))
+    assert deploy(judged, _2026=NEW) != []
+    assert deploy(judged, now=later, _2026=NEW) == [], "what has ended holds nobody up"
 
 
 def test_a_first_deployment_may_not_take_a_root_away_or_sign_with_one_that_is_not_trusted():
