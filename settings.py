@@ -31,6 +31,8 @@ _STACK = re.compile(r"[-A-Za-z0-9_.]{1,100}(/[-A-Za-z0-9_.]{1,100}/[-A-Za-z0-9_.
 _OVERRIDDEN = re.compile(r"(deploy|switch|retire)-[-a-z0-9]+")
 _DOMAIN = re.compile(r"(?=.{1,200}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 
+_KEY_ELSEWHERE = "keep it in a Secret on the cluster, which the values name"
+
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterSettings:
@@ -212,6 +214,7 @@ def _read(reader: Reader, last: Deployment, *, for_cluster: bool = True) -> Sett
         install_gateway_api=reader.flag("linkerd.installGatewayApi"),
         values=read_linkerd_values(reader, owns_webhooks=webhooks is not None),
         timeout_seconds=timeout_seconds,
+        encrypted=reader.is_encrypted("linkerd.values"),
     )
     return Settings(
         anchor_stack=anchor_stack,
@@ -235,8 +238,9 @@ def _read_cert_manager(reader: Reader, timeout_seconds: int, *, needed: bool) ->
     args = CertManagerArgs(
         namespace=reader.dns_label("certManager.namespace"),
         charts=reader.charts("certManager", versions.CERT_MANAGER, ("cert-manager",)),
-        values=reader.mapping("certManager.values"),
+        values=reader.helm_values("certManager.values", _KEY_ELSEWHERE),
         timeout_seconds=timeout_seconds,
+        encrypted=reader.is_encrypted("certManager.values"),
     )
     return args if reader.flag("certManager.install") and needed else None
 
@@ -281,9 +285,10 @@ def _read_trust_bundle(reader: Reader, timeout_seconds: int, *, has_cert_manager
     args = TrustManagerArgs(
         namespace=reader.dns_label("trustBundle.namespace"),
         charts=reader.charts("trustBundle", versions.TRUST_MANAGER, ("trust-manager",)),
-        values=reader.mapping("trustBundle.values"),
+        values=reader.helm_values("trustBundle.values", _KEY_ELSEWHERE),
         own_certificate=not has_cert_manager,
         timeout_seconds=timeout_seconds,
+        encrypted=reader.is_encrypted("trustBundle.values"),
     )
     by_trust_manager = reader.choice("trustBundle.mode", ("helm", "trust-manager")) == "trust-manager"
     installs = reader.flag("trustBundle.install") and by_trust_manager

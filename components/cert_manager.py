@@ -7,7 +7,7 @@ from typing import Any
 import pulumi
 import pulumi_kubernetes as kubernetes
 
-from components.charts import NOBODY, ChartSource, ReleaseOwner, Resources, merge_values, release
+from components.charts import NOBODY, ChartSource, ReleaseOwner, Resources, as_secrets, merge_values, release
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +19,7 @@ class CertManagerArgs:
         charts: Where its chart is.
         values: Further Helm values, which go before this program's own.
         timeout_seconds: Seconds that it may take to become ready.
+        encrypted: Whether the stack encrypts the values, so that they are secrets of the release.
         owner: Who deploys it, which no setting says.
     """
 
@@ -26,6 +27,7 @@ class CertManagerArgs:
     charts: ChartSource
     values: Mapping[str, Any]
     timeout_seconds: int
+    encrypted: bool = False
     owner: ReleaseOwner = NOBODY
 
 
@@ -57,7 +59,9 @@ class CertManager(pulumi.ComponentResource):
             "cert-manager",
             source=args.charts,
             namespace=namespace.metadata["name"],
-            values=merge_values(default_values(args.namespace), args.values),
+            values=merge_values(
+                default_values(args.namespace), as_secrets(args.values) if args.encrypted else args.values
+            ),
             timeout_seconds=args.timeout_seconds,
             owner=args.owner,
             opts=pulumi.ResourceOptions(parent=self),

@@ -97,6 +97,18 @@ def merge_values(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[s
     return merged
 
 
+def as_secrets(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return Helm values as secrets, each by itself, so that they can be laid over others, whose own stay readable."""
+    return {name: _as_secret(value) for name, value in values.items()}
+
+
+def _as_secret(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return as_secrets(value)
+    # Null has Helm take a default away.
+    return None if value is None else pulumi.Output.secret(value)
+
+
 def release(
     name: str,
     chart: str,

@@ -6,7 +6,7 @@ from typing import Any
 
 import pulumi
 
-from components.charts import ChartSource, ReleaseOwner, Resources, merge_values, release
+from components.charts import ChartSource, ReleaseOwner, Resources, as_secrets, merge_values, release
 from meshtrust.evidence import ANCHORS_ANNOTATION
 from meshtrust.pem import fingerprint, read_bundle
 from meshtrust.webhooks import CONTROL_PLANE
@@ -27,6 +27,7 @@ class LinkerdInstallation:
         install_gateway_api: Whether linkerd-crds brings the Gateway API's CRDs.
         values: Further Helm values for linkerd-control-plane.
         timeout_seconds: Seconds that each release may take to become ready.
+        encrypted: Whether the stack encrypts the values, so that they are secrets of the release.
     """
 
     namespace: str
@@ -37,16 +38,20 @@ class LinkerdInstallation:
     install_gateway_api: bool
     values: Mapping[str, Any]
     timeout_seconds: int
+    encrypted: bool = False
 
     @property
     def own_values(self) -> dict[str, Any]:
-        """The Helm values of linkerd-control-plane but for its credentials."""
-        return merge_values(_HIGH_AVAILABILITY if self.ha else {}, self.values)
+        """The Helm values of linkerd-control-plane but for its credentials, with secrets where they are encrypted."""
+        return self._over_high_availability(as_secrets(self.values) if self.encrypted else self.values)
 
     @property
     def webhooks_fail_closed(self) -> bool:
         """Whether an object is refused where its webhook does not answer."""
-        return self.own_values.get("webhookFailurePolicy") == "Fail"
+        return self._over_high_availability(self.values).get("webhookFailurePolicy") == "Fail"
+
+    def _over_high_availability(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        return merge_values(_HIGH_AVAILABILITY if self.ha else {}, values)
 
 
 @dataclass(frozen=True, kw_only=True)

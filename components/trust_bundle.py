@@ -7,7 +7,7 @@ from typing import Any
 import pulumi
 import pulumi_kubernetes as kubernetes
 
-from components.charts import ChartSource, ReleaseOwner, Resources, merge_values, release
+from components.charts import ChartSource, ReleaseOwner, Resources, as_secrets, merge_values, release
 from meshtrust.trust_manager import TRUST_ROOTS, TRUST_ROOTS_KEY
 
 
@@ -21,6 +21,7 @@ class TrustManagerArgs:
         values: Further Helm values, which go before this program's own.
         own_certificate: Whether its chart makes its webhook's certificate, for want of a cert-manager.
         timeout_seconds: Seconds that it may take to become ready.
+        encrypted: Whether the stack encrypts the values, so that they are secrets of the release.
     """
 
     namespace: str
@@ -28,6 +29,7 @@ class TrustManagerArgs:
     values: Mapping[str, Any]
     own_certificate: bool
     timeout_seconds: int
+    encrypted: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +128,7 @@ def _install(
         "trust-manager",
         source=args.charts,
         namespace=namespace.metadata["name"],
-        values=merge_values(default_values(args), args.values),
+        values=merge_values(default_values(args), as_secrets(args.values) if args.encrypted else args.values),
         timeout_seconds=args.timeout_seconds,
         owner=owner,
         opts=child,

@@ -17,6 +17,7 @@ from meshtrust.helm_release import HelmRelease, read_releases
 from meshtrust.issuer_secret import judge_issuer_secret
 from meshtrust.pem import fingerprint, to_pem
 from meshtrust.preflight import cluster_uid
+from meshtrust.private_key import find_private_keys
 
 CRDS, CONTROL_PLANE = "linkerd-crds", "linkerd-control-plane"
 _PUBLISHED = "https://helm.linkerd.io"
@@ -176,20 +177,12 @@ def _check_values(release: HelmRelease) -> None:
             "kubernetes.io/tls."
         )
         raise AdoptionError(msg)
-    for path in _keys_in(release.values, ""):
+    for path in find_private_keys(release.values):
         msg = (
             f"Value {path} of release {release.name} is a private key, which would stand in plaintext in the stack's "
             "file. Take it out of the values: have the chart make its webhooks' certificates, or cert-manager."
         )
         raise AdoptionError(msg)
-
-
-def _keys_in(values: Any, path: str) -> Iterator[str]:
-    if isinstance(values, Mapping):
-        for key, value in values.items():
-            yield from _keys_in(value, f"{path}.{key}" if path else str(key))
-    elif isinstance(values, str) and "PRIVATE KEY" in values:
-        yield path
 
 
 def _names(roots: Sequence[x509.Certificate]) -> dict[str, x509.Certificate]:

@@ -1,5 +1,10 @@
 """Private keys as PEM. No message ever quotes one."""
 
+import base64
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -7,6 +12,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from meshtrust.pem import PemError
 
 SigningKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+
+# As long as the first line of a key's PEM at least, which is all that is looked for in it.
+_BASE64 = re.compile(r"[A-Za-z0-9+/]{36,}")
 
 
 def read_private_key(text: str) -> SigningKey:
@@ -37,3 +45,28 @@ def key_to_pem(key: SigningKey) -> str:
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
     ).decode()
+
+
+def find_private_keys(values: Any, path: str = "") -> Iterator[str]:
+    """Yield where values of any depth hold a private key, as dotted paths such as ``proxyInjector.keyPEM``.
+
+    A key counts within other text, too, and in base64, as the manifest of a Secret has it.
+
+    Args:
+        values: Maps and lists of anything.
+        path: Where they are; empty for the top.
+    """
+    if isinstance(values, Mapping):
+        for name, value in values.items():
+            yield from find_private_keys(value, f"{path}.{name}" if path else str(name))
+    elif isinstance(values, list):
+        for position, value in enumerate(values):
+            yield from find_private_keys(value, f"{path}[{position}]")
+    elif isinstance(values, str) and _holds_private_key(values):
+        yield path
+
+
+def _holds_private_key(text: str) -> bool:
+    # Four characters are three bytes: what is left over may be the beginning of a line that goes on.
+    decoded = (base64.b64decode(found[: len(found) // 4 * 4]) for found in _BASE64.findall(text))
+    return "PRIVATE KEY" in text or any(b"PRIVATE KEY" in content for content in decoded)

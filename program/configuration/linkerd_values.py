@@ -1,5 +1,6 @@
 """Values for Linkerd's chart, but for those that carry credentials."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -32,7 +33,11 @@ def read_linkerd_values(reader: Reader, *, owns_webhooks: bool) -> dict[str, Any
         owns_webhooks: Whether the program has the webhooks' certificates made, whose values are then its own.
     """
     owned = _OWNED_VALUES | _OWNED_WEBHOOKS if owns_webhooks else _OWNED_VALUES
-    values = reader.mapping("linkerd.values")
+    values = reader.helm_values(
+        "linkerd.values",
+        "have the webhooks' certificates made (meshtrust:webhooks.mode cert-manager); a key of anything else belongs "
+        "into a Secret",
+    )
     for path, reason in owned.items():
         node: Any = values
         for part in path.split("."):
@@ -42,5 +47,7 @@ def read_linkerd_values(reader: Reader, *, owns_webhooks: bool) -> dict[str, Any
             return values
     for finding in lint_helm_values(values):
         subject = f"{reader.full_name('linkerd.values')} {finding.subject}"
-        reader.findings.append(replace(finding, subject=subject))
+        # What a rule quotes is a value.
+        wrong = re.sub('".*"', "[secret]", finding.wrong) if reader.is_encrypted("linkerd.values") else finding.wrong
+        reader.findings.append(replace(finding, subject=subject, wrong=wrong))
     return values

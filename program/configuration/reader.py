@@ -14,6 +14,7 @@ from meshtrust.durations import parse_duration
 from meshtrust.generation import NAME, NAME_FORM
 from meshtrust.lint import Finding
 from meshtrust.pem import without_private_keys
+from meshtrust.private_key import find_private_keys
 
 T = TypeVar("T")
 
@@ -43,8 +44,12 @@ class Reader:
 
     def _shown(self, key: str, value: Any) -> str:
         """Return a value as a message may show it: never one that is a secret, or ought to be."""
-        secret = is_config_secret(self.full_name(key.partition(".")[0])) or "PRIVATE KEY" in str(value)
+        secret = self.is_encrypted(key) or "PRIVATE KEY" in str(value)
         return "[secret]" if secret else repr(value)
+
+    def is_encrypted(self, key: str) -> bool:
+        """Whether a key is encrypted in the stack's file: Pulumi tells it of a map as a whole, not of its members."""
+        return is_config_secret(self.full_name(key.partition(".")[0]))
 
     def _structure(self, name: str) -> Any:
         """Return a key that holds a map or a list; text that is neither is returned as it is."""
@@ -124,7 +129,7 @@ class Reader:
     def secrets(self, key: str) -> dict[str, Any]:
         """Return a map of secrets; empty where it is none, or stands in plaintext."""
         value = self.mapping(key)
-        if value and not is_config_secret(self.full_name(key)):
+        if value and not self.is_encrypted(key):
             self.refuse(
                 key,
                 "stands in plaintext in the stack's file",
@@ -133,6 +138,24 @@ class Reader:
             )
             return {}
         return value
+
+    def helm_values(self, key: str, instead: str) -> dict[str, Any]:
+        """Return Helm values, in which a private key is refused; empty where they are no map.
+
+        Args:
+            key: The key.
+            instead: What is to be done instead of giving a private key.
+        """
+        values = self.mapping(key)
+        # Whoever may read the file knows it.
+        known = "" if self.is_encrypted(key) else ", take the key for known to everyone who can read the stack's file"
+        for path in find_private_keys(values):
+            self.refuse(
+                f"{key}.{path}",
+                "holds a private key, and Helm keeps the values with every revision of a release",
+                f"Remove it{known}, and {instead}",
+            )
+        return values
 
     def choice(self, key: str, choices: tuple[str, ...]) -> str:
         """Return one of several texts, whichever was written."""

@@ -282,6 +282,60 @@ def test_cert_manager_keeps_within_its_release_and_its_namespace(config):
     }
 
 
+def plain_texts(value):
+    """Yield all texts of what was registered, but for those in secrets."""
+    if isinstance(value, dict):
+        for entry in value.values():
+            yield from plain_texts(entry)
+    elif isinstance(value, list):
+        for entry in value:
+            yield from plain_texts(entry)
+    elif isinstance(value, str):
+        yield value
+
+
+ENCRYPTED = {
+    "meshtrust:linkerd": {
+        "namespace": "mesh",
+        "ha": True,
+        "values": {
+            "podAnnotations": {"team": "hush"},
+            "controllerReplicas": 5,
+            "proxy": {"env": ["hush"], "resources": {"cpu": {"request": "hush"}}},
+            "imagePullSecrets": [{"name": "hush"}],
+            "webhookFailurePolicy": None,
+        },
+    },
+    "meshtrust:certManager": {"values": {"global": {"leaderElection": {"namespace": "hush"}}}},
+    "meshtrust:trustBundle": {"mode": "trust-manager", "values": {"commonLabels": {"team": "hush"}}},
+}
+
+
+def test_encrypted_values_are_secrets_of_their_releases_and_the_programs_own_stay_readable(config):
+    recording = run_program({**config, **ENCRYPTED}, secret_keys=ENCRYPTED)
+    values = {entry.inputs["name"]: entry.inputs["values"] for entry in recording.of_type(RELEASE)}
+    linkerd = values["linkerd-control-plane"]
+    assert linkerd["podAnnotations"]["team"] == Secret("hush")
+    assert linkerd["podAnnotations"]["meshtrust.io/trust-anchors-sha256"] == recording.outputs["trustAnchorsSha256"]
+    assert linkerd["controllerReplicas"] == Secret(5)
+    assert linkerd["proxy"]["env"] == Secret(["hush"])
+    assert linkerd["proxy"]["resources"] == {
+        "cpu": {"request": Secret("hush")},
+        "memory": {"request": "20Mi", "limit": "250Mi"},
+    }
+    assert linkerd["webhookFailurePolicy"] is None
+    assert values["cert-manager"]["global"] == {"leaderElection": {"namespace": Secret("hush")}}
+    assert values["trust-manager"]["commonLabels"] == {"team": Secret("hush")}
+    everything = [recording.outputs, *(entry.inputs for entry in recording.resources)]
+    assert "hush" not in list(plain_texts(everything))
+    assert recording.outputs["namespace"] == "mesh"
+
+
+def test_values_in_plaintext_stay_readable(config):
+    recording = run_program({**config, **ENCRYPTED}, secret_keys=["meshtrust:certManager"])
+    assert recording.named("linkerd-control-plane").inputs["values"]["podAnnotations"]["team"] == "hush"
+
+
 def test_helm_waits_for_definitions_and_the_program_for_pods(config):
     recording = run_program(config)
     waits = {

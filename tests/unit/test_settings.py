@@ -1,5 +1,7 @@
 """Bad input: one clear sentence each, all of them at once, before a single resource is registered."""
 
+import base64
+
 import pulumi
 import pytest
 from cryptography.hazmat.primitives import hashes, serialization
@@ -182,6 +184,46 @@ def test_a_secret_that_is_not_understood_is_not_repeated(config):
     for name in ("anchorKeys", "anchor", "anchorKey"):
         message = refused(config, **{name: {"privateKey": key} if name == "anchor" else key})
         assert key.splitlines()[1] not in message
+
+
+@pytest.mark.parametrize("section", ["linkerd", "certManager", "trustBundle"])
+@pytest.mark.parametrize("encrypted", [False, True])
+def test_a_private_key_in_helm_values_is_refused_wherever_it_is_and_not_repeated(config, section, encrypted):
+    key = make_certificate().key_pem
+    values = {
+        "webhook": {"keyPEM": key},
+        "extra": ["text", {"config": f"a: b\nkey: |\n  {key}\nc: d"}],
+        "manifest": f"tls.key: {base64.b64encode(key.encode()).decode()}",
+        "cut": key.splitlines()[0],
+        "certificate": base64.b64encode(make_certificate().pem.encode()).decode(),
+    }
+    secret_keys = [f"meshtrust:{section}"] if encrypted else []
+    with pytest.raises(pulumi.RunError) as caught:
+        run_program({**config, f"meshtrust:{section}.values": values}, secret_keys=secret_keys)
+    message = str(caught.value)
+    for path in ("webhook.keyPEM", "extra[1].config", "manifest", "cut"):
+        assert f"meshtrust:{section}.values.{path} holds a private key" in message
+    assert message.count("\n  - ") == 4
+    assert ("take the key for known to everyone who can read the stack's file" in message) != encrypted
+    assert "Secret" in message
+    assert ("meshtrust:webhooks.mode cert-manager" in message) == (section == "linkerd")
+    assert not any(line in message for line in key.splitlines()[1:])
+    assert str(values["manifest"]) not in message
+
+
+def test_a_webhooks_key_is_refused_where_the_chart_makes_the_certificates_too(config):
+    changes = {
+        "webhooks.mode": "chart",
+        "linkerd.values": {"proxyInjector": {"crtPEM": "x", "keyPEM": make_certificate().key_pem}},
+    }
+    assert "meshtrust:linkerd.values.proxyInjector.keyPEM holds a private key" in refused(config, **changes)
+
+
+def test_a_warning_about_an_encrypted_value_does_not_repeat_it(config, caplog):
+    values = {"identity": {"issuer": {"issuanceLifetime": 'hush"1d'}}}
+    run_program({**config, "meshtrust:linkerd.values": values}, secret_keys=["meshtrust:linkerd"])
+    assert "identity.issuer.issuanceLifetime is [secret], which is not a Go duration" in caplog.text
+    assert "hush" not in caplog.text
 
 
 def test_a_signer_that_ends_within_days_is_refused(config):
