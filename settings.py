@@ -220,7 +220,7 @@ def _read(reader: Reader, last: Deployment, *, for_cluster: bool = True) -> Sett
         anchor_stack=anchor_stack,
         cluster=ClusterSettings(
             context=reader.required("context") if for_cluster else "",
-            kubeconfig=reader.text("kubeconfig"),
+            kubeconfig=reader.kubeconfig("kubeconfig") if for_cluster else "",
             uid=reader.text("clusterUid"),
         ),
         gate=_read_gate(reader),

@@ -11,6 +11,8 @@ from typing import Any
 import yaml
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+# No path of a kubeconfig has them, and no kubeconfig itself, as YAML or as JSON, is without.
+_MARKS = ("\n", "{", "apiVersion")
 # What in a cluster or a user is the path of a file, relative to the kubeconfig's own directory.
 _PATHS = ("certificate-authority", "client-certificate", "client-key")
 
@@ -19,15 +21,28 @@ class KubeconfigError(Exception):
     """A kubeconfig that cannot be read, or lacks what was named; the message says what to do."""
 
 
+def is_content(kubeconfig: str) -> bool:
+    """Whether a kubeconfig was given itself, credentials and all, where its path belongs: it must not be shown."""
+    return any(mark in kubeconfig for mark in _MARKS)
+
+
 def kubeconfig_files(kubeconfig: str) -> list[Path]:
     """Return the kubeconfig files in force: the one given, else those of KUBECONFIG, else ``~/.kube/config``.
 
     Raises:
-        KubeconfigError: One is in a home directory that is not known.
+        KubeconfigError: It is the content of one that was given, which the message does not repeat; or one is in a home
+            directory that is not known.
 
     Source: kubectl's loading rules, which the Kubernetes provider of Pulumi shares.
     """
     paths = kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config"
+    if is_content(paths):
+        given = "The kubeconfig that was named (meshtrust:kubeconfig, --kubeconfig)" if kubeconfig else "KUBECONFIG"
+        msg = (
+            f"{given} is a kubeconfig's content, and has to be its path. Save it as a file that only you can read "
+            "(chmod 600 <file>), and name that."
+        )
+        raise KubeconfigError(msg)
     try:
         return [Path(path).expanduser() for path in paths.split(os.pathsep) if path]
     except RuntimeError as error:
@@ -47,7 +62,8 @@ def read_context(context: str, kubeconfig: str, named_by: str = "meshtrust:conte
         named_by: The key or option that names the context.
 
     Raises:
-        KubeconfigError: No kubeconfig can be read, or none has the context whole; the message lists those there are.
+        KubeconfigError: No kubeconfig can be read, or none has the context whole; the message lists those there are. Or
+            it is no path that was given.
     """
     files = kubeconfig_files(kubeconfig)
     found = _find(files, "contexts", context)

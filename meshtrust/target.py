@@ -1,6 +1,7 @@
 """What a command is about: a Linkerd installation on a cluster, and the stack that deploys it where one is named."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,7 +66,7 @@ async def open_target(selection: Selection) -> Target:
         stack.check()
     deployed = Deployment(await asyncio.to_thread(stack.outputs)) if stack else None
     context = selection.context or str(stack.setting("context") or "" if stack else "")
-    kubeconfig = selection.kubeconfig or str(stack.setting("kubeconfig") or "" if stack else "")
+    kubeconfig = selection.kubeconfig or (_kubeconfig(stack, deployed) if stack and deployed else "")
     namespace = selection.namespace or str(stack.setting("linkerd.namespace") or "" if stack else "")
     api = await connect(context, kubeconfig, "--context" if selection.context else "meshtrust:context")
     if stack and deployed:
@@ -73,3 +74,17 @@ async def open_target(selection: Selection) -> Target:
         pinned = str(stack.setting("clusterUid") or "")
         check_cluster_uid(uid, context=context, pinned=pinned, last=deployed.cluster_uid)
     return Target(api=api, context=context, namespace=namespace or "linkerd", stack=stack, deployed=deployed)
+
+
+def _kubeconfig(stack: Stack, deployed: Deployment) -> str:
+    """Return the path of a stack's kubeconfig; one that is encrypted in its file as it was last deployed."""
+    value = stack.setting("kubeconfig")
+    if not isinstance(value, Mapping) or "secure" not in value:
+        return str(value or "")
+    if "kubeconfig" not in deployed.outputs:
+        msg = (
+            f"meshtrust:kubeconfig is encrypted in {stack.file}, and the stack has not been deployed yet, so that its "
+            "path is not known here. Name it by --kubeconfig."
+        )
+        raise StackError(msg)
+    return str(deployed.outputs["kubeconfig"])

@@ -12,6 +12,7 @@ from pulumi.runtime.config import CONFIG, get_config_env, is_config_secret
 from components.charts import ChartSource
 from meshtrust.durations import parse_duration
 from meshtrust.generation import NAME, NAME_FORM
+from meshtrust.kubeconfig import is_content
 from meshtrust.lint import Finding
 from meshtrust.pem import without_private_keys
 from meshtrust.private_key import find_private_keys
@@ -44,7 +45,8 @@ class Reader:
 
     def _shown(self, key: str, value: Any) -> str:
         """Return a value as a message may show it: never one that is a secret, or ought to be."""
-        secret = self.is_encrypted(key) or "PRIVATE KEY" in str(value)
+        text = str(value)
+        secret = self.is_encrypted(key) or "PRIVATE KEY" in text or (key == "kubeconfig" and is_content(text))
         return "[secret]" if secret else repr(value)
 
     def is_encrypted(self, key: str) -> bool:
@@ -208,6 +210,22 @@ class Reader:
     def dns_label(self, key: str) -> str:
         """Return a DNS label, such as the name of a namespace."""
         return self.matching(key, _LABEL, "a DNS label (lower-case letters, digits and hyphens, at most 63)")
+
+    def kubeconfig(self, key: str) -> str:
+        """Return the path of a kubeconfig, which may be empty; one that was given itself is refused, and not shown."""
+        value = self.text(key)
+        if is_content(value):
+            known = (
+                "" if self.is_encrypted(key) else ", with other credentials: the stack's file shows those of this one"
+            )
+            self.refuse(
+                key,
+                "is a kubeconfig's content, and has to be its path",
+                f"Save it as a file that only you can read (chmod 600 <file>){known}. Then run: "
+                f"pulumi config set {key} <file>",
+            )
+            return ""
+        return value
 
     def charts(self, section: str, pinned: str, charts: tuple[str, ...]) -> ChartSource:
         """Return where a section's charts are, in the pinned version unless it names another."""

@@ -61,6 +61,20 @@ def test_several_kubeconfigs_are_merged_as_kubectl_does_it(kubeconfig, tmp_path,
     assert found["users"] == [{"name": "u", "user": {"token": "t"}}], "the first file to name it counts"
 
 
+CONTENTS = [KUBECONFIG, "apiVersion: v1", KUBECONFIG.replace("\n", " "), json.dumps({"users": ["token: secret"]})]
+
+
+@pytest.mark.parametrize("content", CONTENTS)
+@pytest.mark.parametrize("ambient", [True, False])
+def test_a_kubeconfig_that_was_given_itself_is_refused_and_not_repeated(content, ambient, monkeypatch):
+    monkeypatch.setenv("KUBECONFIG", content if ambient else "")
+    with pytest.raises(KubeconfigError, match="is a kubeconfig's content, and has to be its path") as caught:
+        read_context("kind-dev", "" if ambient else content)
+    assert ("KUBECONFIG is" in str(caught.value)) == ambient
+    assert ("--kubeconfig" in str(caught.value)) != ambient
+    assert not any(told in str(caught.value) for told in ("token", "secret", "127.0.0.1", "apiVersion"))
+
+
 def test_nothing_but_the_context_is_handed_on_and_its_files_are_found_from_anywhere(kubeconfig):
     found = read_context("kind-dev", kubeconfig)
     assert "secret" not in json.dumps(found)

@@ -4,6 +4,7 @@ import base64
 
 import pulumi
 import pytest
+import yaml
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
@@ -224,6 +225,36 @@ def test_a_warning_about_an_encrypted_value_does_not_repeat_it(config, caplog):
     run_program({**config, "meshtrust:linkerd.values": values}, secret_keys=["meshtrust:linkerd"])
     assert "identity.issuer.issuanceLifetime is [secret], which is not a Go duration" in caplog.text
     assert "hush" not in caplog.text
+
+
+KUBECONFIG = "apiVersion: v1\nusers:\n- user:\n    client-key-data: hush\n    token: hush\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "encrypted"),
+    [(KUBECONFIG, False), (KUBECONFIG, True), (yaml.safe_load(KUBECONFIG), False), ("apiVersion: hush", True)],
+)
+@pytest.mark.parametrize("role", ["cluster", "anchor"])
+def test_a_kubeconfig_itself_in_place_of_its_path_is_refused_and_not_repeated(config, caplog, content, encrypted, role):
+    config = {**config, "meshtrust:kubeconfig": content, "meshtrust:role": role}
+    with pytest.raises(pulumi.RunError) as caught:
+        run_program(config, secret_keys=["meshtrust:kubeconfig"] if encrypted else [])
+    message = str(caught.value)
+    if role == "cluster":
+        assert "meshtrust:kubeconfig is a kubeconfig's content, and has to be its path. Save it as a file" in message
+        assert "(chmod 600 <file>)" in message
+        assert "pulumi config set kubeconfig <file>" in message
+        assert ("with other credentials" in message) != encrypted
+    else:
+        assert "meshtrust:kubeconfig is [secret], and an anchor stack touches no cluster" in message
+    assert "hush" not in message + caplog.text
+
+
+def test_a_path_of_a_kubeconfig_may_be_encrypted(config):
+    config = {**config, "meshtrust:kubeconfig": "/home/someone/kubeconfig"}
+    recording = run_program(config, secret_keys=["meshtrust:kubeconfig"])
+    assert recording.named("cluster").inputs["kubeconfig"] == "/home/someone/kubeconfig"
+    assert recording.outputs["kubeconfig"] == "/home/someone/kubeconfig"
 
 
 def test_a_signer_that_ends_within_days_is_refused(config):

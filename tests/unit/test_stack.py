@@ -1,12 +1,16 @@
 """A stack's file is read with the project's defaults and edited in place; what the CLI says is told in one sentence."""
 
+import asyncio
 import stat
 
 import pytest
 import yaml
 
+from meshtrust.cluster import ClusterError
 from meshtrust.rotation import Trust
 from meshtrust.stack import MissingStackError, Stack, StackError, cli
+from meshtrust.target import Selection, open_target
+from tests.kubeconfigs import write_kubeconfig
 from tests.recorder import REPOSITORY
 
 TEXT = """# Ours.
@@ -176,6 +180,27 @@ def test_a_stack_is_made_without_selecting_it(stack, pulumi, tmp_path):
     stack.init("awskms://alias/meshtrust")
     asked = (tmp_path / "asked").read_text()
     assert asked == "--non-interactive stack init --no-select --secrets-provider awskms://alias/meshtrust --stack dev\n"
+
+
+def test_an_encrypted_path_of_the_kubeconfig_is_taken_from_what_was_deployed(stack, pulumi, tmp_path):
+    stack.file.write_text(TEXT + "  meshtrust:kubeconfig:\n    secure: v1:ciphertext\n")
+    selection = Selection(stack="dev", directory=tmp_path)
+    pulumi("echo '{}'")
+    with pytest.raises(StackError, match=r"kubeconfig is encrypted in .*dev\.yaml, .* Name it by --kubeconfig"):
+        asyncio.run(open_target(selection))
+    path = write_kubeconfig(tmp_path / "kubeconfig", {}, name="another")
+    pulumi(f"""echo '{{"kubeconfig": "{path}"}}'""")
+    with pytest.raises(ClusterError, match=f'"kind-dev", and the kubeconfig .{path}. has no context of that name'):
+        asyncio.run(open_target(selection))
+
+
+@pytest.mark.parametrize("written", ["|\n    apiVersion: v1\n    token: hush", "{users: [{user: {token: hush}}]}"])
+def test_a_kubeconfig_itself_in_the_stacks_file_is_refused_and_not_repeated(stack, pulumi, tmp_path, written):
+    stack.file.write_text(f"{TEXT}  meshtrust:kubeconfig: {written}\n")
+    pulumi("echo '{}'")
+    with pytest.raises(ClusterError, match="is a kubeconfig's content, and has to be its path") as caught:
+        asyncio.run(open_target(Selection(stack="dev", directory=tmp_path)))
+    assert "hush" not in str(caught.value)
 
 
 def test_a_machine_without_the_cli_is_told_what_is_missing(stack, monkeypatch, tmp_path):
