@@ -199,7 +199,9 @@ def _read(reader: Reader, last: Deployment, *, for_cluster: bool = True) -> Sett
     anchor = read_anchor(reader, mode, trust_domain, names_signer=for_cluster)
     webhooks = read_webhooks(reader, mode, last)
     needs_cert_manager = mode in CERT_MANAGER_MODES or webhooks is not None
-    timeout_seconds = reader.count("helm.timeoutSeconds")
+    timeout_seconds = reader.count(
+        "helm.timeoutSeconds", 86400, "proxies whose certificates nobody renews fail within a day"
+    )
     charts = reader.charts("linkerd", versions.LINKERD, ("linkerd-crds", "linkerd-control-plane"))
     if for_cluster:
         reader.refuse_set("clusters", "and only an anchor stack signs for others (meshtrust:role)")
@@ -264,9 +266,11 @@ def _read_gate(reader: Reader) -> GateSettings:
 
 
 def _read_anchor_stack_name(reader: Reader, mode: IssuerMode) -> str:
-    name = reader.matching("anchorStack", _STACK, "the name of a stack, or organization/project/stack")
+    name = reader.matching(
+        "anchorStack", _STACK, "the name of a stack, or organization/project/stack", may_be_empty=True
+    )
     # Only `meshtrust fleet` uses it. Mirrored Services have it in their names.
-    reader.dns_label("linkName")
+    reader.dns_label("linkName", may_be_empty=True)
     if not name:
         reader.refuse_set("linkName", "and only a cluster of a fleet (meshtrust:anchorStack) is known by it")
         return ""

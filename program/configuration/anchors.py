@@ -39,7 +39,7 @@ def read_anchor(reader: Reader, mode: IssuerMode, trust_domain: str, *, names_si
         certificates=certificates,
         keys=keys,
         trust_domain=trust_domain,
-        validity=timedelta(days=reader.count("anchor.validityDays")),
+        validity=reader.days("anchor.validityDays"),
         protected=frozenset(_protectable(generations, signer)) if reader.flag("anchor.protect") else frozenset(),
     )
 

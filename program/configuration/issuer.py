@@ -32,7 +32,7 @@ def read_issuer(reader: Reader, mode: IssuerMode, trust_domain: str, anchor: Tru
         renew_before=renew_before or timedelta(),
         reference=references.get(anchor.signer),
         serial=reader.name("issuer.serial"),
-        validity=timedelta(days=reader.count("issuer.validityDays")),
+        validity=reader.days("issuer.validityDays"),
     )
 
 

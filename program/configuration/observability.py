@@ -23,7 +23,7 @@ def read_observability(
                 "observability.labels", f"has {name} with {value!r}, not a text", f'Quote it: {name}: "{value}"'
             )
     monitoring = Monitoring(
-        namespace=reader.dns_label("observability.namespace"),
+        namespace=reader.dns_label("observability.namespace", may_be_empty=True),
         labels=labels,
         cert_manager_namespace=cert_manager.namespace if cert_manager else reader.text("certManager.namespace"),
         watched=Watched(

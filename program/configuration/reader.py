@@ -19,6 +19,9 @@ from meshtrust.private_key import find_private_keys
 
 T = TypeVar("T")
 
+# A hundred years. Past 106,751 days the tls provider's hours are more than a Go duration can count (time.Duration:
+# nanoseconds in 63 bits), so that a certificate's end could be at any time, before its beginning, too.
+_MOST_DAYS = 36500
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
@@ -109,8 +112,14 @@ class Reader:
             lambda value: {"true": True, "false": False}.get(str(value).lower()),
         )
 
-    def count(self, key: str) -> int:
-        """Return a whole number from 1 up."""
+    def count(self, key: str, most: int, because: str) -> int:
+        """Return a whole number from 1 up.
+
+        Args:
+            key: The key.
+            most: What it is at most, of at most six digits.
+            because: Why no more.
+        """
 
         def convert(value: Any) -> int | None:
             return int(value) if re.fullmatch(r"-?[0-9]{1,6}", str(value)) else None
@@ -119,7 +128,15 @@ class Reader:
         if value < 1:
             self.refuse(key, f"is {value}", "Set it to 1 or more")
             return 1
+        if value > most:
+            self.refuse(key, f"is {value}, above {most}: {because}", f"Set it to {most} or less")
+            return most
         return value
+
+    def days(self, key: str) -> timedelta:
+        """Return the life of a certificate, configured in days."""
+        because = "the provider that signs counts in Go durations, which end after 292 years; a century is enough"
+        return timedelta(days=self.count(key, _MOST_DAYS, because))
 
     def mapping(self, key: str) -> dict[str, Any]:
         """Return a map; empty where it is none."""
@@ -185,9 +202,11 @@ class Reader:
             self.refuse(key, f"cannot be read: {error}", 'Write hours, minutes and seconds, such as "48h" or "1h30m"')
             return None
 
-    def matching(self, key: str, pattern: re.Pattern[str], form: str) -> str:
-        """Return a text of a certain form."""
+    def matching(self, key: str, pattern: re.Pattern[str], form: str, *, may_be_empty: bool = False) -> str:
+        """Return a text of a certain form, which may be empty where that has a meaning of its own."""
         value = self.text(key)
+        if self._get(key) == "" and not may_be_empty:
+            self.refuse(key, "is empty", f"Use {form}: {_set_command(key)}")
         if value and not pattern.fullmatch(value):
             self.refuse(key, f'is "{value}", not {form}', f"Use {form}")
         return value
@@ -207,9 +226,10 @@ class Reader:
             self.refuse(key, f'is "{name}"', f"Use {NAME_FORM}")
         return name
 
-    def dns_label(self, key: str) -> str:
-        """Return a DNS label, such as the name of a namespace."""
-        return self.matching(key, _LABEL, "a DNS label (lower-case letters, digits and hyphens, at most 63)")
+    def dns_label(self, key: str, *, may_be_empty: bool = False) -> str:
+        """Return a DNS label, such as the name of a namespace; see `matching`."""
+        form = "a DNS label (lower-case letters, digits and hyphens, at most 63)"
+        return self.matching(key, _LABEL, form, may_be_empty=may_be_empty)
 
     def kubeconfig(self, key: str) -> str:
         """Return the path of a kubeconfig, which may be empty; one that was given itself is refused, and not shown."""

@@ -17,7 +17,7 @@ def read_webhooks(reader: Reader, issuer_mode: IssuerMode, last: Deployment) -> 
     policy = WebhookPolicy(
         authorities=authorities,
         signer=choose_signer(reader, "webhooks.signer", signer, "webhooks.authorities", authorities),
-        viz_namespace=reader.dns_label("webhooks.vizNamespace"),
+        viz_namespace=reader.dns_label("webhooks.vizNamespace", may_be_empty=True),
     )
     mode = reader.choice("webhooks.mode", ("", "chart", "cert-manager"))
     if not mode:

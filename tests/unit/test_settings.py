@@ -43,6 +43,12 @@ def refused(config, **changes):
         ("signer", "2030", 'meshtrust:signer is "2030", which is not one of meshtrust:anchors (2026)'),
         ("anchor.validityDays", 0, "meshtrust:anchor.validityDays is 0. Set it to 1 or more"),
         ("anchor.validityDays", "ten", "meshtrust:anchor.validityDays is 'ten', not a whole number"),
+        (
+            "anchor.validityDays",
+            36501,
+            "meshtrust:anchor.validityDays is 36501, above 36500: the provider that signs counts in Go durations",
+        ),
+        ("anchor.validityDays", 999999, "a century is enough. Set it to 36500 or less"),
         ("anchor.protect", "maybe", "meshtrust:anchor.protect is 'maybe', not true or false"),
         ("issuer.mode", "vault", 'meshtrust:issuer.mode is "vault". Use one of intermediate, anchor'),
         ("issuer.duration", "2d", 'meshtrust:issuer.duration cannot be read: "2d" is not a Go duration'),
@@ -54,6 +60,7 @@ def refused(config, **changes):
         ("issuer.serial", "Number 2", 'meshtrust:issuer.serial is "Number 2". Use lower-case letters'),
         ("issuer.serial", True, "meshtrust:issuer.serial is True, not a name"),
         ("issuer.validityDays", 0, "meshtrust:issuer.validityDays is 0"),
+        ("issuer.validityDays", 36501, "meshtrust:issuer.validityDays is 36501, above 36500"),
         ("webhooks.mode", "vault", 'meshtrust:webhooks.mode is "vault"'),
         ("webhooks.authorities", [], "meshtrust:webhooks.authorities is empty"),
         ("webhooks.authorities", ["1", "2"], "there are several in meshtrust:webhooks.authorities (1, 2)"),
@@ -80,6 +87,15 @@ def refused(config, **changes):
         ("issuer.renewbefore", "25h", "Did you mean meshtrust:issuer.renewBefore? Remove it: pulumi config rm --path"),
         ("isuer", {"mode": "anchor"}, "meshtrust:isuer is no key of this program"),
         ("trustDomain", "Cluster_Local", "not a DNS name"),
+        (
+            "trustDomain",
+            "",
+            "meshtrust:trustDomain is empty. Use a DNS name in lower case: pulumi config set trustDomain",
+        ),
+        ("linkerd.namespace", "", "meshtrust:linkerd.namespace is empty. Use a DNS label"),
+        ("linkerd.namespace", "", "pulumi config set --path linkerd.namespace <value>"),
+        ("certManager.namespace", "", "meshtrust:certManager.namespace is empty"),
+        ("trustBundle.namespace", "", "meshtrust:trustBundle.namespace is empty"),
         ("linkerd.namespace", "Linkerd", "not a DNS label"),
         ("linkerd.charts", "./nowhere", "where there is no linkerd-crds/Chart.yaml"),
         ("certManager.charts", "/nowhere", "where there is no cert-manager/Chart.yaml"),
@@ -93,6 +109,11 @@ def refused(config, **changes):
         ("anchorCertificates", {"2031": "x"}, 'has "2031", which is not one of meshtrust:anchors'),
         ("anchorCertificates", {"2026": "no pem"}, "it holds no certificate"),
         ("helm.timeoutSeconds", -1, "meshtrust:helm.timeoutSeconds is -1"),
+        (
+            "helm.timeoutSeconds",
+            86401,
+            "meshtrust:helm.timeoutSeconds is 86401, above 86400: proxies whose certificates",
+        ),
     ],
 )
 def test_each_mistake_is_named_with_its_key_its_value_and_the_fix(config, key, value, message):
@@ -331,6 +352,19 @@ def test_an_rsa_root_of_2048_bits_is_accepted(config):
 def test_a_short_renewal_window_is_a_warning_not_an_error(config, caplog):
     run_program({**config, "meshtrust:issuer.renewBefore": "12h"})
     assert "below the 24h of a proxy's certificate" in caplog.text
+
+
+def test_what_is_at_most_is_accepted_and_so_is_empty_where_that_means_something(config):
+    most = {"meshtrust:anchor.validityDays": 36500, "meshtrust:helm.timeoutSeconds": 86400}
+    means_something = dict.fromkeys(
+        ("meshtrust:linkName", "meshtrust:anchorStack", "meshtrust:webhooks.vizNamespace"), ""
+    )
+    recording = run_program({**config, **most, **means_something, "meshtrust:observability.namespace": ""})
+    assert recording.named("trust-anchor-2026-root").inputs["validityPeriodHours"] == 876000
+
+
+def test_a_namespace_that_is_no_text_is_told_once(config):
+    assert refused(config, **{"linkerd.namespace": []}).count("\n  - ") == 1
 
 
 def test_an_update_refuses_to_run_without_a_cluster(config):
