@@ -18,6 +18,7 @@ from components.trust_anchor import TrustAnchorArgs
 from components.trust_bundle import TrustBundlePolicy, TrustManagerArgs
 from components.webhook_certificates import WebhookPolicy
 from meshtrust.deployment import Deployment
+from meshtrust.identity_name import IdentityName
 from meshtrust.issuer_mode import CERT_MANAGER_MODES, SIGNING_MODES, IssuerMode
 from meshtrust.rotation import Trust
 from program.configuration.anchors import read_anchor
@@ -119,6 +120,11 @@ class Settings:
     def trust(self) -> Trust:
         """What the mesh is to trust, and what is to sign in it."""
         return Trust(anchors=self.anchor.generations, signer=self.anchor.signer)
+
+    @property
+    def identity_name(self) -> IdentityName:
+        """What the identities of the mesh are to end with."""
+        return IdentityName(namespace=self.linkerd.namespace, trust_domain=self.linkerd.trust_domain)
 
     @property
     def guide_generation(self) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from cryptography import x509
 
 from meshtrust.fleet.pledge import Pledge
+from meshtrust.identity_name import IdentityName
 from meshtrust.pem import fingerprint, read_bundle
 from meshtrust.rotation import Root, Trust
 
@@ -43,6 +44,13 @@ class Deployment:
     def cluster_uid(self) -> str:
         """UID of the cluster it went to, or empty."""
         return str(self.outputs.get("clusterUid") or "")
+
+    @property
+    def identity_name(self) -> IdentityName:
+        """What the identities of its mesh end with, as far as it tells: early deployments tell no trust domain."""
+        return IdentityName(
+            namespace=str(self.outputs.get("namespace") or ""), trust_domain=str(self.outputs.get("trustDomain") or "")
+        )
 
     @property
     def guide_generation(self) -> str:

@@ -123,6 +123,7 @@ async def declare_cluster_stack(settings: Settings, last: Deployment, asker: Clu
         "context": settings.cluster.context,
         "kubeconfig": settings.cluster.kubeconfig,
         "namespace": settings.linkerd.namespace,
+        "trustDomain": settings.linkerd.trust_domain,
         "clusterUid": admission.cluster_uid,
         "anchors": list(settings.anchor.generations),
         "signer": settings.anchor.signer,

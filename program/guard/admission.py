@@ -15,6 +15,7 @@ from meshtrust.cluster import OFFLINE, Api, ClusterError
 from meshtrust.cluster_process import ClusterProcess
 from meshtrust.deployment import Deployment
 from meshtrust.fleet.pledge import Pledge
+from meshtrust.identity_name import IllegalRenameError, check_rename
 from meshtrust.issuer_mode import IllegalMoveError, check_move
 from meshtrust.rotation import IllegalStepError, Step, find_step
 from meshtrust.webhooks import IllegalAuthorityStepError
@@ -79,8 +80,8 @@ async def admit(settings: Settings, last: Deployment, fleet: Membership | None, 
 
     Raises:
         pulumi.RunError: The anchors would move by more than one step, or by a step that pods in a cluster make
-            unsafe; the cluster is unreachable or another one; or a source of charts that this run needs does not
-            answer.
+            unsafe; the mesh's identities would be other ones; the cluster is unreachable or another one; or a source of
+            charts that this run needs does not answer.
     """
     with _refusing():
         brought = brought_roots(settings.anchor)
@@ -88,6 +89,7 @@ async def admit(settings: Settings, last: Deployment, fleet: Membership | None, 
             last.trust, settings.trust, roots=last.roots, retired=last.retired, brought=brought, ended=_ended(last)
         )
         switches = step is not None and step.kind in ("switch", "replace")
+        check_rename(last.identity_name, settings.identity_name)
         check_move(str(last.issuer.get("mode") or ""), settings.issuer.mode, switches=switches)
         webhooks.check_move(settings, last)
         trust_bundle.check_move(settings, last)
@@ -124,7 +126,7 @@ def _refusing() -> Iterator[None]:
     except IllegalStepError as error:
         msg = f"meshtrust:anchors and meshtrust:signer cannot be deployed: {error}.\nNothing was changed."
         raise pulumi.RunError(msg) from None
-    except (ClusterError, IllegalMoveError, IllegalAuthorityStepError) as error:
+    except (ClusterError, IllegalRenameError, IllegalMoveError, IllegalAuthorityStepError) as error:
         msg = f"{error}\nNothing was changed."
         raise pulumi.RunError(msg) from None
 

@@ -1,0 +1,68 @@
+"""What every identity of a mesh ends with stays what it is; what is not known of the last deployment is let pass."""
+
+import pulumi
+import pytest
+
+from meshtrust.identity_name import IdentityName, IllegalRenameError, check_rename
+from tests.recorder import run_program
+
+LAST = IdentityName(namespace="linkerd", trust_domain="cluster.local")
+UNKNOWN = IdentityName(namespace="", trust_domain="")
+OTHER = IdentityName(namespace="mesh", trust_domain="example.com")
+
+
+@pytest.mark.parametrize(("last", "wanted"), [(LAST, LAST), (UNKNOWN, OTHER)])
+def test_what_stays_and_what_is_not_known_is_let_pass(last, wanted):
+    check_rename(last, wanted)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "told", "back"),
+    [
+        (
+            IdentityName(namespace="linkerd", trust_domain="example.com"),
+            'meshtrust:trustDomain is "example.com", and was "cluster.local"',
+            "Set it back: pulumi config set trustDomain cluster.local. To have another, uninstall Linkerd",
+        ),
+        (
+            IdentityName(namespace="mesh", trust_domain="cluster.local"),
+            'meshtrust:linkerd.namespace is "mesh", and was "linkerd"',
+            "Set it back: pulumi config set --path linkerd.namespace linkerd. To have another, uninstall Linkerd",
+        ),
+        (OTHER, 'meshtrust:linkerd.namespace is "mesh", and was "linkerd"', "trustDomain cluster.local; pulumi config"),
+    ],
+)
+def test_a_change_is_told_with_key_values_and_fix(wanted, told, back):
+    with pytest.raises(IllegalRenameError) as caught:
+        check_rename(LAST, wanted)
+    assert told in str(caught.value)
+    assert back in str(caught.value)
+
+
+def test_one_that_is_not_known_does_not_hide_the_other():
+    with pytest.raises(IllegalRenameError) as caught:
+        check_rename(IdentityName(namespace="linkerd", trust_domain=""), OTHER)
+    assert "trustDomain" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"meshtrust:trustDomain": "example.com"}, 'meshtrust:trustDomain is "example.com", and was "cluster.local"'),
+        ({"meshtrust:linkerd.namespace": "mesh"}, 'meshtrust:linkerd.namespace is "mesh", and was "linkerd"'),
+    ],
+)
+def test_the_program_refuses_it_by_what_it_deployed_last_in_a_preview_without_a_cluster(config, changes, told):
+    last = run_program(config).outputs
+    with pytest.raises(pulumi.RunError) as caught:
+        run_program({**config, **changes}, last_outputs=last)
+    assert told in str(caught.value)
+    assert str(caught.value).endswith("Nothing was changed.")
+
+
+def test_the_program_lets_it_pass_where_nothing_was_deployed_or_nothing_is_known_of_it(config):
+    renamed = {**config, "meshtrust:trustDomain": "example.com"}
+    last = run_program(config).outputs
+    of_before = {key: value for key, value in last.items() if key != "trustDomain"}
+    assert run_program(renamed, last_outputs=of_before).outputs["trustDomain"] == "example.com"
+    assert run_program({**renamed, "meshtrust:linkerd.namespace": "mesh"}).outputs["namespace"] == "mesh"
