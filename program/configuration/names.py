@@ -26,7 +26,7 @@ def choose_signer(reader: Reader, key: str, signer: str, of: str, names: tuple[s
         if signer:
             reader.refuse(
                 key,
-                f'is "{signer}", which is not one of {reader.full_name(of)} ({known})',
+                f"is {reader.quoted(key, signer)}, which is not one of {reader.full_name(of)} ({known})",
                 f"Name one of {known}",
             )
         else:

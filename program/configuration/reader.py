@@ -52,6 +52,10 @@ class Reader:
         secret = self.is_encrypted(key) or "PRIVATE KEY" in text or (key == "kubeconfig" and is_content(text))
         return "[secret]" if secret else repr(value)
 
+    def quoted(self, key: str, text: str) -> str:
+        """Return a text in quotes, where a message may show it."""
+        return "[secret]" if self.is_encrypted(key) else f'"{text}"'
+
     def is_encrypted(self, key: str) -> bool:
         """Whether a key is encrypted in the stack's file: Pulumi tells it of a map as a whole, not of its members."""
         return is_config_secret(self.full_name(key.partition(".")[0]))
@@ -180,7 +184,7 @@ class Reader:
         """Return one of several texts, whichever was written."""
         value = self.text(key)
         if value not in choices:
-            self.refuse(key, f'is "{value}"', f"Use one of {', '.join(choices)}")
+            self.refuse(key, f"is {self.quoted(key, value)}", f"Use one of {', '.join(choices)}")
         return value
 
     def listing(self, key: str, example: str = '["2026"]', *, may_be_empty: bool = False) -> list[Any]:
@@ -208,7 +212,7 @@ class Reader:
         if self._get(key) == "" and not may_be_empty:
             self.refuse(key, "is empty", f"Use {form}: {_set_command(key)}")
         if value and not pattern.fullmatch(value):
-            self.refuse(key, f'is "{value}", not {form}', f"Use {form}")
+            self.refuse(key, f"is {self.quoted(key, value)}, not {form}", f"Use {form}")
         return value
 
     def name(self, key: str) -> str:
@@ -223,7 +227,7 @@ class Reader:
         value = self._get(key)
         name = self._expect(key, value, "a name", "", lambda value: str(value) if type(value) in (str, int) else None)
         if name and not NAME.fullmatch(name):
-            self.refuse(key, f'is "{name}"', f"Use {NAME_FORM}")
+            self.refuse(key, f"is {self.quoted(key, name)}", f"Use {NAME_FORM}")
         return name
 
     def dns_label(self, key: str, *, may_be_empty: bool = False) -> str:

@@ -389,3 +389,14 @@ def test_one_root_under_two_names_is_refused(config):
     root = make_certificate().pem
     message = refused(config, anchors=["2026", "a", "b"], signer="2026", anchorCertificates={"a": root, "b": root})
     assert 'has "b", whose root has another name too' in message
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("trustDomain", "Not A Domain"), ("gate.mode", "hunter2"), ("signer", "A b")]
+)
+def test_a_value_that_is_encrypted_is_not_shown_by_its_refusal(config, key, value):
+    section = f"meshtrust:{key.partition('.')[0]}"
+    with pytest.raises(pulumi.RunError) as caught:
+        run_program({**config, f"meshtrust:{key}": value}, secret_keys=[section])
+    assert f"meshtrust:{key} is [secret]" in str(caught.value)
+    assert value not in str(caught.value)
