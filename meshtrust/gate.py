@@ -123,9 +123,12 @@ def blocks_deploy(mesh: Mesh, roots: Mapping[str, x509.Certificate], signer: str
         now: The time.
 
     It is a switch and a retirement at once: see `blocks_switch` and `blocks_retire`. Which of the roots that it would
-    take away nothing is under any more, nobody has to say then: whoever takes a mesh over brings all of them along.
+    take away nothing is under any more, nobody has to say then: whoever takes a mesh over brings all of them along. One
+    that leaves bundle and signer what they are takes nothing from anybody, whatever it is that they trust.
     """
-    if not mesh.is_there:
+    kept = set(map(fingerprint, roots.values()))
+    is_same = signer in roots and kept == set(map(fingerprint, mesh.roots))
+    if not mesh.is_there or (is_same and _chains(mesh.issuer, [roots[signer]], now)):
         return []
     blockers = []
     for pod in mesh.pods:
@@ -136,7 +139,6 @@ def blocks_deploy(mesh: Mesh, roots: Mapping[str, x509.Certificate], signer: str
         else:
             continue
         blockers.append(Blocker(subject=str(pod), reason=reason, workload=pod.workload))
-    kept = set(map(fingerprint, roots.values()))
     for root in mesh.roots:
         if fingerprint(root) not in kept and root.not_valid_after_utc > now:
             reason = f"its root {fingerprint(root)[:8]} ({root.subject.rfc4514_string()}) is not among the anchors"

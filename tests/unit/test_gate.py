@@ -55,11 +55,21 @@ def test_a_first_deployment_may_take_over_a_mesh_with_all_of_its_roots():
     assert deploy(judged, now=later, _2026=NEW) == [], "what has ended holds nobody up"
 
 
+def test_a_first_deployment_that_leaves_trust_as_it_is_needs_not_know_what_each_pod_trusts():
+    """As with trust-manager's bundle, which the control plane's pods read by reference."""
+    untold = mesh(pod(anchors=None), IDENTITY)
+    assert deploy(untold, _2025=OLD, _2026=NEW) == []
+    assert deploy(untold, signer="2025", _2025=OLD, _2026=NEW) != [], "another one would sign"
+    unsigned = mesh(pod(anchors=None), IDENTITY, issuer=None)
+    assert deploy(unsigned, _2025=OLD, _2026=NEW) != []
+
+
 def test_a_first_deployment_may_not_take_a_root_away_or_sign_with_one_that_is_not_trusted():
     [left_out] = deploy(mesh(pod(), IDENTITY), _2026=NEW)
     assert left_out.startswith("ConfigMap linkerd/linkerd-identity-trust-roots: its root ")
     assert left_out.endswith("(CN=root old) is not among the anchors")
-    told = deploy(mesh(pod("web-1", anchors=None), pod("web-2", anchors=frozenset())), _2025=OLD, _2026=NEW)
+    pods = pod("web-1", anchors=None), pod("web-2", anchors=frozenset())
+    told = deploy(mesh(*pods, issuer=ISSUER_OLD), _2025=OLD, _2026=NEW)
     assert told == [
         "app/web-1 (Deployment app/web): it cannot be told what its proxy trusts",
         "app/web-2 (Deployment app/web): its proxy does not trust 2026",
