@@ -371,6 +371,25 @@ def stranger(cluster):
             wait_until(lambda: api.get(f"{path}/stranger").status_code == httpx.codes.NOT_FOUND)
 
 
+def test_a_clusters_stack_that_is_lost_is_made_anew_under_its_name_and_no_handshake_fails(fleet, steady):
+    """As docs/fleet.md says: its keys are others then, but for the webhooks' authority under a name of its own."""
+    before, roots = fleet.failed(), fleet.outputs("west")["trustAnchors"]
+    intermediates = fleet.outputs("west")["intermediates"]
+    lost = fleet.engine("west", "stack", "rm", "--yes", "--force", "--preserve-config")
+    assert lost.returncode == 0, lost.stdout + lost.stderr
+    fleet.configure("west", webhooks={"authorities": ["2"]})
+    with fleet.clusters["west"].client() as api:
+        api.delete(f"/api/v1/namespaces/linkerd/secrets/linkerd-issuer-ca-{steady}").raise_for_status()
+    fleet.ok("fleet", "up")
+    assert fleet.outputs("west")["trustAnchors"] == roots
+    assert fleet.outputs("west")["intermediates"].keys() == {steady}
+    assert fleet.outputs("west")["intermediates"] != intermediates, "it has another key"
+    assert fleet.cli("fleet", "verify").returncode == 0
+    unchanged = fleet.engine("west", *NO_CHANGES)
+    assert unchanged.returncode == 0, unchanged.stdout + unchanged.stderr
+    assert fleet.failed() == before
+
+
 def test_a_cluster_joins_with_what_the_others_have_and_the_fleet_outlives_its_anchor_stack(fleet, steady, following):
     before = fleet.failed()
     early = f"{following}-early"
