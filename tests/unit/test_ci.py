@@ -87,14 +87,18 @@ def test_the_cli_is_as_new_as_the_program_asks_for_and_packages_are_those_of_the
 
 
 @pytest.mark.e2e
-def test_the_cli_knows_each_option_that_sets_pulumi_deployments_up(real_pulumi_or_skip, tmp_path):
+@pytest.mark.parametrize("role", ["cluster", "anchor"])
+def test_the_cli_knows_each_option_that_sets_pulumi_deployments_up(real_pulumi_or_skip, tmp_path, role):
     """The CLI reads the options before it shows its help, and refuses one that it does not know."""
     real_pulumi_or_skip()
     asked = tmp_path / "asked"
     stand_in = tmp_path / "bin" / "pulumi"
     stand_in.parent.mkdir()
     real = shutil.which("pulumi")
-    stand_in.write_text(f'#!/bin/sh\necho "$@" >> {asked}\nexec {real} "$@" --help\n')
+    stand_in.write_text(
+        f'#!/bin/sh\necho "$@" >> {asked}\ncase $1 in\n'
+        f'  config) {real} "$@" --help > /dev/null && echo {role} ;;\n  *) exec {real} "$@" --help ;;\nesac\n'
+    )
     stand_in.chmod(0o755)
     script = REPOSITORY / "ci" / "pulumi-deployments" / "set-up.sh"
     path = f"{stand_in.parent}:{os.environ['PATH']}"
@@ -107,7 +111,8 @@ def test_the_cli_knows_each_option_that_sets_pulumi_deployments_up(real_pulumi_o
         timeout=60,
     )
     assert done.returncode == 0, done.stderr
-    assert [line.partition(" --")[0] for line in asked.read_text().splitlines()] == [
-        "deployment settings edit",
-        "stack schedule new",
-    ]
+    asked_for, edited, scheduled = asked.read_text().splitlines()
+    assert asked_for.startswith("config get role")
+    assert edited.startswith("deployment settings edit")
+    assert ("--pre-run-command aws eks" in edited) == (role == "cluster"), "an anchor stack touches no cluster"
+    assert scheduled.startswith("stack schedule new")
