@@ -12,7 +12,7 @@ import typer
 
 from meshtrust.commands.boards import CommandBoard, Logs, open_board
 from meshtrust.commands.fleet_table import show_cluster_findings, show_fleet, show_links
-from meshtrust.commands.options import HERE, Directory, Json, console, write_json
+from meshtrust.commands.options import HERE, AnchorDays, Directory, IssuerHours, Json, console, write_json
 from meshtrust.commands.rotate import AtOnce, Lazy, Timeout, choose_generation
 from meshtrust.fleet.inspection import inspect_fleet
 from meshtrust.fleet.page import draw_page
@@ -130,12 +130,8 @@ def verify(
     *,
     anchor_stack: AnchorStack = "",
     parallel: Parallel = 8,
-    issuer_hours: Annotated[
-        int, typer.Option(min=0, max=876_000, help="Hours of life each identity issuer must have left.")
-    ] = 24,
-    anchor_days: Annotated[
-        int, typer.Option(min=0, max=36_500, help="Days of life each trust anchor must have left.")
-    ] = 60,
+    issuer_hours: IssuerHours = 24,
+    anchor_days: AnchorDays = 60,
     directory: Directory = HERE,
     as_json: Json = False,
 ) -> None:

@@ -19,6 +19,10 @@ Kubeconfig = Annotated[
     str, typer.Option(help="Path of the kubeconfig. Default: the stack's, KUBECONFIG, ~/.kube/config.")
 ]
 Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Namespace of Linkerd's control plane.")]
+IssuerHours = Annotated[
+    int, typer.Option(min=0, max=876_000, help="Hours of life that an identity issuer must have left.")
+]
+AnchorDays = Annotated[int, typer.Option(min=0, max=36_500, help="Days of life that each trust anchor must have left.")]
 Json = Annotated[bool, typer.Option("--json", help="Write JSON for machines.")]
 
 HERE = Path()

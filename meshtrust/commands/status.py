@@ -2,7 +2,6 @@
 
 import asyncio
 from datetime import timedelta
-from typing import Annotated
 
 import typer
 from cryptography import x509
@@ -11,7 +10,19 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from meshtrust.commands.options import HERE, Context, Directory, Json, Kubeconfig, Namespace, Stack, console, select
+from meshtrust.commands.options import (
+    HERE,
+    AnchorDays,
+    Context,
+    Directory,
+    IssuerHours,
+    Json,
+    Kubeconfig,
+    Namespace,
+    Stack,
+    console,
+    select,
+)
 from meshtrust.commands.options import write_json as write
 from meshtrust.inspection import Budget, Inspection, format_left, inspect, judge
 from meshtrust.lint import Finding
@@ -52,12 +63,8 @@ def verify(
     kubeconfig: Kubeconfig = "",
     namespace: Namespace = "",
     as_json: Json = False,
-    issuer_hours: Annotated[
-        int, typer.Option(min=0, max=876_000, help="Hours of life the identity issuer must have left.")
-    ] = 24,
-    anchor_days: Annotated[
-        int, typer.Option(min=0, max=36_500, help="Days of life each trust anchor must have left.")
-    ] = 60,
+    issuer_hours: IssuerHours = 24,
+    anchor_days: AnchorDays = 60,
 ) -> None:
     """Judge the served credentials by their rules and by what life they have left.
 
