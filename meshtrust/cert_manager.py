@@ -8,11 +8,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from meshtrust.cluster import Api, ClusterError, NotFoundError, read, read_items, read_optional
-from meshtrust.helm_release import check_definition
 from meshtrust.polling import pauses
 
 VERSION = "cert-manager.io/v1"
-_DEFINITION = "certificates.cert-manager.io"
+DEFINITION = "certificates.cert-manager.io"
 # How long cert-manager may take to issue; an issuer that asks a person for approval takes longer, and is run again.
 _ISSUE_SECONDS = 300.0
 # How long its webhook may take to answer once its pods are ready.
@@ -91,20 +90,6 @@ async def check_api(api: Api) -> None:
             "there. Install it, or let this stack do so: pulumi config set --path certManager.install true"
         )
         raise CertManagerError(msg)
-
-
-async def check_installable(api: Api, namespace: str, *, is_own: bool) -> None:
-    """Make sure that no one else's cert-manager is in the way of the one that is to be installed.
-
-    Args:
-        api: Client of the cluster.
-        namespace: Namespace of this stack's release.
-        is_own: Whether this stack has installed one before.
-
-    Raises:
-        ClusterError: Its definitions are there and belong to another release, or to none.
-    """
-    await check_definition(api, _DEFINITION, (namespace, "cert-manager"), "certManager", is_own=is_own)
 
 
 async def check_removal(api: Api, *, needed: bool, own: tuple[str, str]) -> None:

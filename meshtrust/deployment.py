@@ -85,6 +85,10 @@ class Deployment:
         """Where each release's chart came from, by release."""
         return self.outputs.get("charts") or {}
 
+    def has_installed(self, section: str) -> bool:
+        """Whether it installed what a section of the configuration is about, such as ``certManager``."""
+        return f"{section}.charts" in self.charts
+
     @property
     def anchors(self) -> tuple[str, ...]:
         """The trusted generations, oldest first; of an anchor stack, those that it owns."""

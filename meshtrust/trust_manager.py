@@ -5,7 +5,6 @@ import time
 from typing import TYPE_CHECKING
 
 from meshtrust.cluster import Api, ClusterError, read_optional
-from meshtrust.helm_release import check_definition
 from meshtrust.pem import PemError, fingerprint, read_bundle
 from meshtrust.polling import pauses
 
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
 
 
 VERSION = "trust.cert-manager.io/v1alpha1"
-_DEFINITION = "bundles.trust.cert-manager.io"
+DEFINITION = "bundles.trust.cert-manager.io"
 # linkerd2 charts/linkerd-control-plane: the ConfigMap that its pods mount, and the key that they read.
 TRUST_ROOTS, TRUST_ROOTS_KEY = "linkerd-identity-trust-roots", "ca-bundle.crt"
 # It answers a changed Bundle within a second or two.
@@ -23,20 +22,6 @@ _PUBLISH_SECONDS = 60.0
 
 class TrustManagerError(ClusterError):
     """trust-manager is not there, or has not published what it was given; the message says what to do."""
-
-
-async def check_installable(api: Api, namespace: str, *, is_own: bool) -> None:
-    """Make sure that no one else's trust-manager is in the way of the one that is to be installed.
-
-    Args:
-        api: Client of the cluster.
-        namespace: Namespace of this stack's release.
-        is_own: Whether this stack has installed one before.
-
-    Raises:
-        ClusterError: Its definition is there and belongs to another release, or to none.
-    """
-    await check_definition(api, _DEFINITION, (namespace, "trust-manager"), "trustBundle", is_own=is_own)
 
 
 async def check_api(api: Api) -> None:

@@ -15,6 +15,7 @@ from meshtrust.cluster import OFFLINE, Api, ClusterError
 from meshtrust.cluster_process import ClusterProcess
 from meshtrust.deployment import Deployment
 from meshtrust.fleet.pledge import Pledge
+from meshtrust.helm_release import check_definition
 from meshtrust.identity_name import IllegalRenameError, check_rename
 from meshtrust.issuer_mode import IllegalMoveError, check_move
 from meshtrust.rotation import IllegalStepError, Step, find_step
@@ -198,9 +199,10 @@ async def _check_cluster(api: Api, settings: Settings, last: Deployment) -> str:
 
 async def _check_cert_manager(api: Api, settings: Settings, last: Deployment) -> None:
     if settings.cert_manager:
-        has_installed = "certManager.charts" in last.charts
-        await cert_manager.check_installable(api, settings.cert_manager.namespace, is_own=has_installed)
-    elif "certManager.charts" in last.charts:
+        release = (settings.cert_manager.namespace, "cert-manager")
+        is_own = last.has_installed("certManager")
+        await check_definition(api, cert_manager.DEFINITION, release, "certManager", is_own=is_own)
+    elif last.has_installed("certManager"):
         own = (settings.linkerd.namespace, issuer_secret.NAME)
         await cert_manager.check_removal(api, needed=settings.needs_cert_manager, own=own)
     elif settings.needs_cert_manager:

@@ -9,6 +9,7 @@ from components.trust_bundle import TrustBundle
 from meshtrust import trust_manager
 from meshtrust.cluster import Api, ClusterError
 from meshtrust.deployment import Deployment
+from meshtrust.helm_release import check_definition
 from meshtrust.pem import fingerprint, read_bundle
 from program.refusal import ending
 from settings import Settings
@@ -27,7 +28,7 @@ def check_move(settings: Settings, last: Deployment) -> None:
             "trust-manager"
         )
         raise ClusterError(msg)
-    if _has_installed(last) and settings.trust_bundle.trust_manager is None:
+    if last.has_installed("trustBundle") and settings.trust_bundle.trust_manager is None:
         msg = (
             "meshtrust:trustBundle.install is false, and this stack has installed the trust-manager that publishes the "
             "bundle: taking it away would take its definitions, the Bundle and the trusted roots with it. Set it back: "
@@ -44,13 +45,11 @@ async def check(api: Api, settings: Settings, last: Deployment) -> None:
     """
     policy = settings.trust_bundle
     if policy.trust_manager:
-        await trust_manager.check_installable(api, policy.trust_manager.namespace, is_own=_has_installed(last))
+        release = (policy.trust_manager.namespace, "trust-manager")
+        is_own = last.has_installed("trustBundle")
+        await check_definition(api, trust_manager.DEFINITION, release, "trustBundle", is_own=is_own)
     elif policy.by_trust_manager:
         await trust_manager.check_api(api)
-
-
-def _has_installed(last: Deployment) -> bool:
-    return "trustBundle.charts" in last.charts
 
 
 def confirm(
