@@ -7,7 +7,7 @@ from typing import Any
 import pulumi
 import pulumi_kubernetes as kubernetes
 
-from components.charts import NOBODY, ChartSource, ReleaseOwner, Resources, as_secrets, merge_values, release
+from components.charts import NOBODY, ChartSource, ReleaseOwner, Resources, merge_user_values, release
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,9 +59,7 @@ class CertManager(pulumi.ComponentResource):
             "cert-manager",
             source=args.charts,
             namespace=namespace.metadata["name"],
-            values=merge_values(
-                default_values(args.namespace), as_secrets(args.values) if args.encrypted else args.values
-            ),
+            values=merge_user_values(default_values(args.namespace), args.values, encrypted=args.encrypted),
             timeout_seconds=args.timeout_seconds,
             owner=args.owner,
             opts=pulumi.ResourceOptions(parent=self),

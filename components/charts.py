@@ -97,14 +97,24 @@ def merge_values(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[s
     return merged
 
 
-def as_secrets(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return Helm values as secrets, each by itself, so that they can be laid over others, whose own stay readable."""
+def merge_user_values(base: Mapping[str, Any], values: Mapping[str, Any], *, encrypted: bool) -> dict[str, Any]:
+    """Return this program's Helm values with a user's laid over them, as `merge_values` does it.
+
+    Args:
+        base: This program's, which stay readable.
+        values: The user's.
+        encrypted: Whether the stack encrypts those, so that each becomes a secret by itself.
+    """
+    return merge_values(base, _as_secrets(values) if encrypted else values)
+
+
+def _as_secrets(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: _as_secret(value) for name, value in values.items()}
 
 
 def _as_secret(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return as_secrets(value)
+        return _as_secrets(value)
     # Null has Helm take a default away.
     return None if value is None else pulumi.Output.secret(value)
 

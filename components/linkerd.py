@@ -6,7 +6,7 @@ from typing import Any
 
 import pulumi
 
-from components.charts import ChartSource, ReleaseOwner, Resources, as_secrets, merge_values, release
+from components.charts import ChartSource, ReleaseOwner, Resources, merge_user_values, merge_values, release
 from meshtrust.evidence import ANCHORS_ANNOTATION
 from meshtrust.pem import fingerprint, read_bundle
 from meshtrust.webhooks import CONTROL_PLANE
@@ -43,15 +43,15 @@ class LinkerdInstallation:
     @property
     def own_values(self) -> dict[str, Any]:
         """The Helm values of linkerd-control-plane but for its credentials, with secrets where they are encrypted."""
-        return self._over_high_availability(as_secrets(self.values) if self.encrypted else self.values)
+        return self._merged(encrypted=self.encrypted)
 
     @property
     def webhooks_fail_closed(self) -> bool:
         """Whether an object is refused where its webhook does not answer."""
-        return self._over_high_availability(self.values).get("webhookFailurePolicy") == "Fail"
+        return self._merged(encrypted=False).get("webhookFailurePolicy") == "Fail"
 
-    def _over_high_availability(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        return merge_values(_HIGH_AVAILABILITY if self.ha else {}, values)
+    def _merged(self, *, encrypted: bool) -> dict[str, Any]:
+        return merge_user_values(_HIGH_AVAILABILITY if self.ha else {}, self.values, encrypted=encrypted)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from typing import Any
 import pulumi
 import pulumi_kubernetes as kubernetes
 
-from components.charts import ChartSource, ReleaseOwner, Resources, as_secrets, merge_values, release
+from components.charts import ChartSource, ReleaseOwner, Resources, merge_user_values, release
 from meshtrust.trust_manager import TRUST_ROOTS, TRUST_ROOTS_KEY
 
 
@@ -128,7 +128,7 @@ def _install(
         "trust-manager",
         source=args.charts,
         namespace=namespace.metadata["name"],
-        values=merge_values(default_values(args), as_secrets(args.values) if args.encrypted else args.values),
+        values=merge_user_values(default_values(args), args.values, encrypted=args.encrypted),
         timeout_seconds=args.timeout_seconds,
         owner=owner,
         opts=child,
