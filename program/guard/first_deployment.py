@@ -12,7 +12,7 @@ from meshtrust.helm_release import read_releases
 from meshtrust.pem import read_bundle
 from meshtrust.rotation import first_step
 from program.guard.admission import Admission
-from program.guard.steps import decide
+from program.guard.steps import override_or_refuse
 from program.refusal import ending
 
 _CURE = (
@@ -58,5 +58,5 @@ async def declare(
                 roots[name] = read_bundle(pem)[0]
     blockers = blocks_deploy(mesh, roots, settings.anchor.signer, datetime.now(UTC))
     *before, entry = admission.transitions
-    gate = decide(settings, first_step(settings.trust), blockers, _CURE) if blockers else {}
+    gate = override_or_refuse(settings, first_step(settings.trust), blockers, _CURE) if blockers else {}
     return declared or anchor(), [*before, {**entry, **gate}]

@@ -11,8 +11,7 @@ import pulumi
 from meshtrust.actor import name_actor
 from meshtrust.cluster import Api
 from meshtrust.deployment import Deployment
-from meshtrust.fleet import pledge as pledges
-from meshtrust.fleet.pledge import Pledge, blocks_joining
+from meshtrust.fleet.pledge import Pledge, blocks_joining, decide
 from meshtrust.gate import Blocker, find_blockers
 from meshtrust.pem import read_bundle
 from meshtrust.rotation import Step
@@ -79,7 +78,7 @@ async def judge(
     if fleet:
         _refuse_strangers(settings, step, fleet)
         is_forced = settings.gate.mode == "warn" or step.name in settings.gate.overrides
-        decision = pledges.decide(
+        decision = decide(
             fleet.name, fleet.pledge, step, fleet.anchor.pledges, is_ready=not blockers, is_forced=is_forced
         )
         pledge = decision.pledge
@@ -121,10 +120,10 @@ def _take(settings: Settings, step: Step, blockers: list[Blocker], fleet: Member
             " A cluster tells that it is ready by a run of its stack with the step configured, and the anchor stack "
             f"passes it on: pulumi up --stack {fleet.anchor_stack}."
         )
-    return decide(settings, step, blockers, cure, fleet)
+    return override_or_refuse(settings, step, blockers, cure, fleet)
 
 
-def decide(
+def override_or_refuse(
     settings: Settings, step: Step, blockers: list[Blocker], cure: str, fleet: Membership | None = None
 ) -> dict[str, Any]:
     """Return what the audit trail says of a step that is not safe and goes ahead all the same, or refuse it.
