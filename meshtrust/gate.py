@@ -102,14 +102,9 @@ def blocks_switch(mesh: Mesh, root: str, name: str, now: datetime) -> list[Block
         blockers.append(Blocker(subject=f"generation {name}", reason=f"its root ended on {end:%Y-%m-%d %H:%M} UTC"))
     if root not in known:
         blockers.append(Blocker(subject=mesh.bundle_name, reason=f"does not hold {name}", deployable=True))
-    for pod in mesh.pods:
-        if pod.anchors is None:
-            reason = "it started with other anchors than those deployed now, and cannot tell which"
-        elif root not in pod.anchors:
-            reason = f"its proxy does not trust {name}"
-        else:
-            continue
-        blockers.append(Blocker(subject=str(pod), reason=reason, workload=pod.workload))
+    blockers += _untrusting(
+        mesh, root, name, "it started with other anchors than those deployed now, and cannot tell which"
+    )
     return blockers
 
 
@@ -130,15 +125,9 @@ def blocks_deploy(mesh: Mesh, roots: Mapping[str, x509.Certificate], signer: str
     is_same = signer in roots and kept == set(map(fingerprint, mesh.roots))
     if not mesh.is_there or (is_same and _chains(mesh.issuer, [roots[signer]], now)):
         return []
-    blockers = []
-    for pod in mesh.pods:
-        if pod.anchors is None:
-            reason = "it cannot be told what its proxy trusts"
-        elif signer not in roots or fingerprint(roots[signer]) not in pod.anchors:
-            reason = f"its proxy does not trust {signer}"
-        else:
-            continue
-        blockers.append(Blocker(subject=str(pod), reason=reason, workload=pod.workload))
+    # What is still to be made has no fingerprint, and nothing trusts it.
+    signing = fingerprint(roots[signer]) if signer in roots else ""
+    blockers = [*_untrusting(mesh, signing, signer, "it cannot be told what its proxy trusts")]
     for root in mesh.roots:
         if fingerprint(root) not in kept and root.not_valid_after_utc > now:
             reason = f"its root {fingerprint(root)[:8]} ({root.subject.rfc4514_string()}) is not among the anchors"
@@ -195,6 +184,15 @@ def blocks_retire(
             continue
         blockers.append(Blocker(subject=str(pod), reason=reason, workload=pod.workload, curable=seen))
     return blockers
+
+
+def _untrusting(mesh: Mesh, root: str, name: str, untold: str) -> Iterable[Blocker]:
+    """Yield the pods whose proxies do not trust a root, or of which that cannot be told, with the reason for those."""
+    for pod in mesh.pods:
+        if pod.anchors is None:
+            yield Blocker(subject=str(pod), reason=untold, workload=pod.workload)
+        elif root not in pod.anchors:
+            yield Blocker(subject=str(pod), reason=f"its proxy does not trust {name}", workload=pod.workload)
 
 
 def _blocks_issuer(mesh: Mesh, remaining: Sequence[x509.Certificate], now: datetime) -> Iterable[Blocker]:
