@@ -35,7 +35,7 @@ def measure() -> dict[str, Any]:
             # The webhooks' certificates are made by the chart, as in the guide.
             settings = {**stack_settings(cluster), "webhooks": {"mode": "chart"}}
             with workspace("guide", settings=settings) as project:
-                engine = "pulumi" if project.is_real else "embedded"
+                engine = project.describe_engine()
                 ours.append(_stack(cluster, project))
     return {
         "engine": engine,

@@ -143,7 +143,7 @@ def _anchor_stack(count: int) -> dict[str, Any]:
         used = _children_seconds()
         again = _up(project)
         used = _children_seconds() - used
-        engine = Path(project.engine[0]).name
+        engine = project.describe_engine()
         return {"engine": engine, "secondsSigning": signing, "secondsAgain": again, "cpuSecondsAgain": round(used, 1)}
 
 
@@ -153,7 +153,7 @@ def _cluster_run() -> dict[str, Any]:
         used = _children_seconds()
         seconds = _up(project)
         used = _children_seconds() - used
-        return {"engine": Path(project.engine[0]).name, "seconds": seconds, "cpuSeconds": round(used, 1)}
+        return {"engine": project.describe_engine(), "seconds": seconds, "cpuSeconds": round(used, 1)}
 
 
 def _children_seconds() -> float:

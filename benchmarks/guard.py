@@ -46,7 +46,7 @@ def measure() -> dict[str, Any]:
             ratios.append(with_guard / without)
             seconds.append(with_guard)
         return {
-            "engine": "pulumi" if project.is_real else "embedded",
+            "engine": project.describe_engine(),
             "pairs": PAIRS,
             "secondsMedian": round(statistics.median(seconds), 2),
             "ratioMedian": round(statistics.median(ratios), 3),

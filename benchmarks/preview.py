@@ -42,7 +42,7 @@ def measure() -> dict[str, Any]:
                 for name, previewed in rounds.items():
                     seconds[name].append(timed(previewed, *_PREVIEW))
     return {
-        "engine": "pulumi" if project.is_real else "embedded",
+        "engine": project.describe_engine(),
         "turns": TURNS,
         "secondsMedian": {name: round(statistics.median(values), 2) for name, values in seconds.items()},
         "ratioMedian": {

@@ -7,7 +7,6 @@ from benchmarks.machine import deployed
 from rehearsal.cluster import Cluster
 from rehearsal.mesh.traffic import make_workloads, read_handshakes, wait_for_proxies
 from rehearsal.rotation import run_command
-from rehearsal.shim import environment_with_pulumi
 
 COUNTS = (50, 500)
 _NAMESPACE = "shop"
@@ -26,7 +25,8 @@ def measure() -> dict[str, Any]:
 
 
 def _rotate(count: int) -> dict[str, Any]:
-    with deployed("dev") as (cluster, project), environment_with_pulumi(project) as environment:
+    with deployed("dev") as (cluster, project):
+        environment = project.command_environment
         make_workloads(cluster, _NAMESPACE, count)
         wait_for_proxies(cluster, count, _SECONDS)
         started = time.perf_counter()

@@ -6,11 +6,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from rehearsal.cluster import ClusterError
+from rehearsal.errors import RehearsalError
 from rehearsal.plan import make_plan, show_plan
 from rehearsal.rehearse import Rehearsal
 from rehearsal.rotation import RotationRehearsal
-from rehearsal.workspace import RehearsalError, workspace
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
 console = Console()
@@ -48,15 +47,14 @@ def rehearse_rotation(
 @app.command()
 def preview(stack: Stack = "dev") -> None:
     """Show what a stack would make. Nothing is changed, and no cluster is needed or asked."""
-    with workspace(stack, embedded=True, environment={"MESHTRUST_OFFLINE": "1"}) as project:
-        show_plan(make_plan(project), stack, console)
+    show_plan(make_plan(stack), stack, console)
 
 
 def main() -> None:
     """Run a command; what went wrong is one message, and the exit code is 1."""
     try:
         app()
-    except (RehearsalError, ClusterError) as error:
+    except RehearsalError as error:
         Console(stderr=True).print(f"[red]error:[/] {error}", highlight=False, soft_wrap=True)
         raise SystemExit(1) from None
 

@@ -1,17 +1,27 @@
 """The plan of a stack as a person wants to see it: the chain it makes, the resources in order, what each stands for."""
 
 import json
+import logging
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import pulumi
+from pulumi.runtime import mocks
 from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from rehearsal.workspace import RehearsalError, Workspace
+from meshtrust.cluster import OFFLINE
+from rehearsal.errors import RehearsalError
+from rehearsal.mocks import STACK_REFERENCE, engine_config, run_program
+from rehearsal.providers import values
+from rehearsal.providers.base import Operation
+from rehearsal.providers.server import load
+from rehearsal.workspace import stack_config
 
 # What a resource stands for, by its type; a Release by the name of its chart.
 _MEANING = {
@@ -49,13 +59,11 @@ class Step:
     """One resource of a plan.
 
     Attributes:
-        operation: What the engine would do: create, same, update, replace, delete.
         type: Its type token.
         name: Its name in the program.
-        inputs: Its inputs; secrets are masked.
+        inputs: Its inputs.
     """
 
-    operation: str
     type: str
     name: str
     inputs: Mapping[str, Any]
@@ -81,12 +89,14 @@ class Plan:
     """What a run of a stack would do.
 
     Attributes:
-        steps: The resources that do something, in the order in which the engine comes to them.
+        steps: The resources, in the order in which the program registers them.
         config: The stack's configuration with its defaults, as the program reads it.
+        warnings: The program's warnings.
     """
 
     steps: list[Step]
     config: Mapping[str, Any]
+    warnings: list[str]
 
     def signing_secret(self) -> Step | None:
         """Return the step that makes the Secret which the identity issuer is signed with, or is in."""
@@ -94,33 +104,47 @@ class Plan:
         return next((step for step in secrets if not step.name.startswith(_WEBHOOKS)), None)
 
 
-def make_plan(workspace: Workspace) -> Plan:
-    """Ask the engine what a run would do.
+def make_plan(stack: str) -> Plan:
+    """Run the program under Pulumi's mocks, as a first preview of a stack of stacks/ that reaches no cluster.
 
     Raises:
-        RehearsalError: The program refuses the stack; the message is the program's.
+        RehearsalError: There is no such stack, or the program refuses it; the message is the program's.
     """
-    result = workspace.capture("preview", "--json")
+    config = stack_config(stack)
+    os.environ[OFFLINE] = "1"
     try:
-        preview = json.loads(result.stdout)
-    except ValueError:
-        raise RehearsalError(result.stderr.strip() or result.stdout.strip()) from None
-    if result.returncode:
-        errors = [entry["message"] for entry in preview.get("diagnostics", []) if entry["severity"] == "error"]
-        raise RehearsalError("\n".join(errors[:1]) or result.stderr.strip())
-    return read_plan(preview)
+        recording = run_program(config, _Providers(), stack=stack)
+    except pulumi.RunError as refusal:
+        raise RehearsalError(str(refusal)) from None
+    steps = [
+        Step(type=resource.type, name=resource.name, inputs=resource.inputs)
+        for resource in recording.resources
+        if resource.is_custom and not resource.type.startswith("pulumi:pulumi:")
+    ]
+    warnings = [message for level, message in recording.messages if level == logging.WARNING]
+    with_defaults = {key.partition(":")[2]: _value(text) for key, text in engine_config(config).items()}
+    return Plan(steps, with_defaults, warnings)
 
 
-def read_plan(preview: Mapping[str, Any]) -> Plan:
-    """Read what `pulumi preview --json` writes."""
-    steps = []
-    for entry in preview["steps"]:
-        state = entry.get("newState") or entry.get("oldState") or {}
-        if state.get("custom") and not state["type"].startswith("pulumi:pulumi:"):
-            name = entry["urn"].rpartition("::")[2]
-            inputs = state.get("inputs", {})
-            steps.append(Step(operation=entry["op"], type=state["type"], name=name, inputs=inputs))
-    return Plan(steps, {key.partition(":")[2]: _value(text) for key, text in preview["config"].items()})
+class _Providers(mocks.Mocks):
+    """The providers' answers: of `tls` and `random` those of the stand-ins, of others the inputs."""
+
+    def __init__(self) -> None:
+        self._providers = {name: load(name) for name in ("random", "tls")}
+
+    def call(self, _: mocks.MockCallArgs) -> tuple[dict[str, Any], None]:
+        """Answer a function of a provider, of which the program calls none."""
+        return {}, None
+
+    def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str, dict[str, Any]]:
+        """Return the id and the outputs of a resource."""
+        provider = self._providers.get(args.typ.partition(":")[0])
+        if provider is None:
+            return args.name, {"outputs": {}} if args.typ == STACK_REFERENCE else dict(args.inputs)
+        # The mocks have each number as a float, and a provider has it as the protocol does.
+        inputs = values.properties_from_wire(values.properties_to_wire(args.inputs))
+        identity, outputs = provider.create(Operation(urn="", type=args.typ, name=args.name), inputs)
+        return identity, values.plain(outputs)
 
 
 def _value(text: str) -> Any:
@@ -134,11 +158,9 @@ def show_plan(plan: Plan, stack: str, console: Console) -> None:
         Panel(_chain(plan), title=f"[bold]stack {stack}: the chain it makes[/]", expand=False, padding=(1, 2))
     )
     console.print(_table(plan.steps))
-    counts: dict[str, int] = {}
-    for step in plan.steps:
-        counts[step.operation] = counts.get(step.operation, 0) + 1
-    console.print(", ".join(f"{count} to {operation}" for operation, count in sorted(counts.items())) + ". ", end="")
-    console.print("Nothing was changed, and no cluster was asked.")
+    for warning in plan.warnings:
+        console.print(Text.assemble(("warning: ", "bold yellow"), warning))
+    console.print(f"{len(plan.steps)} to create. Nothing was changed, and no cluster was asked.")
 
 
 def _chain(plan: Plan) -> RenderableType:
@@ -194,8 +216,7 @@ def _table(steps: Iterable[Step]) -> Table:
     table.add_column(justify="right", style="dim")
     table.add_column(style="green")
     table.add_column()
-    marks = {"create": "+", "update": "~", "delete": "-", "same": " "}
     for number, step in enumerate(steps, start=1):
         resource = Text(f"{step.type.rpartition(':')[2]} {step.name}", style="dim", no_wrap=True, overflow="ellipsis")
-        table.add_row(str(number), marks.get(step.operation, "+-"), Group(Text(step.meaning), resource))
+        table.add_row(str(number), "+", Group(Text(step.meaning), resource))
     return table

@@ -6,9 +6,9 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from rehearsal.cluster.binaries import cache_directory
 from rehearsal.cluster.errors import ClusterError
-from rehearsal.cluster.toolchain import find_go
+from rehearsal.programs import cache_directory
+from rehearsal.programs.toolchain import find_go
 
 _PROMETHEUS = "github.com/prometheus/prometheus"
 _VERSION = "v0.316.0"

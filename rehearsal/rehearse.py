@@ -88,7 +88,7 @@ class Rehearsal:
 
     def _rehearse(self, project: Workspace, observer: Observer) -> None:
         before = observer.inventory()
-        with self._told(f"`up` of the unmodified program, by {_engine(project)}"):
+        with self._told(f"`up` of the unmodified program, by {project.describe_engine()}"):
             self._engine(project, "up", *_NO_PROMPT)
         first = self._chain(project, observer)
         self._show("the chain", first)
@@ -211,9 +211,3 @@ def _short(certificate: x509.Certificate) -> str:
 def _left(seconds: float) -> str:
     hours = seconds / 3600
     return f"{hours:.0f} hours" if hours < 72 else f"{hours / 24:.0f} days"
-
-
-def _engine(project: Workspace) -> str:
-    return (
-        f"the real CLI ({project.engine[0]})" if project.is_real else "the embedded engine (there is no pulumi on PATH)"
-    )

@@ -28,7 +28,6 @@ from rehearsal.mesh.traffic import Handshakes, make_workloads, read_handshakes, 
 from rehearsal.observe import Observer
 from rehearsal.rehearse import NAMESPACE, REACTION_SECONDS, Rehearsal
 from rehearsal.rotation_picture import Sample, draw_rotation
-from rehearsal.shim import environment_with_pulumi
 from rehearsal.workspace import REPOSITORY, RehearsalError, Workspace
 
 OLD, NEW = "2026", "2027"
@@ -121,7 +120,8 @@ class RotationRehearsal(Rehearsal):
             wait_for_proxies(cluster, proxies, REACTION_SECONDS)
         with self._told("a switch of the signer before anybody trusts the new anchor is refused, in preview") as tell:
             tell(self._refused(project, {"anchors": [OLD, NEW], "signer": NEW}))
-        with environment_with_pulumi(project) as environment, Sampler(cluster) as sampler:
+        environment = project.command_environment
+        with Sampler(cluster) as sampler:
             with self._told(f"`meshtrust rotate --to {NEW} --step`: the new anchor is introduced"):
                 self._command(project, environment, sampler, "rotate", "--to", NEW, "--step")
             with self._told("a switch now is refused too: these proxies do not trust it yet") as tell:

@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import secrets
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -16,6 +15,9 @@ from typing import Any
 import yaml
 
 from rehearsal.cluster.pki import write_secret
+from rehearsal.errors import RehearsalError
+from rehearsal.pulumi.cli import PulumiCli, find_cli
+from rehearsal.pulumi.home import describe_plugins, write_home
 
 REPOSITORY = Path(__file__).parent.parent
 # All that the program consists of; the tests, the documents and the rehearsal itself are no part of it.
@@ -29,34 +31,34 @@ _PROGRAM = (
 )
 
 
-class RehearsalError(Exception):
-    """A rehearsal cannot begin, or something in it was not as it must be; the message says what."""
-
-
 @dataclass(frozen=True)
 class Workspace:
-    """A project directory with one stack, and the engine that runs it.
+    """A project directory with one stack, and the Pulumi CLI that runs it.
 
     Attributes:
         directory: Where it is: links to the program's files, a stack file, and the state.
         stack: Name of the stack.
-        engine: The command line of the engine: the real `pulumi`, or the embedded one.
-        environment: What the engine is given beyond this process's environment.
+        cli: The Pulumi CLI.
+        environment: What the CLI is given beyond this process's environment.
     """
 
     directory: Path
     stack: str
-    engine: list[str]
+    cli: PulumiCli
     environment: Mapping[str, str] = field(repr=False)
 
     @property
-    def is_real(self) -> bool:
-        """Whether the real Pulumi CLI runs it."""
-        return self.engine[0] != sys.executable
+    def home(self) -> Path:
+        """The PULUMI_HOME, with the plugins."""
+        return self.directory / "home"
 
     def command(self, *arguments: str) -> list[str]:
-        """Return the command line of one of the engine's commands on this stack."""
-        return [*self.engine, *arguments, "--stack", self.stack, "--cwd", str(self.directory)]
+        """Return the command line of one of the CLI's commands on this stack."""
+        return [str(self.cli.path), *arguments, "--stack", self.stack, "--cwd", str(self.directory)]
+
+    def describe_engine(self) -> str:
+        """Return which CLI and which plugins run the stack."""
+        return f"{self.cli} ({describe_plugins(self.home)})"
 
     def capture(self, *arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
         """Run a command and keep what it writes; it reads what is given as its input."""
@@ -89,7 +91,7 @@ class Workspace:
         """Make the stack.
 
         Raises:
-            RehearsalError: The engine cannot make it.
+            RehearsalError: The CLI cannot make it.
         """
         result = self.capture("stack", "init")
         if result.returncode:
@@ -114,16 +116,16 @@ class Workspace:
         return outputs
 
     @property
+    def command_environment(self) -> dict[str, str]:
+        """The environment of a command of this project, which calls the CLI by its name."""
+        return {**self.full_environment, "PYTHONPATH": str(REPOSITORY)}
+
+    @property
     def full_environment(self) -> dict[str, str]:
-        """The whole environment of an engine's process."""
+        """The whole environment of the CLI."""
         # One of the user's own would go before the file, and would be of another stack.
         ambient = {name: value for name, value in os.environ.items() if name != "PULUMI_CONFIG_PASSPHRASE"}
         return {**ambient, **self.environment}
-
-
-def real_engine() -> str | None:
-    """Return the path of the real Pulumi CLI, or nothing where there is none."""
-    return shutil.which("pulumi")
 
 
 @contextlib.contextmanager
@@ -132,7 +134,6 @@ def workspace(
     *,
     settings: Mapping[str, Any] | None = None,
     environment: Mapping[str, str] | None = None,
-    embedded: bool = False,
     directory: Path | None = None,
     init: bool = True,
 ) -> Iterator[Workspace]:
@@ -141,14 +142,14 @@ def workspace(
     Args:
         stack: Name of the stack.
         settings: Configuration laid over the stack's own: a map by key of the project's namespace.
-        environment: Environment of the engine, beyond what a file backend and its passphrase need.
-        embedded: Use the embedded engine even where there is a real one.
+        environment: Environment of the CLI, beyond what a file backend and its passphrase need.
         directory: Where to make it; it is left there. Without one it is made somewhere and removed at the end.
         init: Make the stack; otherwise only its file is there.
 
     Raises:
-        RehearsalError: There is no such stack, or the engine cannot make it.
+        RehearsalError: There is no such stack, or the CLI cannot be had or cannot make it.
     """
+    cli = find_cli()
     config = stack_config(stack)
     for key, value in (settings or {}).items():
         config[f"meshtrust:{key}"] = _laid_over(config.get(f"meshtrust:{key}"), value)
@@ -156,15 +157,20 @@ def workspace(
         if directory is None:
             directory = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="meshtrust-")))
         _write_project(directory)
-        real = None if embedded else real_engine()
+        write_home(directory / "home")
         made = Workspace(
             directory=directory,
             stack=stack,
-            engine=[real] if real else [sys.executable, "-m", "rehearsal.engine"],
+            cli=cli,
             environment={
+                # A command of this project calls the CLI by its name.
+                "PATH": f"{cli.path.parent}{os.pathsep}{os.environ.get('PATH', '')}",
+                "PULUMI_HOME": str(directory / "home"),
                 "PULUMI_BACKEND_URL": f"file://{directory / 'state'}",
                 "PULUMI_CONFIG_PASSPHRASE_FILE": str(directory / "passphrase"),
                 "PULUMI_SKIP_UPDATE_CHECK": "true",
+                # What the home does not have is an error that names it, not a download.
+                "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
                 **(environment or {}),
             },
         )

@@ -1,7 +1,3 @@
-import shutil
-
-import pytest
-
 # The files that take longest, longest first: no worker is left with one of them while the other has nothing to do.
 _LONGEST = ("test_rotation.py", "test_modes.py", "test_rehearsal.py", "test_mesh.py", "test_deployed.py")
 
@@ -14,14 +10,3 @@ def pytest_collection_modifyitems(items):
     """Put the longest files first; everything else stays in its order."""
     order = {name: number for number, name in enumerate(_LONGEST)}
     items.sort(key=lambda item: order.get(item.path.name, len(order)))
-
-
-@pytest.fixture(scope="session")
-def real_pulumi_or_skip():
-    """Skip a test, and say so, where the real Pulumi CLI is not on PATH."""
-
-    def check():
-        if shutil.which("pulumi") is None:
-            pytest.skip("the real pulumi is not on PATH; the embedded engine is tested instead")
-
-    return check

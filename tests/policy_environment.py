@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rehearsal.cluster.binaries import cache_directory
+from rehearsal.programs import cache_directory
 from tests.recorder import REPOSITORY
 
 

@@ -1,5 +1,7 @@
-"""What can go wrong with a rehearsal cluster."""
+"""The error of a rehearsal cluster."""
+
+from rehearsal.errors import RehearsalError
 
 
-class ClusterError(Exception):
-    """A cluster cannot be built, started or found; the message says what to do."""
+class ClusterError(RehearsalError):
+    """A cluster cannot be started or found; the message says what to do."""

@@ -41,16 +41,8 @@ def linkerd_charts() -> Path:
     return stack.charts_of_linkerd()
 
 
-@pytest.fixture(scope="module", params=["embedded", pytest.param("real", marks=pytest.mark.e2e)])
-def embedded(request, real_pulumi_or_skip):
-    """Whether the embedded engine runs the program; the real one does in a second round, where there is one."""
-    if request.param == "real":
-        real_pulumi_or_skip()
-    return request.param == "embedded"
-
-
 @pytest.fixture
-def make_stack(cluster, binaries, linkerd_charts, observer, embedded):
+def make_stack(cluster, binaries, linkerd_charts, observer):
     """Make a stack that is destroyed in the end, and leaves nothing."""
     before = observer.inventory()
     made = []
@@ -58,7 +50,7 @@ def make_stack(cluster, binaries, linkerd_charts, observer, embedded):
     def make(name="dev", **settings):
         base = stack.settings(cluster, binaries, linkerd_charts)
         merged = {key: {**base.get(key, {}), **value} if key in SECTIONS else value for key, value in settings.items()}
-        opened = workspace(name, settings={**base, **merged}, embedded=embedded)
+        opened = workspace(name, settings={**base, **merged})
         live = LiveStack(opened.__enter__(), cluster)
         made.append((opened, live))
         return live

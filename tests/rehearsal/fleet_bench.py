@@ -13,7 +13,6 @@ import yaml
 
 from rehearsal.cluster import Cluster
 from rehearsal.mesh.traffic import make_workloads, read_handshakes, wait_for_proxies
-from rehearsal.shim import environment_with_pulumi
 from rehearsal.workspace import REPOSITORY, Workspace, workspace
 
 APPLICATIONS = "shop"
@@ -90,21 +89,20 @@ class FleetBench:
 
 
 @contextlib.contextmanager
-def fleet_bench(names: list[str], common: dict[str, Any], *, embedded: bool):
+def fleet_bench(names: list[str], common: dict[str, Any]):
     """Start a cluster for each name, and write the files of a fleet; nothing of it is deployed.
 
     Args:
         names: Names of the clusters' stacks.
         common: Configuration that all of them share.
-        embedded: Use the embedded engine.
     """
     with contextlib.ExitStack() as cleanup:
         with ThreadPoolExecutor() as pool:
             started = list(pool.map(lambda name: Cluster.start(f"{name}-{os.getpid()}"), names))
         clusters = {name: cleanup.enter_context(cluster) for name, cluster in zip(names, started, strict=True)}
         anchor = {"anchor": {"protect": True}, "clusters": []}
-        project = cleanup.enter_context(workspace("anchor", settings=anchor, embedded=embedded, init=False))
-        environment = cleanup.enter_context(environment_with_pulumi(project))
+        project = cleanup.enter_context(workspace("anchor", settings=anchor, init=False))
+        environment = project.command_environment
         made = FleetBench(project, environment, common)
         for name, cluster in clusters.items():
             made.add(name, cluster, ["2026"], "2026")

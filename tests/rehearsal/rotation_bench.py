@@ -16,7 +16,6 @@ import yaml
 
 from rehearsal.cluster import Cluster, ensure
 from rehearsal.mesh.traffic import make_workloads, read_handshakes, wait_for_proxies
-from rehearsal.shim import environment_with_pulumi
 from rehearsal.workspace import REPOSITORY, RehearsalError, Workspace, workspace
 from tests.key_material import KeySearch, kept_and_shown
 from tests.rehearsal import stack
@@ -198,7 +197,6 @@ def bench(
     name: str,
     settings: Mapping[str, Any] | None = None,
     *,
-    embedded: bool,
     workloads: int,
     replicas: int,
     deploy: Callable[[Bench], object] = Bench.up,
@@ -208,7 +206,6 @@ def bench(
     Args:
         name: Name of the cluster.
         settings: What its stack is given beyond what leads it to the cluster and the charts.
-        embedded: Whether the embedded engine runs the program.
         workloads: How many workloads there are.
         replicas: How many pods, with a proxy each, a workload has.
         deploy: What brings Linkerd there.
@@ -216,8 +213,8 @@ def bench(
     with contextlib.ExitStack() as cleanup:
         cluster = cleanup.enter_context(Cluster.start(f"{name}-{os.getpid()}"))
         placed = {**stack.settings(cluster, ensure(), stack.charts_of_linkerd()), **(settings or {})}
-        project = cleanup.enter_context(workspace("dev", settings=placed, embedded=embedded))
-        made = Bench(cluster, project, cleanup.enter_context(environment_with_pulumi(project)))
+        project = cleanup.enter_context(workspace("dev", settings=placed))
+        made = Bench(cluster, project, project.command_environment)
         deploy(made)
         make_workloads(cluster, APPLICATIONS, workloads, replicas)
         wait_for_proxies(cluster, workloads * replicas, 60)

@@ -154,15 +154,9 @@ def _with_a_root_of_its_own(text):
     return yaml.safe_dump(stack)
 
 
-@pytest.fixture
-def real_pulumi(real_pulumi_or_skip):
-    """Skip before anything is installed, which only the test itself removes."""
-    real_pulumi_or_skip()
-
-
 @pytest.mark.e2e
 @pytest.mark.parametrize("guide", ["helm", "trust-manager"], indirect=True)
-@pytest.mark.usefixtures("real_pulumi", "guide")
+@pytest.mark.usefixtures("guide")
 def test_the_guides_linkerd_is_taken_over_without_a_replacement(project, cluster, linkerd_charts, root):
     written = adopt(project, cluster, "--charts", str(linkerd_charts))
     assert written.returncode == 0, written.stderr

@@ -14,6 +14,7 @@ from meshtrust.chain import verify_chain
 from meshtrust.cluster_client import connect
 from meshtrust.pem import read_bundle, sha256_hex
 from rehearsal import mesh
+from rehearsal.pulumi.home import is_real
 from rehearsal.workspace import workspace
 from tests.key_material import KeySearch, kept_and_shown, process_arguments
 from tests.rehearsal.stack import DESTROY, NO_CHANGES, UP, run, settings
@@ -30,10 +31,10 @@ class Deployed:
 
 
 @pytest.fixture(scope="module")
-def deployed(cluster, binaries, linkerd_charts, observer, embedded):
+def deployed(cluster, binaries, linkerd_charts, observer):
     """The stack production, in high availability; `make rehearse` is tested with the others."""
     before = observer.inventory()
-    with workspace("production", settings=settings(cluster, binaries, linkerd_charts), embedded=embedded) as project:
+    with workspace("production", settings=settings(cluster, binaries, linkerd_charts)) as project:
         with process_arguments() as arguments:
             run(project, *UP)
         yield Deployed(project, arguments)
@@ -134,7 +135,7 @@ def test_a_private_key_is_in_no_output_log_state_configmap_helm_value_or_argumen
     assert search.find(named(secrets, "linkerd-identity-issuer")["tls.key"]), "it finds a key where there is one"
     search.check(kept_and_shown(deployed.project, cluster))
     helm = [text for text in deployed.arguments.values() if "linkerd-control-plane" in text]
-    assert helm or deployed.project.is_real, "the arguments of the run's own processes were seen"
+    assert helm or is_real(deployed.project.home, "kubernetes"), "the arguments of the run's own processes were seen"
     search.check(deployed.arguments)
 
 

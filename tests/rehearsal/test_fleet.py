@@ -32,14 +32,14 @@ NO_CHANGES = ("up", "--yes", "--skip-preview", "--non-interactive", "--expect-no
 
 
 @pytest.fixture(scope="module")
-def fleet(binaries, linkerd_charts, embedded):
+def fleet(binaries, linkerd_charts):
     """A fleet of two clusters that one command has deployed from nothing, with proxies that connect all the time."""
     common = {
         "anchor": {"protect": False},
         "linkerd": {"charts": str(linkerd_charts)},
         "certManager": {"charts": str(binaries.charts)},
     }
-    with fleet_bench(["east", "west"], common, embedded=embedded) as made:
+    with fleet_bench(["east", "west"], common) as made:
         told = made.cli("fleet", "up", "--json")
         assert told.returncode == 0, told.stdout + told.stderr
         made.first = events(told.stdout)

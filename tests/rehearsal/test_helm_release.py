@@ -1,9 +1,9 @@
-"""The embedded engine's Helm releases, where they fail as the real provider's do."""
+"""Helm releases of the stand-in for the kubernetes provider, where they fail as the real provider's do."""
 
 import pytest
 
-from rehearsal.engine.providers.base import Operation
-from rehearsal.engine.providers.helm import HelmError, HelmRelease
+from rehearsal.providers.base import Operation
+from rehearsal.providers.helm import HelmError, HelmRelease
 
 
 @pytest.fixture

@@ -1,17 +1,14 @@
 """A run that was interrupted, or failed: the next one says what is in its way, and goes on from there."""
 
 import contextlib
-import dataclasses
 import os
 import signal
 import subprocess
-import sys
 
 import pytest
 
 from rehearsal.workspace import REPOSITORY, workspace
 from tests.rehearsal.control_plane import wait_until
-from tests.rehearsal.faults.boundaries import MADE
 from tests.rehearsal.stack import DESTROY, NO_CHANGES, UP, run, settings
 
 RELEASES = {
@@ -51,17 +48,17 @@ def placed(cluster, binaries, linkerd_charts):
     return settings(cluster, binaries, linkerd_charts)
 
 
-def test_a_run_that_was_killed_is_resumed(cluster, placed, observer, embedded):
+def test_a_run_that_was_killed_is_resumed(cluster, placed, observer):
     """Killed in the middle of installing cert-manager, the worst moment: Helm then refuses to touch the release."""
     before = observer.inventory()
-    with workspace("dev", settings=placed, embedded=embedded) as project:
+    with workspace("dev", settings=placed) as project:
         with running(project, *UP) as engine:
             wait_until(lambda: revisions(cluster, "cert-manager", "cert-manager", "pending-install"), 60)
             assert engine.poll() is None, "the run ended too early"
         run(project, "cancel", "--yes")
         resumed = " ".join(run(project, *UP).split())
         # The real provider is in a process group of its own, and may have finished it meanwhile.
-        taken_over = not embedded and "cert-manager is this stack's, which has no record of it; it is taken" in resumed
+        taken_over = "cert-manager is this stack's, which has no record of it; it is taken" in resumed
         left = "An interrupted run has left release cert-manager/cert-manager"
         assert taken_over or f"{left} half done; that was cleared" in resumed
         run(project, *UP, *NO_CHANGES)
@@ -71,21 +68,15 @@ def test_a_run_that_was_killed_is_resumed(cluster, placed, observer, embedded):
 
 @pytest.mark.soak
 @pytest.mark.parametrize("resource", RELEASES)
-def test_a_release_that_was_finished_and_not_recorded_is_taken_over(cluster, placed, observer, embedded, resource):
+def test_a_release_that_was_finished_and_not_recorded_is_taken_over(cluster, placed, observer, resource):
     """The real provider lives on for a while without its engine: Helm finishes what the state knows nothing of."""
     before = observer.inventory()
     namespace, name = RELEASES[resource]
-    with workspace("dev", settings=placed, embedded=embedded) as project:
-        if embedded:
-            dying = dataclasses.replace(project, engine=[sys.executable, "-m", "tests.rehearsal.faults.faulty_engine"])
-            boundary = f"creating kubernetes:helm.sh/v3:Release {resource}: {MADE}"
-            with running(dying, *UP, FAULTS_AT=boundary) as engine:
-                assert engine.wait(120) == -signal.SIGKILL
-        else:
-            with running(project, *UP) as engine:
-                wait_until(lambda: revisions(cluster, namespace, name, "pending-install"), 120)
-                os.kill(engine.pid, signal.SIGKILL)
-                wait_until(lambda: revisions(cluster, namespace, name, "deployed"), 120)
+    with workspace("dev", settings=placed) as project:
+        with running(project, *UP) as engine:
+            wait_until(lambda: revisions(cluster, namespace, name, "pending-install"), 120)
+            os.kill(engine.pid, signal.SIGKILL)
+            wait_until(lambda: revisions(cluster, namespace, name, "deployed"), 120)
         run(project, "cancel", "--yes")
         seen = run(project, "preview", "--non-interactive")
         left = f"Helm release {namespace}/{name} is this stack's, which has no record of it"

@@ -10,7 +10,6 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from meshtrust.pem import read_bundle
 from rehearsal.prometheus import operator_definitions
-from rehearsal.shim import environment_with_pulumi
 from rehearsal.workspace import REPOSITORY, workspace
 from tests.rehearsal.control_plane import wait_until
 from tests.rehearsal.stack import DESTROY, NO_CHANGES, UP, run, settings
@@ -20,11 +19,11 @@ DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 
 
 @pytest.fixture(scope="module")
-def stack(cluster, binaries, linkerd_charts, observer, embedded):
+def stack(cluster, binaries, linkerd_charts, observer):
     """The stack dev with what watches it, which is not deployed yet."""
     before = observer.inventory()
     placed = {**settings(cluster, binaries, linkerd_charts), "observability": {"enabled": True}}
-    with workspace("dev", settings=placed, embedded=embedded) as project:
+    with workspace("dev", settings=placed) as project:
         yield project
         run(project, *DESTROY)
     for kind in KINDS:
@@ -60,15 +59,14 @@ def export(deployed, cluster):
 
     def start(*arguments, stack=True):
         where = ["--stack", deployed.stack, "--cwd", str(deployed.directory)] if stack else []
-        with environment_with_pulumi(deployed) as environment:
-            result = subprocess.run(
-                [sys.executable, "-m", "meshtrust", "export", *where, *arguments],
-                env={**environment, "KUBECONFIG": str(cluster.kubeconfig)},
-                cwd=REPOSITORY,
-                capture_output=True,
-                text=True,
-                check=False,
-            )
+        result = subprocess.run(
+            [sys.executable, "-m", "meshtrust", "export", *where, *arguments],
+            env={**deployed.command_environment, "KUBECONFIG": str(cluster.kubeconfig)},
+            cwd=REPOSITORY,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert result.returncode == 0, result.stderr
         return result.stdout
 

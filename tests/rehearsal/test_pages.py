@@ -12,9 +12,9 @@ WORKLOADS = 2
 
 
 @pytest.fixture(scope="module")
-def mesh(embedded):
+def mesh():
     """A mesh as the README has it deployed: with one generation, and nobody named who signs."""
-    with bench("pages", {}, embedded=embedded, workloads=WORKLOADS, replicas=1) as made:
+    with bench("pages", {}, workloads=WORKLOADS, replicas=1) as made:
         yield made
 
 

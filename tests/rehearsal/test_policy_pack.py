@@ -25,9 +25,8 @@ def pack(tmp_path):
 
 
 @pytest.fixture
-def preview(pack, binaries, real_pulumi_or_skip):
+def preview(pack, binaries):
     """Preview stack dev without a cluster; return the exit code and what is written."""
-    real_pulumi_or_skip()
     charts = {"linkerd": {"charts": str(charts_of_linkerd())}, "certManager": {"charts": str(binaries.charts)}}
 
     def of(**settings):

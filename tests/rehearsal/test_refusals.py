@@ -10,15 +10,8 @@ from tests.kubeconfigs import command_for_credentials, write_kubeconfig
 from tests.rehearsal.control_plane import wait_until
 
 
-@pytest.fixture(params=["embedded", pytest.param("real", marks=pytest.mark.e2e)])
-def embedded(request, real_pulumi_or_skip):
-    if request.param == "real":
-        real_pulumi_or_skip()
-    return request.param == "embedded"
-
-
 @pytest.fixture
-def preview(cluster, binaries, embedded):
+def preview(cluster, binaries):
     """Preview the stack dev with changed settings; return the exit code and all that was written."""
 
     def run(**settings):
@@ -28,7 +21,7 @@ def preview(cluster, binaries, embedded):
             "certManager": {"charts": str(binaries.charts)},
             "linkerd": {"charts": "https://127.0.0.1:1/charts"},
         }
-        with workspace("dev", settings={**base, **settings}, embedded=embedded) as project:
+        with workspace("dev", settings={**base, **settings}) as project:
             result = project.capture("preview", "--non-interactive")
             return result.returncode, result.stdout + result.stderr
 

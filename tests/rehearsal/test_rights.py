@@ -67,8 +67,8 @@ class Account:
 
 
 @pytest.fixture(scope="module")
-def mesh(embedded):
-    with bench("rights", embedded=embedded, workloads=2, replicas=1) as made, made.cluster.client() as api:
+def mesh():
+    with bench("rights", workloads=2, replicas=1) as made, made.cluster.client() as api:
         for file in ("read-only.yaml", "operator.yaml"):
             grant(api, file)
         yield made

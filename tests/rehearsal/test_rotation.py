@@ -29,8 +29,8 @@ KILLS = int(os.environ.get("MESHTRUST_KILLS", "5"))
 
 
 @pytest.fixture(scope="module")
-def mesh(embedded):
-    with bench("rotation", embedded=embedded, workloads=5, replicas=2) as made:
+def mesh():
+    with bench("rotation", workloads=5, replicas=2) as made:
         yield made
 
 

@@ -1,7 +1,6 @@
 """The runbook's rehearsed pages: their commands run as they stand there, and show what they are said to."""
 
 import re
-import sys
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -12,6 +11,7 @@ from rehearsal.mesh.traffic import read_handshakes, wait_for_proxies
 from rehearsal.observe import Observer
 from rehearsal.workspace import REPOSITORY
 from tests.certificates import Pair, make_certificate
+from tests.rehearsal import ending_tls
 from tests.rehearsal.control_plane import wait_until
 from tests.rehearsal.follower import Follower, section_of, steps
 from tests.rehearsal.issuer_watch import content
@@ -37,8 +37,8 @@ def page(heading):
 
 
 @pytest.fixture(scope="module")
-def mesh(embedded):
-    with bench("runbook", SIGNED, embedded=embedded, workloads=WORKLOADS, replicas=1) as made:
+def mesh():
+    with bench("runbook", SIGNED, workloads=WORKLOADS, replicas=1) as made:
         yield made
 
 
@@ -98,14 +98,12 @@ def ending():
     """A mesh whose one anchor ends while it is at work, protected as a made stack has it."""
 
     def deploy_with_a_root_that_ends(made):
+        ending_tls.install(made.project.home)
         environment = {**made.project.environment, "ENDING_SECONDS": str(ANCHOR_SECONDS)}
-        engine = [sys.executable, "-m", "tests.rehearsal.ending_engine"]
-        replace(made, project=replace(made.project, engine=engine, environment=environment)).up()
+        replace(made, project=replace(made.project, environment=environment)).up()
 
     settings = {**SIGNED, "anchor": {"protect": True}}
-    with bench(
-        "ending", settings, embedded=True, workloads=WORKLOADS, replicas=1, deploy=deploy_with_a_root_that_ends
-    ) as made:
+    with bench("ending", settings, workloads=WORKLOADS, replicas=1, deploy=deploy_with_a_root_that_ends) as made:
         yield made
 
 
@@ -143,9 +141,9 @@ def test_an_expired_anchor(ending):
 
 
 @pytest.fixture(scope="module")
-def lost(embedded):
+def lost():
     """A mesh whose stack is lost."""
-    with bench("lost", SIGNED, embedded=embedded, workloads=WORKLOADS, replicas=1) as made:
+    with bench("lost", SIGNED, workloads=WORKLOADS, replicas=1) as made:
         yield made
 
 
@@ -165,9 +163,9 @@ def test_a_lost_key(lost):
 
 
 @pytest.fixture(scope="module")
-def installed(embedded):
+def installed():
     """A mesh that `linkerd install` has made, and a stack that was never deployed."""
-    with bench("cli", embedded=embedded, workloads=WORKLOADS, replicas=1, deploy=install_by_the_cli) as made:
+    with bench("cli", workloads=WORKLOADS, replicas=1, deploy=install_by_the_cli) as made:
         yield made
 
 

@@ -12,9 +12,8 @@ DESTROY = ("destroy", "--yes", "--non-interactive")
 
 
 @pytest.fixture
-def live(real_pulumi_or_skip, cluster, binaries, linkerd_charts, observer):
+def live(cluster, binaries, linkerd_charts, observer):
     """A stack with a protected anchor, of which nothing is on the cluster in the end."""
-    real_pulumi_or_skip()
     before = observer.inventory()
     protected = {**settings(cluster, binaries, linkerd_charts), "anchor": {"protect": True}}
     with workspace("dev", settings=protected) as project:

@@ -9,7 +9,7 @@ import pytest
 
 from meshtrust.cluster import ClusterError, read
 from meshtrust.cluster_client import connect
-from rehearsal.engine.providers.cluster_client import ClusterClient, UnreachableError
+from rehearsal.providers.cluster_client import ClusterClient, UnreachableError
 from tests.certificates import make_certificate
 from tests.http_server import serving
 from tests.kubeconfigs import write_kubeconfig
@@ -77,7 +77,7 @@ def test_key_files_that_the_kubeconfig_names_stay(kubeconfig, temporary, tmp_pat
     assert (tmp_path / "user.key").is_file()
 
 
-def test_the_client_of_the_embedded_engine_leaves_no_copy_either(api_server, kubeconfig, temporary):
+def test_the_client_of_the_rehearsals_provider_leaves_no_copy_either(api_server, kubeconfig, temporary):
     client = ClusterClient(kubeconfig(api_server), "dev")
     assert client.request("GET", "/version")
     with pytest.raises(UnreachableError):

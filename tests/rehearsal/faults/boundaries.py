@@ -10,14 +10,13 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from rehearsal.engine import urns
-
-BEGUN, MADE = "begun", "made, not recorded"
+BEGUN = "begun"
 
 
 def name(kind: str, urn: str, moment: str) -> str:
     """Return the name of a boundary; the kind of an operation is the word that a display has for it ("creating")."""
-    return f"{kind} {urns.type_of(urn)} {urns.name_of(urn)}: {moment}"
+    _, _, types, resource = urn.split("::", 3)
+    return f"{kind} {types.rpartition('$')[2]} {resource}: {moment}"
 
 
 def reach(boundary: str, die: Callable[[], object]) -> None:

@@ -1,5 +1,6 @@
 import json
 import re
+import shlex
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -69,17 +70,9 @@ def said(written, pattern):
     return found.group().strip()
 
 
-@pytest.fixture(scope="package", params=["embedded", pytest.param("real", marks=pytest.mark.e2e)])
-def embedded(request, real_pulumi_or_skip):
-    """Whether the embedded engine runs the program; as everywhere, but for the whole suite's one mesh."""
-    if request.param == "real":
-        real_pulumi_or_skip()
-    return request.param == "embedded"
-
-
 @pytest.fixture
-def row(request, embedded):
-    """Keep what a test found out of an engine, with --record-faults; else see that it is what was kept."""
+def row(request):
+    """Keep what a test found out, with --record-faults; else see that it is what was kept."""
     found = []
     yield lambda **cells: found.append(Row(**cells))
     if not found:
@@ -87,20 +80,18 @@ def row(request, embedded):
         return
     [cells] = [vars(entry) for entry in found]
     kept = json.loads(FAULTS.read_text()) if FAULTS.exists() else {}
-    others = [part for part in request.node.callspec.id.split("-") if part not in ("embedded", "real")]
-    name = request.node.originalname + (f"[{'-'.join(others)}]" if others else "")
-    of_engines = {**kept.get(name, {}), "embedded" if embedded else "real": cells}
+    name = request.node.name
     if request.config.getoption("--record-faults"):
-        kept[name] = of_engines
+        kept[name] = cells
         FAULTS.write_text(json.dumps(kept, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
     else:
-        assert kept.get(name) == of_engines, "record it: make faults, then make docs"
+        assert kept.get(name) == cells, "record it: make faults, then make docs"
 
 
 @pytest.fixture(scope="package")
-def mesh(embedded):
+def mesh():
     """A stack with proxies, on a cluster that tests may break as long as they mend it."""
-    with bench("faults", {"signer": "2026"}, embedded=embedded, workloads=WORKLOADS, replicas=1) as made:
+    with bench("faults", {"signer": "2026"}, workloads=WORKLOADS, replicas=1) as made:
         yield made
 
 
@@ -143,9 +134,12 @@ def unhurt(mesh):
 
 
 def faulty(project):
-    """The same project, whose engine meets with what the environment says."""
-    engine = ["faulty_cli", *project.engine] if project.is_real else ["faulty_engine"]
-    return replace(project, engine=[sys.executable, "-m", f"tests.rehearsal.faults.{engine[0]}", *engine[1:]])
+    """The same project, whose CLI meets with what the environment says."""
+    script = project.directory / "faulty-pulumi"
+    command = shlex.join([sys.executable, "-m", "tests.rehearsal.faults.faulty_cli", str(project.cli.path)])
+    script.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
+    script.chmod(0o755)
+    return replace(project, cli=replace(project.cli, path=script))
 
 
 def meet(project, *command, **environment):

@@ -54,23 +54,6 @@ def stall(pid):
     return f"sh -c 'kill -STOP {pid}; (sleep {STALLED_SECONDS}; kill -CONT {pid}) >/dev/null 2>&1 &'"
 
 
-def test_the_api_server_is_killed_during_an_update(mesh, change, pid, row):
-    if mesh.project.is_real:
-        pytest.skip("the CLI does not stand still at a boundary: it asks sometimes before the kill, sometimes after it")
-    change(ISSUED.change)
-    code, written = meet(mesh.project, *UP, FAULTS_AT=ISSUED.boundary, FAULTS_DO=f"kill -KILL {pid('kube-apiserver')}")
-    assert code == 1
-    with mesh.cluster.client() as api:
-        wait_until(lambda: _answers(api), 60)
-    row(
-        fault="the API server is killed",
-        when=ISSUED.when,
-        happens="the run fails, and leaves the rest alone; the API server comes back by itself",
-        says=said(written, r"error: .*?Run again once it does"),
-        kept=GOES_ON,
-    )
-
-
 def test_the_api_server_is_away_during_an_update(mesh, change, row):
     change(UPGRADED.change)
     process = mesh.cluster.directory / "kube-apiserver.pid"

@@ -1,0 +1,7 @@
+"""The error of a program that is not to be had."""
+
+from rehearsal.errors import RehearsalError
+
+
+class BuildError(RehearsalError):
+    """A program cannot be built or found; the message says what to do."""

@@ -1,0 +1,68 @@
+"""A PULUMI_HOME of the rehearsal's, with the plugins that the program needs."""
+
+import os
+import shlex
+import shutil
+import sys
+from importlib.metadata import version as version_of
+from pathlib import Path
+
+PROVIDERS = ("kubernetes", "random", "tls")
+_LANGUAGE = "language-python-v0.0.0"
+_PLUGIN = Path(__file__).with_name("plugin.py")
+
+
+def write_home(home: Path) -> None:
+    """Make a PULUMI_HOME: the user's real plugins of the pinned versions where installed, else the rehearsal's own.
+
+    Args:
+        home: Where to make it.
+    """
+    for provider in PROVIDERS:
+        directory = plugin_directory(provider)
+        installed = _users_home() / "plugins" / directory
+        if (installed / f"pulumi-resource-{provider}").exists():
+            (home / "plugins").mkdir(parents=True, exist_ok=True)
+            (home / "plugins" / directory).symlink_to(installed)
+        else:
+            _write_plugin(home / "plugins" / directory, f"pulumi-resource-{provider}", provider, _pinned(provider))
+    # Any version serves: the engine asks for none.
+    _write_plugin(home / "plugins" / _LANGUAGE, "pulumi-language-python", "language")
+
+
+def plugin_directory(provider: str) -> str:
+    """Return the name of the directory in which Pulumi keeps the plugin of the version that the program uses."""
+    return f"resource-{provider}-v{_pinned(provider)}"
+
+
+def describe_plugins(home: Path) -> str:
+    """Return which of the providers are real, and which stand in."""
+    real = [provider for provider in PROVIDERS if is_real(home, provider)]
+    standing_in = [provider for provider in PROVIDERS if provider not in real]
+    parts = [("real", real), ("stand-ins", standing_in)]
+    return "; ".join(f"{kind}: {', '.join(names)}" for kind, names in parts if names)
+
+
+def is_real(home: Path, provider: str) -> bool:
+    """Whether a home has Pulumi's own plugin of a provider; one on PATH goes before."""
+    return (home / "plugins" / plugin_directory(provider)).is_symlink() or bool(
+        shutil.which(f"pulumi-resource-{provider}")
+    )
+
+
+def _pinned(provider: str) -> str:
+    return version_of(f"pulumi-{provider}")
+
+
+def _users_home() -> Path:
+    """Return the user's own PULUMI_HOME, also in a shell that was given a rehearsal's."""
+    own = Path(os.environ.get("PULUMI_HOME") or "")
+    return Path.home() / ".pulumi" if own == Path() or (own / "plugins" / _LANGUAGE).exists() else own
+
+
+def _write_plugin(directory: Path, name: str, *arguments: str) -> None:
+    directory.mkdir(parents=True)
+    script = directory / name
+    command = shlex.join([sys.executable, str(_PLUGIN), *arguments])
+    script.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
+    script.chmod(0o755)
