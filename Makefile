@@ -43,7 +43,7 @@ preview: $(READY) ## Show the plan of a stack without any cluster (STACK=name)
 # Files are taken in their order, which has the long ones first: a long one that is left for the end runs alone.
 test: $(READY) ## Pass every check, and every test but those of soak (TESTS=path for some of them)
 	@$(MAKE) --no-print-directory check
-	@$(PYTHON) -m rehearsal.cluster build
+	@$(PYTHON) -m rehearsal build
 	@$(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not soak" $(TESTS)
 
 soak: $(READY) ## The long tests: whole lives and whole fleets, and a rotation that is killed at 20 random moments

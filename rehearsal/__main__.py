@@ -8,6 +8,7 @@ from rich.console import Console
 
 from rehearsal.errors import RehearsalError
 from rehearsal.plan import make_plan, show_plan
+from rehearsal.prepare import ensure_programs
 from rehearsal.rehearse import Rehearsal
 from rehearsal.rotation import RotationRehearsal
 
@@ -20,6 +21,12 @@ Charts = Annotated[
     Path | None,
     typer.Option(help="A directory with Linkerd's charts; without one, stand-ins.", exists=True, file_okay=False),
 ]
+
+
+@app.command()
+def build() -> None:
+    """Build what rehearsals run, unless the cache has it: the cluster's parts, and the Pulumi CLI if none is on PATH."""
+    console.print(f"Ready: the rehearsal cluster; {ensure_programs()}.", soft_wrap=True, highlight=False)
 
 
 @app.command()

@@ -102,7 +102,7 @@ class _Recorder(mocks.MockMonitor):
         self._recording = recording
 
     def RegisterResource(self, request: resource_pb2.RegisterResourceRequest) -> Any:  # noqa: N802 the protocol's name
-        response = super().RegisterResource(request)
+        response = super().RegisterResource(request)  # type: ignore[no-untyped-call]
         if request.type != "pulumi:pulumi:Stack":
             self._recording.resources.append(
                 Registered(
@@ -126,7 +126,16 @@ class _Recorder(mocks.MockMonitor):
     ) -> Any:
         if "::pulumi:pulumi:Stack::" in request.urn:
             self._recording.outputs = plain(json_format.MessageToDict(request.outputs))
-        return super().RegisterResourceOutputs(request)
+        return super().RegisterResourceOutputs(request)  # type: ignore[no-untyped-call]
+
+
+class _Messages(logging.Handler):
+    def __init__(self, messages: list[tuple[int, str]]) -> None:
+        super().__init__()
+        self._messages = messages
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._messages.append((record.levelno, record.getMessage()))
 
 
 def record(
@@ -143,9 +152,7 @@ def record(
     """
     recording = Recording()
     log = logging.Logger("program")
-    handler = logging.Handler()
-    handler.emit = lambda entry: recording.messages.append((entry.levelno, entry.getMessage()))  # type: ignore[method-assign]
-    log.addHandler(handler)
+    log.addHandler(_Messages(recording.messages))
     asyncio.set_event_loop(asyncio.new_event_loop())
     pulumi.runtime.set_mocks(
         providers,

@@ -10,7 +10,7 @@ from cryptography import x509
 
 from meshtrust.pem import read_bundle
 from rehearsal.cluster import Cluster
-from rehearsal.workspace import RehearsalError
+from rehearsal.errors import RehearsalError
 
 # Kinds of which a destroyed stack must leave nothing behind.
 _INVENTORY = (

@@ -19,8 +19,10 @@ from meshtrust.chain import ChainError, verify_chain
 from meshtrust.pem import fingerprint, read_bundle, subject_of
 from rehearsal import mesh
 from rehearsal.cluster import Cluster, ensure
+from rehearsal.errors import RehearsalError
 from rehearsal.observe import Observer
-from rehearsal.workspace import RehearsalError, Workspace, stack_config, workspace
+from rehearsal.prepare import ensure_programs
+from rehearsal.workspace import Workspace, stack_config, workspace
 
 NAMESPACE, SECRET = "linkerd", "linkerd-identity-issuer"
 # How long cert-manager and the identity service may take; both answer within a second or two.
@@ -56,6 +58,7 @@ class Rehearsal:
         """
         # A misspelt name is told before anything is built for it, and so is a mode that has no renewal to show.
         self._check_mode()
+        ensure_programs()
         with contextlib.ExitStack() as stack:
             with self._told(
                 "a cluster: etcd, Kubernetes, kwok and cert-manager's controllers, as processes of this machine"

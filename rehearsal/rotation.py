@@ -24,11 +24,12 @@ from meshtrust.cluster import METADATA_ONLY
 from meshtrust.pem import read_bundle, sha256_hex
 from rehearsal import mesh
 from rehearsal.cluster import Cluster, ClusterError
+from rehearsal.errors import RehearsalError
 from rehearsal.mesh.traffic import Handshakes, make_workloads, read_handshakes, wait_for_proxies
 from rehearsal.observe import Observer
 from rehearsal.rehearse import NAMESPACE, REACTION_SECONDS, Rehearsal
 from rehearsal.rotation_picture import Sample, draw_rotation
-from rehearsal.workspace import REPOSITORY, RehearsalError, Workspace
+from rehearsal.workspace import REPOSITORY, Workspace
 
 OLD, NEW = "2026", "2027"
 _APPLICATIONS = "shop"

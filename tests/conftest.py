@@ -1,3 +1,5 @@
+from tests.parts import PARTS
+
 # The files that take longest, longest first: no worker is left with one of them while the other has nothing to do.
 _LONGEST = ("test_rotation.py", "test_modes.py", "test_rehearsal.py", "test_mesh.py", "test_deployed.py")
 
@@ -6,7 +8,19 @@ def pytest_addoption(parser):
     parser.addoption("--record-faults", action="store_true", help="keep what the suite of faults finds out")
 
 
-def pytest_collection_modifyitems(items):
-    """Put the longest files first; everything else stays in its order."""
+def pytest_collection_modifyitems(config, items):
+    """Leave out what needs a part that is not on this machine, and put the longest files first."""
+    without = [item for item in items if any(not PARTS[mark.args[0]].is_found() for mark in item.iter_markers("needs"))]
+    if without:
+        config.hook.pytest_deselected(items=without)
     order = {name: number for number, name in enumerate(_LONGEST)}
-    items.sort(key=lambda item: order.get(item.path.name, len(order)))
+    items[:] = sorted(
+        (item for item in items if item not in without), key=lambda item: order.get(item.path.name, len(order))
+    )
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Name the parts that are not on this machine."""
+    for part in PARTS.values():
+        if not part.is_found():
+            terminalreporter.line(f"not on this machine: {part.title}; to have it tested: {part.how}")

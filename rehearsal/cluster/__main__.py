@@ -1,21 +1,15 @@
-"""`python -m rehearsal.cluster`: build, start, stop and list rehearsal clusters."""
+"""`python -m rehearsal.cluster`: start, stop and list rehearsal clusters."""
 
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from rehearsal.cluster import Cluster, ClusterError, ensure
+from rehearsal.cluster import Cluster, ClusterError
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
 console = Console()
 Name = Annotated[str, typer.Argument(help="Name of the cluster.")]
-
-
-@app.command()
-def build() -> None:
-    """Build what clusters run, unless the cache has it."""
-    console.print(f"Ready: {ensure().path}", soft_wrap=True)
 
 
 @app.command()

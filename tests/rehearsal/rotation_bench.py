@@ -15,8 +15,9 @@ from typing import Any
 import yaml
 
 from rehearsal.cluster import Cluster, ensure
+from rehearsal.errors import RehearsalError
 from rehearsal.mesh.traffic import make_workloads, read_handshakes, wait_for_proxies
-from rehearsal.workspace import REPOSITORY, RehearsalError, Workspace, workspace
+from rehearsal.workspace import REPOSITORY, Workspace, workspace
 from tests.key_material import KeySearch, kept_and_shown
 from tests.rehearsal import stack
 from tests.rehearsal.control_plane import wait_until

@@ -154,7 +154,6 @@ def _with_a_root_of_its_own(text):
     return yaml.safe_dump(stack)
 
 
-@pytest.mark.e2e
 @pytest.mark.parametrize("guide", ["helm", "trust-manager"], indirect=True)
 @pytest.mark.usefixtures("guide")
 def test_the_guides_linkerd_is_taken_over_without_a_replacement(project, cluster, linkerd_charts, root):

@@ -18,7 +18,6 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from meshtrust.port_forward import fetch_page
 from rehearsal import mesh
 from rehearsal.cluster import Cluster, ClusterError
-from rehearsal.cluster.controller import find_controller
 from tests.certificates import make_certificate
 from tests.rehearsal.control_plane import NAMESPACE, ControlPlane, forward, wait_until
 
@@ -32,14 +31,14 @@ UNVERIFIED = "failed to verify issuer credentials for 'identity.linkerd.cluster.
 LIFETIME, SKEW = timedelta(hours=24), timedelta(seconds=20)
 
 
-@pytest.fixture(scope="module", params=["stand-in", pytest.param("real", marks=pytest.mark.e2e)])
+@pytest.fixture(
+    scope="module", params=["stand-in", pytest.param("real", marks=pytest.mark.needs("linkerd-controller"))]
+)
 def plane(request, binaries, linkerd_charts, root):
     """A control plane whose identity service is the one or the other."""
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "stand-in":
             patch.setenv("LINKERD_CONTROLLER", "")
-        elif find_controller(binaries.path) is None:
-            pytest.skip("neither LINKERD_CONTROLLER nor PATH has the real controller; the stand-in is tested alone")
         with Cluster.start(f"identity-{os.getpid()}") as cluster:
             assert (cluster.controller is not None) == (request.param == "real")
             installed = ControlPlane(cluster, binaries.helm, linkerd_charts)

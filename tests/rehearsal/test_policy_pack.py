@@ -9,8 +9,6 @@ from rehearsal.workspace import REPOSITORY, workspace
 from tests.policy_environment import policy_environment
 from tests.rehearsal.stack import charts_of_linkerd
 
-pytestmark = pytest.mark.e2e
-
 RULES = {"anchor-key-on-no-cluster", "issuer-duration", "no-key-in-helm-values", "signing-anchors-are-protected"}
 
 

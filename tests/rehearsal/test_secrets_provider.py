@@ -7,7 +7,7 @@ import pytest
 
 from rehearsal.workspace import workspace
 
-pytestmark = [pytest.mark.e2e, pytest.mark.soak]
+pytestmark = pytest.mark.soak
 KEY = re.compile(r"-----BEGIN EC PRIVATE KEY-----.*?-----END EC PRIVATE KEY-----", re.DOTALL)
 
 

@@ -23,7 +23,6 @@ def live(cluster, binaries, linkerd_charts, observer):
         observer.wait_for_inventory(before, 60)
 
 
-@pytest.mark.e2e
 def test_a_stack_is_taken_away_without_its_anchor_brought_back_and_taken_away_whole(live, observer):
     there, roots = observer.inventory(), live.project.outputs()["roots"]
     assert "protected" in live.refused(*DESTROY)

@@ -1,9 +1,6 @@
 """The files of ci/: what `make check` lints in them is not all that they promise."""
 
-import os
 import re
-import shutil
-import subprocess
 
 import pytest
 import yaml
@@ -84,34 +81,3 @@ def test_the_cli_is_as_new_as_the_program_asks_for_and_packages_are_those_of_the
     oldest = project["requiredPulumiVersion"].removeprefix(">=")
     assert installing == [{"pulumi-version": f"^{oldest}"}] * text.count("pip install")
     assert text.count("pip install") == text.count("pip install --quiet --require-hashes -r requirements.lock")
-
-
-@pytest.mark.e2e
-@pytest.mark.parametrize("role", ["cluster", "anchor"])
-def test_the_cli_knows_each_option_that_sets_pulumi_deployments_up(tmp_path, role):
-    """The CLI reads the options before it shows its help, and refuses one that it does not know."""
-    asked = tmp_path / "asked"
-    stand_in = tmp_path / "bin" / "pulumi"
-    stand_in.parent.mkdir()
-    real = shutil.which("pulumi")
-    stand_in.write_text(
-        f'#!/bin/sh\necho "$@" >> {asked}\ncase $1 in\n'
-        f'  config) {real} "$@" --help > /dev/null && echo {role} ;;\n  *) exec {real} "$@" --help ;;\nesac\n'
-    )
-    stand_in.chmod(0o755)
-    script = REPOSITORY / "ci" / "pulumi-deployments" / "set-up.sh"
-    path = f"{stand_in.parent}:{os.environ['PATH']}"
-    done = subprocess.run(
-        ["sh", script, "production"],
-        env={**os.environ, "PATH": path},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert done.returncode == 0, done.stderr
-    asked_for, edited, scheduled = asked.read_text().splitlines()
-    assert asked_for.startswith("config get role")
-    assert edited.startswith("deployment settings edit")
-    assert ("--pre-run-command aws eks" in edited) == (role == "cluster"), "an anchor stack touches no cluster"
-    assert scheduled.startswith("stack schedule new")

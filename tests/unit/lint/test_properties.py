@@ -25,9 +25,10 @@ from meshtrust.lint.credentials import CREDENTIALS, Credentials
 from meshtrust.lint.files import Material, PemFile, read_yaml
 from meshtrust.lint.report import as_json, as_sarif
 from meshtrust.pem import Identity, PemError, normalise_bundle, read_bundle
+from rehearsal.mocks import engine_config
 from settings import load_settings
 from tests.certificates import make_certificate
-from tests.recorder import build, engine_config
+from tests.recorder import build
 from tests.unit.lint.test_files import APPLICATION, CERT_MANAGER, GUIDE, HELM_RELEASE, trust_roots
 
 # The same examples in every run: a change that breaks nothing must not fail for what was always so.

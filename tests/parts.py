@@ -1,0 +1,35 @@
+"""Real parts that no package registry carries: tests run them where they are found, and say where they are not."""
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Part:
+    """A real part.
+
+    Attributes:
+        is_found: Whether it is on this machine.
+        title: What it is, and what a run without it leaves out.
+        how: How tests are given it.
+    """
+
+    is_found: Callable[[], bool]
+    title: str
+    how: str
+
+
+PARTS = {
+    "linkerd-charts": Part(
+        lambda: bool(os.environ.get("LINKERD_CHARTS")),
+        "Linkerd's own charts (the stand-ins are tested, and were not compared with them)",
+        "LINKERD_CHARTS=directory",
+    ),
+    "linkerd-controller": Part(
+        lambda: bool(shutil.which(os.environ.get("LINKERD_CONTROLLER") or "linkerd-controller")),
+        "Linkerd's own identity controller (the stand-in is tested alone)",
+        "LINKERD_CONTROLLER=path, or on PATH",
+    ),
+}
