@@ -25,7 +25,7 @@ Charts = Annotated[
 
 @app.command()
 def build() -> None:
-    """Build what rehearsals run, unless the cache has it: the cluster's parts, and the Pulumi CLI if none is on PATH."""
+    """Build what rehearsals run, unless the cache has it: the cluster, and the Pulumi CLI if none is on PATH."""
     console.print(f"Ready: the rehearsal cluster; {ensure_programs()}.", soft_wrap=True, highlight=False)
 
 

@@ -173,12 +173,15 @@ class Rehearsal:
         self.console.print(Panel(chain_tree(chain), title=f"[bold]{title}[/]", title_align="left", expand=False))
 
     def _tell_what_is_left(self, cluster: Cluster, project: Workspace) -> None:
-        exports = {"KUBECONFIG": cluster.kubeconfig, **project.environment}
+        exports = {**project.environment, "KUBECONFIG": cluster.kubeconfig, "PATH": f"{project.cli.path.parent}:$PATH"}
         lines = [
-            "\nThe cluster runs on, and the stack is deployed on it. To go on with both, in this directory:\n",
-            *(f"export {name}={value}" for name, value in exports.items()),
-            shlex.join(project.command("stack", "output")),
-            f"\nTo end it: {cluster.stop_command}",
+            "\nThe cluster runs on, and the stack is deployed on it. Run these to have `pulumi` and `meshtrust` work on it:\n",
+            f"cd {shlex.quote(str(project.directory))}",
+            *(f'export {name}="{value}"' for name, value in exports.items()),
+            'meshtrust() { .venv/bin/python -m meshtrust "$@"; }',
+            "pulumi stack select " + project.stack,
+            f"\nFor example: meshtrust status --stack {project.stack}",
+            f"To end it, in this directory: {cluster.stop_command}",
         ]
         self.console.print("\n".join(lines), soft_wrap=True, highlight=False, markup=False)
 

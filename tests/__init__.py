@@ -1,1 +1,1 @@
-"""Tests: unit (recorded plain data), engine (the embedded engine), rehearsal (a real API server), e2e (real pulumi)."""
+"""Tests: unit (plain data and Pulumi's mocks), providers (plugins of the rehearsal), rehearsal (a real API server)."""

@@ -1,3 +1,5 @@
+// The Pulumi CLI that rehearsals run; the other versions are those that it leads to.
+// renovate: datasource=go depName=github.com/pulumi/pulumi/pkg/v3
 module meshtrust.io/rehearsal/pulumi
 
 go 1.26.6
