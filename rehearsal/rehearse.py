@@ -175,7 +175,7 @@ class Rehearsal:
     def _tell_what_is_left(self, cluster: Cluster, project: Workspace) -> None:
         exports = {**project.environment, "KUBECONFIG": cluster.kubeconfig, "PATH": f"{project.cli.path.parent}:$PATH"}
         lines = [
-            "\nThe cluster runs on, and the stack is deployed on it. Run these to have `pulumi` and `meshtrust` work on it:\n",
+            "\nThe cluster runs on, with the stack on it. Run these to have `pulumi` and `meshtrust` work on it:\n",
             f"cd {shlex.quote(str(project.directory))}",
             *(f'export {name}="{value}"' for name, value in exports.items()),
             'meshtrust() { .venv/bin/python -m meshtrust "$@"; }',
