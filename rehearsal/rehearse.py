@@ -22,6 +22,7 @@ from rehearsal.cluster import Cluster, ensure
 from rehearsal.errors import RehearsalError
 from rehearsal.observe import Observer
 from rehearsal.prepare import ensure_programs
+from rehearsal.pulumi.home import describe_plugins
 from rehearsal.workspace import Workspace, stack_config, workspace
 
 NAMESPACE, SECRET = "linkerd", "linkerd-identity-issuer"
@@ -58,7 +59,7 @@ class Rehearsal:
         """
         # A misspelt name is told before anything is built for it, and so is a mode that has no renewal to show.
         self._check_mode()
-        ensure_programs()
+        self.console.print(f"{ensure_programs()}; providers: {describe_plugins()}", soft_wrap=True, highlight=False)
         with contextlib.ExitStack() as stack:
             with self._told(
                 "a cluster: etcd, Kubernetes, kwok and cert-manager's controllers, as processes of this machine"
@@ -91,7 +92,7 @@ class Rehearsal:
 
     def _rehearse(self, project: Workspace, observer: Observer) -> None:
         before = observer.inventory()
-        with self._told(f"`up` of the unmodified program, by {project.describe_engine()}"):
+        with self._told("`up` of the unmodified program, by the Pulumi CLI"):
             self._engine(project, "up", *_NO_PROMPT)
         first = self._chain(project, observer)
         self._show("the chain", first)

@@ -58,7 +58,7 @@ class Workspace:
 
     def describe_engine(self) -> str:
         """Return which CLI and which plugins run the stack."""
-        return f"{self.cli} ({describe_plugins(self.home)})"
+        return f"{self.cli} ({describe_plugins()})"
 
     def capture(self, *arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
         """Run a command and keep what it writes; it reads what is given as its input."""

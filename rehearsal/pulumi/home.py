@@ -18,14 +18,14 @@ def write_home(home: Path) -> None:
     Args:
         home: Where to make it.
     """
+    (home / "plugins").mkdir(parents=True)
     for provider in PROVIDERS:
-        directory = plugin_directory(provider)
-        installed = _users_home() / "plugins" / directory
-        if (installed / f"pulumi-resource-{provider}").exists():
-            (home / "plugins").mkdir(parents=True, exist_ok=True)
-            (home / "plugins" / directory).symlink_to(installed)
+        directory = home / "plugins" / plugin_directory(provider)
+        installed = find_installed(provider)
+        if installed:
+            directory.symlink_to(installed.parent)
         else:
-            _write_plugin(home / "plugins" / directory, f"pulumi-resource-{provider}", provider, _pinned(provider))
+            _write_plugin(directory, _executable(provider), provider, _pinned(provider))
     # Any version serves: the engine asks for none.
     _write_plugin(home / "plugins" / _LANGUAGE, "pulumi-language-python", "language")
 
@@ -35,19 +35,25 @@ def plugin_directory(provider: str) -> str:
     return f"resource-{provider}-v{_pinned(provider)}"
 
 
-def describe_plugins(home: Path) -> str:
+def describe_plugins() -> str:
     """Return which of the providers are real, and which stand in."""
-    real = [provider for provider in PROVIDERS if is_real(home, provider)]
+    real = [provider for provider in PROVIDERS if find_installed(provider)]
     standing_in = [provider for provider in PROVIDERS if provider not in real]
     parts = [("real", real), ("stand-ins", standing_in)]
     return "; ".join(f"{kind}: {', '.join(names)}" for kind, names in parts if names)
 
 
-def is_real(home: Path, provider: str) -> bool:
-    """Whether a home has Pulumi's own plugin of a provider; one on PATH goes before."""
-    return (home / "plugins" / plugin_directory(provider)).is_symlink() or bool(
-        shutil.which(f"pulumi-resource-{provider}")
-    )
+def find_installed(provider: str) -> Path | None:
+    """Return Pulumi's own plugin of a provider: the one on PATH, which the engine prefers, or the user's; else None."""
+    on_path = shutil.which(_executable(provider))
+    if on_path:
+        return Path(on_path)
+    installed = _users_home() / "plugins" / plugin_directory(provider) / _executable(provider)
+    return installed if installed.exists() else None
+
+
+def _executable(provider: str) -> str:
+    return f"pulumi-resource-{provider}"
 
 
 def _pinned(provider: str) -> str:

@@ -14,7 +14,7 @@ from meshtrust.chain import verify_chain
 from meshtrust.cluster_client import connect
 from meshtrust.pem import read_bundle, sha256_hex
 from rehearsal import mesh
-from rehearsal.pulumi.home import is_real
+from rehearsal.pulumi.home import find_installed
 from rehearsal.workspace import workspace
 from tests.key_material import KeySearch, kept_and_shown, process_arguments
 from tests.rehearsal.stack import DESTROY, NO_CHANGES, UP, run, settings
@@ -135,7 +135,7 @@ def test_a_private_key_is_in_no_output_log_state_configmap_helm_value_or_argumen
     assert search.find(named(secrets, "linkerd-identity-issuer")["tls.key"]), "it finds a key where there is one"
     search.check(kept_and_shown(deployed.project, cluster))
     helm = [text for text in deployed.arguments.values() if "linkerd-control-plane" in text]
-    assert helm or is_real(deployed.project.home, "kubernetes"), "the arguments of the run's own processes were seen"
+    assert helm or find_installed("kubernetes"), "the arguments of the run's own processes were seen"
     search.check(deployed.arguments)
 
 
