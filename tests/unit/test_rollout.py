@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from meshtrust.cluster_client import connect
-from meshtrust.evidence import Workload
+from meshtrust.pods import Workload
 from meshtrust.rollout import Limits, RolloutError, restart
 from tests.api_server import holding
 
