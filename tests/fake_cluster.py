@@ -1,4 +1,4 @@
-"""A cluster of this process, for tests of what is seen in one: objects of an API server, and ports of pods that answer."""
+"""A cluster of this process, for tests of what is seen in one: objects of an API server, and pods with ports."""
 
 import asyncio
 import base64

@@ -10,6 +10,7 @@ from meshtrust import gate
 from meshtrust.evidence import read_leaves, read_mesh
 from meshtrust.gate import find_blockers, find_latecomers
 from meshtrust.pem import sha256_hex
+from meshtrust.rollout import can_restart
 from meshtrust.rotation import Step, Trust
 from tests.certificates import make_certificate
 from tests.fake_cluster import (
@@ -398,7 +399,7 @@ def test_a_pod_of_an_argo_rollout_is_named_by_its_rollout_which_can_be_restarted
     }
     [blocker] = asyncio.run(find_blockers(made, "linkerd", SWITCH, ROOTS))
     assert str(blocker) == "shop/canary-1 (Rollout shop/canary): its proxy does not trust 2027"
-    assert gate.can_restart(blocker.workload)
+    assert can_restart(blocker.workload)
 
 
 def test_a_pod_of_a_controller_of_its_own_is_named_with_what_a_person_does():
@@ -406,8 +407,8 @@ def test_a_pod_of_a_controller_of_its_own_is_named_with_what_a_person_does():
     add(made, "kafka-0", anchors=OLD.pem, owner=("core.strimzi.io/v1beta2", "StrimziPodSet", "kafka"))
     [line] = blockers(made)
     assert line == (
-        "shop/kafka-0 (StrimziPodSet shop/kafka): its proxy does not trust 2027; restart StrimziPodSet kafka in the way "
-        "of its controller, or delete its pods one by one: kubectl -n shop delete pod <name>"
+        "shop/kafka-0 (StrimziPodSet shop/kafka): its proxy does not trust 2027; restart StrimziPodSet kafka in the "
+        "way of its controller, or delete its pods one by one: kubectl -n shop delete pod <name>"
     )
 
 
