@@ -88,8 +88,8 @@ def test_the_client_of_the_rehearsals_provider_leaves_no_copy_either(api_server,
     assert list(temporary.iterdir()) == []
 
 
-# What a refusal does to a run: it ends the process from within the first task of the event loop, which is run as Pulumi's
-# language host does it (pulumi sdk/python/cmd/pulumi-language-python-exec).
+# What a refusal does to a run: it ends the process from within the first task of the event loop, which is run as by
+# Pulumi's language host (pulumi sdk/python/cmd/pulumi-language-python-exec).
 REFUSED = """
 import asyncio, sys
 from meshtrust.cluster_client import connect

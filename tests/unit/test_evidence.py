@@ -399,6 +399,7 @@ def test_a_pod_of_an_argo_rollout_is_named_by_its_rollout_which_can_be_restarted
     }
     [blocker] = asyncio.run(find_blockers(made, "linkerd", SWITCH, ROOTS))
     assert str(blocker) == "shop/canary-1 (Rollout shop/canary): its proxy does not trust 2027"
+    assert blocker.workload is not None
     assert can_restart(blocker.workload)
 
 
