@@ -3,7 +3,7 @@
 import asyncio
 import json
 import re
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, TypeVar
@@ -191,15 +191,20 @@ async def _ask_for_trust(api: Api, mesh: Mesh) -> tuple[MeshedPod, ...]:
     return tuple(await asyncio.gather(*map(guarded, mesh.pods)))
 
 
-async def look_again(api: Api, mesh: Mesh) -> Mesh:
-    """Return a mesh in which each pod whose trust was not seen has been read and asked again, and is left out if gone.
+async def look_again(api: Api, mesh: Mesh, pods: Collection[MeshedPod]) -> Mesh:
+    """Return a mesh in which some of its pods have been read and asked again, and are left out if they are gone.
+
+    Args:
+        api: Client of the cluster.
+        mesh: The installation.
+        pods: Which of its pods.
 
     Raises:
         ClusterError: A pod cannot be read.
     """
 
     async def look(pod: MeshedPod) -> MeshedPod | None:
-        if pod.trust.state != "unseen":
+        if pod not in pods:
             return pod
         item = await read_optional(api, f"pod {pod}", namespace=pod.namespace, url=f"pods/{pod.name}")
         found = read_pod(item) if item and item["status"].get("phase") not in ("Succeeded", "Failed") else None

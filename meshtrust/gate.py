@@ -109,7 +109,7 @@ async def judge_step(
         return []
     if step.kind == "replace":
         return blocks_replace(await _patiently_read_leaves(api, mesh), datetime.now(UTC))
-    mesh = await _patiently_see(api, mesh)
+    mesh = await _patiently_see(api, mesh, fingerprint(roots[step.after.signer]))
     outsiders, injections = await asyncio.gather(
         read_outsiders(api, mesh, in_fleet=in_fleet),
         _patiently_read_injections(api, mesh, fingerprint(roots[step.after.signer])),
@@ -120,8 +120,8 @@ async def judge_step(
     if step.kind == "switch":
         blockers = blocks_switch(mesh, root, signer, datetime.now(UTC), manual=manual)
     else:
-        mesh, served, leaves = await _patiently_see_issuers(api, mesh)
         remaining = [roots[name] for name in step.after.anchors]
+        mesh, served, leaves = await _patiently_see_issuers(api, mesh, remaining)
         blockers = blocks_retire(mesh, remaining, served=served, leaves=leaves, now=datetime.now(UTC))
         blockers += _lacking(mesh, root, signer, manual)
     blockers += blocks_injection(injections, root, signer)
@@ -149,7 +149,7 @@ async def find_latecomers(
     Raises:
         ClusterError: The cluster cannot be read.
     """
-    mesh = await _patiently_see(api, await read_mesh(api, namespace))
+    mesh = await _patiently_see(api, await read_mesh(api, namespace), fingerprint(root))
     late = tuple(pod for pod in mesh.pods if pod.created >= since - _CLOCKS_APART)
     return await _name_owners(api, list(_untrusting(replace(mesh, pods=late), fingerprint(root), name)))
 
@@ -361,8 +361,8 @@ def _blocks_leaves(
             reason = "its live certificate is not under the anchors that remain"
         else:
             continue
-        seen = leaf.state == "shown"
-        yield Blocker(subject=str(pod), reason=reason, workload=pod.workload, curable=seen)
+        curable = leaf.state == "shown" and not pod.is_ending
+        yield Blocker(subject=str(pod), reason=reason, workload=pod.workload, curable=curable)
 
 
 def _untrusting(mesh: Mesh, root: str, name: str, manual: Collection[Workload] = ()) -> Iterable[Blocker]:
@@ -378,11 +378,12 @@ def _lacking(mesh: Mesh, root: str, name: str, manual: Collection[Workload]) -> 
     """Yield the pods whose proxies are known not to trust a root."""
     for pod in mesh.pods:
         if pod.anchors is not None and root not in pod.anchors:
-            by_hand = pod.workload in manual
-            reason = f"its proxy does not trust {name}" + (
-                f", and a restart does not change that: {pod.workload} has its roots in its template" if by_hand else ""
-            )
-            yield Blocker(subject=str(pod), reason=reason, workload=pod.workload, curable=not by_hand)
+            reason, curable = f"its proxy does not trust {name}", True
+            if pod.workload in manual:
+                reason, curable = f"{reason}, and a restart does not change that: its template holds its roots", False
+            elif pod.is_ending:
+                reason, curable = f"{reason}, and it is being deleted: wait until it is gone", False
+            yield Blocker(subject=str(pod), reason=reason, workload=pod.workload, curable=curable)
 
 
 async def _blocks_outsiders(
@@ -438,7 +439,7 @@ async def _blocks_other(api: Api, other: Mesh, step: Step, roots: Mapping[str, x
     if step.kind == "switch":
         return blocks_switch(other, fingerprint(roots[signer]), signer, now)
     remaining = [roots[name] for name in step.after.anchors]
-    leaves = await _patiently_read_leaves(api, other)
+    leaves = await _patiently_read_leaves(api, other, remaining)
     return [*_blocks_issuer(other, remaining, now), *_blocks_leaves(leaves, remaining, now)]
 
 
@@ -455,21 +456,38 @@ async def _name_owners(api: Api, blockers: Sequence[Blocker]) -> list[Blocker]:
     return named
 
 
-async def _patiently_see(api: Api, mesh: Mesh) -> Mesh:
-    """Return a mesh in which the proxies that were not seen have been asked again, until they answer or are gone."""
+async def _patiently_see(api: Api, mesh: Mesh, root: str) -> Mesh:
+    """Return a mesh in which the proxies that were not seen have been asked again, until they answer or are gone.
+
+    So have been pods that do not trust a root and are being deleted, as after a restart.
+    """
     deadline = time.monotonic() + _PATIENCE_SECONDS
-    while any(pod.trust.state == "unseen" for pod in mesh.pods) and time.monotonic() < deadline:
-        asked = await look_again(api, mesh)
-        if asked == mesh:
+    while again := {pod for pod in mesh.pods if pod.trust.state == "unseen" or (pod.is_ending and pod.may_lack(root))}:
+        if time.monotonic() > deadline:
+            break
+        asked = await look_again(api, mesh, again)
+        if len(asked.pods) == len(mesh.pods):
             await asyncio.sleep(_PAUSE_SECONDS)
         mesh = asked
     return mesh
 
 
-async def _patiently_read_leaves(api: Api, mesh: Mesh) -> dict[MeshedPod, Leaf]:
+async def _patiently_read_leaves(
+    api: Api, mesh: Mesh, remaining: Sequence[x509.Certificate] = ()
+) -> dict[MeshedPod, Leaf]:
+    """Return the certificates of a mesh's pods; those that were not seen have been asked for again.
+
+    So have been those that are under none of the roots that remain, of pods that are being deleted.
+    """
+
+    def passes(pod: MeshedPod, leaf: Leaf) -> bool:
+        if leaf.state == "shown" and pod.is_ending and remaining:
+            return not _chains(leaf.certificates, remaining, datetime.now(UTC))
+        return leaf.state == "unseen" and not leaf.is_forbidden
+
     leaves = await read_leaves(api, mesh, mesh.pods)
     deadline = time.monotonic() + _PATIENCE_SECONDS
-    while again := [pod for pod, leaf in leaves.items() if leaf.state == "unseen" and not leaf.is_forbidden]:
+    while again := [pod for pod, leaf in leaves.items() if passes(pod, leaf)]:
         if time.monotonic() > deadline:
             break
         await asyncio.sleep(_PAUSE_SECONDS)
@@ -478,13 +496,13 @@ async def _patiently_read_leaves(api: Api, mesh: Mesh) -> dict[MeshedPod, Leaf]:
 
 
 async def _patiently_see_issuers(
-    api: Api, mesh: Mesh
+    api: Api, mesh: Mesh, remaining: Sequence[x509.Certificate]
 ) -> tuple[Mesh, dict[MeshedPod, datetime | str], dict[MeshedPod, Leaf]]:
     """Return a mesh, what its identity replicas sign with, and its pods' certificates.
 
     A replica that gives no answer may have been replaced: then the mesh has other replicas.
     """
-    leaves = await _patiently_read_leaves(api, mesh)
+    leaves = await _patiently_read_leaves(api, mesh, remaining)
     served = await read_served_issuers(api, mesh)
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while any(not entry.curable for entry in blocks_served(mesh, served, leaves)) and time.monotonic() < deadline:

@@ -88,6 +88,7 @@ class MeshedPod:
         admin_port: The proxy's admin port, which a pod may have moved (``config.linkerd.io/admin-port``).
         runs: Whether its node says that the proxy's container runs.
         is_placed: Whether it has a node, without which nothing of it runs.
+        is_ending: Whether it is being deleted, and is gone in a while.
         started: When the container of the proxy began to run, by its node's clock; None where it does not run.
         restarts: How often that container was restarted.
         program_started: The same of the first container that is not the proxy.
@@ -105,6 +106,7 @@ class MeshedPod:
     admin_port: int = _ADMIN_PORT
     runs: bool = True
     is_placed: bool = True
+    is_ending: bool = False
     started: datetime | None = None
     restarts: int = 0
     program_started: datetime | None = None
@@ -170,6 +172,7 @@ def read_pod(item: Mapping[str, Any]) -> MeshedPod | None:
         admin_port=_admin_port(container),
         runs=started is not None,
         is_placed=bool(spec.get("nodeName")),
+        is_ending="deletionTimestamp" in metadata,
         started=started,
         restarts=restarts,
         program_started=program_started,

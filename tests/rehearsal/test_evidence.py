@@ -20,8 +20,8 @@ OTHER = "linkerd-b"
 
 
 @pytest.fixture(scope="module")
-def mesh(embedded):
-    with bench("evidence", embedded=embedded, workloads=10, replicas=3) as made:
+def mesh():
+    with bench("evidence", workloads=10, replicas=3) as made:
         yield made
 
 

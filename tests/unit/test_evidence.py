@@ -24,6 +24,7 @@ from tests.fake_cluster import (
     pod_item,
     proxy,
     proxy_answers,
+    stamp,
 )
 
 OLD, NEW = make_certificate("root old", days=3650), make_certificate("root new", days=3650)
@@ -221,6 +222,28 @@ def test_a_retirement_is_never_held_up_by_pods_that_come_and_go():
 
         made.before_call = change
         assert blockers(made, RETIRE) == []
+
+
+@pytest.mark.parametrize("step", [SWITCH, RETIRE], ids=["switch", "retire"])
+def test_a_pod_that_is_being_deleted_is_waited_for_and_its_workload_not_restarted_again(step):
+    made = cluster()
+    add(made, "old", anchors=OLD.pem, signed_by=ISSUER_OLD, **of_deployment("web"))
+    made.objects[SHOP][-1]["metadata"]["deletionTimestamp"] = stamp(NOW)
+    asked = []
+
+    def change(path):
+        asked.append(path == f"{SHOP}/old")
+        if sum(asked) == 3:
+            made.remove_pod("shop/old")
+
+    made.before_call = change
+    assert blockers(made, step) == []
+    stays = cluster()
+    add(stays, "old", anchors=OLD.pem, signed_by=ISSUER_OLD, **of_deployment("web"))
+    stays.objects[SHOP][-1]["metadata"]["deletionTimestamp"] = stamp(NOW)
+    found = asyncio.run(find_blockers(stays, "linkerd", step, ROOTS))
+    assert {entry.subject for entry in found} == {"shop/old"}
+    assert not any(entry.curable for entry in found)
 
 
 # Injectors.
