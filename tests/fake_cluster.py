@@ -56,7 +56,6 @@ class FakeCluster:
     requests: list[str] = field(default_factory=list)
 
     async def call(self, method: str, what: str, **request: Any) -> Any:
-        assert method == "GET", f"{method} {what}"
         path = self._path(request)
         self.requests.append(path)
         self.before_call(path)
@@ -75,6 +74,10 @@ class FakeCluster:
             ]
         if found is None:
             raise NotFoundError(f"The {what} does not exist: not found.", "not found")
+        if method == "PATCH":
+            _merge(found, request["json"])
+        else:
+            assert method == "GET", f"{method} {what}"
         return {"metadata": {}, "items": found} if isinstance(found, list) else found
 
     @staticmethod
@@ -131,6 +134,15 @@ class FakeCluster:
             "type": "kubernetes.io/tls",
             "data": {key: base64.b64encode(text.encode()).decode() for key, text in data.items()},
         }
+
+
+def _merge(item: dict[str, Any], patch: Mapping[str, Any]) -> None:
+    """Merge a patch into an object (RFC 7396, without removals)."""
+    for key, value in patch.items():
+        if isinstance(value, Mapping):
+            _merge(item.setdefault(key, {}), value)
+        else:
+            item[key] = value
 
 
 COLLECTIONS = ("pods", "deployments", "statefulsets", "daemonsets", "cronjobs", "jobs", "externalworkloads", "links")
