@@ -400,6 +400,10 @@ async def _blocks_outsiders(
         _external(str(link), f"it leads to {link.target}, and whether the proxies there trust {signer}")
         for link in outsiders.links
     ]
+    blockers += [
+        _external(str(gateway), f"other clusters connect to it, and whether the proxies there trust {signer}")
+        for gateway in outsiders.gateways
+    ]
     for workload, trusted in sorted(outsiders.templates.items(), key=str):
         if trusted is None or root not in trusted:
             place = f"{workload.kind.lower()}/{workload.name} -n {workload.namespace}"

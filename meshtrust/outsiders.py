@@ -29,6 +29,7 @@ class Outsiders:
     Attributes:
         external: Workloads outside of the cluster that are part of the mesh, as ``namespace/name``.
         links: The Links to other clusters; empty where the fleet's own gate looks after those.
+        gateways: The workloads by which other clusters may reach this one; empty likewise.
         templates: The roots that are written in a workload's template, by workload: what `linkerd inject --manual`
             leaves there. None stands for roots that cannot be understood.
         others: The other installations of Linkerd in the cluster.
@@ -36,6 +37,7 @@ class Outsiders:
 
     external: tuple[str, ...] = ()
     links: tuple[Link, ...] = ()
+    gateways: tuple[Workload, ...] = ()
     templates: Mapping[Workload, frozenset[str] | None] = field(default_factory=dict)
     others: tuple[Mesh, ...] = ()
 
@@ -62,6 +64,7 @@ async def read_outsiders(api: Api, mesh: Mesh, *, in_fleet: bool) -> Outsiders:
             sorted(f"{item['metadata']['namespace']}/{item['metadata']['name']}" for item in external or ())
         ),
         links=tuple(sorted(map(Link.of, links or ()), key=str)),
+        gateways=() if in_fleet else tuple(sorted({pod.workload for pod in mesh.pods if pod.is_gateway}, key=str)),
         templates={owner: roots for found in templates for owner, roots in found.items()},
         others=tuple(others),
     )

@@ -13,6 +13,8 @@ PROXY = "linkerd-proxy"
 ANCHORS_VARIABLE = "LINKERD2_PROXY_IDENTITY_TRUST_ANCHORS"
 _NAMESPACE_VARIABLE = "_l5d_ns"
 _SERVICE_VARIABLE = "LINKERD2_PROXY_IDENTITY_SVC_NAME"
+# linkerd2 charts/partials/templates/_proxy.tpl, where a pod has the annotation config.linkerd.io/enable-gateway.
+_GATEWAY_VARIABLE = "LINKERD2_PROXY_INBOUND_GATEWAY_SUFFIXES"
 _CONTROL_PLANE_LABEL = "linkerd.io/control-plane-ns"
 _ADMIN_PORT = 4191
 # The parts of the control plane, by the names that Linkerd's chart gives their Deployments.
@@ -89,6 +91,7 @@ class MeshedPod:
         runs: Whether its node says that the proxy's container runs.
         is_placed: Whether it has a node, without which nothing of it runs.
         is_ending: Whether it is being deleted, and is gone in a while.
+        is_gateway: Whether proxies of other clusters connect to its proxy (linkerd-multicluster).
         started: When the container of the proxy began to run, by its node's clock; None where it does not run.
         restarts: How often that container was restarted.
         program_started: The same of the first container that is not the proxy.
@@ -107,6 +110,7 @@ class MeshedPod:
     runs: bool = True
     is_placed: bool = True
     is_ending: bool = False
+    is_gateway: bool = False
     started: datetime | None = None
     restarts: int = 0
     program_started: datetime | None = None
@@ -173,6 +177,7 @@ def read_pod(item: Mapping[str, Any]) -> MeshedPod | None:
         runs=started is not None,
         is_placed=bool(spec.get("nodeName")),
         is_ending="deletionTimestamp" in metadata,
+        is_gateway=any(entry.get("name") == _GATEWAY_VARIABLE for entry in container.get("env") or ()),
         started=started,
         restarts=restarts,
         program_started=program_started,

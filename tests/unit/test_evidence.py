@@ -366,6 +366,17 @@ def test_a_link_of_a_stack_of_its_own_is_named_and_that_of_a_fleet_left_to_the_f
     assert blockers(made, acknowledged={"Link linkerd-multicluster/west": "west has 2027"}) == []
 
 
+def test_a_gateway_is_named_since_the_links_to_it_are_in_other_clusters():
+    made = cluster()
+    add(made, "gateway-1", **of_deployment("gateway"))
+    [*_, container] = made.objects[SHOP][-1]["spec"]["containers"]
+    container["env"].append({"name": "LINKERD2_PROXY_INBOUND_GATEWAY_SUFFIXES", "value": "svc.cluster.local."})
+    [line] = blockers(made)
+    assert line.startswith("Deployment shop/gateway: other clusters connect to it, and whether the proxies there trust")
+    assert blockers(made, in_fleet=True) == []
+    assert blockers(made, acknowledged={"Deployment shop/gateway": "nothing leads here"}) == []
+
+
 def template(name, anchors, **spec):
     return {
         "metadata": {"namespace": "shop", "name": name},
