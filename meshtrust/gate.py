@@ -535,7 +535,9 @@ async def _patiently_read_injections(api: Api, mesh: Mesh, root: str) -> dict[Me
         if not (holds and any(map(lags, injections.values())) and time.monotonic() < deadline):
             return injections
         await asyncio.sleep(_PAUSE_SECONDS)
-        mesh = await read_mesh(api, mesh.namespace)
+        if any(trust.state == "unseen" for trust in injections.values()):
+            # Its pod may have been replaced.
+            mesh = await read_mesh(api, mesh.namespace)
 
 
 def _blocks_issuer(mesh: Mesh, remaining: Sequence[x509.Certificate], now: datetime) -> Iterable[Blocker]:
