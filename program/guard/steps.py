@@ -102,7 +102,16 @@ async def _keep(api: "Api | None", settings: Settings, last: Deployment, fleet: 
 async def _look(api: "Api | None", settings: Settings, last: Deployment, step: Step) -> list[Blocker]:
     if api is None:
         return []
-    return await find_blockers(api, settings.linkerd.namespace, step, last.certificates)
+    for subject, reason in settings.gate.acknowledged.items():
+        pulumi.log.info(f"{subject} is not waited for, because meshtrust:gate.acknowledged says: {reason}")
+    return await find_blockers(
+        api,
+        settings.linkerd.namespace,
+        step,
+        last.certificates,
+        acknowledged=settings.gate.acknowledged,
+        in_fleet=bool(settings.anchor_stack),
+    )
 
 
 def _take(settings: Settings, step: Step, blockers: list[Blocker], fleet: Membership | None) -> dict[str, Any]:
