@@ -85,6 +85,11 @@ class Deployment:
         """Where each release's chart came from, by release."""
         return self.outputs.get("charts") or {}
 
+    @property
+    def providers(self) -> Mapping[str, str]:
+        """The version of each provider of the engine, by name; empty if it was deployed before that was recorded."""
+        return self.outputs.get("providers") or {}
+
     def has_installed(self, section: str) -> bool:
         """Whether it installed what a section of the configuration is about, such as ``certManager``."""
         return f"{section}.charts" in self.charts

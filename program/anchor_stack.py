@@ -9,11 +9,13 @@ from typing import Any
 import pulumi
 
 from components.signed_intermediates import SignedIntermediates, SignedIntermediatesArgs, SigningRequest
-from components.trust_anchor import TrustAnchor, TrustAnchorArgs
+from components.trust_anchor import TrustAnchorArgs
 from meshtrust.deployment import Deployment
 from meshtrust.fleet.intermediates import RequestError, check_request
+from meshtrust.known_roots import Held
 from meshtrust.rotation import IllegalStepError, check_roots
 from program.configuration.anchors import brought_roots
+from program.guard import roots
 from program.membership import read_deployment
 from settings import AnchorSettings
 
@@ -33,7 +35,10 @@ async def declare_anchor_stack(settings: AnchorSettings, last: Deployment) -> pu
     clusters = await _read_clusters(settings.clusters)
     _check_generations(settings.anchor, last, clusters)
     protected = _protected(settings.anchor, clusters)
-    anchor = TrustAnchor("trust-anchor", replace(settings.anchor, protected=protected))
+    elsewhere = [
+        (stack, generation, root) for stack, deployed in clusters.items() for generation, root in deployed.roots.items()
+    ]
+    anchor = await roots.declare(replace(settings.anchor, protected=protected), last, Held(), elsewhere)
     requests = [
         request
         for request in _requests(clusters)

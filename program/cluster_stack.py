@@ -15,15 +15,15 @@ from components.identity_issuer import IdentityIssuer, IdentityIssuerArgs
 from components.intermediate_requests import IntermediateRequests, IntermediateRequestsArgs
 from components.linkerd import Linkerd, LinkerdArgs
 from components.observability import Observability, ObservabilityArgs
-from components.trust_anchor import TrustAnchor
 from components.trust_bundle import TrustBundle, TrustBundleArgs
 from components.webhook_certificates import WebhookCertificates, WebhookCertificatesArgs
 from meshtrust.cluster_process import ClusterProcess
 from meshtrust.deployment import Deployment
 from meshtrust.fleet.pledge import Pledge
-from program.guard import admit, check_announced, first_deployment, issuance, releases
+from program.guard import admit, check_announced, first_deployment, issuance, releases, roots
 from program.guard import trust_bundle as published
 from program.membership import Membership, ask, read_membership
+from program.providers import provider_versions
 from settings import Settings
 
 
@@ -53,12 +53,12 @@ async def declare_cluster_stack(settings: Settings, last: Deployment, asker: Clu
     cluster = kubernetes.Provider("cluster", settings.cluster.provider_args(admission.cluster_uid))
     # What declares is slow to load: the provider starts, and the cluster answers, meanwhile.
     await asyncio.to_thread(importlib.import_module, "pulumi_kubernetes.core.v1")
-    await admission.admitted
+    held = await admission.admitted
     on_cluster = pulumi.ResourceOptions(providers=[cluster])
 
-    anchor, transitions = await first_deployment.declare(
-        admission, last, owner.mark, lambda: TrustAnchor("trust-anchor", settings.anchor)
-    )
+    held, transitions = await first_deployment.check(admission, last, owner.mark, held)
+    anchor = await roots.declare(settings.anchor, last, held)
+    await releases.resume(admission.api, settings)
     requests = _requests(settings, asked_for) if fleet else None
     namespace = ControlPlaneNamespace(
         "linkerd-namespace", ControlPlaneNamespaceArgs(name=settings.linkerd.namespace), on_cluster
@@ -137,6 +137,7 @@ async def declare_cluster_stack(settings: Settings, last: Deployment, asker: Clu
         "webhooks": webhooks.as_outputs(),
         "trustBundle": {"mode": "trust-manager" if settings.trust_bundle.by_trust_manager else "helm"},
         "charts": {key: str(source) for key, source in settings.chart_sources.items()},
+        "providers": provider_versions(),
     }
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from cryptography import x509
 from pulumi.runtime import mocks
 
+from meshtrust.pem import fingerprint
 from rehearsal.mocks import REPOSITORY, STACK_REFERENCE, Recording, Registered, Secret, record, unwrapped
 from rehearsal.mocks import run_program as run_under_mocks
 from rehearsal.workspace import stack_config
@@ -17,11 +18,27 @@ from tests.certificates import Pair, make_certificate, make_request
 __all__ = ["REPOSITORY", "Recording", "Registered", "Secret", "build", "run_program", "stack_config", "unwrapped"]
 
 
-class _Providers(mocks.Mocks):
-    """Stands in for the tls and random providers, whose outputs the program needs; all others echo their inputs."""
+# The pairs of all runs, by fingerprint: what a stack has deployed is kept by its state.
+_MADE: dict[str, Pair] = {}
 
-    def __init__(self, outputs: Mapping[str, Mapping[str, Any]]) -> None:
+
+class _Providers(mocks.Mocks):
+    """Stands in for the tls and random providers, whose outputs the program needs; all others echo their inputs.
+
+    The trust anchor's roots that the stack has deployed last are the same in its next run, unless its state has lost
+    them.
+    """
+
+    def __init__(
+        self, outputs: Mapping[str, Mapping[str, Any]], stack: str = "test", *, loses_state: bool = False
+    ) -> None:
         self._outputs = outputs
+        roots = {} if loses_state else outputs.get(stack, {}).get("roots") or {}
+        self._kept = {
+            f"trust-anchor-{generation}-key": _MADE[root["fingerprint"]]
+            for generation, root in roots.items()
+            if root["fingerprint"] in _MADE
+        }
         self._pairs: dict[str, Pair] = {}
 
     def call(self, _: mocks.MockCallArgs) -> tuple[dict[str, Any], None]:
@@ -34,8 +51,9 @@ class _Providers(mocks.Mocks):
         elif args.typ == "random:index/randomId:RandomId":
             state["hex"] = "c0ffee00"
         elif args.typ == "tls:index/privateKey:PrivateKey":
-            pair = make_certificate(args.name)
+            pair = self._kept.get(args.name) or make_certificate(args.name)
             self._pairs[pair.key_pem] = pair
+            _MADE[fingerprint(pair.certificate)] = pair
             state["privateKeyPem"] = pair.key_pem
         elif args.typ == "tls:index/selfSignedCert:SelfSignedCert":
             state["certPem"] = self._pairs[unwrapped(args.inputs["privateKeyPem"])].pem
@@ -67,6 +85,7 @@ def run_program(
     stack: str = "test",
     preview: bool = True,
     secret_keys: Collection[str] = (),
+    loses_state: bool = False,
 ) -> Recording:
     """Run the whole program with a configuration, as a preview unless told otherwise.
 
@@ -77,11 +96,12 @@ def run_program(
         stack: Name of the stack.
         preview: Whether it is a preview.
         secret_keys: Keys of the configuration that are encrypted.
+        loses_state: Whether the stack's state has lost the roots that its outputs tell of.
 
     Raises:
         pulumi.RunError: The program has refused the run.
     """
-    providers = _Providers({**(others or {}), stack: last_outputs or {}})
+    providers = _Providers({**(others or {}), stack: last_outputs or {}}, stack, loses_state=loses_state)
     # The program answers an interrupt, and collects no garbage, as a process of its own, which the tests are not.
     answer = signal.getsignal(signal.SIGINT)
     try:
