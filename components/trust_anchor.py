@@ -159,7 +159,7 @@ class TrustAnchor(pulumi.ComponentResource):
             kept.hooks = pulumi.ResourceHookBinding(before_create=[existing.before_create])
         serial = random.RandomId(f"{name}-{generation}-id", byte_length=4, opts=kept)
         key = tls.PrivateKey(f"{name}-{generation}-key", algorithm="ECDSA", ecdsa_curve="P256", opts=kept)
-        signing_key = pulumi.Output.secret(key.private_key_pem)
+        signing_key: pulumi.Output[str] = pulumi.Output.secret(key.private_key_pem)
         if generation in existing.ended:
             ended = pulumi.Output.from_input(existing.ended[generation])
             return Signer(generation=generation, certificate_pem=ended, private_key_pem=signing_key)

@@ -147,6 +147,11 @@ class Deployment:
         """What a cluster of a fleet has had signed: certificates as PEM, by generation."""
         return self.outputs.get("intermediates") or {}
 
+    @property
+    def signed_for(self) -> tuple[str, ...]:
+        """The stacks that an anchor stack has signed intermediates for."""
+        return tuple(self.outputs.get("intermediates") or ())
+
     def intermediates_of(self, stack: str) -> Mapping[str, str]:
         """Return what an anchor stack has signed for a cluster: certificates as PEM, by generation."""
         return (self.outputs.get("intermediates") or {}).get(stack) or {}

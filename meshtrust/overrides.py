@@ -24,12 +24,14 @@ def number_refusal(step: Step, blockers: Sequence[Blocker], taken: int) -> str:
         blockers: What blocks it. A pod counts as its workload, so that a number outlives a pod that is replaced.
         taken: How many steps the stack has taken before.
     """
-    subjects = {
-        (blocker.stack, str(blocker.workload) if blocker.workload is not None else blocker.subject)
-        for blocker in blockers
-    }
-    described = json.dumps([step.name, taken, sorted(subjects)])
+    described = json.dumps([step.name, taken, sorted(set(map(name_subject, blockers)))])
     return hashlib.sha256(described.encode()).hexdigest()[:8]
+
+
+def name_subject(blocker: Blocker) -> str:
+    """Return what a blocker is about, by a name that outlives a pod: its workload, or else the object."""
+    subject = str(blocker.workload) if blocker.workload is not None else blocker.subject
+    return f"{blocker.stack}: {subject}" if blocker.stack else subject
 
 
 def reason_for(override: str, number: str) -> str:

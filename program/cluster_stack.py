@@ -4,6 +4,7 @@ import asyncio
 import importlib
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import pulumi
 import pulumi_kubernetes as kubernetes
@@ -20,7 +21,7 @@ from components.webhook_certificates import WebhookCertificates, WebhookCertific
 from meshtrust.cluster_process import ClusterProcess
 from meshtrust.deployment import Deployment
 from meshtrust.fleet.pledge import Pledge
-from program.guard import admit, check_announced, first_deployment, issuance, releases, roots
+from program.guard import admit, check_announced, first_deployment, issuance, last_look, releases, roots
 from program.guard import trust_bundle as published
 from program.membership import Membership, ask, read_membership
 from program.providers import provider_versions
@@ -79,18 +80,22 @@ async def declare_cluster_stack(settings: Settings, last: Deployment, asker: Clu
             signer=anchor.signer,
             intermediate=fleet.intermediate(requests, settings.anchor.signer) if fleet and requests else None,
             guide_generation=guide_generation,
+            before_change=partial(last_look.before_switch, admission.last_look),
         ),
         by_cert_manager,
     )
     webhooks = WebhookCertificates(
         "webhooks", WebhookCertificatesArgs(policy=settings.webhooks, namespace=namespace.name), by_cert_manager
     )
+    bundle = last_look.before_retirement(
+        admission.last_look, anchor.bundle, [*issuer.issued, *webhooks.certificates, namespace]
+    )
     trust_bundle = TrustBundle(
         "trust-bundle",
-        TrustBundleArgs(policy=settings.trust_bundle, namespace=namespace.name, bundle=anchor.bundle, owner=owner),
+        TrustBundleArgs(policy=settings.trust_bundle, namespace=namespace.name, bundle=bundle, owner=owner),
         by_cert_manager,
     )
-    issued = issuance.confirm(admission.issuance, anchor, issuer)
+    issued = issuance.confirm(admission.issuance, bundle, anchor.signer, issuer)
     linkerd = Linkerd(
         "linkerd",
         LinkerdArgs(

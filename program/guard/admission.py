@@ -23,6 +23,7 @@ from meshtrust.rotation import IllegalStepError, Step, find_step
 from meshtrust.webhooks import IllegalAuthorityStepError
 from program.configuration.anchors import brought_roots
 from program.guard import issuance, releases, steps, trust_bundle, webhooks
+from program.guard.last_look import LastLook
 from program.membership import Membership
 from settings import Settings
 
@@ -47,6 +48,7 @@ class Admission:
         admitted: The trust that the cluster holds, once it has let the run pass, and failed where it has not: to be
             awaited before anything but the provider is declared.
         api: Client of the cluster; nothing offline.
+        last_look: What is to be looked at once more before the cluster is changed; None if no look decided.
     """
 
     settings: Settings
@@ -56,6 +58,7 @@ class Admission:
     issuance: issuance.Issuance | None
     admitted: "asyncio.Future[Held]" = field(default_factory=_admitted)
     api: Awaitable[Api] | None = None
+    last_look: LastLook | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +122,7 @@ async def admit(settings: Settings, last: Deployment, fleet: Membership | None, 
         issuance=answer.issuance,
         admitted=_admitted(answer.held),
         api=api,
+        last_look=answer.verdict.last_look,
     )
 
 

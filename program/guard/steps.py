@@ -18,14 +18,12 @@ from meshtrust.issuer_mode import SIGNING_MODES
 from meshtrust.known_roots import Held
 from meshtrust.pem import read_bundle
 from meshtrust.replacement import blocks_replace_in_fleet, find_replace_blockers
-from meshtrust.rotation import Step, Trust
+from meshtrust.rotation import PLEDGE_ONLY, Step, Trust
+from program.guard.last_look import LastLook
 from program.guard.overrides import NAMED, given_reason, override_or_refuse, tell
 from program.guard.upgrade import refuse_upgrade
 from program.membership import Membership
 from settings import Settings
-
-# Environment variable that is "1" for a run that tells the fleet that its cluster is ready, and does nothing else.
-PLEDGE_ONLY = "MESHTRUST_PLEDGE_ONLY"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,11 +34,13 @@ class Verdict:
         settings: What the run deploys: where it only pledges, with the generations of the last deployment.
         pledge: What the cluster has pledged to its fleet from this run on; nothing where it is in none.
         entry: The step's entry in the audit trail; nothing where the run takes none.
+        last_look: What is to be looked at once more before the cluster is changed; None if no look decided.
     """
 
     settings: Settings
     pledge: Pledge | None
     entry: dict[str, Any] | None = None
+    last_look: LastLook | None = None
 
 
 async def judge(
@@ -105,7 +105,10 @@ async def judge(
             return Verdict(settings=settings.staying_at(last.trust), pledge=pledge, entry=drift)
         blockers = blocking
     gate = _take(settings, last, step, blockers, fleet, asked=api is not None)
-    return Verdict(settings=settings, pledge=pledge, entry=_entry(step) | gate)
+    look = None
+    if api is not None and step.kind in ("switch", "retire") and gate["gate"] != "warned":
+        look = LastLook(api=api, namespace=settings.linkerd.namespace, step=step, last=last, accepted=tuple(blockers))
+    return Verdict(settings=settings, pledge=pledge, entry=_entry(step) | gate, last_look=look)
 
 
 def _entry(step: Step) -> dict[str, Any]:
