@@ -52,6 +52,9 @@ def make_request(
     common_name: str = "intermediate.linkerd.cluster.local",
     organization: str = "east",
     organizational_unit: str = "generation 2026",
+    *,
+    country: str = "",
+    dns_names: Sequence[str] = (),
     **named: str,
 ) -> str:
     """Make a request for a certificate, as PEM; names may be given as Pulumi's tls provider spells them."""
@@ -60,8 +63,14 @@ def make_request(
         NameOID.ORGANIZATION_NAME: organization,
         NameOID.ORGANIZATIONAL_UNIT_NAME: named.get("organizationalUnit", organizational_unit),
     }
+    if country:
+        names[NameOID.COUNTRY_NAME] = country
     subject = x509.Name([x509.NameAttribute(oid, value) for oid, value in names.items()])
-    request = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
+    builder = x509.CertificateSigningRequestBuilder().subject_name(subject)
+    if dns_names:
+        alternatives = x509.SubjectAlternativeName([x509.DNSName(name) for name in dns_names])
+        builder = builder.add_extension(alternatives, critical=False)
+    request = builder.sign(key, hashes.SHA256())
     return request.public_bytes(serialization.Encoding.PEM).decode()
 
 
@@ -73,6 +82,7 @@ def make_certificate(
     ca: bool = True,
     path_length: int | None = None,
     key_cert_sign: bool = True,
+    digital_signature: bool = True,
     extended_usages: Sequence[x509.ObjectIdentifier] = (),
     algorithm: hashes.SHA256 | hashes.SHA384 | hashes.SHA512 | None = None,
     days: float = 10,
@@ -98,7 +108,7 @@ def make_certificate(
         .add_extension(x509.BasicConstraints(ca=ca, path_length=path_length), critical=True)
         .add_extension(
             x509.KeyUsage(
-                digital_signature=True,
+                digital_signature=digital_signature,
                 content_commitment=False,
                 key_encipherment=False,
                 data_encipherment=False,

@@ -64,7 +64,15 @@ class _Providers(mocks.Mocks):
             # An issuer that was brought along is no pair of this stand-in's making.
             issuer = Pair.of(args.inputs["caCertPem"], unwrapped(args.inputs["caPrivateKeyPem"]))
             asked = x509.load_pem_x509_csr(args.inputs["certRequestPem"].encode()).public_key()
-            state["certPem"] = make_certificate(args.name, issuer=issuer, public_key=asked).pem
+            state["certPem"] = make_certificate(
+                args.name,
+                issuer=issuer,
+                public_key=asked,
+                path_length=int(args.inputs["maxPathLength"]) if "maxPathLength" in args.inputs else None,
+                digital_signature=False,
+                days=0,
+                hours=int(args.inputs["validityPeriodHours"]),
+            ).pem
         return f"{args.name}-id", state
 
 
