@@ -77,6 +77,7 @@ def make_request(
 def make_certificate(
     common_name: str = "root.linkerd.cluster.local",
     *,
+    generation: str = "",
     issuer: Pair | None = None,
     key: SigningKey | None = None,
     ca: bool = True,
@@ -92,10 +93,14 @@ def make_certificate(
 ) -> Pair:
     """Make a certificate, so many days old, with so many to live.
 
-    It is a root, or one under an issuer; or one for a public key whose key is elsewhere.
+    It is a root, which may be named after a generation as the program does it, or one under an issuer; or one for a
+    public key whose key is elsewhere.
     """
     key = key or ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+    names = [x509.NameAttribute(NameOID.COMMON_NAME, common_name)]
+    if generation:
+        names.append(x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, f"generation {generation}"))
+    subject = x509.Name(names)
     now = datetime.now(UTC)
     builder = (
         x509.CertificateBuilder()

@@ -6,20 +6,36 @@ import signal
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+import pulumi
 from cryptography import x509
 from pulumi.runtime import mocks
 
 from meshtrust.pem import fingerprint
-from rehearsal.mocks import REPOSITORY, STACK_REFERENCE, Recording, Registered, Secret, record, unwrapped
+from rehearsal.mocks import REPOSITORY, STACK_REFERENCE, Recording, Registered, Secret, engine_config, record, unwrapped
 from rehearsal.mocks import run_program as run_under_mocks
 from rehearsal.workspace import stack_config
 from tests.certificates import Pair, make_certificate, make_request
 
-__all__ = ["REPOSITORY", "Recording", "Registered", "Secret", "build", "run_program", "stack_config", "unwrapped"]
+__all__ = [
+    "REPOSITORY",
+    "Recording",
+    "Registered",
+    "Secret",
+    "build",
+    "record_main",
+    "run_program",
+    "stack_config",
+    "unwrapped",
+]
 
 
 # The pairs of all runs, by fingerprint: what a stack has deployed is kept by its state.
 _MADE: dict[str, Pair] = {}
+
+
+def remember(pair: Pair) -> None:
+    """Have a root be one that a stack has deployed, where its outputs tell of it."""
+    _MADE[fingerprint(pair.certificate)] = pair
 
 
 class _Providers(mocks.Mocks):
@@ -83,6 +99,12 @@ def build(declare: Callable[[], Any]) -> Recording:
         declare()
 
     return record(run, _Providers({}), stack="test")
+
+
+def record_main(main: Callable[[], Any], config: Mapping[str, Any]) -> Recording:
+    """Run a function in the place of the program, as a preview with a configuration; it may return a coroutine."""
+    pulumi.runtime.set_all_config(engine_config(config), [])
+    return record(main, _Providers({}), stack="test", preview=True, in_stack=True)
 
 
 def run_program(

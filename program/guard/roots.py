@@ -71,7 +71,7 @@ def _ended(args: TrustAnchorArgs, last: Deployment, known: Mapping[str, KnownRoo
     """Return the roots of this stack's making that have ended, as PEM by generation.
 
     Raises:
-        pulumi.RunError: The engine protects one of them, and so would not let it become text.
+        pulumi.RunError: One of them signs here; or the engine protects one, and so would not let it become text.
     """
     now = datetime.now(UTC)
     ended = {
@@ -79,13 +79,20 @@ def _ended(args: TrustAnchorArgs, last: Deployment, known: Mapping[str, KnownRoo
         for generation, root in last.certificates.items()
         if generation in known and root.not_valid_after_utc - now <= _A_RUN
     }
+    if args.signer in ended:
+        end = last.certificates[args.signer].not_valid_after_utc
+        msg = (
+            f'meshtrust:signer is "{args.signer}", whose root ended on {end:%Y-%m-%d %H:%M} UTC, so that nothing it signs '
+            "is accepted, and the engine would make another root under its name. Sign with another generation; if all "
+            "have ended, replace them (docs/runbook.md, An expired anchor).\nNothing was changed."
+        )
+        raise pulumi.RunError(msg)
     protected = [name for name in ended if name in last.protected or (last.trust and name == last.trust.signer)]
     if protected and args.protected:
         listed, stack = ", ".join(protected), pulumi.get_stack()
         msg = (
             f"The root of generation {listed} has ended, and the engine protects it, so that this run would fail "
-            "half-way. Replace the anchors (docs/runbook.md, An expired anchor). To run with it once more, lift the "
-            f"protection first: pulumi state unprotect --all --yes --stack {stack} && pulumi config set --stack "
+            f"half-way. Lift the protection first, until it is retired: pulumi state unprotect --all --yes --stack {stack} && pulumi config set --stack "
             f"{stack} --path anchor.protect false\nNothing was changed."
         )
         raise pulumi.RunError(msg)

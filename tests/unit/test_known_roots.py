@@ -1,35 +1,14 @@
 """A generation is one root for good: where its root is known from, and what counts as another one."""
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from meshtrust.known_roots import ChangedRootError, Held, KnownRoot, check_root, find_known, generation_of, name_root
 from meshtrust.pem import fingerprint
 from meshtrust.rotation import Root
-from tests.certificates import Pair, make_certificate
+from tests.certificates import make_certificate
 
 BUNDLE = "ConfigMap linkerd/linkerd-identity-trust-roots"
-
-
-def make_root(generation, common_name="root.linkerd.cluster.local"):
-    """A root with the subject that this program gives it."""
-    made = make_certificate()
-    names = [
-        x509.NameAttribute(x509.NameOID.COMMON_NAME, common_name),
-        x509.NameAttribute(x509.NameOID.ORGANIZATIONAL_UNIT_NAME, f"generation {generation}"),
-    ]
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(x509.Name(names))
-        .issuer_name(x509.Name(names))
-        .public_key(made.key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(made.certificate.not_valid_before_utc)
-        .not_valid_after(made.certificate.not_valid_after_utc)
-    )
-    return Pair(builder.sign(made.key, hashes.SHA256()), made.key)
 
 
 def held(*roots):
@@ -41,7 +20,7 @@ def root_of(pair):
 
 
 def test_a_root_is_known_from_the_last_deployment_else_from_the_bundle_else_from_another_stack():
-    first, second, third = (make_root(name) for name in ("2026", "2027", "2028"))
+    first, second, third = (make_certificate(generation=name) for name in ("2026", "2027", "2028"))
     known = find_known(
         ["2026", "2027", "2028", "2029"],
         deployed={"2026": root_of(first)},
@@ -57,7 +36,7 @@ def test_a_root_is_known_from_the_last_deployment_else_from_the_bundle_else_from
 
 @pytest.mark.parametrize("place", ["bundle", "stack"])
 def test_two_roots_of_one_name_are_refused(place):
-    one, other = make_root("2026"), make_root("2026")
+    one, other = make_certificate(generation="2026"), make_certificate(generation="2026")
     elsewhere = [("west", "2026", root_of(other))] if place == "stack" else []
     there = held() if place == "stack" else held(other)
     with pytest.raises(ChangedRootError) as caught:
@@ -68,21 +47,21 @@ def test_two_roots_of_one_name_are_refused(place):
 
 
 def test_a_root_that_the_cluster_trusts_beside_another_of_its_name_is_no_contradiction():
-    one, other = make_root("2026"), make_root("2026")
+    one, other = make_certificate(generation="2026"), make_certificate(generation="2026")
     known = find_known(["2026"], deployed={"2026": root_of(one)}, held=held(one, other))
     assert known["2026"].fingerprint == fingerprint(one.certificate)
 
 
 def test_only_roots_of_this_programs_making_have_the_name_of_a_generation():
-    assert generation_of(make_root("2026-2").certificate) == "2026-2"
-    other = make_root("2026", common_name="root of elsewhere").certificate
+    assert generation_of(make_certificate(generation="2026-2").certificate) == "2026-2"
+    other = make_certificate("root of elsewhere", generation="2026").certificate
     assert generation_of(other) == ""
     assert name_root(other) == fingerprint(other)[:8]
     assert generation_of(make_certificate().certificate) == ""
 
 
 def test_what_a_run_declares_is_the_known_root_with_its_own_key():
-    root, other = make_root("2026"), make_root("2026")
+    root, other = make_certificate(generation="2026"), make_certificate(generation="2026")
     known = KnownRoot(fingerprint=fingerprint(root.certificate), known_from="the last deployment")
     check_root("2026", known, root.pem, root.key_pem)
     check_root("2026", known, root.pem, None)
