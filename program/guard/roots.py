@@ -82,9 +82,9 @@ def _ended(args: TrustAnchorArgs, last: Deployment, known: Mapping[str, KnownRoo
     if args.signer in ended:
         end = last.certificates[args.signer].not_valid_after_utc
         msg = (
-            f'meshtrust:signer is "{args.signer}", whose root ended on {end:%Y-%m-%d %H:%M} UTC, so that nothing it signs '
-            "is accepted, and the engine would make another root under its name. Sign with another generation; if all "
-            "have ended, replace them (docs/runbook.md, An expired anchor).\nNothing was changed."
+            f'meshtrust:signer is "{args.signer}", whose root ended on {end:%Y-%m-%d %H:%M} UTC: nothing that it '
+            "signs is accepted, and the engine would make another root under its name. Sign with another generation; if "
+            "all have ended, replace them (docs/runbook.md, An expired anchor).\nNothing was changed."
         )
         raise pulumi.RunError(msg)
     protected = [name for name in ended if name in last.protected or (last.trust and name == last.trust.signer)]
@@ -92,8 +92,8 @@ def _ended(args: TrustAnchorArgs, last: Deployment, known: Mapping[str, KnownRoo
         listed, stack = ", ".join(protected), pulumi.get_stack()
         msg = (
             f"The root of generation {listed} has ended, and the engine protects it, so that this run would fail "
-            f"half-way. Lift the protection first, until it is retired: pulumi state unprotect --all --yes --stack {stack} && pulumi config set --stack "
-            f"{stack} --path anchor.protect false\nNothing was changed."
+            "half-way. Lift the protection first, until it is retired: pulumi state unprotect --all --yes --stack "
+            f"{stack} && pulumi config set --stack {stack} --path anchor.protect false\nNothing was changed."
         )
         raise pulumi.RunError(msg)
     for name, root in ended.items():

@@ -1,5 +1,6 @@
 """What the program refuses when it has asked the cluster: one sentence, before anything is changed."""
 
+import re
 import subprocess
 
 import pytest
@@ -112,15 +113,18 @@ def live_mesh(cluster):
 def test_a_first_deployment_that_would_cut_off_a_mesh(preview, linkerd_charts):
     """It would replace what proxies trust and what signs for them in one run, as no rotation may."""
     charts = {"linkerd": {"charts": str(linkerd_charts)}}
+    refused = preview(anchors=["own"], **charts)
     assert_refused(
-        preview(anchors=["own"], **charts),
+        refused,
         "It is not safe yet to deploy with own: 2 in the cluster would be cut off.",
         "linkerd/web: its proxy does not trust own",
         "(CN=root of elsewhere) is not among the anchors",
         "`meshtrust adopt`",
-        "pulumi config set --path gate.overrides.deploy-own <reason>",
+        "pulumi config set --path gate.overrides.deploy-own",
     )
-    code, written = preview(anchors=["own"], gate={"overrides": {"deploy-own": "that mesh is given up"}}, **charts)
+    number = re.search(r'deploy-own "([0-9a-f]{8}) <reason>"', " ".join(refused[1].split()))[1]
+    override = {"deploy-own": f"{number} that mesh is given up"}
+    code, written = preview(anchors=["own"], gate={"overrides": override}, **charts)
     assert code == 0, written
     assert "meshtrust:gate.overrides says: that mesh is given up" in written
 

@@ -461,7 +461,10 @@ def test_a_root_that_has_ended_stays_as_it_is_and_is_not_shown_to_its_provider(c
     last, config = with_an_ended_root(config, signer="2027")
     recording = run_program(config, last_outputs=last)
     assert recording.outputs["trustAnchors"] == last["trustAnchors"]
-    assert recording.outputs["roots"] == last["roots"]
+    prints = [
+        {name: root["fingerprint"] for name, root in roots["roots"].items()} for roots in (recording.outputs, last)
+    ]
+    assert prints[0] == prints[1]
     assert not [entry for entry in recording.resources if entry.name == "trust-anchor-2026-root"]
     assert recording.named("trust-anchor-2026-key"), "the key is kept"
     assert "It stays in the bundle as it is, and is never made again" in " ".join(
