@@ -83,8 +83,8 @@ def _ended(args: TrustAnchorArgs, last: Deployment, known: Mapping[str, KnownRoo
         end = last.certificates[args.signer].not_valid_after_utc
         msg = (
             f'meshtrust:signer is "{args.signer}", whose root ended on {end:%Y-%m-%d %H:%M} UTC: nothing that it '
-            "signs is accepted, and the engine would make another root under its name. Sign with another generation; if "
-            "all have ended, replace them (docs/runbook.md, An expired anchor).\nNothing was changed."
+            "signs is accepted, and the engine would make another root under its name. Sign with another generation; "
+            "if all have ended, replace them (docs/runbook.md, An expired anchor).\nNothing was changed."
         )
         raise pulumi.RunError(msg)
     protected = [name for name in ended if name in last.protected or (last.trust and name == last.trust.signer)]
