@@ -1,12 +1,14 @@
 """A generation's root stays what it is, whatever would have the engine make another one under its name."""
 
 import json
+import time
 
 import pytest
 
 from meshtrust.pem import fingerprint, read_bundle
+from meshtrust.pending_release import AT_WORK
 from tests.certificates import make_certificate
-from tests.rehearsal.live_stack import get
+from tests.rehearsal.live_stack import get, names
 from tests.rehearsal.stack import NO_CHANGES, UP
 
 BUNDLE = "/api/v1/namespaces/linkerd/configmaps/linkerd-identity-trust-roots"
@@ -104,6 +106,38 @@ CHANGES = {
     "a state without all of it": lost(*ANCHOR_PARTS),
     "a state with another certificate": another_certificate,
 }
+
+
+PENDING = "sh.helm.release.v1.linkerd-crds.v99"
+
+
+@pytest.fixture
+def half_done(cluster):
+    """Have a release of the stack be one that an interrupted run has left half done; return whether it still is."""
+    path = "/api/v1/namespaces/linkerd/secrets"
+
+    def is_there():
+        return PENDING in names(cluster, f"{path}?labelSelector=status=pending-upgrade")
+
+    def make():
+        labels = {"owner": "helm", "name": "linkerd-crds", "status": "pending-upgrade", "version": "99"}
+        with cluster.client() as api:
+            api.post(path, json={"metadata": {"name": PENDING, "labels": labels}}).raise_for_status()
+        return is_there
+
+    return make
+
+
+def test_a_refused_run_clears_no_release_and_one_that_goes_on_waits_for_helm(live, half_done):
+    is_there = half_done()
+    live.refused(*UP, "--target-replace", State(live).urn("trust-anchor-2026-key"))
+    assert is_there(), "the run was refused, and Helm may still be at work"
+    begun = time.monotonic()
+    said = live.project.capture(*UP)
+    assert said.returncode == 0, said.stdout
+    assert not is_there()
+    assert time.monotonic() - begun > AT_WORK.seconds - 30
+    assert "Helm may still be at work on linkerd/linkerd-crds" in " ".join(said.stdout.split())
 
 
 def test_a_root_is_never_made_again(live, cluster):

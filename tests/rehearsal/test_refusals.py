@@ -1,6 +1,5 @@
 """What the program refuses when it has asked the cluster: one sentence, before anything is changed."""
 
-import re
 import subprocess
 
 import pytest
@@ -8,6 +7,7 @@ import pytest
 from rehearsal.workspace import workspace
 from tests.certificates import make_certificate
 from tests.kubeconfigs import command_for_credentials, write_kubeconfig
+from tests.refusals import number_of
 from tests.rehearsal.control_plane import wait_until
 
 
@@ -122,8 +122,7 @@ def test_a_first_deployment_that_would_cut_off_a_mesh(preview, linkerd_charts):
         "`meshtrust adopt`",
         "pulumi config set --path gate.overrides.deploy-own",
     )
-    number = re.search(r'deploy-own "([0-9a-f]{8}) <reason>"', " ".join(refused[1].split()))[1]
-    override = {"deploy-own": f"{number} that mesh is given up"}
+    override = {"deploy-own": f"{number_of(refused[1])} that mesh is given up"}
     code, written = preview(anchors=["own"], gate={"overrides": override}, **charts)
     assert code == 0, written
     assert "meshtrust:gate.overrides says: that mesh is given up" in written

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import re
 from typing import Any
 
 import pulumi
@@ -15,6 +14,7 @@ from meshtrust.pem import fingerprint, read_bundle
 from meshtrust.rotation import PLEDGE_ONLY
 from tests.certificates import make_certificate, make_request
 from tests.recorder import Secret, run_program, stack_config, unwrapped
+from tests.refusals import number_of
 
 KEY = "tls:index/privateKey:PrivateKey"
 REQUEST = "tls:index/certRequest:CertRequest"
@@ -266,8 +266,7 @@ def test_who_goes_ahead_by_force_gives_the_number_of_what_was_refused(introduced
     introduced.up("east", signer="2027")
     pass_on(introduced)
     refusal = introduced.refused("east", signer="2027")
-    number = re.search(r'gate.overrides.switch-2027 "([0-9a-f]{8}) <reason>"', refusal)[1]
-    force = {"gate": {"overrides": {"switch-2027": f"{number} west is gone for good"}}}
+    force = {"gate": {"overrides": {"switch-2027": f"{number_of(refusal)} west is gone for good"}}}
     signing = introduced.refused("east", signer="2027", **force)
     assert "has not signed the intermediate of this stack under 2027" in signing, "the gate alone can be forced"
     stale = introduced.refused("east", signer="2027", gate={"overrides": {"switch-2027": "west is gone for good"}})

@@ -1,7 +1,6 @@
 """What the guard makes of a step: by what the gate finds, what the cluster holds, and what else the run would do."""
 
 import asyncio
-import re
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,12 +15,13 @@ from meshtrust.evidence import Workload
 from meshtrust.gate import Blocker
 from meshtrust.known_roots import Held
 from meshtrust.pem import fingerprint
-from meshtrust.rotation import find_step
+from meshtrust.rotation import Step, find_step
 from program.guard import last_look, steps, webhooks
 from settings import Settings, load_settings
 from tests.api_server import holding
 from tests.certificates import make_certificate
 from tests.recorder import record_main
+from tests.refusals import number_of
 
 OLD, NEW = make_certificate(generation="2026"), make_certificate(generation="2027")
 WEB = Workload(kind="Deployment", namespace="shop", name="web")
@@ -50,7 +50,11 @@ class Guard:
     """The guard of a cluster's stack, and what the gate finds when it is asked."""
 
     def __init__(self, monkeypatch, config):
-        self._config, self.found, self.asked, self.said, self.ended = config, [], [], [], []
+        self._config = config
+        self.found: list[Blocker] = []
+        self.asked: list[Step] = []
+        self.said: list[tuple[int, str]] = []
+        self.ended: list[str] = []
 
         async def find_blockers(_api, _namespace, step, _roots):
             self.asked.append(step)
@@ -95,14 +99,10 @@ def guard(monkeypatch, config):
     return Guard(monkeypatch, config)
 
 
-def number_in(refusal):
-    return re.search(r'"([0-9a-f]{8}) <reason>"', refusal)[1]
-
-
 def test_an_override_lets_pass_what_its_refusal_listed_and_no_more(guard):
     guard.found = [POD]
     wanted = {"anchors": ["2026", "2027"], "signer": "2027"}
-    number = number_in(guard.refused(INTRODUCED, **wanted))
+    number = number_of(guard.refused(INTRODUCED, **wanted))
     given = {"gate": {"overrides": {"switch-2027": f"{number} it is a test"}}}
     verdict = guard.judge(INTRODUCED, **wanted, **given)
     assert (verdict.entry["gate"], verdict.entry["reason"]) == ("overridden", "it is a test")
@@ -111,7 +111,7 @@ def test_an_override_lets_pass_what_its_refusal_listed_and_no_more(guard):
     assert "was given for another refusal, or was used already" in refusal
     guard.found = [POD]
     again = deployed(OLD, NEW, anchors=("2026", "2027"), transitions=[{"step": "switch"}, {"step": "switch"}])
-    assert number_in(guard.refused(again, **wanted, **given)) != number
+    assert number_of(guard.refused(again, **wanted, **given)) != number
 
 
 def test_a_step_that_no_cluster_was_asked_about_is_not_said_to_be_ready(guard):
@@ -129,7 +129,7 @@ def test_the_replacement_of_ended_anchors_is_judged(guard):
     refusal = guard.refused(deployed(OLD), anchors=["2027"], signer="2027")
     assert "It is not safe yet to replace what has ended by 2027" in refusal
     assert "gate.overrides.replace-2027" in refusal
-    number = number_in(refusal)
+    number = number_of(refusal)
     given = {"gate": {"overrides": {"replace-2027": f"{number} nothing works"}}}
     assert guard.judge(deployed(OLD), anchors=["2027"], signer="2027", **given).entry["gate"] == "overridden"
 
@@ -220,7 +220,7 @@ def test_a_step_is_looked_at_once_more_and_stopped_by_what_has_come_up(guard):
 def test_what_an_override_has_let_pass_does_not_stop_it_again(guard):
     guard.found = [POD]
     wanted = {"anchors": ["2026", "2027"], "signer": "2027"}
-    number = number_in(guard.refused(INTRODUCED, **wanted))
+    number = number_of(guard.refused(INTRODUCED, **wanted))
     given = {"gate": {"overrides": {"switch-2027": f"{number} it is a test"}}}
     verdict = guard.judge(INTRODUCED, **wanted, **given)
     asyncio.run(verdict.last_look.look())

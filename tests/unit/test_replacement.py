@@ -1,6 +1,7 @@
 """Anchors that have ended are replaced at once only where nothing speaks under them any more."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from meshtrust.evidence import MeshedPod, Workload
 from meshtrust.fleet.pledge import Pledge
@@ -30,7 +31,11 @@ def ended(hours):
 def test_a_live_certificate_that_outlives_its_root_keeps_its_pod_connected_and_blocks():
     root = ended(1)
     alive, dead = (make_certificate(issuer=root, ca=False, age=2, days=0, hours=hours) for hours in (5, -1))
-    leaves = {pod("alive"): [alive.certificate], pod("dead"): [dead.certificate], pod("hidden"): "it does not answer"}
+    leaves: dict[MeshedPod, Any] = {
+        pod("alive"): [alive.certificate],
+        pod("dead"): [dead.certificate],
+        pod("hidden"): "it does not answer",
+    }
     found = [str(entry) for entry in blocks_replace(leaves, silent_from([root.certificate]), NOW)]
     assert len(found) == 2
     assert "shop/alive (Deployment shop/alive): its live certificate outlives the ended anchors until" in found[0]
