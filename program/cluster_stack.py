@@ -141,7 +141,7 @@ async def declare_cluster_stack(settings: Settings, last: Deployment, asker: Clu
         "guideGeneration": guide_generation,
         "webhooks": webhooks.as_outputs(),
         "trustBundle": {"mode": "trust-manager" if settings.trust_bundle.by_trust_manager else "helm"},
-        "charts": {key: str(source) for key, source in settings.chart_sources.items()},
+        "charts": {key: source.installed for key, source in settings.chart_sources.items()},
         "providers": provider_versions(),
     }
 

@@ -23,7 +23,7 @@ def refuse_upgrade(settings: Settings, last: Deployment, step: Step | None) -> N
     """
     if step is None or step.kind not in ("switch", "retire") or step.before is None:
         return
-    now = {key: str(source) for key, source in settings.chart_sources.items()}
+    now = {key: source.installed for key, source in settings.chart_sources.items()}
     changes = [
         f"  - {key}: {before} is deployed, and {after} would be\n"
         for deployed, wanted in ((last.charts, now), (last.providers, provider_versions()))

@@ -158,6 +158,22 @@ def test_no_upgrade_rides_along_with_a_switch_or_a_retirement(guard, upgrade, an
     guard.judge(deployed(OLD, **outputs), anchors=["2026", "2027"], signer="2026")
 
 
+def test_another_chart_in_the_same_directory_is_an_upgrade(guard, tmp_path):
+    def write(version):
+        for chart in ("linkerd-crds", "linkerd-control-plane"):
+            (tmp_path / chart).mkdir(exist_ok=True)
+            (tmp_path / chart / "Chart.yaml").write_text(f"name: {chart}\nversion: {version}\n")
+
+    write("1.0.0")
+    last = deployed(OLD, NEW, anchors=("2026", "2027"), charts={"linkerd.charts": f"{tmp_path} 1.0.0 1.0.0"})
+    wanted = {"anchors": ["2026", "2027"], "signer": "2027", "linkerd": {"charts": str(tmp_path)}}
+    guard.judge(last, **wanted)
+    write("1.1.0")
+    assert f"linkerd.charts: {tmp_path} 1.0.0 1.0.0 is deployed, and {tmp_path} 1.1.0 1.1.0" in guard.refused(
+        last, **wanted
+    )
+
+
 def issuer_under(root):
     return (make_certificate("identity.linkerd.cluster.local", issuer=root, path_length=0).certificate,)
 
