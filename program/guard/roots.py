@@ -82,8 +82,8 @@ def _ended(args: TrustAnchorArgs, last: Deployment, known: Mapping[str, KnownRoo
     if args.signer in ended:
         end = last.certificates[args.signer].not_valid_after_utc
         msg = (
-            f'meshtrust:signer is "{args.signer}", whose root ended on {end:%Y-%m-%d %H:%M} UTC: nothing that it '
-            "signs is accepted, and the engine would make another root under its name. Sign with another generation; "
+            f'meshtrust:signer is "{args.signer}", whose root ends at {end:%Y-%m-%d %H:%M} UTC: nothing that it '
+            "signs is accepted from then on, and the engine would make another root under its name. Sign with another generation; "
             "if all have ended, replace them (docs/runbook.md, An expired anchor).\nNothing was changed."
         )
         raise pulumi.RunError(msg)
@@ -91,14 +91,14 @@ def _ended(args: TrustAnchorArgs, last: Deployment, known: Mapping[str, KnownRoo
     if protected and args.protected:
         listed, stack = ", ".join(protected), pulumi.get_stack()
         msg = (
-            f"The root of generation {listed} has ended, and the engine protects it, so that this run would fail "
-            "half-way. Lift the protection first, until it is retired: pulumi state unprotect --all --yes --stack "
+            f"The root of generation {listed} has ended, or does within the hour, and the engine protects it, so that "
+            "this run would fail half-way. Lift the protection first, until it is retired: pulumi state unprotect --all --yes --stack "
             f"{stack} && pulumi config set --stack {stack} --path anchor.protect false\nNothing was changed."
         )
         raise pulumi.RunError(msg)
     for name, root in ended.items():
         pulumi.log.warn(
-            f"The root of generation {name} ended on {root.not_valid_after_utc:%Y-%m-%d %H:%M} UTC. It stays in the "
+            f"The root of generation {name} ends at {root.not_valid_after_utc:%Y-%m-%d %H:%M} UTC. It stays in the "
             "bundle as it is, and is never made again; rotate to another generation (docs/runbook.md)."
         )
     return {name: to_pem(root) for name, root in ended.items()}

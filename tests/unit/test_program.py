@@ -476,7 +476,7 @@ def test_a_root_that_has_ended_signs_no_more(config):
     last, config = with_an_ended_root(config, signer="2026")
     with pytest.raises(pulumi.RunError) as caught:
         run_program(config, last_outputs=last)
-    assert 'meshtrust:signer is "2026", whose root ended on' in str(caught.value)
+    assert 'meshtrust:signer is "2026", whose root ends at' in str(caught.value)
     assert "Sign with another generation" in str(caught.value)
 
 
@@ -485,7 +485,9 @@ def test_a_root_that_has_ended_and_is_protected_is_told_of_before_the_engine_fai
     switch = {**config, "meshtrust:signer": "2027"}
     with pytest.raises(pulumi.RunError) as caught:
         run_program(switch, last_outputs=last)
-    assert "The root of generation 2026 has ended, and the engine protects it" in str(caught.value)
+    assert "The root of generation 2026 has ended, or does within the hour, and the engine protects it" in str(
+        caught.value
+    )
     assert "pulumi state unprotect --all --yes --stack test" in str(caught.value)
     lifted = run_program({**switch, "meshtrust:anchor.protect": False}, last_outputs=last)
     assert lifted.outputs["signer"] == "2027"
