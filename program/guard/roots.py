@@ -83,8 +83,9 @@ def _ended(args: TrustAnchorArgs, last: Deployment, known: Mapping[str, KnownRoo
         end = last.certificates[args.signer].not_valid_after_utc
         msg = (
             f'meshtrust:signer is "{args.signer}", whose root ends at {end:%Y-%m-%d %H:%M} UTC: nothing that it '
-            "signs is accepted from then on, and the engine would make another root under its name. Sign with another generation; "
-            "if all have ended, replace them (docs/runbook.md, An expired anchor).\nNothing was changed."
+            "signs is accepted from then on, and the engine would make another root under its name. "
+            "Sign with another generation; if all have ended, replace them (docs/runbook.md, An expired anchor).\n"
+            "Nothing was changed."
         )
         raise pulumi.RunError(msg)
     protected = [name for name in ended if name in last.protected or (last.trust and name == last.trust.signer)]
@@ -92,8 +93,9 @@ def _ended(args: TrustAnchorArgs, last: Deployment, known: Mapping[str, KnownRoo
         listed, stack = ", ".join(protected), pulumi.get_stack()
         msg = (
             f"The root of generation {listed} has ended, or does within the hour, and the engine protects it, so that "
-            "this run would fail half-way. Lift the protection first, until it is retired: pulumi state unprotect --all --yes --stack "
-            f"{stack} && pulumi config set --stack {stack} --path anchor.protect false\nNothing was changed."
+            "this run would fail half-way. Lift the protection first, until it is retired: pulumi state unprotect "
+            f"--all --yes --stack {stack} && pulumi config set --stack {stack} --path anchor.protect false\n"
+            "Nothing was changed."
         )
         raise pulumi.RunError(msg)
     for name, root in ended.items():
