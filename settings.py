@@ -29,7 +29,7 @@ from program.configuration.reader import Reader
 from program.configuration.webhooks import read_webhooks
 
 _STACK = re.compile(r"[-A-Za-z0-9_.]{1,100}(/[-A-Za-z0-9_.]{1,100}/[-A-Za-z0-9_.]{1,100})?")
-_OVERRIDDEN = re.compile(r"(deploy|switch|retire)-[-a-z0-9]+")
+_OVERRIDDEN = re.compile(r"(deploy|switch|retire|replace)-[-a-z0-9]+")
 _DOMAIN = re.compile(r"(?=.{1,200}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 
 _KEY_ELSEWHERE = "keep it in a Secret on the cluster, which the values name"

@@ -9,6 +9,10 @@ import pulumi_kubernetes as kubernetes
 
 from components.charts import NOBODY, ChartSource, ReleaseOwner, Resources, merge_user_values, release
 
+# Linkerd's webhooks leave the namespace alone by this label, where they do not by its name: an expired certificate of
+# theirs must not keep the one from starting who renews it.
+NAMESPACE_LABELS: Mapping[str, str] = {"config.linkerd.io/admission-webhooks": "disabled"}
+
 
 @dataclass(frozen=True, kw_only=True)
 class CertManagerArgs:
@@ -48,9 +52,7 @@ class CertManager(pulumi.ComponentResource):
             f"{name}-namespace",
             metadata=kubernetes.meta.v1.ObjectMetaArgs(
                 name=args.namespace,
-                # Linkerd's webhooks leave it alone by this label, where they do not by its name: an expired certificate
-                # of theirs must not keep the one from starting who renews it.
-                labels={"config.linkerd.io/admission-webhooks": "disabled"},
+                labels=NAMESPACE_LABELS,
             ),
             opts=pulumi.ResourceOptions(parent=self),
         )

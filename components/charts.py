@@ -7,6 +7,7 @@ from typing import Any
 
 import pulumi
 import pulumi_kubernetes as kubernetes
+import yaml
 
 REMOTE_SCHEMES = ("https://", "http://", "oci://")
 
@@ -18,14 +19,23 @@ class ChartSource:
     Attributes:
         location: A Helm repository (``https://``), an OCI registry (``oci://``), or a directory that holds the charts.
         version: Version of the charts. A directory holds just one, so that it needs none.
+        names: Names of the charts that are taken from there.
     """
 
     location: str
     version: str
+    names: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """Return location and version in one text, which changes exactly when another chart may be installed."""
         return self.location if self.is_directory else f"{self.location} {self.version}"
+
+    @property
+    def installed(self) -> str:
+        """Location and versions in one text, those of a directory's charts as the directory holds them now."""
+        if not self.is_directory:
+            return str(self)
+        return " ".join((self.location, *(_chart_version(Path(self.location) / name) for name in self.names)))
 
     @property
     def is_directory(self) -> bool:
@@ -75,6 +85,15 @@ class ReleaseOwner:
 
 
 NOBODY = ReleaseOwner(mark="")
+
+
+def _chart_version(chart: Path) -> str:
+    """Return the version of a chart in a directory; a question mark if it has none that can be read."""
+    try:
+        described = yaml.safe_load((chart / "Chart.yaml").read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return "?"
+    return str(described.get("version") or "?") if isinstance(described, Mapping) else "?"
 
 
 def _is_file(path: Path) -> bool:

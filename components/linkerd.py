@@ -50,6 +50,12 @@ class LinkerdInstallation:
         """Whether an object is refused where its webhook does not answer."""
         return self._merged(encrypted=False).get("webhookFailurePolicy") == "Fail"
 
+    @property
+    def injector_namespaces(self) -> Mapping[str, Any]:
+        """The selector of the namespaces whose pods the proxy injector is asked about."""
+        given = (self._merged(encrypted=False).get("proxyInjector") or {}).get("namespaceSelector") or {}
+        return merge_values(_INJECTOR_NAMESPACES, given)
+
     def _merged(self, *, encrypted: bool) -> dict[str, Any]:
         return merge_user_values(_HIGH_AVAILABILITY if self.ha else {}, self.values, encrypted=encrypted)
 
@@ -146,6 +152,14 @@ def _fingerprints(bundle: str) -> str:
 def _resources(memory_request: str, memory_limit: str = "250Mi") -> dict[str, dict[str, str]]:
     return {"cpu": {"request": "100m"}, "memory": {"request": memory_request, "limit": memory_limit}}
 
+
+# linkerd2 charts/linkerd-control-plane/values.yaml, proxyInjector.namespaceSelector.
+_INJECTOR_NAMESPACES: dict[str, Any] = {
+    "matchExpressions": [
+        {"key": "config.linkerd.io/admission-webhooks", "operator": "NotIn", "values": ["disabled"]},
+        {"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": ["kube-system", "cert-manager"]},
+    ]
+}
 
 # linkerd2 charts/linkerd-control-plane/values-ha.yaml, which Helm users pass by -f and a Release cannot reach.
 _HIGH_AVAILABILITY: dict[str, Any] = {

@@ -8,7 +8,12 @@ import pulumi
 import pulumi_tls as tls
 
 from components.trust_anchor import Signer
+from meshtrust.fleet.intermediates import check_intermediate
 from meshtrust.pem import read_bundle
+
+
+class OutlivingError(Exception):
+    """A certificate that would outlive its root; the message names it and the way out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,12 +109,14 @@ def sign_request(
     *,
     may_sign_a_ca: bool,
     validity: timedelta | None,
+    keeps_days: bool = True,
     parent: pulumi.Resource | None,
 ) -> pulumi.Output[str]:
     """Declare a CA certificate under the trust anchor: with no extended key usage, and its PEM is returned.
 
     It ends a day before its root at the latest: what outlives its root is refused from that day on. A certificate that
-    exists keeps its days, whatever configuration or the clock says later.
+    exists keeps its days, whatever configuration or the clock says later; one that would be made again for as many is
+    refused before it is made.
 
     Args:
         name: Beginning of the resource's name.
@@ -117,6 +124,7 @@ def sign_request(
         signer: The generation that signs, whose key is in this stack.
         may_sign_a_ca: Whether another CA may follow below it.
         validity: Its lifetime at most; none for as long as its root.
+        keeps_days: Whether it may exist already; one for a request that was never signed gets the days that are left.
         parent: The component.
     """
     certificate = tls.LocallySignedCert(
@@ -130,9 +138,48 @@ def sign_request(
         set_subject_key_id=True,
         allowed_uses=["cert_signing", "crl_signing"],
         validity_period_hours=signer.certificate_pem.apply(lambda root: hours_under(root, validity)),
-        opts=pulumi.ResourceOptions(parent=parent, ignore_changes=["validityPeriodHours"]),
+        opts=pulumi.ResourceOptions(
+            parent=parent,
+            ignore_changes=["validityPeriodHours"] if keeps_days else None,
+            hooks=pulumi.ResourceHookBinding(
+                before_create=[
+                    pulumi.ResourceHook(
+                        f"{name}-ends-before-its-root", refuse_outliving, pulumi.ResourceHookOptions(on_dry_run=True)
+                    )
+                ]
+            ),
+        ),
     )
-    return certificate.cert_pem
+
+    def check(pems: Sequence[str]) -> str:
+        pem, root = pems
+        check_intermediate(pem, root, may_sign_a_ca=may_sign_a_ca)
+        return pem
+
+    return pulumi.Output.all(certificate.cert_pem, signer.certificate_pem).apply(check)
+
+
+async def refuse_outliving(hook: pulumi.ResourceHookArgs) -> None:
+    """Refuse to make a certificate that would outlive its root: the hook of `sign_request`.
+
+    Raises:
+        OutlivingError: It would.
+    """
+    inputs = hook.new_inputs or {}
+    root_pem = await pulumi.Output.from_input(inputs["caCertPem"]).future()
+    hours = await pulumi.Output.from_input(inputs["validityPeriodHours"]).future()
+    if root_pem is None or hours is None:
+        # A preview that makes the root knows neither.
+        return
+    hours, end = int(hours), read_bundle(str(root_pem))[0].not_valid_after_utc
+    if datetime.now(UTC) + timedelta(hours=hours) > end:
+        msg = (
+            f"{hook.name} would be signed again for {hours} hours, as when it was made first, and outlive its root, "
+            f"which ends {end:%Y-%m-%d %H:%M} UTC. Have the engine forget it, so that it is made for the time that is "
+            f"left: pulumi state delete '{hook.urn}' --yes; then run again. If the root has ended, rotate to another "
+            "generation instead."
+        )
+        raise OutlivingError(msg)
 
 
 def hours_under(root_pem: str, validity: timedelta | None) -> int:

@@ -17,11 +17,13 @@ class SigningRequest:
         stack: The cluster's stack.
         generation: The generation that is to sign.
         pem: The request as PEM.
+        is_signed: Whether the last deployment has signed this very request: that certificate keeps its days.
     """
 
     stack: str
     generation: str
     pem: str
+    is_signed: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +56,7 @@ class SignedIntermediates(pulumi.ComponentResource):
                 args.signers[request.generation],
                 may_sign_a_ca=True,
                 validity=None,
+                keeps_days=request.is_signed,
                 parent=self,
             )
         self.register_outputs({})

@@ -35,6 +35,23 @@ class TrustAnchorArgs:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExistingRoots:
+    """The generations whose roots exist already, which are declared first and never made again.
+
+    Attributes:
+        generations: Their names.
+        ended: Roots among them that have ended, as PEM by generation: they stay in the bundle as text, because the
+            provider replaces a certificate that has ended whenever it looks at it (terraform-provider-tls
+            ``internal/provider/common_cert.go``, modifyPlanIfCertificateReadyForRenewal), whatever a program ignores.
+        before_create: Hook that refuses to make a key, a root or an id of them.
+    """
+
+    generations: frozenset[str] = frozenset()
+    ended: Mapping[str, str] = field(default_factory=dict)
+    before_create: pulumi.ResourceHook | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Signer:
     """The generation that signs.
 
@@ -71,6 +88,8 @@ class TrustAnchor(pulumi.ComponentResource):
 
     It never renews a root in place: that would take the old one from proxies that still need it. A new root is a new
     generation. The signer is protected: a generation cannot leave while it signs, and needs no unprotecting after.
+
+    What exists is declared first, so that it can be checked before `complete` makes anything new.
     """
 
     bundle: pulumi.Output[str]
@@ -83,17 +102,30 @@ class TrustAnchor(pulumi.ComponentResource):
     signers: Mapping[str, Signer]
     """What can sign, by generation."""
 
-    def __init__(self, name: str, args: TrustAnchorArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        args: TrustAnchorArgs,
+        existing: ExistingRoots | None = None,
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
         super().__init__("meshtrust:index:TrustAnchor", name, None, opts)
-        self._args = args
-        certificates: dict[str, pulumi.Output[str]] = {}
-        signers = {}
-        for generation in args.generations:
-            certificates[generation], key = self._pair(name, generation, args)
-            signers[generation] = Signer(
-                generation=generation, certificate_pem=certificates[generation], private_key_pem=key
-            )
-        self.signers = signers
+        self._name, self._args, self._existing = name, args, existing or ExistingRoots()
+        self.signers = {
+            generation: self._declare(generation)
+            for generation in args.generations
+            if generation in self._existing.generations
+        }
+        if existing is None:
+            self.complete()
+
+    def complete(self) -> None:
+        """Declare the generations that are new, and publish the bundle; called once, after `existing` was checked."""
+        args = self._args
+        self.signers = {
+            generation: self.signers.get(generation) or self._declare(generation) for generation in args.generations
+        }
+        certificates = {generation: signer.certificate_pem for generation, signer in self.signers.items()}
         self.bundle = pulumi.Output.all(*certificates.values()).apply(lambda pems: normalise_bundle(*pems))
         self.bundle_sha256 = self.bundle.apply(sha256_hex)
         self.roots = pulumi.Output.all(**certificates).apply(
@@ -112,16 +144,25 @@ class TrustAnchor(pulumi.ComponentResource):
         """The generation that signs in this stack's cluster."""
         return self.signers[self._args.signer]
 
-    def _pair(
-        self, name: str, generation: str, args: TrustAnchorArgs
-    ) -> tuple[pulumi.Output[str], pulumi.Output[str] | None]:
+    def _declare(self, generation: str) -> Signer:
         """Return a generation's root and its key, as far as it is here."""
+        args, existing, name = self._args, self._existing, self._name
         brought, brought_key = args.certificates.get(generation), args.keys.get(generation)
         if brought is not None:
-            return pulumi.Output.from_input(brought), pulumi.Output.secret(brought_key) if brought_key else None
+            return Signer(
+                generation=generation,
+                certificate_pem=pulumi.Output.from_input(brought),
+                private_key_pem=pulumi.Output.secret(brought_key) if brought_key else None,
+            )
         kept = pulumi.ResourceOptions(parent=self, protect=generation in args.protected)
+        if generation in existing.generations and existing.before_create:
+            kept.hooks = pulumi.ResourceHookBinding(before_create=[existing.before_create])
         serial = random.RandomId(f"{name}-{generation}-id", byte_length=4, opts=kept)
         key = tls.PrivateKey(f"{name}-{generation}-key", algorithm="ECDSA", ecdsa_curve="P256", opts=kept)
+        signing_key: pulumi.Output[str] = pulumi.Output.secret(key.private_key_pem)
+        if generation in existing.ended:
+            ended = pulumi.Output.from_input(existing.ended[generation])
+            return Signer(generation=generation, certificate_pem=ended, private_key_pem=signing_key)
         root = tls.SelfSignedCert(
             f"{name}-{generation}-root",
             private_key_pem=key.private_key_pem,
@@ -139,4 +180,4 @@ class TrustAnchor(pulumi.ComponentResource):
                 kept, pulumi.ResourceOptions(ignore_changes=["subject", "validityPeriodHours"])
             ),
         )
-        return root.cert_pem, pulumi.Output.secret(key.private_key_pem)
+        return Signer(generation=generation, certificate_pem=root.cert_pem, private_key_pem=signing_key)

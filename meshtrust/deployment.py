@@ -85,6 +85,11 @@ class Deployment:
         """Where each release's chart came from, by release."""
         return self.outputs.get("charts") or {}
 
+    @property
+    def providers(self) -> Mapping[str, str]:
+        """The version of each provider of the engine, by name; empty if it was deployed before that was recorded."""
+        return self.outputs.get("providers") or {}
+
     def has_installed(self, section: str) -> bool:
         """Whether it installed what a section of the configuration is about, such as ``certManager``."""
         return f"{section}.charts" in self.charts
@@ -141,6 +146,11 @@ class Deployment:
     def intermediates(self) -> Mapping[str, str]:
         """What a cluster of a fleet has had signed: certificates as PEM, by generation."""
         return self.outputs.get("intermediates") or {}
+
+    @property
+    def signed_for(self) -> tuple[str, ...]:
+        """The stacks that an anchor stack has signed intermediates for."""
+        return tuple(self.outputs.get("intermediates") or ())
 
     def intermediates_of(self, stack: str) -> Mapping[str, str]:
         """Return what an anchor stack has signed for a cluster: certificates as PEM, by generation."""

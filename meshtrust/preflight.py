@@ -1,17 +1,14 @@
-"""What must hold before a run may change anything: the cluster answers, is the right one, and nothing is half done."""
+"""What must hold before a run may change anything: the cluster answers and is the right one, and charts can be had."""
 
 import asyncio
 import http.client
 import urllib.error
 import urllib.request
-from collections.abc import Iterable
-from dataclasses import dataclass
 
-from meshtrust.cluster import ANSWER_SECONDS, METADATA_ONLY, Api, ClusterError, read, read_optional
+from meshtrust.cluster import ANSWER_SECONDS, Api, ClusterError, read, read_optional
 
 _MONITORING = "monitoring.coreos.com/v1"
 _MONITORING_KINDS = {"PodMonitor", "PrometheusRule", "ServiceMonitor"}
-_PENDING = "status in (pending-install,pending-upgrade,pending-rollback)"
 
 
 class PreflightError(ClusterError):
@@ -55,63 +52,6 @@ def check_cluster_uid(uid: str, *, context: str, pinned: str, last: str) -> None
             f"move it: pulumi refresh --yes && pulumi config set clusterUid {uid}"
         )
         raise PreflightError(msg)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PendingRevision:
-    """A revision of a Helm release that was never finished: Helm refuses to touch the release as long as it is there.
-
-    Attributes:
-        namespace: Namespace of the release.
-        release: Its name.
-        secret: The Secret in which Helm keeps the revision.
-    """
-
-    namespace: str
-    release: str
-    secret: str
-
-
-async def find_pending(api: Api, releases: Iterable[tuple[str, str]]) -> list[PendingRevision]:
-    """Return the unfinished revisions of releases, as a run leaves them that was killed while Helm was at work.
-
-    Args:
-        api: Client of the cluster.
-        releases: Namespace and name of each release.
-
-    Raises:
-        ClusterError: The releases cannot be read.
-
-    Source: Helm keeps each revision in a Secret with the labels owner, name and status (helm
-    ``pkg/storage/driver/secrets.go``). Only metadata is asked for: the Secrets hold every value of the release.
-    """
-
-    async def find(namespace: str, release: str) -> list[PendingRevision]:
-        secrets = await read(
-            api,
-            f"Secrets of Helm in namespace {namespace}",
-            namespace=namespace,
-            url="secrets",
-            params={"labelSelector": f"owner=helm,name={release},{_PENDING}"},
-            headers={"Accept": METADATA_ONLY},
-        )
-        return [
-            PendingRevision(namespace=namespace, release=release, secret=secret["metadata"]["name"])
-            for secret in secrets["items"] or []
-        ]
-
-    found = await asyncio.gather(*(find(namespace, release) for namespace, release in releases))
-    return [revision for revisions in found for revision in revisions]
-
-
-async def forget(api: Api, revision: PendingRevision) -> None:
-    """Let Helm forget an unfinished revision, so that it goes on from the last finished one.
-
-    Raises:
-        ClusterError: The revision cannot be deleted.
-    """
-    what = f"unfinished revision {revision.namespace}/{revision.secret}"
-    await api.call("DELETE", what, namespace=revision.namespace, url=f"secrets/{revision.secret}")
 
 
 async def check_chart_source(location: str, key: str) -> None:

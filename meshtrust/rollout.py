@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from meshtrust.cluster import Api, ClusterError, read, read_items, read_optional, with_labels
+from meshtrust.label_selector import selects
 from meshtrust.pods import Workload
 
 # What a pod template's change restarts, and where it is in the API.
@@ -163,29 +164,9 @@ async def _blocking_budgets(api: Api, workload: Workload) -> list[str]:
     return [
         f"{workload.namespace}/{budget['metadata']['name']}"
         async for budget in budgets
-        if _selects(budget["spec"].get("selector"), labels)
+        if selects(budget["spec"].get("selector"), labels)
         and not (budget.get("status") or {}).get("disruptionsAllowed", 0)
     ]
-
-
-def _selects(selector: Mapping[str, Any] | None, labels: Mapping[str, str]) -> bool:
-    """Whether a label selector matches; an empty one matches all, none matches nothing (policy/v1)."""
-    if selector is None:
-        return False
-    for key, value in (selector.get("matchLabels") or {}).items():
-        if labels.get(key) != value:
-            return False
-    for rule in selector.get("matchExpressions") or []:
-        value, values = labels.get(rule["key"]), rule.get("values") or []
-        holds = {
-            "In": value in values,
-            "NotIn": value not in values,
-            "Exists": value is not None,
-            "DoesNotExist": value is None,
-        }
-        if not holds.get(rule["operator"], False):
-            return False
-    return True
 
 
 async def _evict_old(api: Api, workload: Workload, changed: Mapping[str, Any]) -> None:

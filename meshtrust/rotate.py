@@ -215,8 +215,15 @@ async def take(target: Target, step: Step, way: Way, reporter: Reporter) -> None
         await _wait_served(target, way, reporter)
 
 
-async def get_ready(target: Target, step: Step, way: Way, reporter: Reporter) -> bool:
+async def get_ready(target: Target, step: Step, way: Way, reporter: Reporter, *, only_pledges: bool = False) -> bool:
     """Bring the cluster to where a step is safe, edit the stack's file, and deploy.
+
+    Args:
+        target: The stack and its cluster.
+        step: The step.
+        way: How.
+        reporter: Who is told.
+        only_pledges: Whether to tell the fleet that the cluster is ready, and to take no step whatever its gate says.
 
     Returns:
         Whether the step was taken: a cluster of a fleet first tells the others, and takes it in a later run.
@@ -232,7 +239,7 @@ async def get_ready(target: Target, step: Step, way: Way, reporter: Reporter) ->
     if stack.configured != step.after:
         stack.configure(step.after)
         reporter.note(f"{stack.file.name} now says: {step.after}")
-    await asyncio.to_thread(stack.up, way.write)
+    await asyncio.to_thread(stack.up, way.write, only_pledges=only_pledges)
     if not stack.setting("anchorStack"):
         return True
     return Deployment(await asyncio.to_thread(stack.outputs)).trust == step.after

@@ -16,6 +16,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+# Environment variable that is "1" for a run that tells the fleet what its cluster is ready for, and takes no step.
+PLEDGE_ONLY = "MESHTRUST_PLEDGE_ONLY"
+
 Phase = Literal["steady", "introduce", "switch"]
 Kind = Literal["deploy", "introduce", "switch", "retire", "replace"]
 

@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString, LiteralScalarString
 
-from meshtrust.rotation import Trust
+from meshtrust.rotation import PLEDGE_ONLY, Trust
 
 if TYPE_CHECKING:
     from pulumi.automation import CommandResult, PulumiCommand
@@ -185,12 +185,13 @@ class Stack:
         provider = ["--secrets-provider", secrets_provider] if secrets_provider else []
         self._run("stack", "init", "--no-select", *provider, doing=f'Stack "{self.name}" cannot be made')
 
-    def up(self, write: Write = print, *, refresh: bool = False) -> None:
+    def up(self, write: Write = print, *, refresh: bool = False, only_pledges: bool = False) -> None:
         """Deploy the stack.
 
         Args:
             write: Takes what the CLI writes, line by line.
             refresh: Whether to look at the cluster first, instead of taking the state's word for what is there.
+            only_pledges: Whether to tell the fleet what the cluster is ready for, and to take no step.
 
         Raises:
             MissingStackError: The backend has no such stack.
@@ -198,9 +199,21 @@ class Stack:
         """
         doing = f'`pulumi up` of stack "{self.name}" failed'
         looking = ["--refresh"] if refresh else []
-        self._run("up", "--yes", "--skip-preview", "--color", "never", *looking, doing=doing, write=write)
+        self._run(
+            "up",
+            "--yes",
+            "--skip-preview",
+            "--color",
+            "never",
+            *looking,
+            doing=doing,
+            write=write,
+            only_pledges=only_pledges,
+        )
 
-    def _run(self, *arguments: str, doing: str, write: Write | None = None) -> "CommandResult":
+    def _run(
+        self, *arguments: str, doing: str, write: Write | None = None, only_pledges: bool = False
+    ) -> "CommandResult":
         from pulumi import automation  # noqa: PLC0415 - it is heavy to import, and few commands deploy
 
         written: list[str] = []
@@ -219,7 +232,11 @@ class Stack:
             result = cli().run(
                 [*arguments, "--stack", self.name],
                 cwd=str(self.directory),
-                additional_env={"PULUMI_SKIP_UPDATE_CHECK": "true"},
+                additional_env={
+                    "PULUMI_SKIP_UPDATE_CHECK": "true",
+                    # Said in every run, because the shell of whoever runs this may have it too.
+                    PLEDGE_ONLY: "1" if only_pledges else "0",
+                },
                 on_output=keep if write else None,
                 on_error=keep,
             )

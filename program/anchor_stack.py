@@ -9,11 +9,14 @@ from typing import Any
 import pulumi
 
 from components.signed_intermediates import SignedIntermediates, SignedIntermediatesArgs, SigningRequest
-from components.trust_anchor import TrustAnchor, TrustAnchorArgs
+from components.trust_anchor import TrustAnchorArgs
 from meshtrust.deployment import Deployment
-from meshtrust.fleet.intermediates import RequestError, check_request
+from meshtrust.fleet.intermediates import RequestError, check_request, choose_signed
+from meshtrust.known_roots import Held
+from meshtrust.pem import to_pem
 from meshtrust.rotation import IllegalStepError, check_roots
 from program.configuration.anchors import brought_roots
+from program.guard import roots
 from program.membership import read_deployment
 from settings import AnchorSettings
 
@@ -33,10 +36,13 @@ async def declare_anchor_stack(settings: AnchorSettings, last: Deployment) -> pu
     clusters = await _read_clusters(settings.clusters)
     _check_generations(settings.anchor, last, clusters)
     protected = _protected(settings.anchor, clusters)
-    anchor = TrustAnchor("trust-anchor", replace(settings.anchor, protected=protected))
+    elsewhere = [
+        (stack, generation, root) for stack, deployed in clusters.items() for generation, root in deployed.roots.items()
+    ]
+    anchor = await roots.declare(replace(settings.anchor, protected=protected), last, Held(), elsewhere)
     requests = [
         request
-        for request in _requests(clusters)
+        for request in _requests(clusters, last)
         if request.generation in wanted and anchor.signers[request.generation].private_key_pem is not None
     ]
     signed = SignedIntermediates("intermediates", SignedIntermediatesArgs(requests=requests, signers=anchor.signers))
@@ -105,18 +111,25 @@ def _protected(anchor: TrustAnchorArgs, clusters: Mapping[str, Deployment]) -> f
     return anchor.protected & {deployed.trust.signer for deployed in clusters.values() if deployed.trust}
 
 
-def _requests(clusters: Mapping[str, Deployment]) -> Iterator[SigningRequest]:
+def _requests(clusters: Mapping[str, Deployment], last: Deployment) -> Iterator[SigningRequest]:
+    """Yield what the clusters ask for and may get; what must not be signed is named, and stops none of the others."""
     for stack, deployed in clusters.items():
+        # A stack that was renamed asks by the request that it had, of whose key the old name is known.
+        known = [name for name in last.signed_for if name == stack or name not in clusters]
+        signed = [pem for name in known for pem in last.intermediates_of(name).values()]
         for generation, pem in deployed.requests.items():
             try:
-                check_request(pem, stack, generation)
+                check_request(pem, stack, generation, signed)
             except RequestError as error:
-                msg = (
+                pulumi.log.warn(
                     f"Stack {stack} asks for an intermediate under {generation} that is not signed: {error}. See who "
-                    f"wrote that stack's outputs.\nNothing was changed."
+                    "wrote that stack's outputs. The other clusters get theirs."
                 )
-                raise pulumi.RunError(msg) from None
-            yield SigningRequest(stack=stack, generation=generation, pem=pem)
+                continue
+            mine = last.intermediates_of(stack).get(generation, "")
+            root = last.certificates.get(generation)
+            is_signed = bool(mine and root and choose_signed([mine], pem, to_pem(root)))
+            yield SigningRequest(stack=stack, generation=generation, pem=pem, is_signed=is_signed)
 
 
 def _entries(wanted: tuple[str, ...], last: Deployment) -> Iterator[dict[str, Any]]:

@@ -4,6 +4,7 @@ import asyncio
 import importlib
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import pulumi
 import pulumi_kubernetes as kubernetes
@@ -15,15 +16,15 @@ from components.identity_issuer import IdentityIssuer, IdentityIssuerArgs
 from components.intermediate_requests import IntermediateRequests, IntermediateRequestsArgs
 from components.linkerd import Linkerd, LinkerdArgs
 from components.observability import Observability, ObservabilityArgs
-from components.trust_anchor import TrustAnchor
 from components.trust_bundle import TrustBundle, TrustBundleArgs
 from components.webhook_certificates import WebhookCertificates, WebhookCertificatesArgs
 from meshtrust.cluster_process import ClusterProcess
 from meshtrust.deployment import Deployment
 from meshtrust.fleet.pledge import Pledge
-from program.guard import admit, check_announced, first_deployment, issuance, releases
+from program.guard import admit, check_announced, first_deployment, issuance, last_look, releases, roots
 from program.guard import trust_bundle as published
 from program.membership import Membership, ask, read_membership
+from program.providers import provider_versions
 from settings import Settings
 
 
@@ -53,12 +54,12 @@ async def declare_cluster_stack(settings: Settings, last: Deployment, asker: Clu
     cluster = kubernetes.Provider("cluster", settings.cluster.provider_args(admission.cluster_uid))
     # What declares is slow to load: the provider starts, and the cluster answers, meanwhile.
     await asyncio.to_thread(importlib.import_module, "pulumi_kubernetes.core.v1")
-    await admission.admitted
+    held = await admission.admitted
     on_cluster = pulumi.ResourceOptions(providers=[cluster])
 
-    anchor, transitions = await first_deployment.declare(
-        admission, last, owner.mark, lambda: TrustAnchor("trust-anchor", settings.anchor)
-    )
+    held, transitions = await first_deployment.check(admission, last, owner.mark, held)
+    anchor = await roots.declare(settings.anchor, last, held)
+    await releases.resume(admission.api, settings)
     requests = _requests(settings, asked_for) if fleet else None
     namespace = ControlPlaneNamespace(
         "linkerd-namespace", ControlPlaneNamespaceArgs(name=settings.linkerd.namespace), on_cluster
@@ -79,18 +80,22 @@ async def declare_cluster_stack(settings: Settings, last: Deployment, asker: Clu
             signer=anchor.signer,
             intermediate=fleet.intermediate(requests, settings.anchor.signer) if fleet and requests else None,
             guide_generation=guide_generation,
+            before_change=partial(last_look.before_switch, admission.last_look),
         ),
         by_cert_manager,
     )
     webhooks = WebhookCertificates(
         "webhooks", WebhookCertificatesArgs(policy=settings.webhooks, namespace=namespace.name), by_cert_manager
     )
+    bundle = last_look.before_retirement(
+        admission.last_look, anchor.bundle, [*issuer.issued, *webhooks.certificates, namespace]
+    )
     trust_bundle = TrustBundle(
         "trust-bundle",
-        TrustBundleArgs(policy=settings.trust_bundle, namespace=namespace.name, bundle=anchor.bundle, owner=owner),
+        TrustBundleArgs(policy=settings.trust_bundle, namespace=namespace.name, bundle=bundle, owner=owner),
         by_cert_manager,
     )
-    issued = issuance.confirm(admission.issuance, anchor, issuer)
+    issued = issuance.confirm(admission.issuance, bundle, anchor.signer, issuer)
     linkerd = Linkerd(
         "linkerd",
         LinkerdArgs(
@@ -136,7 +141,8 @@ async def declare_cluster_stack(settings: Settings, last: Deployment, asker: Clu
         "guideGeneration": guide_generation,
         "webhooks": webhooks.as_outputs(),
         "trustBundle": {"mode": "trust-manager" if settings.trust_bundle.by_trust_manager else "helm"},
-        "charts": {key: str(source) for key, source in settings.chart_sources.items()},
+        "charts": {key: source.installed for key, source in settings.chart_sources.items()},
+        "providers": provider_versions(),
     }
 
 

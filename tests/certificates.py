@@ -52,6 +52,9 @@ def make_request(
     common_name: str = "intermediate.linkerd.cluster.local",
     organization: str = "east",
     organizational_unit: str = "generation 2026",
+    *,
+    country: str = "",
+    dns_names: Sequence[str] = (),
     **named: str,
 ) -> str:
     """Make a request for a certificate, as PEM; names may be given as Pulumi's tls provider spells them."""
@@ -60,19 +63,27 @@ def make_request(
         NameOID.ORGANIZATION_NAME: organization,
         NameOID.ORGANIZATIONAL_UNIT_NAME: named.get("organizationalUnit", organizational_unit),
     }
+    if country:
+        names[NameOID.COUNTRY_NAME] = country
     subject = x509.Name([x509.NameAttribute(oid, value) for oid, value in names.items()])
-    request = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
+    builder = x509.CertificateSigningRequestBuilder().subject_name(subject)
+    if dns_names:
+        alternatives = x509.SubjectAlternativeName([x509.DNSName(name) for name in dns_names])
+        builder = builder.add_extension(alternatives, critical=False)
+    request = builder.sign(key, hashes.SHA256())
     return request.public_bytes(serialization.Encoding.PEM).decode()
 
 
 def make_certificate(
     common_name: str = "root.linkerd.cluster.local",
     *,
+    generation: str = "",
     issuer: Pair | None = None,
     key: SigningKey | None = None,
     ca: bool = True,
     path_length: int | None = None,
     key_cert_sign: bool = True,
+    digital_signature: bool = True,
     extended_usages: Sequence[x509.ObjectIdentifier] = (),
     algorithm: hashes.SHA256 | hashes.SHA384 | hashes.SHA512 | None = None,
     days: float = 10,
@@ -82,10 +93,14 @@ def make_certificate(
 ) -> Pair:
     """Make a certificate, so many days old, with so many to live.
 
-    It is a root, or one under an issuer; or one for a public key whose key is elsewhere.
+    It is a root, which may be named after a generation as the program does it, or one under an issuer; or one for a
+    public key whose key is elsewhere.
     """
     key = key or ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+    names = [x509.NameAttribute(NameOID.COMMON_NAME, common_name)]
+    if generation:
+        names.append(x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, f"generation {generation}"))
+    subject = x509.Name(names)
     now = datetime.now(UTC)
     builder = (
         x509.CertificateBuilder()
@@ -98,7 +113,7 @@ def make_certificate(
         .add_extension(x509.BasicConstraints(ca=ca, path_length=path_length), critical=True)
         .add_extension(
             x509.KeyUsage(
-                digital_signature=True,
+                digital_signature=digital_signature,
                 content_commitment=False,
                 key_encipherment=False,
                 data_encipherment=False,

@@ -6,22 +6,55 @@ import signal
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+import pulumi
 from cryptography import x509
 from pulumi.runtime import mocks
 
-from rehearsal.mocks import REPOSITORY, STACK_REFERENCE, Recording, Registered, Secret, record, unwrapped
+from meshtrust.pem import fingerprint
+from rehearsal.mocks import REPOSITORY, STACK_REFERENCE, Recording, Registered, Secret, engine_config, record, unwrapped
 from rehearsal.mocks import run_program as run_under_mocks
 from rehearsal.workspace import stack_config
 from tests.certificates import Pair, make_certificate, make_request
 
-__all__ = ["REPOSITORY", "Recording", "Registered", "Secret", "build", "run_program", "stack_config", "unwrapped"]
+__all__ = [
+    "REPOSITORY",
+    "Recording",
+    "Registered",
+    "Secret",
+    "build",
+    "record_main",
+    "run_program",
+    "stack_config",
+    "unwrapped",
+]
+
+
+# The pairs of all runs, by fingerprint: what a stack has deployed is kept by its state.
+_MADE: dict[str, Pair] = {}
+
+
+def remember(pair: Pair) -> None:
+    """Have a root be one that a stack has deployed, where its outputs tell of it."""
+    _MADE[fingerprint(pair.certificate)] = pair
 
 
 class _Providers(mocks.Mocks):
-    """Stands in for the tls and random providers, whose outputs the program needs; all others echo their inputs."""
+    """Stands in for the tls and random providers, whose outputs the program needs; all others echo their inputs.
 
-    def __init__(self, outputs: Mapping[str, Mapping[str, Any]]) -> None:
+    The trust anchor's roots that the stack has deployed last are the same in its next run, unless its state has lost
+    them.
+    """
+
+    def __init__(
+        self, outputs: Mapping[str, Mapping[str, Any]], stack: str = "test", *, loses_state: bool = False
+    ) -> None:
         self._outputs = outputs
+        roots = {} if loses_state else outputs.get(stack, {}).get("roots") or {}
+        self._kept = {
+            f"trust-anchor-{generation}-key": _MADE[root["fingerprint"]]
+            for generation, root in roots.items()
+            if root["fingerprint"] in _MADE
+        }
         self._pairs: dict[str, Pair] = {}
 
     def call(self, _: mocks.MockCallArgs) -> tuple[dict[str, Any], None]:
@@ -34,8 +67,9 @@ class _Providers(mocks.Mocks):
         elif args.typ == "random:index/randomId:RandomId":
             state["hex"] = "c0ffee00"
         elif args.typ == "tls:index/privateKey:PrivateKey":
-            pair = make_certificate(args.name)
+            pair = self._kept.get(args.name) or make_certificate(args.name)
             self._pairs[pair.key_pem] = pair
+            _MADE[fingerprint(pair.certificate)] = pair
             state["privateKeyPem"] = pair.key_pem
         elif args.typ == "tls:index/selfSignedCert:SelfSignedCert":
             state["certPem"] = self._pairs[unwrapped(args.inputs["privateKeyPem"])].pem
@@ -46,7 +80,15 @@ class _Providers(mocks.Mocks):
             # An issuer that was brought along is no pair of this stand-in's making.
             issuer = Pair.of(args.inputs["caCertPem"], unwrapped(args.inputs["caPrivateKeyPem"]))
             asked = x509.load_pem_x509_csr(args.inputs["certRequestPem"].encode()).public_key()
-            state["certPem"] = make_certificate(args.name, issuer=issuer, public_key=asked).pem
+            state["certPem"] = make_certificate(
+                args.name,
+                issuer=issuer,
+                public_key=asked,
+                path_length=int(args.inputs["maxPathLength"]) if "maxPathLength" in args.inputs else None,
+                digital_signature=False,
+                days=0,
+                hours=int(args.inputs["validityPeriodHours"]),
+            ).pem
         return f"{args.name}-id", state
 
 
@@ -59,6 +101,12 @@ def build(declare: Callable[[], Any]) -> Recording:
     return record(run, _Providers({}), stack="test")
 
 
+def record_main(main: Callable[[], Any], config: Mapping[str, Any]) -> Recording:
+    """Run a function in the place of the program, as a preview with a configuration; it may return a coroutine."""
+    pulumi.runtime.set_all_config(engine_config(config), [])
+    return record(main, _Providers({}), stack="test", preview=True, in_stack=True)
+
+
 def run_program(
     config: Mapping[str, Any],
     *,
@@ -67,6 +115,7 @@ def run_program(
     stack: str = "test",
     preview: bool = True,
     secret_keys: Collection[str] = (),
+    loses_state: bool = False,
 ) -> Recording:
     """Run the whole program with a configuration, as a preview unless told otherwise.
 
@@ -77,11 +126,12 @@ def run_program(
         stack: Name of the stack.
         preview: Whether it is a preview.
         secret_keys: Keys of the configuration that are encrypted.
+        loses_state: Whether the stack's state has lost the roots that its outputs tell of.
 
     Raises:
         pulumi.RunError: The program has refused the run.
     """
-    providers = _Providers({**(others or {}), stack: last_outputs or {}})
+    providers = _Providers({**(others or {}), stack: last_outputs or {}}, stack, loses_state=loses_state)
     # The program answers an interrupt, and collects no garbage, as a process of its own, which the tests are not.
     answer = signal.getsignal(signal.SIGINT)
     try:

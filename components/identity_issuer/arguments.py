@@ -7,6 +7,7 @@ from typing import Any
 
 import pulumi
 
+from components.charts import Resources
 from components.signed_certificate import SignedPair
 from components.trust_anchor import Signer
 from meshtrust.issuer_mode import IssuerMode
@@ -82,6 +83,8 @@ class IdentityIssuerArgs:
         intermediate: The intermediate CA of mode ``intermediate`` where another stack signed it; nothing where this
             one does.
         guide_generation: The generation whose Secret and Issuer bear the guide's names in mode ``anchor``.
+        before_change: Returns what the issuer itself waits for, given the resources that it is signed by: a last look
+            at the cluster may stand between them.
     """
 
     policy: IssuerPolicy
@@ -89,6 +92,7 @@ class IdentityIssuerArgs:
     signer: Signer
     intermediate: SignedPair | None = None
     guide_generation: str
+    before_change: Callable[[Sequence[pulumi.Resource]], Resources] = list
 
 
 # A mode: it declares its resources and returns those that Linkerd waits for.

@@ -10,7 +10,11 @@ from meshtrust.durations import format_duration
 
 
 def declare_certificate(
-    name: str, args: IdentityIssuerArgs, reference: IssuerReference, opts: pulumi.ResourceOptions
+    name: str,
+    args: IdentityIssuerArgs,
+    reference: IssuerReference,
+    opts: pulumi.ResourceOptions,
+    *signed_by: pulumi.Resource,
 ) -> pulumi.Resource:
     """Declare the Certificate ``linkerd-identity-issuer``, which is Ready once it has been issued.
 
@@ -24,7 +28,7 @@ def declare_certificate(
         kind="Certificate",
         metadata=ready_metadata(issuer_secret.NAME, args.namespace, takes_over=True),
         spec=certificate_spec(args.policy, reference),
-        opts=opts,
+        opts=pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(depends_on=args.before_change(signed_by))),
     )
 
 
@@ -41,8 +45,7 @@ def declare_signed_by_ca(
     prefix = f"{name}-{args.signer.generation}"
     issuer = declare_ca_issuer(prefix, ca_name, args.namespace, chain=chain, key=key, opts=opts)
     reference = IssuerReference(name=ca_name, kind="Issuer", group="cert-manager.io")
-    waiting = pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(depends_on=[issuer]))
-    return declare_certificate(name, args, reference, waiting)
+    return declare_certificate(name, args, reference, opts, issuer)
 
 
 def certificate_spec(policy: IssuerPolicy, reference: IssuerReference) -> dict[str, object]:

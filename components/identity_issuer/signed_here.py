@@ -41,6 +41,8 @@ def declare(name: str, args: IdentityIssuerArgs, opts: pulumi.ResourceOptions) -
         ),
         type="kubernetes.io/tls",
         data=tls_data(issuer.certificate_pem, issuer.private_key_pem, args.signer.certificate_pem),
-        opts=pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(retain_on_delete=True)),
+        opts=pulumi.ResourceOptions.merge(
+            opts, pulumi.ResourceOptions(retain_on_delete=True, depends_on=args.before_change(()))
+        ),
     )
     return [secret]

@@ -136,7 +136,7 @@ def decide(
         step: The step.
         pledges: All pledges, as the anchor stack has passed them on, by cluster.
         is_ready: Whether nothing in the cluster itself makes the step unsafe.
-        is_forced: Whether the step is taken whatever blocks it, so that nobody is told first.
+        is_forced: Whether an override was given for all that blocks the step, so that nobody is told first.
     """
     ready = own.ready_for(step) if is_ready else own
     if step.before is not None and ready != own and not is_forced:

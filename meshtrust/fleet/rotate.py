@@ -136,7 +136,7 @@ async def _get_ready(stack: Stack, kind: Kind, to: str, way: Way, teller: Teller
     if deployed and deployed.pledge.ready_for(step) == deployed.pledge:
         await rotation.prepare(target, step, way, teller)
     else:
-        await rotation.get_ready(target, step, way, teller)
+        await rotation.get_ready(target, step, way, teller, only_pledges=True)
 
 
 async def _next_step(stack: Stack, to: str, teller: Teller) -> tuple[Target, Step | None]:

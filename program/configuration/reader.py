@@ -254,7 +254,7 @@ class Reader:
     def charts(self, section: str, pinned: str, charts: tuple[str, ...]) -> ChartSource:
         """Return where a section's charts are, in the pinned version unless it names another."""
         location = self.text(f"{section}.charts")
-        source = ChartSource(location=location, version=self.text(f"{section}.version") or pinned)
+        source = ChartSource(location=location, version=self.text(f"{section}.version") or pinned, names=charts)
         for chart in source.missing(charts):
             self.refuse(
                 f"{section}.charts",

@@ -18,17 +18,19 @@ from meshtrust.fleet.pledge import Pledge
 from meshtrust.helm_release import check_definition
 from meshtrust.identity_name import IllegalRenameError, check_rename
 from meshtrust.issuer_mode import IllegalMoveError, check_move
+from meshtrust.known_roots import Held, read_held
 from meshtrust.rotation import IllegalStepError, Step, find_step
 from meshtrust.webhooks import IllegalAuthorityStepError
 from program.configuration.anchors import brought_roots
-from program.guard import issuance, steps, trust_bundle, webhooks
+from program.guard import issuance, releases, steps, trust_bundle, webhooks
+from program.guard.last_look import LastLook
 from program.membership import Membership
 from settings import Settings
 
 
-def _admitted() -> "asyncio.Future[Any]":
-    admitted = asyncio.get_running_loop().create_future()
-    admitted.set_result(None)
+def _admitted(held: Held | None = None) -> "asyncio.Future[Held]":
+    admitted: asyncio.Future[Held] = asyncio.get_running_loop().create_future()
+    admitted.set_result(held or Held())
     return admitted
 
 
@@ -43,9 +45,10 @@ class Admission:
         transitions: The audit trail with this run's step: each entry has step, generations, at (ISO 8601, UTC), by,
             gate (open, warned, overridden or none), and the reason and number of blockers where it was not open.
         issuance: What is still to be seen of the identity issuer before Linkerd is touched; nothing offline.
-        admitted: Done when the cluster has let the run pass, and failed where it has not: to be awaited before anything
-            but the provider is declared.
+        admitted: The trust that the cluster holds, once it has let the run pass, and failed where it has not: to be
+            awaited before anything but the provider is declared.
         api: Client of the cluster; nothing offline.
+        last_look: What is to be looked at once more before the cluster is changed; None if no look decided.
     """
 
     settings: Settings
@@ -53,8 +56,9 @@ class Admission:
     cluster_uid: str | None
     transitions: list[dict[str, Any]]
     issuance: issuance.Issuance | None
-    admitted: "asyncio.Future[Any]" = field(default_factory=_admitted)
+    admitted: "asyncio.Future[Held]" = field(default_factory=_admitted)
     api: Awaitable[Api] | None = None
+    last_look: LastLook | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +68,7 @@ class _Answer:
     uid: str
     verdict: steps.Verdict
     issuance: issuance.Issuance | None
+    held: Held
 
 
 async def admit(settings: Settings, last: Deployment, fleet: Membership | None, asker: ClusterProcess) -> Admission:
@@ -105,7 +110,7 @@ async def admit(settings: Settings, last: Deployment, fleet: Membership | None, 
             cluster_uid=last.cluster_uid,
             transitions=last.transitions,
             issuance=None,
-            admitted=asked,
+            admitted=asyncio.create_task(_held(asked)),
             api=api,
         )
     answer = await asked
@@ -115,8 +120,14 @@ async def admit(settings: Settings, last: Deployment, fleet: Membership | None, 
         cluster_uid=answer.uid,
         transitions=[*last.transitions, *([answer.verdict.entry] if answer.verdict.entry else [])],
         issuance=answer.issuance,
+        admitted=_admitted(answer.held),
         api=api,
+        last_look=answer.verdict.last_look,
     )
+
+
+async def _held(asked: Awaitable[_Answer]) -> Held:
+    return (await asked).held
 
 
 @contextlib.contextmanager
@@ -149,9 +160,10 @@ async def _ask(
         uid = await _check_cluster(api, settings, last)
         await webhooks.check(api, settings, last)
         await trust_bundle.check(api, settings, last)
-        verdict = await steps.judge(api, settings, last, step, fleet)
+        held = await read_held(api, settings.linkerd.namespace)
+        verdict = await steps.judge(api, settings, last, step, fleet, held=held)
         issued = await issuance.check(api, verdict.settings, last)
-    return _Answer(uid=uid, verdict=verdict, issuance=issued)
+    return _Answer(uid=uid, verdict=verdict, issuance=issued, held=held)
 
 
 def _ended(last: Deployment) -> list[str]:
@@ -165,9 +177,9 @@ async def _admit_offline(
     if not pulumi.runtime.is_dry_run():
         msg = f"{OFFLINE}=1 is for previews, which plan without a cluster. Unset it to deploy."
         raise pulumi.RunError(msg)
-    if step and step.kind in ("switch", "retire"):
+    if step and step.kind in ("switch", "retire", "replace"):
         pulumi.log.warn(f"{OFFLINE}=1: no cluster was asked whether it is safe to {step}.")
-    verdict = await steps.judge(None, settings, last, step, fleet)
+    verdict = await steps.judge(None, settings, last, step, fleet, held=Held())
     return Admission(
         settings=verdict.settings,
         pledge=verdict.pledge,
@@ -181,12 +193,7 @@ async def _check_cluster(api: Api, settings: Settings, last: Deployment) -> str:
     cluster = settings.cluster
     uid = await preflight.cluster_uid(api)
     preflight.check_cluster_uid(uid, context=cluster.context, pinned=cluster.uid, last=last.cluster_uid)
-    releases = [(settings.linkerd.namespace, "linkerd-crds"), (settings.linkerd.namespace, "linkerd-control-plane")]
-    if settings.cert_manager:
-        releases.append((settings.cert_manager.namespace, "cert-manager"))
-    if settings.trust_bundle.trust_manager:
-        releases.append((settings.trust_bundle.trust_manager.namespace, "trust-manager"))
-    await _resume_releases(api, releases)
+    await releases.check_pending(api, settings)
     await _check_cert_manager(api, settings, last)
     if settings.observability:
         await preflight.check_monitoring(api, settings.observability.namespace)
@@ -207,17 +214,3 @@ async def _check_cert_manager(api: Api, settings: Settings, last: Deployment) ->
         await cert_manager.check_removal(api, needed=settings.needs_cert_manager, own=own)
     elif settings.needs_cert_manager:
         await cert_manager.check_api(api)
-
-
-async def _resume_releases(api: Api, releases: list[tuple[str, str]]) -> None:
-    """Clear what an interrupted run left half done of Helm's releases.
-
-    No other run of this stack is at work on them: the engine lets one at a time update a stack.
-    """
-    for revision in await preflight.find_pending(api, releases):
-        left = f"An interrupted run has left release {revision.namespace}/{revision.release} half done"
-        if pulumi.runtime.is_dry_run():
-            pulumi.log.warn(f"{left}. The next update clears that ({revision.secret}) and goes on.")
-        else:
-            await preflight.forget(api, revision)
-            pulumi.log.info(f"{left}; that was cleared ({revision.secret}), and this run goes on.")

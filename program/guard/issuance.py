@@ -11,7 +11,7 @@ from cryptography import x509
 from components.cert_manager import CertManager
 from components.charts import Resources
 from components.identity_issuer import IdentityIssuer
-from components.trust_anchor import TrustAnchor
+from components.trust_anchor import Signer
 from meshtrust import cert_manager, issuer_secret
 from meshtrust.cluster import Api, ClusterError, read_optional
 from meshtrust.deployment import Deployment
@@ -116,7 +116,9 @@ def answering(api: Awaitable[Api] | None, installed: CertManager, namespace: str
     return pulumi.Output.from_input(installed.ready).apply(ask)
 
 
-def confirm(issuance: Issuance | None, anchor: TrustAnchor, issuer: IdentityIssuer) -> pulumi.Output[str]:
+def confirm(
+    issuance: Issuance | None, bundle: pulumi.Output[str], signer: Signer, issuer: IdentityIssuer
+) -> pulumi.Output[str]:
     """Return the bundle once the Secret holds an issuer that is signed as this run has it.
 
     What waits for the bundle then never meets an issuer that the identity service would refuse: an issuer of elsewhere
@@ -124,14 +126,15 @@ def confirm(issuance: Issuance | None, anchor: TrustAnchor, issuer: IdentityIssu
 
     Args:
         issuance: What is to be seen; nothing where there is nothing.
-        anchor: The roots.
+        bundle: The trusted roots as PEM.
+        signer: The generation that signs.
         issuer: What makes the Secret.
 
     Raises:
         SystemExit: It holds another one, or cert-manager does not issue.
     """
     if issuance is None or pulumi.runtime.is_dry_run():
-        return anchor.bundle
+        return bundle
     seen = issuance
 
     async def look(resolved: Mapping[str, Any]) -> str:
@@ -143,7 +146,7 @@ def confirm(issuance: Issuance | None, anchor: TrustAnchor, issuer: IdentityIssu
         return str(resolved["bundle"])
 
     made = {str(position): resource.urn for position, resource in enumerate(issuer.issued)}
-    return pulumi.Output.all(bundle=anchor.bundle, root=anchor.signer.certificate_pem, **made).apply(look)
+    return pulumi.Output.all(bundle=bundle, root=signer.certificate_pem, **made).apply(look)
 
 
 async def _wait_for(issuance: Issuance, root: x509.Certificate) -> None:

@@ -5,6 +5,7 @@ finishes a release that the state then knows nothing of. Helm itself refuses a s
 the resource tells that the engine is about to create it.
 """
 
+import asyncio
 from collections.abc import Awaitable, Sequence
 from typing import Any
 
@@ -14,10 +15,13 @@ import pulumi_kubernetes as kubernetes
 from components.charts import ReleaseOwner, Resources
 from meshtrust.cluster import Api
 from meshtrust.helm_release import forget_release, read_releases
+from meshtrust.pending_release import AT_WORK, check_owner, find_pending, forget
 from meshtrust.readiness import wait_ready
 from meshtrust.takeover import check_takeover
 from program.refusal import ending
 from settings import Settings
+
+_POLL_SECONDS = 2.0
 
 
 def owner(api: Awaitable[Api] | None, settings: Settings) -> ReleaseOwner:
@@ -27,7 +31,7 @@ def owner(api: Awaitable[Api] | None, settings: Settings) -> ReleaseOwner:
         api: Client of the cluster; nothing offline.
         settings: What the stack says.
     """
-    mark = f"meshtrust {pulumi.get_organization()}/{pulumi.get_project()}/{pulumi.get_stack()}"
+    mark = _mark()
     if api is None:
         return ReleaseOwner(mark=mark)
     client, context = api, settings.cluster.context
@@ -62,6 +66,76 @@ def owner(api: Awaitable[Api] | None, settings: Settings) -> ReleaseOwner:
     if pulumi.runtime.is_dry_run():
         return ReleaseOwner(mark=mark, before_create=hook)
     return ReleaseOwner(mark=mark, before_create=hook, when_ready=when_ready)
+
+
+def _mark() -> str:
+    """Return what a release of this stack says of who deployed it."""
+    return f"meshtrust {pulumi.get_organization()}/{pulumi.get_project()}/{pulumi.get_stack()}"
+
+
+def _installed(settings: Settings) -> list[tuple[str, str]]:
+    """Return namespace and name of each release that a stack deploys."""
+    releases = [(settings.linkerd.namespace, "linkerd-crds"), (settings.linkerd.namespace, "linkerd-control-plane")]
+    if settings.cert_manager:
+        releases.append((settings.cert_manager.namespace, "cert-manager"))
+    if settings.trust_bundle.trust_manager:
+        releases.append((settings.trust_bundle.trust_manager.namespace, "trust-manager"))
+    return releases
+
+
+async def check_pending(api: Api, settings: Settings) -> None:
+    """Make sure that no release is half done which someone else has deployed; a preview tells of this stack's own.
+
+    Args:
+        api: Client of the cluster.
+        settings: What the stack says.
+
+    Raises:
+        ClusterError: Someone else's release is half done; or the releases cannot be read.
+    """
+    for revision in await find_pending(api, _installed(settings)):
+        await check_owner(api, revision, _mark(), settings.cluster.context)
+        if pulumi.runtime.is_dry_run():
+            pulumi.log.warn(
+                f"An interrupted run has left release {revision.namespace}/{revision.release} half done. The next "
+                f"update clears that ({revision.secret}) and goes on."
+            )
+
+
+async def resume(api: Awaitable[Api] | None, settings: Settings) -> None:
+    """Clear the releases of this stack that an interrupted run has left half done, once the run may change the cluster.
+
+    The engine lets one run at a time update a stack, but Helm may go on after its engine was killed. Helm waits for no
+    pods here, so that one which is at work ends within `AT_WORK`; until then this waits for it.
+
+    Args:
+        api: Client of the cluster; None offline.
+        settings: What the stack says.
+
+    Raises:
+        SystemExit: A release became someone else's, or cannot be cleared.
+    """
+    if api is None or pulumi.runtime.is_dry_run():
+        return
+    with ending():
+        client = await api
+        while pending := await find_pending(client, _installed(settings)):
+            young = [revision for revision in pending if revision.age < AT_WORK]
+            if young:
+                listed = ", ".join(f"{revision.namespace}/{revision.release}" for revision in young)
+                pulumi.log.info(
+                    f"Helm may still be at work on {listed}, since an interrupted run has left it half done less than "
+                    f"{AT_WORK.seconds} seconds ago. This run waits until it has ended."
+                )
+                await asyncio.sleep(_POLL_SECONDS)
+                continue
+            for revision in pending:
+                await check_owner(client, revision, _mark(), settings.cluster.context)
+                await forget(client, revision)
+                pulumi.log.info(
+                    f"An interrupted run has left release {revision.namespace}/{revision.release} half done; that was "
+                    f"cleared ({revision.secret}), and this run goes on."
+                )
 
 
 async def _known(value: Any) -> Any:

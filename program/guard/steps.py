@@ -11,15 +11,20 @@ import pulumi
 from meshtrust.actor import name_actor
 from meshtrust.cluster import Api
 from meshtrust.deployment import Deployment
-from meshtrust.fleet.pledge import Pledge, blocks_joining, decide
-from meshtrust.gate import Blocker, find_blockers
+from meshtrust.drift import find_drift
+from meshtrust.fleet.pledge import Pledge, blocks_joining, decide, find_fleet_blockers
+from meshtrust.gate import Blocker
+from meshtrust.issuer_mode import SIGNING_MODES
+from meshtrust.known_roots import Held
 from meshtrust.pem import read_bundle
-from meshtrust.rotation import Step
+from meshtrust.replacement import blocks_replace_in_fleet
+from meshtrust.rotation import PLEDGE_ONLY, Step, Trust
+from program.guard.last_look import LastLook
+from program.guard.look import look
+from program.guard.overrides import NAMED, given_reason, override_or_refuse, tell
+from program.guard.upgrade import refuse_upgrade
 from program.membership import Membership
 from settings import Settings
-
-# A refusal names so many of what blocks; `meshtrust plan` lists all.
-_NAMED = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,40 +35,51 @@ class Verdict:
         settings: What the run deploys: where it only pledges, with the generations of the last deployment.
         pledge: What the cluster has pledged to its fleet from this run on; nothing where it is in none.
         entry: The step's entry in the audit trail; nothing where the run takes none.
+        last_look: What is to be looked at once more before the cluster is changed; None if no look decided.
     """
 
     settings: Settings
     pledge: Pledge | None
     entry: dict[str, Any] | None = None
+    last_look: LastLook | None = None
 
 
 async def judge(
-    api: "Api | None", settings: Settings, last: Deployment, step: Step | None, fleet: Membership | None
+    api: "Api | None",
+    settings: Settings,
+    last: Deployment,
+    step: Step | None,
+    fleet: Membership | None,
+    *,
+    held: Held,
 ) -> Verdict:
     """Judge the configured step by what the own cluster holds, and by what the others of the fleet have pledged.
 
-    A cluster of a fleet that is ready for a step, and has not told so yet, does only that in its next run.
+    A cluster of a fleet that is ready for a step, and has not told so yet, does only that in its next run. Where the
+    environment has MESHTRUST_PLEDGE_ONLY=1, a run does nothing else, whatever overrides and gate.mode say.
 
     Args:
-        api: Client of the cluster; nothing offline, where the cluster is taken to be ready.
+        api: Client of the cluster; None offline, where no cluster is asked.
         settings: What the stack says.
         last: What it last deployed.
-        step: The step; nothing where none is configured.
+        step: The step; None if none is configured.
         fleet: The cluster's place in its fleet, if any.
+        held: The trust that the cluster holds.
 
     Raises:
         pulumi.RunError: The step is not safe, and the configuration does not say that it is taken all the same.
         ClusterError: The cluster cannot be read.
     """
+    only_pledges = os.environ.get(PLEDGE_ONLY) == "1"
+    if only_pledges and fleet is None:
+        msg = f"{PLEDGE_ONLY}=1 is for clusters of a fleet, and this stack is in none. Unset it.\nNothing was changed."
+        raise pulumi.RunError(msg)
+    refuse_upgrade(settings, last, step)
+    drift = await _judge_drift(api, settings, last, step, held)
     if step is None:
-        return Verdict(settings=settings, pledge=await _keep(api, settings, last, fleet) if fleet else None)
-    entry: dict[str, Any] = {
-        "step": step.kind,
-        "generations": list(step.generations),
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "by": name_actor(os.environ),
-        "gate": "none",
-    }
+        return Verdict(
+            settings=settings, pledge=await _keep(api, settings, last, fleet) if fleet else None, entry=drift
+        )
     if step.kind in ("deploy", "introduce", "replace"):
         _refuse_ended(settings, step)
     if fleet and last.trust and step.kind == "replace" and not fleet.has_signed(settings):
@@ -72,21 +88,98 @@ async def judge(
             f"changes nothing else yet. Next run: pulumi up --stack {fleet.anchor_stack}; then again: pulumi up "
             f"--stack {pulumi.get_stack()}"
         )
-        return Verdict(settings=settings.staying_at(last.trust), pledge=fleet.pledge.stamped(fleet.pledge))
+        return Verdict(settings=settings.staying_at(last.trust), pledge=fleet.pledge.stamped(fleet.pledge), entry=drift)
     blockers = await _look(api, settings, last, step)
+    if fleet and only_pledges and last.trust:
+        return _pledge(settings, last.trust, step, blockers, fleet)
     pledge = None
     if fleet:
         _refuse_strangers(settings, step, fleet)
-        is_forced = settings.gate.mode == "warn" or step.name in settings.gate.overrides
+        blocking = [*blockers, *_fleet_blockers(step, last, fleet)]
+        is_forced = bool(given_reason(settings, last, step, blocking)) if blocking else False
         decision = decide(
             fleet.name, fleet.pledge, step, fleet.anchor.pledges, is_ready=not blockers, is_forced=is_forced
         )
         pledge = decision.pledge
         if last.trust and not decision.takes_step:
             _tell_pledge(step, fleet, decision.blockers)
-            return Verdict(settings=settings.staying_at(last.trust), pledge=pledge)
-        blockers += decision.blockers
-    return Verdict(settings=settings, pledge=pledge, entry=entry | _take(settings, step, blockers, fleet))
+            return Verdict(settings=settings.staying_at(last.trust), pledge=pledge, entry=drift)
+        blockers = blocking
+    gate = _take(settings, last, step, blockers, fleet, asked=api is not None)
+    again = None
+    if api is not None and step.kind in ("switch", "retire") and gate["gate"] != "warned":
+        again = LastLook(api=api, settings=settings, step=step, last=last, accepted=tuple(blockers))
+    return Verdict(settings=settings, pledge=pledge, entry=_entry(step) | gate, last_look=again)
+
+
+def _entry(step: Step) -> dict[str, Any]:
+    """Return a step's entry in the audit trail, as it is where no gate was asked."""
+    return {
+        "step": step.kind,
+        "generations": list(step.generations),
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "by": name_actor(os.environ),
+        "gate": "none",
+    }
+
+
+def _pledge(settings: Settings, trust: Trust, step: Step, blockers: list[Blocker], fleet: Membership) -> Verdict:
+    """Return what a run does that only pledges.
+
+    Raises:
+        pulumi.RunError: The cluster is not ready for the step; no override and no mode of the gate makes it so.
+    """
+    if blockers:
+        msg = (
+            f"{tell(step, blockers)}\nThis run was to tell the fleet that this cluster is ready for it "
+            f"({PLEDGE_ONLY}=1), which no override says in its place. {_cure(fleet)}\nNothing was changed."
+        )
+        raise pulumi.RunError(msg)
+    pledge = fleet.pledge.ready_for(step).stamped(fleet.pledge)
+    others = find_fleet_blockers(fleet.name, pledge, step, fleet.anchor.pledges)
+    _tell_pledge(step, fleet, [blocker for blocker in others if blocker.stack])
+    return Verdict(settings=settings.staying_at(trust), pledge=pledge)
+
+
+async def _judge_drift(
+    api: "Api | None", settings: Settings, last: Deployment, step: Step | None, held: Held
+) -> dict[str, Any] | None:
+    """Judge what a run would change of the cluster's trust although the last deployment says that it is so already.
+
+    A state that was restored from a backup is older than the cluster: what it holds as deployed may be a step back, by
+    more than one step, which no configured step tells of.
+
+    Returns:
+        An entry for the audit trail, if something goes ahead by an override; otherwise None.
+
+    Raises:
+        pulumi.RunError: Pods would be cut off.
+    """
+    if api is None or last.trust is None or (step and step.kind in ("deploy", "replace")):
+        return None
+    brought = {name: read_bundle(pem)[0] for name, pem in settings.anchor.certificates.items()}
+    known = {**last.certificates, **brought}
+    wanted = {name: known[name] for name in settings.anchor.generations if name in known}
+    entry = None
+    for move in find_drift(
+        held, known, wanted, settings.trust, last.trust, signs=settings.issuer.mode in SIGNING_MODES
+    ):
+        found = await look(api, settings, last, move, wanted)
+        # What cannot be seen is no evidence that the cluster is ahead of the state, and must not stop a repair.
+        blockers = [entry for entry in found if move.kind == "switch" or _is_seen(entry)]
+        if blockers:
+            cure = (
+                f"{held.bundle_name} and the identity issuer are ahead of this stack's state, as after its "
+                "restoration from a backup. Restore a later state, or bring along what the cluster trusts "
+                "(meshtrust:anchorCertificates) under another name."
+            )
+            entry = _entry(move) | override_or_refuse(settings, last, move, blockers, cure)
+    return entry
+
+
+def _is_seen(blocker: Blocker) -> bool:
+    """Whether a certificate was seen that is under a root which would go: the Secret's, or a pod's."""
+    return blocker.curable and (blocker.workload is not None or blocker.subject.startswith("Secret "))
 
 
 async def _keep(api: "Api | None", settings: Settings, last: Deployment, fleet: Membership) -> Pledge:
@@ -104,67 +197,48 @@ async def _look(api: "Api | None", settings: Settings, last: Deployment, step: S
         return []
     for subject, reason in settings.gate.acknowledged.items():
         pulumi.log.info(f"{subject} is not waited for, because meshtrust:gate.acknowledged says: {reason}")
-    return await find_blockers(
-        api,
-        settings.linkerd.namespace,
-        step,
-        last.certificates,
-        acknowledged=settings.gate.acknowledged,
-        in_fleet=bool(settings.anchor_stack),
-    )
+    return await look(api, settings, last, step)
 
 
-def _take(settings: Settings, step: Step, blockers: list[Blocker], fleet: Membership | None) -> dict[str, Any]:
+def _fleet_blockers(step: Step, last: Deployment, fleet: Membership) -> list[Blocker]:
+    pledges = fleet.anchor.pledges
+    if step.kind == "replace":
+        return blocks_replace_in_fleet(fleet.name, step, pledges, last.certificates, datetime.now(UTC))
+    return find_fleet_blockers(fleet.name, fleet.pledge, step, pledges)
+
+
+def _take(
+    settings: Settings, last: Deployment, step: Step, blockers: list[Blocker], fleet: Membership | None, *, asked: bool
+) -> dict[str, Any]:
     """Return what the audit trail says of the gate, or refuse the step."""
-    judged = step.kind in ("switch", "retire") or (step.kind == "deploy" and fleet is not None)
+    judged = step.kind in ("switch", "retire", "replace") or (step.kind == "deploy" and fleet is not None)
     if not judged:
         pulumi.log.info(f"This run takes the step: {step}.")
         return {}
+    if not blockers and not asked:
+        pulumi.log.info(f"This run takes the step: {step}. No cluster was asked whether it is ready for it.")
+        return {"gate": "unasked"}
     if not blockers:
         pulumi.log.info(f"This run takes the step: {step}. Everything is ready for it.")
         return {"gate": "open"}
-    cure = f"Restart what is listed, or let `{'meshtrust fleet rotate' if fleet else 'meshtrust rotate'}` do it."
-    if fleet and any(blocker.workload is None for blocker in blockers):
+    cure = _cure(fleet)
+    if step.kind == "replace":
+        cure = "What is listed loses its connections, which end by themselves by the times above. Wait until then."
+    elif fleet and any(blocker.workload is None for blocker in blockers):
         cure += (
             " A cluster tells that it is ready by a run of its stack with the step configured, and the anchor stack "
             f"passes it on: pulumi up --stack {fleet.anchor_stack}."
         )
-    return override_or_refuse(settings, step, blockers, cure, fleet)
+    return override_or_refuse(settings, last, step, blockers, cure, in_fleet=fleet is not None)
 
 
-def override_or_refuse(
-    settings: Settings, step: Step, blockers: list[Blocker], cure: str, fleet: Membership | None = None
-) -> dict[str, Any]:
-    """Return what the audit trail says of a step that is not safe and goes ahead all the same, or refuse it.
-
-    Args:
-        settings: What the stack says.
-        step: The step.
-        blockers: What makes it unsafe.
-        cure: What makes it safe, in sentences.
-        fleet: The cluster's place in its fleet, if any.
-
-    Raises:
-        pulumi.RunError: The configuration does not say that it goes ahead.
-    """
-    told = _tell(step, blockers, fleet)
-    reason = settings.gate.overrides.get(step.name, "")
-    if reason:
-        pulumi.log.warn(f"{told}\nIt goes ahead, because meshtrust:gate.overrides says: {reason}")
-        return {"gate": "overridden", "reason": reason, "blockers": len(blockers)}
-    if settings.gate.mode == "warn":
-        pulumi.log.warn(f"{told}\nIt goes ahead, because meshtrust:gate.mode is warn.")
-        return {"gate": "warned", "blockers": len(blockers)}
-    msg = (
-        f"{told}\n{cure} To go ahead all the same, say why: "
-        f"pulumi config set --path gate.overrides.{step.name} <reason>\nNothing was changed."
-    )
-    raise pulumi.RunError(msg)
+def _cure(fleet: Membership | None) -> str:
+    return f"Restart what is listed, or let `{'meshtrust fleet rotate' if fleet else 'meshtrust rotate'}` do it."
 
 
 def _tell_pledge(step: Step, fleet: Membership, waiting: Sequence[Blocker]) -> None:
-    listed = "".join(f"\n  - {blocker}" for blocker in waiting[:_NAMED])
-    more = f"\n  and {len(waiting) - _NAMED} more" if len(waiting) > _NAMED else ""
+    listed = "".join(f"\n  - {blocker}" for blocker in waiting[:NAMED])
+    more = f"\n  and {len(waiting) - NAMED} more" if len(waiting) > NAMED else ""
     pulumi.log.warn(
         f"This run does not {step} yet: it tells the fleet that this cluster is ready for it, and changes nothing of "
         f"the anchors. Next run: pulumi up --stack {fleet.anchor_stack}; then again: pulumi up --stack "
@@ -194,14 +268,3 @@ def _refuse_ended(settings: Settings, step: Step) -> None:
                 "a root that is valid.\nNothing was changed."
             )
             raise pulumi.RunError(msg)
-
-
-def _tell(step: Step, blockers: list[Blocker], fleet: Membership | None) -> str:
-    named = "\n".join(f"  - {blocker}" for blocker in blockers[:_NAMED])
-    more = f"\n  and {len(blockers) - _NAMED} more" if len(blockers) > _NAMED else ""
-    what = f"{len(blockers)} in the cluster would be cut off"
-    if fleet and any(blocker.workload is None for blocker in blockers):
-        what = (
-            "1 thing in the fleet blocks it" if len(blockers) == 1 else f"{len(blockers)} things in the fleet block it"
-        )
-    return f"It is not safe yet to {step}: {what}.\n{named}{more}"

@@ -1,17 +1,20 @@
 """The webhooks' part of the guard: no step in which their calls would fail, and no cluster that could not get out."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pulumi
 
+from components.cert_manager import NAMESPACE_LABELS
 from meshtrust.cluster import Api, ClusterError, read_items, read_optional
 from meshtrust.deployment import Deployment
+from meshtrust.label_selector import selects
 from meshtrust.webhooks import check_step, find_served_otherwise, retired
 from settings import Settings
 
 _EXPIRING_SOON = timedelta(days=60)
-# linkerd2 charts/linkerd-control-plane/values.yaml, proxyInjector.namespaceSelector.
-_EXCLUDED, _EXCLUDING_LABEL = ("kube-system", "cert-manager"), "config.linkerd.io/admission-webhooks"
+_EXCLUDING_LABEL, _NAME_LABEL = "config.linkerd.io/admission-webhooks", "kubernetes.io/metadata.name"
 
 
 def check_move(settings: Settings, last: Deployment) -> None:
@@ -48,6 +51,8 @@ async def check(api: Api, settings: Settings, last: Deployment) -> None:
         ClusterError: A webhook still serves a certificate under an authority that would go; the namespace of viz does
             not exist; or an expired certificate could keep cert-manager itself from starting.
     """
+    if settings.linkerd.webhooks_fail_closed and settings.needs_cert_manager:
+        await _check_deadlock(api, settings)
     policy = settings.webhooks
     if policy is None:
         return
@@ -63,8 +68,6 @@ async def check(api: Api, settings: Settings, last: Deployment) -> None:
         await _check_served(api, settings.linkerd.namespace, last, gone)
     if policy.viz_namespace:
         await _check_namespace(api, policy.viz_namespace)
-    if settings.linkerd.webhooks_fail_closed and settings.cert_manager is None:
-        await _check_deadlock(api, settings.cluster.context)
 
 
 async def _check_served(api: Api, namespace: str, last: Deployment, gone: list[str]) -> None:
@@ -88,8 +91,13 @@ async def _check_namespace(api: Api, name: str) -> None:
         raise ClusterError(msg)
 
 
-async def _check_deadlock(api: Api, context: str) -> None:
+async def _check_deadlock(api: Api, settings: Settings) -> None:
     """Refuse a cluster in which an expired certificate of the injector keeps cert-manager from starting."""
+    selector = settings.linkerd.injector_namespaces
+    if settings.cert_manager:
+        name = settings.cert_manager.namespace
+        _check_excluded(name, {**NAMESPACE_LABELS, _NAME_LABEL: name}, selector, settings.cluster.context)
+        return
     selection = {"labelSelector": "app.kubernetes.io/name=cert-manager,app.kubernetes.io/component=controller"}
     found = [
         item["metadata"]["namespace"]
@@ -100,10 +108,27 @@ async def _check_deadlock(api: Api, context: str) -> None:
     for name in found:
         namespace = await read_optional(api, f"namespace {name}", url=f"namespaces/{name}")
         labels = ((namespace or {}).get("metadata") or {}).get("labels") or {}
-        if name not in _EXCLUDED and labels.get(_EXCLUDING_LABEL) != "disabled":
-            msg = (
-                f"cert-manager runs in namespace {name}, and Linkerd's webhooks fail closed (high availability). With "
-                "an expired certificate of the proxy injector no pod of cert-manager could start, and nobody renew it. "
-                f"Exclude the namespace: kubectl --context {context} label namespace {name} {_EXCLUDING_LABEL}=disabled"
-            )
-            raise ClusterError(msg)
+        _check_excluded(name, {**labels, _NAME_LABEL: name}, selector, settings.cluster.context)
+
+
+def _check_excluded(name: str, labels: Mapping[str, str], selector: Mapping[str, Any], context: str) -> None:
+    """Make sure that the injector leaves the namespace of cert-manager alone, as rule MT515 says of files.
+
+    Raises:
+        ClusterError: It does not.
+    """
+    if not selects(selector, labels):
+        return
+    label = {_EXCLUDING_LABEL: "disabled"}
+    fix = f"Exclude the namespace: kubectl --context {context} label namespace {name} {_EXCLUDING_LABEL}=disabled"
+    if selects(selector, {**labels, **label}):
+        fix = (
+            "meshtrust:linkerd.values has a proxyInjector.namespaceSelector that does not leave it out. Take that out, "
+            f"or add to its matchExpressions: {{key: {_NAME_LABEL}, operator: NotIn, values: [kube-system, {name}]}}"
+        )
+    msg = (
+        f"cert-manager runs in namespace {name}, and Linkerd's webhooks fail closed (high availability). With an "
+        "expired certificate of the proxy injector no pod of cert-manager could start, and nobody renew it. "
+        f"{fix}"
+    )
+    raise ClusterError(msg)

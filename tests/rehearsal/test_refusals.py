@@ -7,6 +7,7 @@ import pytest
 from rehearsal.workspace import workspace
 from tests.certificates import make_certificate
 from tests.kubeconfigs import command_for_credentials, write_kubeconfig
+from tests.refusals import number_of
 from tests.rehearsal.control_plane import wait_until
 
 
@@ -112,15 +113,17 @@ def live_mesh(cluster):
 def test_a_first_deployment_that_would_cut_off_a_mesh(preview, linkerd_charts):
     """It would replace what proxies trust and what signs for them in one run, as no rotation may."""
     charts = {"linkerd": {"charts": str(linkerd_charts)}}
+    refused = preview(anchors=["own"], **charts)
     assert_refused(
-        preview(anchors=["own"], **charts),
+        refused,
         "It is not safe yet to deploy with own: 2 in the cluster would be cut off.",
         "linkerd/web: its proxy does not trust own",
         "(CN=root of elsewhere) is not among the anchors",
         "`meshtrust adopt`",
-        "pulumi config set --path gate.overrides.deploy-own <reason>",
+        "pulumi config set --path gate.overrides.deploy-own",
     )
-    code, written = preview(anchors=["own"], gate={"overrides": {"deploy-own": "that mesh is given up"}}, **charts)
+    override = {"deploy-own": f"{number_of(refused[1])} that mesh is given up"}
+    code, written = preview(anchors=["own"], gate={"overrides": override}, **charts)
     assert code == 0, written
     assert "meshtrust:gate.overrides says: that mesh is given up" in written
 

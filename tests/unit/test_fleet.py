@@ -294,8 +294,8 @@ class ClusterStack:
     def configure(self, trust):
         self.configured = trust
 
-    def up(self, write):
-        write("deployed")
+    def up(self, write, *, only_pledges=False):
+        write("told the fleet" if only_pledges else "deployed")
 
     def outputs(self):
         return {"anchors": ["2026", "2027"], "signer": "2026"}
@@ -318,6 +318,28 @@ def test_a_cluster_that_has_told_its_fleet_first_waits_for_the_anchor_stack(monk
     ):
         asyncio.run(rotation.take(target, step, rotation.Way(write=lines.append), reporter))
     assert (stack.configured, lines) == (after, ["deployed"])
+
+
+@pytest.mark.parametrize(("only_pledges", "line"), [(True, "told the fleet"), (False, "deployed")])
+def test_a_cluster_is_made_ready_by_a_run_that_takes_no_step(monkeypatch, only_pledges, line):
+    async def prepare(*_):
+        """Find everything ready."""
+
+    monkeypatch.setattr(rotation, "prepare", prepare)
+    stack: Any = ClusterStack()
+    api: Any = None
+    lines: list[str] = []
+    target = Target(api=api, context="", namespace="linkerd", stack=stack, deployed=Deployment(stack.outputs()))
+    step = Step(
+        kind="switch",
+        generations=("2027",),
+        before=stack.configured,
+        after=Trust(anchors=("2026", "2027"), signer="2027"),
+    )
+    reporter = LinesBoard(Console(file=io.StringIO()), Logs(None)).teller("east")
+    way = rotation.Way(write=lines.append)
+    asyncio.run(rotation.get_ready(target, step, way, reporter, only_pledges=only_pledges))
+    assert lines == [line]
 
 
 LINKS: list[tuple] = [("west", "west", "well"), ("north", "north", "refused"), ("partner", "", "unchecked")]

@@ -1,6 +1,7 @@
 """A fleet's stacks, run one after the other: what the anchor stack hands to the clusters, and what they hand to it."""
 
 import json
+import logging
 from typing import Any
 
 import pulumi
@@ -10,8 +11,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from meshtrust.fleet.intermediates import RequestError, check_request, choose_signed
 from meshtrust.pem import fingerprint, read_bundle
+from meshtrust.rotation import PLEDGE_ONLY
 from tests.certificates import make_certificate, make_request
 from tests.recorder import Secret, run_program, stack_config, unwrapped
+from tests.refusals import number_of
 
 KEY = "tls:index/privateKey:PrivateKey"
 REQUEST = "tls:index/certRequest:CertRequest"
@@ -91,12 +94,41 @@ def test_no_output_of_any_stack_holds_a_key(asked):
     assert "PRIVATE KEY" not in json.dumps(asked.outputs)
 
 
-def test_a_request_of_another_stack_is_not_signed(fleet):
+def test_a_request_of_another_stack_is_not_signed_and_stops_nobody_else(fleet):
     fleet.up("anchor")
     fleet.up("east")
     fleet.outputs["west"] = {"requests": fleet.outputs["east"]["requests"]}
-    refusal = fleet.refused("anchor")
-    assert "Stack west asks for an intermediate under 2026 that is not signed: its subject is" in refusal
+    recording = fleet.up("anchor")
+    assert [entry.name for entry in recording.of_type(SIGNED)] == ["east-2026-certificate"]
+    [said] = {text for level, text in recording.messages if level == logging.WARNING}
+    assert "Stack west asks for an intermediate under 2026 that is not signed: its subject is" in said
+    assert "The other clusters get theirs" in said
+
+
+def test_a_stack_that_was_renamed_has_its_request_signed_under_its_new_name(asked):
+    asked.up("east")
+    asked.outputs["orient"], asked.configs["orient"] = asked.outputs.pop("east"), asked.configs.pop("east")
+    recording = asked.up("anchor", clusters=["orient", "west"])
+    assert {entry.name for entry in recording.of_type(SIGNED)} == {"orient-2026-certificate", "west-2026-certificate"}
+    assert not [text for level, text in recording.messages if level >= logging.WARNING]
+    assert asked.up("anchor").of_type(SIGNED), "its key is known by the new name from then on"
+    assert asked.up("orient").outputs["intermediates"] == asked.outputs["anchor"]["intermediates"]["orient"]
+
+
+def test_the_key_of_a_stack_that_is_still_listed_is_no_way_to_its_name(asked):
+    asked.outputs["west"]["requests"] = asked.outputs["east"]["requests"]
+    recording = asked.up("anchor")
+    assert [entry.name for entry in recording.of_type(SIGNED)] == ["east-2026-certificate"]
+
+
+def test_a_request_that_is_new_gets_the_days_that_are_left_and_one_that_was_signed_keeps_its_own(asked):
+    kept = {entry.name: entry.ignore_changes for entry in asked.up("anchor").of_type(SIGNED)}
+    assert set(kept.values()) == {("validityPeriodHours",)}
+    asked.outputs["west"]["requests"] = {
+        "2026": make_request(ec.generate_private_key(ec.SECP256R1()), organization="west")
+    }
+    kept = {entry.name: entry.ignore_changes for entry in asked.up("anchor").of_type(SIGNED)}
+    assert kept == {"east-2026-certificate": ("validityPeriodHours",), "west-2026-certificate": ()}
 
 
 @pytest.mark.parametrize(
@@ -109,6 +141,18 @@ def test_a_request_of_another_stack_is_not_signed(fleet):
         (
             make_request(ec.generate_private_key(ec.SECP256R1()), organizational_unit="generation 2027"),
             'has no "generation 2026" of its own',
+        ),
+        (
+            make_request(ec.generate_private_key(ec.SECP256R1()), "linkerd-identity.linkerd.svc"),
+            "its common name is not intermediate.linkerd.<trust domain>",
+        ),
+        (
+            make_request(ec.generate_private_key(ec.SECP256R1()), dns_names=["web.shop.serviceaccount.identity"]),
+            "it asks for extensions .2.5.29.17., such as alternative names",
+        ),
+        (
+            make_request(ec.generate_private_key(ec.SECP256R1()), country="DE"),
+            "and not one common name, organization and organizational unit",
         ),
     ],
 )
@@ -218,10 +262,46 @@ def test_a_switch_waits_until_every_cluster_has_told_and_the_anchor_stack_has_pa
     )
 
 
-def test_who_goes_ahead_by_force_tells_nobody_first(introduced):
-    force = {"gate": {"overrides": {"switch-2027": "west is gone for good"}}}
-    refusal = introduced.refused("east", signer="2027", **force)
-    assert "has not signed the intermediate of this stack under 2027" in refusal, "the gate alone can be forced"
+def test_who_goes_ahead_by_force_gives_the_number_of_what_was_refused(introduced):
+    introduced.up("east", signer="2027")
+    pass_on(introduced)
+    refusal = introduced.refused("east", signer="2027")
+    force = {"gate": {"overrides": {"switch-2027": f"{number_of(refusal)} west is gone for good"}}}
+    signing = introduced.refused("east", signer="2027", **force)
+    assert "has not signed the intermediate of this stack under 2027" in signing, "the gate alone can be forced"
+    stale = introduced.refused("east", signer="2027", gate={"overrides": {"switch-2027": "west is gone for good"}})
+    assert "The reason in meshtrust:gate.overrides for switch-2027 was given for another refusal" in stale
+
+
+def test_a_run_that_only_pledges_ignores_a_gate_that_warns_and_an_override(introduced, monkeypatch):
+    monkeypatch.setenv(PLEDGE_ONLY, "1")
+    for gate in ({"mode": "warn"}, {"overrides": {"switch-2027": "00000000 let me"}}):
+        recording = introduced.up("east", signer="2027", gate=gate)
+        assert (recording.outputs["signer"], recording.outputs["pledge"]["accepts"]) == ("2026", ["2026", "2027"])
+        again = introduced.up("east")
+        assert again.outputs["signer"] == "2026", "however often it is run"
+        assert again.outputs["pledge"]["stamp"] == recording.outputs["pledge"]["stamp"]
+
+
+def test_a_run_that_only_pledges_is_for_a_fleet(config, monkeypatch):
+    monkeypatch.setenv(PLEDGE_ONLY, "1")
+    with pytest.raises(pulumi.RunError, match="is for clusters of a fleet, and this stack is in none"):
+        run_program(config)
+
+
+def test_a_gate_that_warns_does_not_keep_a_ready_cluster_from_pledging_first(introduced):
+    recording = introduced.up("east", signer="2027", gate={"mode": "warn"})
+    assert recording.outputs["signer"] == "2026"
+    assert recording.outputs["pledge"]["accepts"] == ["2026", "2027"]
+
+
+def test_the_anchor_stack_makes_no_other_root_of_a_generation_that_a_cluster_trusts(asked):
+    """Its state was lost, and a new one of its name would have roots of its own."""
+    asked.up("east")
+    asked.outputs["anchor"] = {}
+    refusal = asked.refused("anchor")
+    assert 'generation "2026" has the root' in refusal or "holds the root" in refusal
+    assert "stack east has" in refusal
 
 
 def test_where_all_anchors_have_ended_a_cluster_asks_for_what_comes_in_their_place(introduced):

@@ -7,9 +7,9 @@ import pulumi
 import pytest
 
 from meshtrust.issuer_mode import CERT_MANAGER_MODES, IssuerMode
-from meshtrust.pem import fingerprint, read_bundle, sha256_hex
+from meshtrust.pem import fingerprint, normalise_bundle, read_bundle, sha256_hex, to_pem
 from tests.certificates import make_certificate
-from tests.recorder import REPOSITORY, Recording, Secret, run_program, stack_config
+from tests.recorder import REPOSITORY, Recording, Secret, remember, run_program, stack_config
 
 FILES = sorted(path.name.split(".")[1] for path in (REPOSITORY / "stacks").glob("Pulumi.*.yaml"))
 # Those of a fleet are run together, in test_fleet_program.py.
@@ -422,6 +422,75 @@ def test_anchors_that_have_all_ended_are_replaced_in_one_run(config):
     recording = run_program({**config, "meshtrust:anchors": ["2027"]}, last_outputs=last)
     assert recording.outputs["anchors"] == ["2027"]
     assert list(recording.outputs["retired"]) == ["2026"]
+
+
+def test_a_state_that_has_lost_the_roots_makes_no_others_under_their_names(config):
+    last = run_program(config).outputs
+    run_program(config, last_outputs=last)
+    with pytest.raises(pulumi.RunError) as caught:
+        run_program(config, last_outputs=last, loses_state=True)
+    assert last["roots"]["2026"]["fingerprint"][:16] in str(caught.value)
+    assert "A generation is one root for good" in str(caught.value)
+    assert "Nothing was changed" in str(caught.value)
+
+
+def test_nothing_new_is_made_before_the_roots_that_exist_are_checked(config):
+    last = run_program(config).outputs
+    introduced = {**config, "meshtrust:anchors": ["2026", "2027"], "meshtrust:signer": "2026"}
+    names = [
+        entry.name for entry in run_program(introduced, last_outputs=last).of_type("tls:index/privateKey:PrivateKey")
+    ]
+    assert names.index("trust-anchor-2026-key") < names.index("trust-anchor-2027-key")
+    with pytest.raises(pulumi.RunError, match="A generation is one root for good"):
+        run_program(introduced, last_outputs=last, loses_state=True)
+
+
+def with_an_ended_root(config, *, signer):
+    """The outputs of a stack whose older generation has ended, and what it says."""
+    config = {**config, "meshtrust:anchors": ["2026", "2027"], "meshtrust:signer": signer}
+    last = run_program(config).outputs
+    root, other = make_certificate(generation="2026", age=10, days=0, hours=-1), read_bundle(last["trustAnchors"])[1]
+    remember(root)
+    described = {**last["roots"]["2026"], "fingerprint": fingerprint(root.certificate)}
+    bundle = normalise_bundle(root.pem, to_pem(other))
+    return {**last, "trustAnchors": bundle, "roots": {**last["roots"], "2026": described}}, config
+
+
+def test_a_root_that_has_ended_stays_as_it_is_and_is_not_shown_to_its_provider(config):
+    """The provider makes a certificate again that has ended, whatever the program ignores."""
+    last, config = with_an_ended_root(config, signer="2027")
+    recording = run_program(config, last_outputs=last)
+    assert recording.outputs["trustAnchors"] == last["trustAnchors"]
+    prints = [
+        {name: root["fingerprint"] for name, root in roots["roots"].items()} for roots in (recording.outputs, last)
+    ]
+    assert prints[0] == prints[1]
+    assert not [entry for entry in recording.resources if entry.name == "trust-anchor-2026-root"]
+    assert recording.named("trust-anchor-2026-key"), "the key is kept"
+    assert "It stays in the bundle as it is, and is never made again" in " ".join(
+        text for _, text in recording.messages
+    )
+
+
+def test_a_root_that_has_ended_signs_no_more(config):
+    last, config = with_an_ended_root(config, signer="2026")
+    with pytest.raises(pulumi.RunError) as caught:
+        run_program(config, last_outputs=last)
+    assert 'meshtrust:signer is "2026", whose root ends at' in str(caught.value)
+    assert "Sign with another generation" in str(caught.value)
+
+
+def test_a_root_that_has_ended_and_is_protected_is_told_of_before_the_engine_fails(config):
+    last, config = with_an_ended_root(config, signer="2026")
+    switch = {**config, "meshtrust:signer": "2027"}
+    with pytest.raises(pulumi.RunError) as caught:
+        run_program(switch, last_outputs=last)
+    assert "The root of generation 2026 has ended, or does within the hour, and the engine protects it" in str(
+        caught.value
+    )
+    assert "pulumi state unprotect --all --yes --stack test" in str(caught.value)
+    lifted = run_program({**switch, "meshtrust:anchor.protect": False}, last_outputs=last)
+    assert lifted.outputs["signer"] == "2027"
 
 
 def test_a_retired_name_stays_known_and_is_not_used_again(config):

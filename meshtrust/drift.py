@@ -1,0 +1,56 @@
+"""Steps that a run takes although nobody has configured them, because the cluster is ahead of the stack's state."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+
+from cryptography import x509
+
+from meshtrust.chain import ChainError, verify_chain
+from meshtrust.known_roots import Held, foreign_roots, generation_of, name_root
+from meshtrust.pem import fingerprint
+from meshtrust.rotation import Step, Trust
+
+
+def find_drift(
+    held: Held,
+    known: Mapping[str, x509.Certificate],
+    wanted: Mapping[str, x509.Certificate],
+    trust: Trust,
+    last: Trust,
+    *,
+    signs: bool,
+) -> Iterator[Step]:
+    """Yield the steps that deploying a stack once more would take in a cluster, as they are to be judged.
+
+    Args:
+        held: The trust that the cluster holds.
+        known: The roots that the last deployment or the configuration tells of, by generation.
+        wanted: Those of them that are to be trusted.
+        trust: The trust that is to be deployed.
+        last: The trust that was deployed last.
+        signs: Whether the stack decides what signs the identity issuer.
+    """
+    after = Trust(anchors=tuple(wanted), signer=trust.signer)
+    gone = [
+        root
+        for root in foreign_roots(held, map(fingerprint, known.values()))
+        if generation_of(root) not in trust.anchors
+    ]
+    if gone:
+        yield Step(kind="retire", generations=tuple(map(name_root, gone)), before=last, after=after)
+    signer = wanted.get(trust.signer)
+    if not signs or signer is None or trust.signer != last.signer:
+        return
+    others = [root for root in held.roots if fingerprint(root) != fingerprint(signer)]
+    if not _is_under(held.issuer, [signer]) and _is_under(held.issuer, others):
+        yield Step(kind="switch", generations=(trust.signer,), before=last, after=after)
+
+
+def _is_under(issuer: Sequence[x509.Certificate], roots: Sequence[x509.Certificate]) -> bool:
+    if not issuer or not roots:
+        return False
+    try:
+        verify_chain(issuer, roots, datetime.now(UTC))
+    except (ChainError, ValueError):
+        return False
+    return True

@@ -1,0 +1,89 @@
+"""What a refusal of a step says, and the reason by which the step goes ahead all the same."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pulumi
+
+from meshtrust.deployment import Deployment
+from meshtrust.gate import Blocker
+from meshtrust.overrides import number_refusal, reason_for
+from meshtrust.rotation import Step
+from settings import Settings
+
+# A refusal names so many of what blocks; `meshtrust plan` lists all.
+NAMED = 20
+
+
+def given_reason(settings: Settings, last: Deployment, step: Step, blockers: Sequence[Blocker]) -> str:
+    """Return the reason that the configuration gives for exactly this refusal; empty if there is none.
+
+    Args:
+        settings: What the stack says.
+        last: What it last deployed.
+        step: The step.
+        blockers: What blocks it.
+    """
+    number = number_refusal(step, blockers, len(last.transitions))
+    return reason_for(settings.gate.overrides.get(step.name, ""), number)
+
+
+def override_or_refuse(
+    settings: Settings,
+    last: Deployment,
+    step: Step,
+    blockers: list[Blocker],
+    cure: str,
+    *,
+    in_fleet: bool = False,
+) -> dict[str, Any]:
+    """Return what the audit trail says of a step that is not safe and goes ahead all the same, or refuse it.
+
+    Args:
+        settings: What the stack says.
+        last: What it last deployed: an override is for one step, and one use.
+        step: The step.
+        blockers: What makes it unsafe.
+        cure: What makes it safe, in sentences.
+        in_fleet: Whether some of it may be in other clusters of a fleet.
+
+    Raises:
+        pulumi.RunError: The configuration does not say that it goes ahead.
+    """
+    told = tell(step, blockers, in_fleet=in_fleet)
+    reason = given_reason(settings, last, step, blockers)
+    if reason:
+        pulumi.log.warn(f"{told}\nIt goes ahead, because meshtrust:gate.overrides says: {reason}")
+        return {"gate": "overridden", "reason": reason, "blockers": len(blockers)}
+    if settings.gate.mode == "warn":
+        pulumi.log.warn(f"{told}\nIt goes ahead, because meshtrust:gate.mode is warn.")
+        return {"gate": "warned", "blockers": len(blockers)}
+    number = number_refusal(step, blockers, len(last.transitions))
+    stale = (
+        f" The reason in meshtrust:gate.overrides for {step.name} was given for another refusal, or was used already."
+        if step.name in settings.gate.overrides
+        else ""
+    )
+    msg = (
+        f"{told}\n{cure}{stale} To go ahead all the same, say why, with the number of this refusal: "
+        f'pulumi config set --path gate.overrides.{step.name} "{number} <reason>"\nNothing was changed.'
+    )
+    raise pulumi.RunError(msg)
+
+
+def tell(step: Step, blockers: Sequence[Blocker], *, in_fleet: bool = False) -> str:
+    """Return what makes a step unsafe, as sentences and a list.
+
+    Args:
+        step: The step.
+        blockers: What blocks it.
+        in_fleet: Whether some of it may be in other clusters of a fleet.
+    """
+    named = "\n".join(f"  - {blocker}" for blocker in blockers[:NAMED])
+    more = f"\n  and {len(blockers) - NAMED} more" if len(blockers) > NAMED else ""
+    what = f"{len(blockers)} in the cluster would be cut off"
+    if in_fleet and any(blocker.workload is None for blocker in blockers):
+        what = (
+            "1 thing in the fleet blocks it" if len(blockers) == 1 else f"{len(blockers)} things in the fleet block it"
+        )
+    return f"It is not safe yet to {step}: {what}.\n{named}{more}"

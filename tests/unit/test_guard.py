@@ -1,0 +1,317 @@
+"""What the guard makes of a step: by what the gate finds, what the cluster holds, and what else the run would do."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pulumi
+import pytest
+
+from components.signed_certificate import OutlivingError, refuse_outliving
+from meshtrust.cluster import ClusterError
+from meshtrust.cluster_client import connect
+from meshtrust.deployment import Deployment
+from meshtrust.gate import Blocker
+from meshtrust.known_roots import Held
+from meshtrust.pem import fingerprint
+from meshtrust.pods import Workload
+from meshtrust.rotation import Step, find_step
+from program.guard import look, steps, webhooks
+from settings import Settings, load_settings
+from tests.api_server import holding
+from tests.certificates import make_certificate
+from tests.recorder import record_main
+from tests.refusals import number_of
+
+OLD, NEW = make_certificate(generation="2026"), make_certificate(generation="2027")
+WEB = Workload(kind="Deployment", namespace="shop", name="web")
+POD = Blocker(subject="shop/web-1", reason="its proxy does not trust it", workload=WEB)
+BARE = Blocker(subject="shop/bare", reason="its proxy does not trust it", workload=None)
+
+
+def deployed(*roots, anchors=("2026",), signer="2026", **outputs):
+    named = dict(zip(anchors, roots, strict=True))
+    return Deployment(
+        {
+            "anchors": list(anchors),
+            "signer": signer,
+            "trustAnchors": "\n".join(root.pem.strip() for root in roots),
+            "roots": {name: {"fingerprint": fingerprint(root.certificate)} for name, root in named.items()},
+            **outputs,
+        }
+    )
+
+
+INTRODUCED = deployed(OLD, NEW, anchors=("2026", "2027"))
+SWITCHED = deployed(OLD, NEW, anchors=("2026", "2027"), signer="2027")
+
+
+class Guard:
+    """The guard of a cluster's stack, and what the gate finds when it is asked."""
+
+    def __init__(self, monkeypatch, config):
+        self._config = config
+        self.found: list[Blocker] = []
+        self.asked: list[Step] = []
+        self.said: list[tuple[int, str]] = []
+        self.ended: list[str] = []
+
+        async def find_blockers(_api, _namespace, step, _roots, **_):
+            self.asked.append(step)
+            return self.found
+
+        monkeypatch.setattr(look, "find_blockers", find_blockers)
+
+    def judge(self, last, *, anchors, signer, held=None, api: Any = "an API server", **changes):
+        """Return the verdict on a configuration; what was said is in `said`."""
+        config = {
+            **self._config,
+            "meshtrust:anchors": anchors,
+            "meshtrust:signer": signer,
+            **{f"meshtrust:{key}": value for key, value in changes.items()},
+        }
+        verdicts = []
+
+        def run():
+            settings = load_settings(last)
+            assert isinstance(settings, Settings)
+            step = find_step(last.trust, settings.trust, ended=self.ended)
+
+            async def decide():
+                verdicts.append(await steps.judge(api, settings, last, step, None, held=held or Held()))
+
+            return decide()
+
+        recording = record_main(run, config)
+        self.said = recording.messages
+        return verdicts[0]
+
+    def refused(self, *arguments, **changes):
+        with pytest.raises(pulumi.RunError) as caught:
+            self.judge(*arguments, **changes)
+        return str(caught.value)
+
+
+@pytest.fixture
+def guard(monkeypatch, config):
+    return Guard(monkeypatch, config)
+
+
+def test_an_override_lets_pass_what_its_refusal_listed_and_no_more(guard):
+    guard.found = [POD]
+    wanted = {"anchors": ["2026", "2027"], "signer": "2027"}
+    number = number_of(guard.refused(INTRODUCED, **wanted))
+    given = {"gate": {"overrides": {"switch-2027": f"{number} it is a test"}}}
+    verdict = guard.judge(INTRODUCED, **wanted, **given)
+    assert (verdict.entry["gate"], verdict.entry["reason"]) == ("overridden", "it is a test")
+    guard.found = [POD, BARE]
+    refusal = guard.refused(INTRODUCED, **wanted, **given)
+    assert "was given for another refusal, or was used already" in refusal
+    guard.found = [POD]
+    again = deployed(OLD, NEW, anchors=("2026", "2027"), transitions=[{"step": "switch"}, {"step": "switch"}])
+    assert number_of(guard.refused(again, **wanted, **given)) != number
+
+
+def test_a_step_that_no_cluster_was_asked_about_is_not_said_to_be_ready(guard):
+    verdict = guard.judge(INTRODUCED, anchors=["2026", "2027"], signer="2027", api=None)
+    assert verdict.entry["gate"] == "unasked"
+    said = " ".join(text for _, text in guard.said)
+    assert "No cluster was asked whether it is ready for it." in said
+    assert "Everything is ready" not in said
+    assert guard.judge(INTRODUCED, anchors=["2026", "2027"], signer="2027").entry["gate"] == "open"
+    assert "Everything is ready for it." in " ".join(text for _, text in guard.said)
+
+
+def test_the_replacement_of_ended_anchors_is_judged(guard):
+    guard.ended, guard.found = ["2026"], [POD]
+    refusal = guard.refused(deployed(OLD), anchors=["2027"], signer="2027")
+    assert "It is not safe yet to replace what has ended by 2027" in refusal
+    assert "gate.overrides.replace-2027" in refusal
+    number = number_of(refusal)
+    given = {"gate": {"overrides": {"replace-2027": f"{number} nothing works"}}}
+    assert guard.judge(deployed(OLD), anchors=["2027"], signer="2027", **given).entry["gate"] == "overridden"
+
+
+UPGRADES = {
+    "a chart": ({"charts": {"linkerd.charts": "https://charts.example.com 1"}}, "linkerd.charts"),
+    "a provider": ({"providers": {"tls": "1.0.0"}}, "tls: 1.0.0 is deployed"),
+}
+
+
+@pytest.mark.parametrize("upgrade", UPGRADES)
+@pytest.mark.parametrize(
+    ("anchors", "signer", "step"),
+    [(["2026", "2027"], "2027", "switch the signer to 2027"), (["2026"], "2026", "retire 2027")],
+)
+def test_no_upgrade_rides_along_with_a_switch_or_a_retirement(guard, upgrade, anchors, signer, step):
+    outputs, said = UPGRADES[upgrade]
+    last = deployed(OLD, NEW, anchors=("2026", "2027"), **outputs)
+    refusal = guard.refused(last, anchors=anchors, signer=signer)
+    assert f"This run would {step}, and upgrade in the same run" in refusal
+    assert said in refusal
+    first = 'First deploy the upgrade alone, with meshtrust:anchors ["2026", "2027"] and meshtrust:signer "2026"'
+    assert first in refusal
+    assert not guard.asked, "it is known without the cluster"
+    guard.judge(last, anchors=["2026", "2027"], signer="2026")
+    guard.judge(deployed(OLD, **outputs), anchors=["2026", "2027"], signer="2026")
+
+
+def test_another_chart_in_the_same_directory_is_an_upgrade(guard, tmp_path):
+    def write(version):
+        for chart in ("linkerd-crds", "linkerd-control-plane"):
+            (tmp_path / chart).mkdir(exist_ok=True)
+            (tmp_path / chart / "Chart.yaml").write_text(f"name: {chart}\nversion: {version}\n")
+
+    write("1.0.0")
+    last = deployed(OLD, NEW, anchors=("2026", "2027"), charts={"linkerd.charts": f"{tmp_path} 1.0.0 1.0.0"})
+    wanted = {"anchors": ["2026", "2027"], "signer": "2027", "linkerd": {"charts": str(tmp_path)}}
+    guard.judge(last, **wanted)
+    write("1.1.0")
+    assert f"linkerd.charts: {tmp_path} 1.0.0 1.0.0 is deployed, and {tmp_path} 1.1.0 1.1.0" in guard.refused(
+        last, **wanted
+    )
+
+
+def issuer_under(root):
+    return (make_certificate("identity.linkerd.cluster.local", issuer=root, path_length=0).certificate,)
+
+
+def test_a_cluster_that_is_ahead_of_a_restored_state_is_not_taken_back_unseen(guard):
+    """The state was restored from before the introduction; the cluster has switched, and even retired the old."""
+    held = Held(bundle_name="ConfigMap linkerd/roots", roots=(NEW.certificate,), issuer=issuer_under(NEW))
+    guard.found = [POD]
+    refusal = guard.refused(deployed(OLD), anchors=["2026"], signer="2026", held=held)
+    assert "It is not safe yet to retire 2027" in refusal
+    assert "ConfigMap linkerd/roots and the identity issuer are ahead of this stack's state" in refusal
+    assert [step.kind for step in guard.asked] == ["retire"]
+
+
+def test_a_signer_that_the_cluster_has_left_is_a_switch_back(guard):
+    held = Held(roots=(OLD.certificate, NEW.certificate), issuer=issuer_under(NEW))
+    guard.found = [POD]
+    refusal = guard.refused(INTRODUCED, anchors=["2026", "2027"], signer="2026", held=held)
+    assert "It is not safe yet to switch the signer to 2026" in refusal
+    guard.found = []
+    assert guard.judge(INTRODUCED, anchors=["2026", "2027"], signer="2026", held=held).entry is None
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        Held(),
+        Held(roots=(OLD.certificate, NEW.certificate), issuer=issuer_under(OLD)),
+        Held(roots=(OLD.certificate,), issuer=issuer_under(OLD)),
+        Held(roots=(OLD.certificate, NEW.certificate)),
+        Held(roots=(OLD.certificate, NEW.certificate), issuer=issuer_under(make_certificate())),
+    ],
+)
+def test_a_cluster_that_is_where_the_state_has_it_is_not_looked_into(guard, held):
+    """Nor one whose issuer is broken, which a run is to put right."""
+    guard.found = [POD]
+    guard.judge(INTRODUCED, anchors=["2026", "2027"], signer="2026", held=held)
+    assert not guard.asked
+
+
+def test_a_restart_that_cannot_be_seen_does_not_stop_a_repair(guard):
+    held = Held(roots=(OLD.certificate, make_certificate("a hand").certificate), issuer=issuer_under(OLD))
+    unseen = Blocker(subject="shop/web-1", reason="it cannot be seen", workload=WEB, curable=False)
+    none_running = Blocker(subject="Deployment linkerd/linkerd-identity", reason="no replica of it is running")
+    guard.found = [unseen, none_running]
+    guard.judge(deployed(OLD), anchors=["2026"], signer="2026", held=held)
+    assert [step.kind for step in guard.asked] == ["retire"]
+
+
+def test_a_step_is_looked_at_once_more_and_stopped_by_what_has_come_up(guard):
+    verdict = guard.judge(INTRODUCED, anchors=["2026", "2027"], signer="2027")
+    guard.found = [POD]
+    with pytest.raises(SystemExit):
+        asyncio.run(verdict.last_look.look())
+    guard.found = []
+    asyncio.run(verdict.last_look.look())
+    assert guard.judge(INTRODUCED, anchors=["2026", "2027"], signer="2026").last_look is None
+
+
+def test_what_an_override_has_let_pass_does_not_stop_it_again(guard):
+    guard.found = [POD]
+    wanted = {"anchors": ["2026", "2027"], "signer": "2027"}
+    number = number_of(guard.refused(INTRODUCED, **wanted))
+    given = {"gate": {"overrides": {"switch-2027": f"{number} it is a test"}}}
+    verdict = guard.judge(INTRODUCED, **wanted, **given)
+    asyncio.run(verdict.last_look.look())
+    guard.found = [POD, BARE]
+    with pytest.raises(SystemExit):
+        asyncio.run(verdict.last_look.look())
+
+
+def hook_of(root, hours):
+    inputs = {"caCertPem": root, "validityPeriodHours": hours}
+    return SimpleNamespace(name="intermediate-certificate", urn="urn:x", new_inputs=inputs)
+
+
+def test_a_certificate_is_not_made_again_for_longer_than_its_root_lives():
+    root = make_certificate(days=10)
+
+    def make(hours):
+        hook: Any = hook_of(root.pem, hours)
+        record_main(lambda: refuse_outliving(hook), {})
+
+    make(9 * 24)
+    with pytest.raises(OutlivingError) as caught:
+        make(11 * 24)
+    assert "pulumi state delete 'urn:x' --yes" in str(caught.value)
+
+
+SELECTOR = {"matchExpressions": [{"key": "team", "operator": "NotIn", "values": ["platform"]}]}
+DEADLOCK = "cert-manager runs in namespace"
+
+
+def deadlock(config, labels, tmp_path, **linkerd):
+    """Return why a cluster is refused whose cert-manager runs in a namespace with labels; empty if it is not."""
+    deployment = {"metadata": {"namespace": "cert-manager", "name": "cert-manager"}}
+    objects = {
+        "/apis/apps/v1/deployments": {"items": [deployment], "metadata": {}},
+        "/api/v1/namespaces/cert-manager": {"metadata": {"name": "cert-manager", "labels": labels}},
+    }
+    installed = {"meshtrust:certManager.install": False, "meshtrust:linkerd": {"ha": True, **linkerd}}
+    said = []
+
+    async def check():
+        settings = load_settings(Deployment({}))
+        assert isinstance(settings, Settings)
+        try:
+            with holding(objects, tmp_path) as kubeconfig:
+                await webhooks.check(await connect("dev", kubeconfig), settings, Deployment({}))
+        except ClusterError as error:
+            said.append(str(error))
+
+    record_main(check, {**config, **installed})
+    return "".join(said)
+
+
+def test_a_selector_of_the_injector_that_does_not_leave_cert_manager_alone_is_a_deadlock(config, tmp_path):
+    label = {"config.linkerd.io/admission-webhooks": "disabled"}
+    ours = {"values": {"proxyInjector": {"namespaceSelector": SELECTOR}}}
+    assert deadlock(config, {}, tmp_path) == "", "the chart leaves it out by its name"
+    refusal = deadlock(config, {}, tmp_path, **ours)
+    assert DEADLOCK in refusal
+    assert "meshtrust:linkerd.values has a proxyInjector.namespaceSelector that does not leave it out" in refusal
+    assert DEADLOCK in deadlock(config, label, tmp_path, **ours), "the label says nothing to such a selector"
+    assert deadlock(config, {"team": "platform"}, tmp_path, **ours) == ""
+    assert deadlock(config, {}, tmp_path, **{**ours, "ha": False}) == ""
+    more = {"values": {"proxyInjector": {"namespaceSelector": {"matchLabels": {"mesh": "on"}}}}}
+    assert deadlock(config, {"mesh": "on"}, tmp_path, **more) == "", "Helm keeps the chart's own expressions"
+
+
+def test_a_cert_manager_of_this_stack_is_judged_by_the_labels_that_it_gives(config):
+    def check(values):
+        async def run():
+            settings = load_settings(Deployment({}))
+            assert isinstance(settings, Settings)
+            api: Any = None
+            await webhooks.check(api, settings, Deployment({}))
+
+        record_main(run, {**config, "meshtrust:linkerd": {"ha": True, "values": values}})
+
+    check({})
+    with pytest.raises(ClusterError, match=DEADLOCK):
+        check({"proxyInjector": {"namespaceSelector": SELECTOR}})

@@ -1,0 +1,41 @@
+"""An override is bound to the refusal that it answers: the step, all that blocked it, and one use."""
+
+from meshtrust.gate import Blocker
+from meshtrust.overrides import number_refusal, reason_for
+from meshtrust.pods import Workload
+from meshtrust.rotation import Step, Trust
+
+TRUST = Trust(anchors=("2026", "2027"), signer="2026")
+SWITCH = Step(kind="switch", generations=("2027",), before=TRUST, after=Trust(anchors=TRUST.anchors, signer="2027"))
+BACK = Step(kind="switch", generations=("2026",), before=SWITCH.after, after=TRUST)
+WEB = Workload(kind="Deployment", namespace="shop", name="web")
+
+
+def pod(name, workload=WEB, stack=""):
+    return Blocker(subject=f"shop/{name}", reason="its proxy does not trust 2027", workload=workload, stack=stack)
+
+
+def test_a_reason_is_bound_to_the_step_to_what_blocks_it_and_to_one_use():
+    number = number_refusal(SWITCH, [pod("web-1")], 3)
+    others = {
+        "another step": number_refusal(BACK, [pod("web-1")], 3),
+        "one more blocker": number_refusal(SWITCH, [pod("web-1"), pod("bare", None)], 3),
+        "another blocker": number_refusal(SWITCH, [pod("bare", None)], 3),
+        "another cluster": number_refusal(SWITCH, [pod("web-1", stack="west")], 3),
+        "after the step": number_refusal(SWITCH, [pod("web-1")], 4),
+    }
+    assert number not in others.values()
+    assert len(set(others.values())) == len(others)
+
+
+def test_a_pod_that_is_replaced_is_the_same_blocker_and_so_is_one_more_of_its_workload():
+    number = number_refusal(SWITCH, [pod("web-1"), pod("web-2")], 0)
+    assert number == number_refusal(SWITCH, [pod("web-3")], 0)
+
+
+def test_a_reason_counts_with_the_number_of_its_refusal_only():
+    number = number_refusal(SWITCH, [pod("web-1")], 0)
+    assert reason_for(f"{number} the last pod is a test", number) == "the last pod is a test"
+    assert reason_for(f"{number}: it is\ngiven up ", number) == "it is\ngiven up"
+    for text in ("the last pod is a test", number, f"{number} ", f"1{number} x", f"00000000 {number}", ""):
+        assert reason_for(text, number) == ""
