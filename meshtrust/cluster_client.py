@@ -1,10 +1,11 @@
 """The client of a cluster's API server: connecting to the one that was named, and asking it from this process."""
 
 import asyncio
+import gc
 import importlib
 import warnings
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
@@ -106,7 +107,8 @@ class _ClusterClient:
                 response = await self._answer(method, request, read_credentials_anew=True)
             if response.is_error:
                 raise kr8s.ServerError(_reason(response), response=response)
-            return response.json()
+            with _without_collection():
+                return response.json()
         except kr8s.ServerError as error:
             status = error.response.status_code if error.response is not None else 500
             if status == httpx.codes.NOT_FOUND:
@@ -147,6 +149,19 @@ class _ClusterClient:
         """Open a websocket, as `Api.open_websocket` does."""
         async with asyncio.timeout(seconds), self._api.open_websocket(**request) as websocket:
             yield websocket
+
+
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """Keep Python from looking for cycles meanwhile: an answer has none, and is read in less than half the time."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _reason(response: "httpx.Response") -> str:
