@@ -132,7 +132,7 @@ async def _read_workload(api: Api, workload: Workload) -> dict[str, Any]:
     return found
 
 
-def _address(workload: Workload) -> dict[str, str]:
+def _address(workload: Workload) -> dict[str, Any]:
     plural = "rollouts" if _is_rollout(workload) else _PLURALS[workload.kind]
     return {
         "version": workload.version or "apps/v1",
