@@ -2,7 +2,7 @@
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 import pulumi
@@ -40,3 +40,12 @@ def ending(advice: str = "") -> Iterator[None]:
         yield
     except ClusterError as error:
         end(f"{error}{advice}")
+
+
+def telling(resource: pulumi.Resource) -> Callable[[str], None]:
+    """Return what shows at a resource, while the run goes on, what is waited for."""
+
+    def tell(waits: str) -> None:
+        pulumi.log.info(waits, resource, ephemeral=True)
+
+    return tell

@@ -16,7 +16,7 @@ from meshtrust.cluster import Api
 from meshtrust.helm_release import forget_release, read_releases
 from meshtrust.readiness import wait_ready
 from meshtrust.takeover import check_takeover
-from program.refusal import ending
+from program.refusal import ending, telling
 from settings import Settings
 
 
@@ -46,13 +46,10 @@ def owner(api: Awaitable[Api] | None, settings: Settings) -> ReleaseOwner:
                 pulumi.log.info(f"{left}; it is taken over, and this run goes on.")
 
     def when_ready(release: kubernetes.helm.v3.Release) -> Resources:
-        def tell(waits: str) -> None:
-            pulumi.log.info(waits, release, ephemeral=True)
-
         async def wait(place: Sequence[Any]) -> list[pulumi.Resource]:
             namespace, name, seconds = place
             with ending():
-                await wait_ready(await client, namespace, name, seconds, tell)
+                await wait_ready(await client, namespace, name, seconds, telling(release))
             return [release]
 
         # In every run, since the one that deployed it may have ended before its pods were ready.
