@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pulumi
 import pulumi_kubernetes as kubernetes
+from pulumi.runtime.config import is_config_secret
 
 from components.cert_manager import CertManager
 from components.charts import Resources
@@ -121,7 +122,7 @@ async def declare_cluster_stack(settings: Settings, last: Deployment, asker: Clu
     return {
         **_fleet_outputs(fleet, requests, admission.pledge),
         "context": settings.cluster.context,
-        "kubeconfig": settings.cluster.kubeconfig,
+        "kubeconfig": _as_configured("kubeconfig", settings.cluster.kubeconfig),
         "namespace": settings.linkerd.namespace,
         "trustDomain": settings.linkerd.trust_domain,
         "clusterUid": admission.cluster_uid,
@@ -138,6 +139,11 @@ async def declare_cluster_stack(settings: Settings, last: Deployment, asker: Clu
         "trustBundle": {"mode": "trust-manager" if settings.trust_bundle.by_trust_manager else "helm"},
         "charts": {key: str(source) for key, source in settings.chart_sources.items()},
     }
+
+
+def _as_configured(key: str, value: str) -> pulumi.Input[str]:
+    """Return a value as an output that is a secret if the stack's file has it encrypted."""
+    return pulumi.Output.secret(value) if is_config_secret(f"meshtrust:{key}") else value
 
 
 def _requests(settings: Settings, generations: Sequence[str]) -> IntermediateRequests | None:

@@ -11,6 +11,7 @@ from rich.tree import Tree
 
 from meshtrust.commands.options import HERE, Context, Directory, Json, Kubeconfig, Namespace, Stack, console, select
 from meshtrust.commands.options import write_json as write
+from meshtrust.files import ENCODING
 from meshtrust.inspection import Inspection, format_left, inspect
 from meshtrust.pem import Identity, fingerprint, subject_of
 from meshtrust.target import open_target
@@ -40,7 +41,7 @@ def chain(
         from meshtrust.picture import draw_chain  # noqa: PLC0415
 
         try:
-            svg.write_text(draw_chain(inspection))
+            svg.write_text(draw_chain(inspection), encoding=ENCODING)
         except OSError as error:
             typer.echo(f"error: the picture cannot be written to {svg}: {error.strerror}", err=True)
             raise typer.Exit(3) from None
