@@ -195,7 +195,7 @@ async def check_issuer(api: Api, namespace: str, reference: Mapping[str, str]) -
     if issuer is None:
         msg = f"{named}, which {place} does not have. Make it first, or correct the name."
         raise CertManagerError(msg)
-    ready = _condition(issuer, "Ready")
+    ready = condition_of(issuer, "Ready")
     if ready.get("status") != "True":
         reason = ready.get("message") or "it has no condition Ready"
         msg = f"{named}, which is not ready: {reason}. See: kubectl describe {plural}.{group} {name}"
@@ -227,7 +227,7 @@ async def wait_issued(api: Api, namespace: str, name: str, tell: Tell = silent) 
     async def look() -> str:
         nonlocal asked, failed_before
         certificate = await read_certificate(api, namespace, name)
-        failed = _failure(certificate)
+        failed = failure_of(certificate)
         if not failed and _is_issued(certificate):
             return ""
         if failed and asked and failed != failed_before:
@@ -318,25 +318,25 @@ def _is_taken_over(certificate: Mapping[str, Any]) -> bool:
 
 
 def _is_settled(certificate: Mapping[str, Any]) -> bool:
-    ready = _condition(certificate, "Ready")
+    ready = condition_of(certificate, "Ready")
     is_current = ready.get("observedGeneration") == certificate["metadata"]["generation"]
-    return ready.get("status") == "True" and is_current and _condition(certificate, "Issuing").get("status") != "True"
+    return ready.get("status") == "True" and is_current and condition_of(certificate, "Issuing").get("status") != "True"
 
 
-def _failure(certificate: Mapping[str, Any]) -> str:
+def failure_of(certificate: Mapping[str, Any]) -> str:
     """Return what tells a Certificate's last failed attempt from the one before; nothing where none has failed.
 
     Source: cert-manager ``pkg/controller/certificates/issuing``: a failure sets the condition Issuing to False, by the
     reason of the CertificateRequest, and a success removes it.
     """
-    issuing, status = _condition(certificate, "Issuing"), certificate.get("status") or {}
+    issuing, status = condition_of(certificate, "Issuing"), certificate.get("status") or {}
     if issuing.get("status") != "False" or not status.get("lastFailureTime"):
         return ""
     return f"{status['lastFailureTime']} {status.get('failedIssuanceAttempts')}"
 
 
 def _said(certificate: Mapping[str, Any]) -> str:
-    issuing, ready = _condition(certificate, "Issuing"), _condition(certificate, "Ready")
+    issuing, ready = condition_of(certificate, "Issuing"), condition_of(certificate, "Ready")
     return str(issuing.get("message") or ready.get("message") or "it says nothing of it")
 
 
@@ -352,6 +352,7 @@ async def _find_resource(api: Api, kind: str, group: str) -> tuple[str, str, boo
     return None
 
 
-def _condition(item: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
+def condition_of(item: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
+    """Return a condition of an object; an empty one if it has none of that kind."""
     conditions = (item.get("status") or {}).get("conditions") or []
     return next((entry for entry in conditions if entry.get("type") == kind), {})

@@ -11,8 +11,9 @@ from rich.tree import Tree
 
 from meshtrust.commands.options import HERE, Context, Directory, Json, Kubeconfig, Namespace, Stack, console, select
 from meshtrust.commands.options import write_json as write
+from meshtrust.durations import format_left
 from meshtrust.files import ENCODING
-from meshtrust.inspection import Inspection, format_left, inspect
+from meshtrust.inspection import Inspection, inspect
 from meshtrust.pem import Identity, fingerprint, subject_of
 from meshtrust.target import open_target
 

@@ -7,8 +7,8 @@ from rich.table import Table
 from rich.text import Text
 
 from meshtrust.commands.status import WIDE, show_findings
+from meshtrust.durations import format_left
 from meshtrust.fleet.view import ClusterView, FleetView, LinkState
-from meshtrust.inspection import format_left
 from meshtrust.pem import fingerprint
 
 _LINK_MARKS: Mapping[LinkState, tuple[str, str]] = {

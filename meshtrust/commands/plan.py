@@ -14,10 +14,10 @@ from meshtrust.commands.options import HERE, Directory, Json, console, select
 from meshtrust.commands.options import write_json as write
 from meshtrust.commands.rotate import AtOnce, RequiredStack, goal
 from meshtrust.commands.status import phase_line
+from meshtrust.durations import format_left
 from meshtrust.evidence import Mesh, read_mesh
 from meshtrust.fleet.state import read_fleet_blockers
 from meshtrust.gate import Blocker, judge_step
-from meshtrust.inspection import format_left
 from meshtrust.pem import fingerprint
 from meshtrust.pods import Workload
 from meshtrust.rollout import can_restart

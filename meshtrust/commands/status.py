@@ -25,7 +25,8 @@ from meshtrust.commands.options import (
     select,
 )
 from meshtrust.commands.options import write_json as write
-from meshtrust.inspection import Budget, Inspection, format_left, inspect, judge
+from meshtrust.durations import format_left
+from meshtrust.inspection import Budget, Inspection, inspect, judge
 from meshtrust.lint import Finding
 from meshtrust.pem import fingerprint
 from meshtrust.rotation import Phase

@@ -7,8 +7,8 @@ from html import escape
 
 from cryptography import x509
 
+from meshtrust.durations import format_left
 from meshtrust.fleet.view import ClusterView, FleetView, LinkState, LinkView
-from meshtrust.inspection import format_left
 from meshtrust.pem import fingerprint
 
 _LINK_STYLES: Mapping[LinkState, str] = {"well": "good", "refused": "bad", "unchecked": "warn"}

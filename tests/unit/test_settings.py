@@ -9,10 +9,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from meshtrust.deployment import Deployment
-from rehearsal.mocks import engine_config
+from rehearsal.mocks import Secret, engine_config
 from settings import load_settings
 from tests.certificates import make_certificate
-from tests.recorder import Secret, run_program
+from tests.recorder import run_program
 
 
 def refused(config, **changes):
