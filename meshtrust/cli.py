@@ -16,8 +16,8 @@ from meshtrust.commands.plan import plan
 from meshtrust.commands.rotate import abort, rotate
 from meshtrust.commands.status import status, verify
 from meshtrust.commands.terminal import accept_every_text
+from meshtrust.progress import BlockedError
 from meshtrust.rollout import RolloutError
-from meshtrust.rotate import BlockedError
 from meshtrust.rotation import IllegalStepError
 from meshtrust.stack import StackError
 

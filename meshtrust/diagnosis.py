@@ -1,5 +1,6 @@
 """Causes that keep a control plane from its work, in the cluster's own words: workloads, webhooks, certificates."""
 
+import asyncio
 from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -13,7 +14,7 @@ from meshtrust.cluster import Api, ForbiddenError, NotFoundError, read_items, re
 from meshtrust.issuer_secret import NAME, is_refused, judge_issuer_secret
 from meshtrust.lint import Finding
 from meshtrust.lint.secrets import KUBERNETES_TLS, LINKERD_TLS
-from meshtrust.readiness import explain, is_ready, read_deployments
+from meshtrust.readiness import SCALED_DOWN, explain, is_ready, read_deployments
 from meshtrust.trust_manager import TRUST_ROOTS, VERSION
 from meshtrust.webhook_state import WebhookState, read_webhooks
 
@@ -71,6 +72,16 @@ class Diagnosis:
     webhooks: tuple[WebhookState, ...] = field(default=(), repr=False)
     values: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
+    def is_scaled_down(self, component: str) -> bool:
+        """Whether a component is down because it is scaled to 0."""
+        return SCALED_DOWN in self.down.get(component, "")
+
+    @property
+    def replicas(self) -> int:
+        """How many pods each component has, by the chart's value (linkerd-control-plane, controllerReplicas)."""
+        replicas = self.values.get("controllerReplicas")
+        return replicas if isinstance(replicas, int) and replicas > 0 else 1
+
 
 async def diagnose(api: Api, subject: Subject) -> Diagnosis:
     """Look at what a control plane consists of and depends on.
@@ -86,13 +97,22 @@ async def diagnose(api: Api, subject: Subject) -> Diagnosis:
     """
     namespace, now = subject.namespace, datetime.now(UTC)
     found: list[Finding] = []
-    values = await _read_values(api, namespace)
-    deployments = await _allowed(
-        found, f"the Deployments of namespace {namespace}", read_deployments(api, namespace, {}), []
+    viz = await allowed(found, "the namespaces", _find_viz(api), "")
+    deploy = f"pulumi up --refresh{subject.commands}" if subject.signer else ""
+    places = list(filter(None, (namespace, viz)))
+    certificates = [
+        allowed(found, f"cert-manager's objects in namespace {place}", judge_certificates(api, place, now, deploy), [])
+        for place in places
+    ]
+    values, deployments, webhooks, issuer, installation, bundle, *issued = await asyncio.gather(
+        _read_values(api, namespace),
+        allowed(found, f"the Deployments of namespace {namespace}", read_deployments(api, namespace, {}), []),
+        allowed(found, "Linkerd's webhooks", read_webhooks(api, namespace, subject.authorities, viz), []),
+        allowed([], "", _read_issuer(api, namespace), None),
+        allowed(found, "the Deployments of cert-manager", judge_installation(api), []),
+        allowed([], "", _judge_bundle(api), []),
+        *certificates,
     )
-    viz = await _allowed(found, "the namespaces", _find_viz(api), "")
-    webhooks = await _allowed(found, "Linkerd's webhooks", read_webhooks(api, namespace, subject.authorities, viz), [])
-    issuer = await _allowed([], "", _read_issuer(api, namespace), None)
     findings, down = await _judge_deployments(api, deployments, webhooks, subject)
     found += findings
     for state in webhooks:
@@ -104,11 +124,8 @@ async def diagnose(api: Api, subject: Subject) -> Diagnosis:
         judged = list(judge_issuer_secret(issuer, subject.roots, subject.signer, now, scheme))
         refused = [finding for finding in judged if is_refused(finding)]
         found += [entry for entry in judged if not entry.rule or entry.rule.id not in _JUDGED_ELSEWHERE]
-    for place in filter(None, (namespace, viz)):
-        look = judge_certificates(api, place, now, f"pulumi up --refresh{subject.commands}" if subject.signer else "")
-        found += await _allowed(found, f"cert-manager's objects in namespace {place}", look, [])
-    found += await _allowed(found, "the Deployments of cert-manager", judge_installation(api), [])
-    found += await _allowed([], "", _judge_bundle(api), [])
+    for each in (*issued, installation, bundle):
+        found += each
     return Diagnosis(
         findings=tuple(found),
         refused=tuple(refused),
@@ -122,10 +139,12 @@ async def diagnose(api: Api, subject: Subject) -> Diagnosis:
 T = TypeVar("T")
 
 
-async def _allowed(found: list[Finding], what: str, look: Awaitable[T], otherwise: T) -> T:
-    """Return what is read, or something else where these credentials may not, which becomes a finding."""
+async def allowed(found: list[Finding], what: str, look: Awaitable[T], otherwise: T) -> T:
+    """Return what is read, or something else if it is not there, or may not be read, which becomes a finding."""
     try:
         return await look
+    except NotFoundError:
+        return otherwise
     except ForbiddenError as error:
         found.append(
             Finding(

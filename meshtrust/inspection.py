@@ -132,15 +132,19 @@ class Inspection:
         return set(map(fingerprint, self.mesh.roots)) != set(map(fingerprint, self.deployed.values()))
 
 
-async def inspect(target: Target) -> Inspection:
+async def inspect(target: Target, *, diagnoses: bool = True) -> Inspection:
     """Read a mesh's credentials.
+
+    Args:
+        target: The mesh.
+        diagnoses: Whether to look at the control plane, too, and at what it depends on.
 
     Raises:
         ClusterError: The cluster cannot be read.
     """
     mesh = await read_mesh(target.api, target.namespace)
     served = await read_served_issuers(target.api, mesh)
-    diagnosis = await diagnose(target.api, subject_of_diagnosis(target, mesh))
+    diagnosis = await diagnose(target.api, subject_of_diagnosis(target, mesh)) if diagnoses else Diagnosis()
     deployed = target.deployed
     retired = {root.fingerprint: f"{name} (retired)" for name, root in deployed.retired.items()} if deployed else {}
     current = {root.fingerprint: name for name, root in deployed.roots.items()} if deployed else {}

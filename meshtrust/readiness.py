@@ -9,6 +9,8 @@ from meshtrust.cluster import Api, ClusterError, read, read_items, with_labels
 from meshtrust.helm_release import owner_of
 from meshtrust.polling import Tell, wait_until_met
 
+# What is said of a workload that is to have no pods.
+SCALED_DOWN = "it is scaled to 0 replicas"
 # A message names so many pods of a Deployment; kubectl lists all.
 _NAMED = 3
 # Containers wait so while nothing is wrong.
@@ -110,7 +112,7 @@ async def explain(api: Api, workload: Mapping[str, Any]) -> list[str]:
     spec, status = workload["spec"], workload.get("status") or {}
     kept = []
     if spec.get("replicas") == 0:
-        kept.append("it is scaled to 0 replicas")
+        kept.append(SCALED_DOWN)
     if spec.get("paused"):
         kept.append("its roll-out is paused")
     # Of the conditions the one that a pod was refused by says what the others only count.

@@ -34,7 +34,8 @@ def chain(
     """
 
     async def look() -> Inspection:
-        return await inspect(await open_target(select(stack, directory, context, kubeconfig, namespace)))
+        target = await open_target(select(stack, directory, context, kubeconfig, namespace))
+        return await inspect(target, diagnoses=False)
 
     inspection = asyncio.run(look())
     if svg is not None:

@@ -1,6 +1,7 @@
 """`meshtrust status` and `meshtrust verify`: what a mesh holds, and whether it may stay so."""
 
 import asyncio
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import get_args
 
@@ -194,7 +195,7 @@ def _proxies(inspection: Inspection, *, is_wide: bool) -> RenderableType:
     return table
 
 
-def show_findings(findings: list[Finding], console: Console) -> None:
+def show_findings(findings: Sequence[Finding], console: Console) -> None:
     """List findings, each with its fix."""
     for finding in findings:
         line = Text.assemble(

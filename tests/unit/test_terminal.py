@@ -89,7 +89,7 @@ def drawn(width, show):
 
 def many(count):
     pods = [pod(f"web-{number}") for number in range(count)]
-    identity = [pod(f"identity-{number}", component="identity") for number in range(11)]
+    identity = [pod(f"identity-{number}", component="linkerd-identity") for number in range(11)]
     roots = (OLD.certificate, NEW.certificate)
     issuer = make_certificate("identity", issuer=OLD, days=2)
     return mesh(
