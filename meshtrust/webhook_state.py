@@ -209,11 +209,11 @@ class WebhookState:
             f"trusts {listed} in its caBundle, and {whose} of another authority "
             f"({shown[0].issuer.rfc4514_string()}), so that every call fails: {self.consequence}"
         )
-        is_caused_by_the_other_side = self.authorities is not None and not self.right_bundle()
+        is_right = self.authorities is not None and not self._is_injected and not self.right_bundle()
         return Finding(
             subject=self.webhook.name,
             wrong=wrong,
-            fix=self._renew() if is_caused_by_the_other_side else self._set_right(heal),
+            fix=self._renew() if is_right else self._set_right(heal),
         )
 
     def _broken(self, wrong: str, fix: str) -> Finding:

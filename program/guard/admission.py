@@ -21,7 +21,7 @@ from meshtrust.issuer_mode import IllegalMoveError, check_move
 from meshtrust.rotation import IllegalStepError, Step, find_step
 from meshtrust.webhooks import IllegalAuthorityStepError
 from program.configuration.anchors import brought_roots
-from program.guard import issuance, steps, trust_bundle, webhooks
+from program.guard import health, issuance, steps, trust_bundle, webhooks
 from program.membership import Membership
 from settings import Settings
 
@@ -149,6 +149,7 @@ async def _ask(
         uid = await _check_cluster(api, settings, last)
         await webhooks.check(api, settings, last)
         await trust_bundle.check(api, settings, last)
+        await health.warn(api, settings, last)
         verdict = await steps.judge(api, settings, last, step, fleet)
         issued = await issuance.check(api, verdict.settings, last)
     return _Answer(uid=uid, verdict=verdict, issuance=issued)
