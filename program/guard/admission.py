@@ -23,6 +23,7 @@ from meshtrust.webhooks import IllegalAuthorityStepError
 from program.configuration.anchors import brought_roots
 from program.guard import health, issuance, steps, trust_bundle, webhooks
 from program.membership import Membership
+from program.refusal import PENDING
 from settings import Settings
 
 
@@ -221,4 +222,4 @@ async def _resume_releases(api: Api, releases: list[tuple[str, str]]) -> None:
             pulumi.log.warn(f"{left}. The next update clears that ({revision.secret}) and goes on.")
         else:
             await preflight.forget(api, revision)
-            pulumi.log.info(f"{left}; that was cleared ({revision.secret}), and this run goes on.")
+            pulumi.log.info(f"{left}; that was cleared ({revision.secret}), and this run goes on. {PENDING}")

@@ -16,7 +16,7 @@ from meshtrust.cluster import Api
 from meshtrust.helm_release import forget_release, read_releases
 from meshtrust.readiness import wait_ready
 from meshtrust.takeover import check_takeover
-from program.refusal import ending, telling
+from program.refusal import PENDING, ending, telling
 from settings import Settings
 
 
@@ -43,7 +43,7 @@ def owner(api: Awaitable[Api] | None, settings: Settings) -> ReleaseOwner:
                 pulumi.log.warn(f"{left}. The next update takes it over.")
             else:
                 await forget_release(await client, found)
-                pulumi.log.info(f"{left}; it is taken over, and this run goes on.")
+                pulumi.log.info(f"{left}; it is taken over, and this run goes on. {PENDING}")
 
     def when_ready(release: kubernetes.helm.v3.Release) -> Resources:
         async def wait(place: Sequence[Any]) -> list[pulumi.Resource]:
