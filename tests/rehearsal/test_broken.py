@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 import time
+import urllib.parse
 from datetime import UTC, datetime
 
 import pytest
@@ -13,6 +14,7 @@ from meshtrust.pods import Workload
 from meshtrust.rollout import Limits, RolloutError, restart
 from rehearsal.observe import Observer
 from tests.certificates import Pair, make_certificate
+from tests.lossy_proxy import lossy_proxy
 from tests.rehearsal.control_plane import is_ready, wait_until
 from tests.rehearsal.issuer_watch import content
 from tests.rehearsal.rotation_bench import APPLICATIONS, bench
@@ -265,13 +267,12 @@ def test_new_pods_that_are_refused_are_told_by_verify_and_plan(broken):
     )
 
 
-def restarted(broken, kind, name, told=None, seconds=300):
+def restarted(broken, kind, name, kubeconfig=None):
     workload = Workload(kind=kind, namespace=APPLICATIONS, name=name)
 
     async def run():
-        api = await connect(broken.cluster.context, str(broken.cluster.kubeconfig))
-        tell = told.append if told is not None else lambda _: None
-        return [done async for done in restart(api, [workload], Limits(timeout_seconds=seconds), tell)]
+        api = await connect(broken.cluster.context, str(kubeconfig or broken.cluster.kubeconfig))
+        return [done async for done in restart(api, [workload], Limits(timeout_seconds=300))]
 
     return asyncio.run(run())
 
@@ -326,3 +327,50 @@ def test_a_run_says_from_its_first_seconds_that_it_waits_for_cert_managers_webho
         assert run.wait(180) == 0, written.read_text()
     broken.made.configure(issuer={"mode": "anchor"})
     broken.made.up()
+
+
+@pytest.fixture
+def lossy(broken, tmp_path):
+    """A kubeconfig that leads to the API server by a proxy, which loses connections at random; and the proxy."""
+    config = json.loads(broken.cluster.kubeconfig.read_text())
+    server = config["clusters"][0]["cluster"]["server"]
+    with lossy_proxy(urllib.parse.urlsplit(server).port, lost=0.04, seconds=0.01) as proxy:
+        config["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{proxy.port}"
+        path = tmp_path / "kubeconfig"
+        path.write_text(json.dumps(config))
+        path.chmod(0o600)
+        yield path, proxy
+
+
+def test_looks_and_restarts_outlast_connections_that_are_lost_at_random(broken, lossy):
+    kubeconfig, proxy = lossy
+    for command, code in (("status", 0), ("verify", 0), ("plan", 0), ("heal", 0)):
+        broken.made.configure(kubeconfig=str(kubeconfig))
+        told = broken.says(command, code, *(["--to", "2027"] if command == "plan" else []))
+        assert WELL in told or command in ("plan", "heal"), told
+    [done] = restarted(broken, "Deployment", "workload-001", kubeconfig=kubeconfig)
+    assert str(done) == "Deployment shop/workload-001"
+    broken.made.configure(kubeconfig=str(broken.cluster.kubeconfig))
+    assert proxy.losses > 10
+
+
+def test_a_run_and_a_rotation_are_not_ended_by_the_program_where_connections_are_lost(broken, lossy):
+    """The provider and Helm have clients of their own, and may end a run that the next one resumes."""
+    kubeconfig, proxy = lossy
+    proxy.lost = 0.01
+    broken.made.configure(kubeconfig=str(kubeconfig))
+    written = []
+    try:
+        for _ in range(8):
+            result = broken.made.cli("rotate", "--to", "lossy")
+            written.append(result.stdout + result.stderr)
+            if result.returncode == 0:
+                break
+        assert "Done." in written[-1], written[-1]
+    finally:
+        broken.made.configure(kubeconfig=str(broken.cluster.kubeconfig))
+    for each in written:
+        assert "the API server does not answer" not in each, each
+    assert broken.made.outputs()["anchors"] == ["lossy"]
+    assert broken.made.failed() == 0
+    assert proxy.losses > 10
