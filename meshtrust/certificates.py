@@ -1,6 +1,7 @@
 """cert-manager and its Certificates on a cluster: what is not issued or renewed, why, and the time that is left."""
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -28,31 +29,44 @@ _INSTALLED = {
 }
 
 
-async def judge_certificates(api: Api, namespace: str, now: datetime, deploy: str) -> list[Finding]:
+@dataclass(frozen=True, kw_only=True)
+class Commands:
+    """Commands that a person is told to run.
+
+    Attributes:
+        heal: The one that heals a control plane.
+        deploy: The one that deploys its stack; empty if no stack does.
+    """
+
+    heal: str
+    deploy: str = ""
+
+
+async def judge_certificates(api: Api, namespace: str, now: datetime, commands: Commands) -> list[Finding]:
     """Return what is wrong with the Certificates and Issuers of a namespace, in cert-manager's words.
 
     Args:
         api: Client of the cluster.
         namespace: The namespace.
         now: The time.
-        deploy: The command that deploys the stack which owns them; empty if no stack does.
+        commands: What a person is told to run.
 
     Raises:
         ForbiddenError: These credentials may not read them.
         ClusterError: They cannot be read.
     """
     try:
-        certificates = await _list(api, namespace, "certificates")
-        issuers = {item["metadata"]["name"]: item for item in await _list(api, namespace, "issuers")}
+        certificates = await list_objects(api, namespace, "certificates")
+        issuers = {item["metadata"]["name"]: item for item in await list_objects(api, namespace, "issuers")}
     except NotFoundError:
         return []
     found = []
     for certificate in certificates:
         named = await _issuer_of(api, certificate, issuers)
-        found += [finding async for finding in _judge(api, certificate, named, now, deploy)]
+        found += [finding async for finding in _judge(api, certificate, named, now, commands)]
     for issuer in issuers.values():
         found += list(_judge_issuer(issuer))
-        found += [finding async for finding in _judge_ca(api, issuer, now, deploy)]
+        found += [finding async for finding in _judge_ca(api, issuer, now, commands)]
     return found
 
 
@@ -85,7 +99,7 @@ async def judge_installation(api: Api) -> list[Finding]:
 
 
 async def _judge(
-    api: Api, certificate: Mapping[str, Any], issuer: str, now: datetime, deploy: str
+    api: Api, certificate: Mapping[str, Any], issuer: str, now: datetime, commands: Commands
 ) -> AsyncIterator[Finding]:
     metadata, status = certificate["metadata"], certificate.get("status") or {}
     ready, issuing = condition_of(certificate, "Ready"), condition_of(certificate, "Issuing")
@@ -93,9 +107,9 @@ async def _judge(
     subject = f"Certificate {metadata['namespace']}/{metadata['name']}"
     left = _left(status, secret, now)
     describe = f"kubectl -n {metadata['namespace']} describe certificate {metadata['name']}"
-    fix = f"Put right what it says, then: cmctl -n {metadata['namespace']} renew {metadata['name']}"
-    if deploy:
-        fix = f"If this stack's objects were changed, deploy them again ({deploy}); else p{fix[1:]}"
+    fix = f"Put right what it says, and have it tried again: {commands.heal}"
+    if commands.deploy:
+        fix = f"Deploy what of this stack was changed on the cluster ({commands.deploy}), or p{fix[1:]}"
     since = _passed(issuing.get("lastTransitionTime"), now)
     if failure_of(certificate):
         attempts = status.get("failedIssuanceAttempts") or 1
@@ -130,7 +144,7 @@ def _judge_issuer(issuer: Mapping[str, Any]) -> Iterator[Finding]:
         )
 
 
-async def _judge_ca(api: Api, issuer: Mapping[str, Any], now: datetime, deploy: str) -> AsyncIterator[Finding]:
+async def _judge_ca(api: Api, issuer: Mapping[str, Any], now: datetime, commands: Commands) -> AsyncIterator[Finding]:
     """Yield what is wrong with the Secret that an Issuer signs with: cert-manager calls such an Issuer ready."""
     namespace, name = issuer["metadata"]["namespace"], (issuer["spec"].get("ca") or {}).get("secretName")
     if not name:
@@ -152,9 +166,14 @@ async def _judge_ca(api: Api, issuer: Mapping[str, Any], now: datetime, deploy: 
     )
     for finding in [*SECRETS.judge(secret), *CREDENTIALS.judge(credentials)]:
         if finding.rule is not None and finding.rule.id in _OF_ANY_CA:
-            fix = f"Deploy the stack again, which writes it: {deploy}" if deploy else finding.fix
-            wrong = f"{finding.wrong}: Issuer {issuer['metadata']['name']} cannot sign with it"
+            fix = f"Deploy the stack again, which writes it: {commands.deploy}" if commands.deploy else finding.fix
+            wrong = f"{finding.wrong}: {cannot_sign(issuer['metadata']['name'])}"
             yield Finding(subject=finding.subject, wrong=wrong, fix=fix, rule=finding.rule)
+
+
+def cannot_sign(issuer: str) -> str:
+    """Return what follows for an Issuer from a Secret that is wrong, as a clause."""
+    return f"Issuer {issuer} cannot sign with it"
 
 
 async def _issuer_of(api: Api, certificate: Mapping[str, Any], issuers: Mapping[str, Mapping[str, Any]]) -> str:
@@ -184,7 +203,7 @@ async def _request_says(api: Api, certificate: Mapping[str, Any]) -> str:
     """Return what the newest request of a Certificate says of itself; nothing if there is none, or it is not shown."""
     metadata = certificate["metadata"]
     try:
-        requests = await _list(api, metadata["namespace"], "certificaterequests")
+        requests = await list_objects(api, metadata["namespace"], "certificaterequests")
     except ForbiddenError:
         return ""
     own = [
@@ -214,6 +233,11 @@ def _passed(moment: str | None, now: datetime) -> timedelta:
     return now - datetime.fromisoformat(moment) if moment else timedelta()
 
 
-async def _list(api: Api, namespace: str, plural: str) -> list[dict[str, Any]]:
+async def list_objects(api: Api, namespace: str, plural: str) -> list[dict[str, Any]]:
+    """Return cert-manager's objects of a kind in a namespace.
+
+    Raises:
+        ClusterError: They cannot be read.
+    """
     what = f"list of {plural} in namespace {namespace}"
     return [item async for item in read_items(api, what, version=VERSION, namespace=namespace, url=plural)]

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import yaml
 from cryptography import x509
 
-from meshtrust.certificates import judge_certificates, judge_installation
+from meshtrust.certificates import Commands, judge_certificates, judge_installation
 from meshtrust.cluster import Api, ForbiddenError, NotFoundError, read_items, read_optional
 from meshtrust.issuer_secret import NAME, is_refused, judge_issuer_secret
 from meshtrust.lint import Finding
@@ -99,10 +99,12 @@ async def diagnose(api: Api, subject: Subject) -> Diagnosis:
     found: list[Finding] = []
     viz = await allowed(found, "the namespaces", _find_viz(api), "")
     deploy = f"pulumi up --refresh{subject.commands}" if subject.signer else ""
+    commands = Commands(heal=subject.heal, deploy=deploy)
     places = list(filter(None, (namespace, viz)))
     certificates = [
-        allowed(found, f"cert-manager's objects in namespace {place}", judge_certificates(api, place, now, deploy), [])
+        allowed(found, f"cert-manager's objects in namespace {place}", look, [])
         for place in places
+        for look in [judge_certificates(api, place, now, commands)]
     ]
     values, deployments, webhooks, issuer, installation, bundle, *issued = await asyncio.gather(
         _read_values(api, namespace),

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from meshtrust import cert_manager
-from meshtrust.certificates import judge_installation
-from meshtrust.cluster import ClusterError, ConflictError, read_items
+from meshtrust.certificates import cannot_sign, judge_installation, list_objects
+from meshtrust.cluster import ClusterError, ConflictError
 from meshtrust.diagnosis import Diagnosis, diagnose
 from meshtrust.evidence import Mesh, read_mesh
 from meshtrust.gate import Blocker, find_unserved
@@ -29,8 +29,10 @@ _CRASHED = ("CrashLoopBackOff", "it ended with code")
 async def heal(target: Target, limits: Limits, reporter: Reporter) -> bool:
     """Put right what can be put right of a control plane.
 
-    In this order: whom the API server trusts for the webhooks; the identity issuer, which cert-manager is asked to
-    renew if it has ended; the identity service, which is scaled up or restarted; other components that are scaled to 0.
+    In this order: whom the API server trusts for the webhooks; Certificates whose last attempt has failed, and whose
+    Issuer can sign now, for which cert-manager would wait an hour and more by itself; the identity issuer, which
+    cert-manager is asked to renew if it has ended; the identity service, which is scaled up or restarted; other
+    components that are scaled to 0.
     The identity service is never restarted onto an issuer that it would refuse: while it runs, it signs with the last
     one that it took over.
 
@@ -48,10 +50,11 @@ async def heal(target: Target, limits: Limits, reporter: Reporter) -> bool:
         ClusterError: The cluster cannot be read.
     """
     healing = _Healing(target, limits, reporter)
-    diagnosis, mesh = await healing.look()
+    diagnosis, _ = await healing.look()
     for state in diagnosis.webhooks:
         await healing.set_right(state)
-    await healing.heal_identity(diagnosis, mesh)
+    await healing.retry_certificates(diagnosis)
+    await healing.heal_identity(*await healing.look())
     await healing.scale_up(diagnosis)
     return healing.end()
 
@@ -99,6 +102,18 @@ class _Healing:
         else:
             self._note(f"{state.webhook.name} trusts again what serves it")
 
+    async def retry_certificates(self, diagnosis: Diagnosis) -> None:
+        """Have cert-manager try again what has failed, if its Issuer can sign."""
+        for certificate in await self._certificates():
+            issuer = certificate["spec"]["issuerRef"]["name"]
+            cause = next((entry for entry in diagnosis.findings if cannot_sign(issuer) in entry.wrong), None)
+            if not cert_manager.failure_of(certificate):
+                continue
+            if cause is not None:
+                self._fail(cause.subject, f"{cause.wrong}. {cause.fix}")
+            else:
+                await self._issue(certificate, "its last attempt has failed")
+
     async def heal_identity(self, diagnosis: Diagnosis, mesh: Mesh) -> None:
         """Have an issuer that can be served, then an identity service that serves it."""
         if diagnosis.refused or not mesh.issuer:
@@ -127,7 +142,8 @@ class _Healing:
     async def _renew(self, diagnosis: Diagnosis, mesh: Mesh) -> bool:
         """Have cert-manager issue again, if that can help; return whether it has."""
         before = len(self._failures)
-        certificate = await self._find_certificate()
+        named = {item["spec"].get("secretName"): item for item in await self._certificates()}
+        certificate = named.get(NAME)
         rules = {finding.rule.id for finding in diagnosis.refused if finding.rule}
         if mesh.issuer and (certificate is None or rules - {_ENDED}):
             for finding in diagnosis.refused:
@@ -143,24 +159,24 @@ class _Healing:
             self._fail(finding.subject, f"{finding.wrong}. {finding.fix}")
         if len(self._failures) > before:
             return False
-        name = certificate["metadata"]["name"]
-        self._note(f"cert-manager is asked to issue Certificate {self._target.namespace}/{name} again")
+        return await self._issue(certificate, "the issuer has ended, or is not there")
+
+    async def _issue(self, certificate: Mapping[str, Any], reason: str) -> bool:
+        place, name = self._target.namespace, certificate["metadata"]["name"]
+        self._note(f"cert-manager is asked to issue Certificate {place}/{name} again: {reason}")
         try:
-            await cert_manager.ask_for_issue(self._api, certificate, "the issuer has ended, or is not there")
-            await cert_manager.wait_issued(self._api, self._target.namespace, name, self._tell)
+            await cert_manager.ask_for_issue(self._api, certificate, reason)
+            await cert_manager.wait_issued(self._api, place, name, self._tell)
         except ClusterError as error:
-            self._fail(f"Certificate {self._target.namespace}/{name}", str(error))
+            self._fail(f"Certificate {place}/{name}", str(error))
             return False
         return True
 
-    async def _find_certificate(self) -> Mapping[str, Any] | None:
-        place = self._target.namespace
-        what = f"list of certificates in namespace {place}"
+    async def _certificates(self) -> list[dict[str, Any]]:
         try:
-            listed = read_items(self._api, what, version=cert_manager.VERSION, namespace=place, url="certificates")
-            return {item["spec"].get("secretName"): item async for item in listed}.get(NAME)
+            return await list_objects(self._api, self._target.namespace, "certificates")
         except ClusterError:
-            return None
+            return []
 
     async def _bring_up(self, diagnosis: Diagnosis) -> None:
         identity, reason = self._workload(IDENTITY), diagnosis.down["identity"]

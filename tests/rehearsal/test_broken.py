@@ -189,12 +189,16 @@ def test_an_issuer_that_cannot_sign_is_told_with_its_secret_and_the_time_left_an
         assert "Issuer linkerd-trust-anchor cannot sign with it" in told
         assert "What is in Secret linkerd/linkerd-identity-issuer ends in 48 hours" in told
         assert "Deploy the stack again, which writes it: pulumi up --refresh --stack dev" in told
+    refused = broken.says("heal", 4)
+    assert "Secret linkerd/linkerd-trust-anchor: " in refused
+    assert "cannot sign with it. Deploy the stack again" in refused
     warned = broken.made.up()
     assert "Issuer linkerd-trust-anchor cannot sign with it" in " ".join(warned.split()), "a run says it, too"
     result = broken.made.engine(*UP, "--refresh")
     assert result.returncode == 0, result.stdout + result.stderr
     assert content(broken.get(CA_SECRET))["tls.crt"].strip() == kept["tls.crt"].strip()
-    broken.observer.renew_certificate("linkerd", "linkerd-identity-issuer")
+    # By itself cert-manager tries again after an hour.
+    assert "is asked to issue Certificate linkerd/linkerd-identity-issuer again" in broken.says("heal", 0)
     wait_until(broken.is_well, 60)
 
 
