@@ -98,10 +98,10 @@ def make_certificate(
     public key whose key is elsewhere.
     """
     key = key or ec.generate_private_key(ec.SECP256R1())
-    names = [x509.NameAttribute(NameOID.COMMON_NAME, common_name)]
+    attributes = [x509.NameAttribute(NameOID.COMMON_NAME, common_name)]
     if generation:
-        names.append(x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, f"generation {generation}"))
-    subject = x509.Name(names)
+        attributes.append(x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, f"generation {generation}"))
+    subject = x509.Name(attributes)
     now = datetime.now(UTC)
     builder = (
         x509.CertificateBuilder()

@@ -137,7 +137,12 @@ def test_only_phases_that_there_are_are_shown():
 def test_what_a_message_holds_is_never_taken_for_markup():
     looked_at = replace(inspection(), context="kind[/]dev [bold]", now=inspection().now + timedelta(days=400))
     findings = judge(looked_at, Budget())
-    text = drawn(200, lambda console: (show_inspection(looked_at, console), show_findings(findings, console)))
+
+    def draw(console):
+        show_inspection(looked_at, console)
+        show_findings(findings, console)
+
+    text = drawn(200, draw)
     assert "kind[/]dev [bold]" in text
     assert json.dumps(text)
 
