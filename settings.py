@@ -65,10 +65,12 @@ class GateSettings:
     Attributes:
         mode: ``enforce`` refuses it, ``warn`` only tells.
         overrides: Reasons for which a step goes ahead all the same, by the step's name.
+        acknowledged: How what cannot be seen from the cluster was seen to, by the object's kind and name.
     """
 
     mode: str
     overrides: Mapping[str, str]
+    acknowledged: Mapping[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -268,7 +270,13 @@ def _read_gate(reader: Reader) -> GateSettings:
                 "gate.overrides", f"has {step} without a reason", "Say why the step may go ahead; the outputs keep it"
             )
         overrides[step] = str(reason).strip()
-    return GateSettings(mode=mode, overrides=overrides)
+    acknowledged = {}
+    for subject, reason in reader.mapping("gate.acknowledged").items():
+        if not isinstance(reason, str) or not reason.strip():
+            fix = "Say how it was seen to that it trusts the new signer"
+            reader.refuse("gate.acknowledged", f'has "{subject}" without a reason', fix)
+        acknowledged[subject] = str(reason).strip()
+    return GateSettings(mode=mode, overrides=overrides, acknowledged=acknowledged)
 
 
 def _read_anchor_stack_name(reader: Reader, mode: IssuerMode) -> str:

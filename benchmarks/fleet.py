@@ -29,7 +29,8 @@ from meshtrust.cluster_client import connect
 from meshtrust.deployment import Deployment
 from meshtrust.fleet.pledge import decide
 from meshtrust.gate import find_blockers
-from meshtrust.pem import read_bundle, sha256_hex
+from meshtrust.pem import read_bundle
+from meshtrust.pods import ANCHORS_VARIABLE, PROXY
 from meshtrust.rotation import Step, Trust
 from rehearsal.workspace import REPOSITORY, Workspace, workspace
 from tests.certificates import make_certificate, make_request
@@ -214,10 +215,10 @@ def _serve(bundle: str, ports: Any) -> None:
                 "name": f"web-abc-{number:05}",
                 "namespace": "shop",
                 "labels": labels,
-                "annotations": {"linkerd.io/trust-root-sha256": sha256_hex(bundle)},
                 "ownerReferences": [owner],
                 "creationTimestamp": "2026-01-01T00:00:00Z",
-            }
+            },
+            "spec": {"containers": [{"name": PROXY, "env": [{"name": ANCHORS_VARIABLE, "value": bundle}]}]},
         }
         for number in range(PODS)
     ]

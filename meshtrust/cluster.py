@@ -108,6 +108,30 @@ async def read_optional(api: Api, what: str, **request: Any) -> dict[str, Any] |
     return found
 
 
+async def read_custom(api: Api, what: str, group: str, plural: str) -> list[dict[str, Any]] | None:
+    """Return all objects of a kind that a cluster may not have, or None where it does not.
+
+    Which version is served is asked first, of what every account may read: without the kind, RBAC would refuse the list
+    as it refuses what is there.
+
+    Args:
+        api: Client of the cluster.
+        what: What is asked for, as a sentence names it.
+        group: The group of the kind.
+        plural: Its name in the API.
+
+    Raises:
+        ClusterError: They are there, and cannot be read.
+    """
+    try:
+        found = await read(api, f"API group {group}", base="/apis", version="", url=group)
+        version = found["preferredVersion"]["groupVersion"]
+        return [item async for item in read_items(api, what, version=version, url=plural)]
+    except NotFoundError:
+        # There is no such group, or it has other kinds.
+        return None
+
+
 def with_labels(labels: Mapping[str, str]) -> dict[str, str]:
     """Return the parameters of a request for the objects that have all of these labels."""
     return {"labelSelector": ",".join(f"{key}={value}" for key, value in labels.items())}

@@ -4,6 +4,7 @@ kr8s copies a key or certificate that a kubeconfig holds itself into a file, bec
 leaves that behind each time that it reads credentials (its ``_auth.py``, ``NamedTemporaryFile(delete=False)``).
 """
 
+import asyncio
 import ssl
 from pathlib import Path
 from typing import Any
@@ -32,8 +33,20 @@ class _Credentials(KubeAuth):
 
     _read: ssl.SSLContext | bool = True
 
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        self._one_at_a_time = asyncio.Lock()
+
     async def reauthenticate(self) -> None:
-        """Read them, and remove the copies."""
+        """Read them, in an event loop of their own.
+
+        kr8s reads files by anyio, whose threads wait for more until the first task of their loop has ended. A refused
+        run ends its process from within that task, by `SystemExit`, and such a thread would keep the process for ever.
+        """
+        async with self._one_at_a_time:
+            await asyncio.to_thread(lambda: asyncio.run(self._read_and_clear()))
+
+    async def _read_and_clear(self) -> None:
         try:
             await super().reauthenticate()
             self._read = await super().ssl_context()  # type: ignore[no-untyped-call]

@@ -1,83 +1,46 @@
 """What a cluster really holds of a mesh's credentials: each pod's anchors, the served issuer, the live leaves."""
 
 import asyncio
+import json
 import re
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import yaml
 from cryptography import x509
 
-from meshtrust.cluster import (
-    METADATA_ONLY,
-    Api,
-    ClusterError,
-    NotFoundError,
-    certificates_of,
-    read,
-    read_items,
-    read_optional,
-)
+from meshtrust.cluster import Api, ClusterError, NotFoundError, certificates_of, read, read_optional
 from meshtrust.durations import parse_duration
 from meshtrust.issuer_certificate import read_issuer_certificate
 from meshtrust.lint import LEAF_LIFETIME
-from meshtrust.pem import PemError, fingerprint, read_bundle, sha256_hex
+from meshtrust.pem import fingerprint
+from meshtrust.pods import (
+    ANCHORS_VARIABLE,
+    IDENTITY,
+    INJECTOR,
+    MeshedPod,
+    ProxyTrust,
+    fingerprints,
+    read_pod,
+    read_pods,
+)
 from meshtrust.port_forward import PodUnreachableError, fetch_certificates, fetch_page
-from meshtrust.trust_manager import TRUST_ROOTS
+from meshtrust.trust_manager import TRUST_ROOTS, TRUST_ROOTS_KEY
 
 T = TypeVar("T")
 
 _CONFIG = "linkerd-config"
-_PROXY = "linkerd-proxy"
-_ANCHORS_VARIABLE = "LINKERD2_PROXY_IDENTITY_TRUST_ANCHORS"
-_ANCHORS_SHA256 = "linkerd.io/trust-root-sha256"
-# What this project puts on the pods of the control plane where the bundle is not part of Linkerd's release, and the
-# chart's own annotation is that of an empty text.
+# What this project puts on the pods of the control plane where the bundle is not part of Linkerd's release, so that a
+# change of the bundle replaces them. It is no evidence: the process is asked.
 ANCHORS_ANNOTATION = "meshtrust.io/trust-anchors"
 _IDENTITY_ADMIN_PORT = 9990
 # Connections into pods at a time: enough to be quick, few enough for an API server that others use too.
 _AT_ONCE = 20
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Workload:
-    """What a pod belongs to, as far up as its names tell."""
-
-    kind: str
-    namespace: str
-    name: str
-
-    def __str__(self) -> str:
-        """Return it as ``Kind namespace/name``."""
-        return f"{self.kind} {self.namespace}/{self.name}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MeshedPod:
-    """A pod with a proxy.
-
-    Attributes:
-        namespace: Its namespace.
-        name: Its name.
-        workload: What it belongs to; itself where nothing owns it.
-        component: The part of Linkerd's control plane that it is, or empty.
-        created: When it was created, by the API server's clock.
-        anchors: Fingerprints of the roots that its proxy trusts; nothing where that cannot be told.
-    """
-
-    namespace: str
-    name: str
-    workload: Workload
-    component: str
-    created: datetime
-    anchors: frozenset[str] | None
-
-    def __str__(self) -> str:
-        """Return it as ``namespace/name``."""
-        return f"{self.namespace}/{self.name}"
+# A kubelet brings a changed ConfigMap to a container that it starts within its sync period and the lifetime of its
+# cache, a minute each; the clocks of nodes may differ by as much again from the API server's.
+SETTLED = timedelta(minutes=3)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +57,10 @@ class Mesh:
         issuer_source: The object that it was read from, as a sentence names it.
         issuer_root: What stands in the Secret's ``ca.crt``, where ``linkerd check`` looks for the trust anchor; nothing
             where the Secret is of a scheme that has none.
-        pods: Every pod with a proxy that has not ended.
+        pods: Every pod with a proxy of this control plane that has not ended.
+        others: Those of other control planes in the cluster.
+        bundle_changed: When the bundle was last written, by the API server's clock; None where that is not known.
+        version: Linkerd's version, as its chart tells it; empty where it does not.
     """
 
     namespace: str
@@ -106,6 +72,9 @@ class Mesh:
     issuer_source: str = ""
     issuer_root: tuple[x509.Certificate, ...] | None = ()
     pods: tuple[MeshedPod, ...] = field(default=(), repr=False)
+    others: tuple[MeshedPod, ...] = field(default=(), repr=False)
+    bundle_changed: datetime | None = None
+    version: str = ""
 
     @property
     def bundle_name(self) -> str:
@@ -120,11 +89,19 @@ class Mesh:
     @property
     def identity_pods(self) -> list[MeshedPod]:
         """The replicas of the identity service."""
-        return [pod for pod in self.pods if pod.component == "identity"]
+        return [pod for pod in self.pods if pod.is_part(IDENTITY)]
+
+    @property
+    def injector_pods(self) -> list[MeshedPod]:
+        """The replicas of the proxy injector."""
+        return [pod for pod in self.pods if pod.is_part(INJECTOR)]
 
 
 async def read_mesh(api: Api, namespace: str) -> Mesh:
-    """Read a Linkerd installation; a handful of requests, however many pods there are.
+    """Read a Linkerd installation.
+
+    It costs a request for each 500 pods of the cluster, a handful besides, and a connection to each proxy whose roots
+    are not written in its pod: those of the control plane.
 
     Args:
         api: Client of the cluster.
@@ -133,26 +110,140 @@ async def read_mesh(api: Api, namespace: str) -> Mesh:
     Raises:
         ClusterError: It cannot be read, or holds what cannot be understood.
     """
-    configmap, issuer, values = await asyncio.gather(
+    return await _assemble(api, namespace, asyncio.create_task(_list_pods(api)))
+
+
+async def read_others(api: Api, mesh: Mesh) -> list[Mesh]:
+    """Read the other Linkerd installations of a mesh's cluster that have pods.
+
+    Raises:
+        ClusterError: One of them cannot be read.
+    """
+    namespaces = sorted({pod.control_plane for pod in mesh.others})
+
+    async def pods_of(namespace: str) -> list[MeshedPod]:
+        return [pod for pod in mesh.others if pod.control_plane == namespace]
+
+    return [await _assemble(api, namespace, asyncio.create_task(pods_of(namespace))) for namespace in namespaces]
+
+
+async def _assemble(api: Api, namespace: str, listing: "asyncio.Task[list[MeshedPod]]") -> Mesh:
+    configmap, issuer, values, found = await asyncio.gather(
         read_optional(
             api, f"ConfigMap {namespace}/{TRUST_ROOTS}", namespace=namespace, url=f"configmaps/{TRUST_ROOTS}"
         ),
         read_issuer_certificate(api, namespace),
         _read_values(api, namespace),
+        listing,
     )
-    bundle = str(((configmap or {}).get("data") or {}).get("ca-bundle.crt") or "")
-    roots = certificates_of(bundle, f"ConfigMap {namespace}/{TRUST_ROOTS}")
-    return Mesh(
+    bundle = str(((configmap or {}).get("data") or {}).get(TRUST_ROOTS_KEY) or "")
+    mesh = Mesh(
         namespace=namespace,
         trust_domain=str(values.get("identityTrustDomain") or "cluster.local"),
         leaf_lifetime=leaf_lifetime(values),
         bundle=bundle,
-        roots=roots,
+        roots=certificates_of(bundle, f"ConfigMap {namespace}/{TRUST_ROOTS}"),
         issuer=issuer.chain,
         issuer_source=issuer.source,
         issuer_root=issuer.roots,
-        pods=tuple(await _read_pods(api, namespace, bundle, roots)),
+        # A proxy that does not say whose it is may be one of these.
+        pods=tuple(pod for pod in found if pod.control_plane in (namespace, "")),
+        others=tuple(pod for pod in found if pod.control_plane not in (namespace, "")),
+        bundle_changed=_changed_at(configmap),
+        version=str(values.get("linkerdVersion") or ""),
     )
+    return replace(mesh, pods=await _ask_for_trust(api, mesh))
+
+
+async def _list_pods(api: Api) -> list[MeshedPod]:
+    return sorted([pod async for pod in read_pods(api)], key=str)
+
+
+def _changed_at(configmap: Mapping[str, Any] | None) -> datetime | None:
+    """Return when the data of a ConfigMap was last written; None where nothing says so.
+
+    Source: Kubernetes, Server-Side Apply, on ``metadata.managedFields``: an entry's time is that of the last request
+    that changed a field of its manager.
+    """
+    metadata = (configmap or {}).get("metadata") or {}
+    written = [
+        datetime.fromisoformat(entry["time"]).astimezone(UTC)
+        for entry in metadata.get("managedFields") or ()
+        if entry.get("time") and "f:data" in (entry.get("fieldsV1") or {})
+    ]
+    return max(written, default=None)
+
+
+async def _ask_for_trust(api: Api, mesh: Mesh) -> tuple[MeshedPod, ...]:
+    """Return the pods of a mesh with what their proxies say they trust, where their pods do not have it written."""
+
+    async def ask(pod: MeshedPod) -> MeshedPod:
+        return replace(pod, trust=await _read_trust(api, mesh, pod))
+
+    limit = asyncio.Semaphore(_AT_ONCE)
+
+    async def guarded(pod: MeshedPod) -> MeshedPod:
+        if pod.reference is None:
+            return pod
+        async with limit:
+            return await ask(pod)
+
+    return tuple(await asyncio.gather(*map(guarded, mesh.pods)))
+
+
+async def look_again(api: Api, mesh: Mesh, pods: Collection[MeshedPod]) -> Mesh:
+    """Return a mesh in which some of its pods have been read and asked again, and are left out if they are gone.
+
+    Args:
+        api: Client of the cluster.
+        mesh: The installation.
+        pods: Which of its pods.
+
+    Raises:
+        ClusterError: A pod cannot be read.
+    """
+
+    async def look(pod: MeshedPod) -> MeshedPod | None:
+        if pod not in pods:
+            return pod
+        item = await read_optional(api, f"pod {pod}", namespace=pod.namespace, url=f"pods/{pod.name}")
+        found = read_pod(item) if item and item["status"].get("phase") not in ("Succeeded", "Failed") else None
+        if found is None or found.reference is None:
+            return found
+        return replace(found, trust=await _read_trust(api, mesh, found))
+
+    return replace(mesh, pods=tuple(pod for pod in await asyncio.gather(*map(look, mesh.pods)) if pod is not None))
+
+
+async def _read_trust(api: Api, mesh: Mesh, pod: MeshedPod) -> ProxyTrust:
+    """Ask a proxy for the roots that its process was started with.
+
+    Source: linkerd2-proxy ``linkerd/app/admin/src/server.rs``, ``/env.json``: the named variables of the process.
+    """
+    reads_bundle = (
+        pod.reference is not None
+        and pod.namespace == mesh.namespace
+        and (pod.reference.config_map, pod.reference.key) == (TRUST_ROOTS, TRUST_ROOTS_KEY)
+    )
+    unseen = "it has no node" if not pod.is_placed else ""
+    if pod.is_placed:
+        try:
+            page = await fetch_page(api, pod.namespace, pod.name, pod.admin_port, f"/env.json?{ANCHORS_VARIABLE}")
+            text = json.loads(page.text)[ANCHORS_VARIABLE] or ""
+        except (PodUnreachableError, ClusterError) as error:
+            unseen = str(error)
+        except (ValueError, KeyError, TypeError):
+            unseen = "it answers with something else than its environment"
+        else:
+            roots = fingerprints(text)
+            if roots is not None:
+                return ProxyTrust(state="trusts", roots=roots, source="process")
+            unseen = "it was started without roots that can be understood"
+    if reads_bundle and not pod.runs:
+        return ProxyTrust(state="waiting")
+    if reads_bundle and mesh.bundle_changed and pod.started and pod.started >= mesh.bundle_changed + SETTLED:
+        return ProxyTrust(state="trusts", roots=frozenset(map(fingerprint, mesh.roots)), source="start")
+    return ProxyTrust(state="unseen", reason=unseen)
 
 
 async def read_served_issuers(api: Api, mesh: Mesh) -> dict[MeshedPod, datetime | str]:
@@ -166,59 +257,98 @@ async def read_served_issuers(api: Api, mesh: Mesh) -> dict[MeshedPod, datetime 
         page = await fetch_page(api, pod.namespace, pod.name, _IDENTITY_ADMIN_PORT, "/metrics")
         found = re.search(r"^issuer_cert_ttl_seconds(?:\{[^}]*\})? ([0-9.eE+-]+)$", page.text, re.MULTILINE)
         if found is None or page.date is None:
-            return "its metrics do not tell the issuer"
+            version = f" {mesh.version}" if mesh.version else ""
+            return f"Linkerd{version} does not tell it in its metrics, which versions before edge-25.2.1 do not"
         return page.date + timedelta(seconds=float(found[1]))
 
-    return await _of_each(mesh.identity_pods, read_end)
+    return await _of_each(mesh.identity_pods, read_end, str)
 
 
-async def read_leaves(api: Api, mesh: Mesh, pods: Iterable[MeshedPod]) -> dict[MeshedPod, list[x509.Certificate] | str]:
-    """Return the certificate that each pod's proxy shows, with its issuers, or why it cannot be seen.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leaf:
+    """What is known of the certificate that a pod's proxy uses.
 
-    A pod that is gone, or does not run yet and has no certificate, is left out.
+    Attributes:
+        state: ``shown``; ``waiting`` where no proxy runs yet, which gets one from the issuer of that time; ``gone``
+            where the pod is; ``unseen`` where nothing is known, which counts as unsafe.
+        certificates: It and its issuers, as the proxy shows them, its own first; empty unless it is shown.
+        reason: Why nothing is known; empty where something is.
+        is_forbidden: Whether nothing is known because these credentials lack a right, so that asking again is in vain.
+    """
+
+    state: Literal["shown", "waiting", "gone", "unseen"]
+    certificates: tuple[x509.Certificate, ...] = ()
+    reason: str = ""
+    is_forbidden: bool = False
+
+
+async def read_leaves(api: Api, mesh: Mesh, pods: Iterable[MeshedPod]) -> dict[MeshedPod, Leaf]:
+    """Return what is known of the certificate of each pod's proxy, whatever phase the pod is in.
+
+    The proxy is asked first, since a pod whose init containers still run may have one that serves (a native sidecar);
+    only where it gives no answer is the pod read again for whether there is a proxy to answer.
 
     Source: the proxy's admin port shows it to whoever asks for its identity, as ``linkerd identity`` does (linkerd2
     ``cli/cmd/identity.go``).
     """
 
-    async def read_leaf(pod: MeshedPod) -> list[x509.Certificate] | str:
+    async def read_leaf(pod: MeshedPod) -> Leaf:
+        name = f"{pod.account}.{pod.namespace}.serviceaccount.identity.{mesh.namespace}.{mesh.trust_domain}"
         try:
-            found = await read(api, f"pod {pod}", namespace=pod.namespace, url=f"pods/{pod.name}")
-        except NotFoundError:
-            return []
-        if found["status"].get("phase") != "Running":
-            return []
-        account = found["spec"]["serviceAccountName"]
-        name = f"{account}.{pod.namespace}.serviceaccount.identity.{mesh.namespace}.{mesh.trust_domain}"
-        return await fetch_certificates(api, pod.namespace, pod.name, _admin_port(found["spec"]), name)
+            shown = await fetch_certificates(api, pod.namespace, pod.name, pod.admin_port, name)
+        except PodUnreachableError as error:
+            return await _without_leaf(api, pod, error)
+        if not shown:
+            return Leaf(state="unseen", reason="it shows no certificate")
+        return Leaf(state="shown", certificates=tuple(shown))
 
-    return {pod: leaf for pod, leaf in (await _of_each(pods, read_leaf)).items() if leaf}
+    return await _of_each(pods, read_leaf, lambda reason: Leaf(state="unseen", reason=reason))
+
+
+async def _without_leaf(api: Api, pod: MeshedPod, error: PodUnreachableError) -> Leaf:
+    """Return why a pod's proxy shows no certificate: that it is gone or does not run yet, or what went wrong."""
+    try:
+        found = await read(api, f"pod {pod}", namespace=pod.namespace, url=f"pods/{pod.name}")
+    except NotFoundError:
+        return Leaf(state="gone")
+    now = read_pod(found)
+    if now is None or now.created != pod.created or (found.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
+        # Another pod of the same name, as a StatefulSet makes it, gets its certificate from the issuer of now.
+        return Leaf(state="gone")
+    if not now.runs:
+        return Leaf(state="waiting")
+    return Leaf(state="unseen", reason=str(error), is_forbidden=error.is_forbidden)
 
 
 async def _of_each(
-    pods: Iterable[MeshedPod], read_one: Callable[[MeshedPod], Coroutine[Any, Any, T | str]]
-) -> dict[MeshedPod, T | str]:
+    pods: Iterable[MeshedPod],
+    read_one: Callable[[MeshedPod], Coroutine[Any, Any, T]],
+    unseen: Callable[[str], T],
+) -> dict[MeshedPod, T]:
     limit = asyncio.Semaphore(_AT_ONCE)
 
-    async def guarded(pod: MeshedPod) -> tuple[MeshedPod, T | str]:
+    async def guarded(pod: MeshedPod) -> tuple[MeshedPod, T]:
         async with limit:
             try:
                 return pod, await read_one(pod)
             except (PodUnreachableError, ClusterError) as error:
-                return pod, str(error)
+                return pod, unseen(str(error))
 
     return dict(await asyncio.gather(*map(guarded, pods)))
 
 
 def is_served(mesh: Mesh, end: datetime) -> bool:
-    """Whether an issuer with this end, as a replica tells it, is the one in the Secret.
+    """Whether an issuer with this end, as a replica tells it, may be the one in the Secret.
 
-    A replica's date has whole seconds, and its gauge was read within the same second.
+    A replica's date has whole seconds, and its gauge was read within the same second. Issuers of one end look the same:
+    see `meshtrust.gate.blocks_served`.
     """
-    if not mesh.issuer:
-        return False
-    difference = (mesh.issuer[0].not_valid_after_utc - end).total_seconds()
-    return -0.5 <= difference <= 1.5
+    return bool(mesh.issuer) and ends_at(mesh.issuer[0], end)
+
+
+def ends_at(certificate: x509.Certificate, end: datetime) -> bool:
+    """Whether a certificate ends at a moment that a replica's metrics tell."""
+    return -0.5 <= (certificate.not_valid_after_utc - end).total_seconds() <= 1.5
 
 
 async def _read_values(api: Api, namespace: str) -> Mapping[str, Any]:
@@ -243,88 +373,3 @@ def leaf_lifetime(values: Mapping[str, Any]) -> timedelta:
         return parse_duration(str(node))
     except ValueError:
         return LEAF_LIFETIME
-
-
-async def _read_pods(api: Api, namespace: str, bundle: str, roots: Sequence[x509.Certificate]) -> list[MeshedPod]:
-    """Read the pods with a proxy: metadata of all, and the whole of those whose metadata does not tell their anchors.
-
-    A pod's annotation is the SHA-256 of the bundle that it was injected with (linkerd2 ``pkg/inject/inject.go``); a
-    control-plane pod's is that of the chart's value, which may end with the newline that the ConfigMap lacks.
-    """
-    current = frozenset(map(fingerprint, roots))
-    hashes = {sha256_hex(text) for text in (bundle, bundle.strip(), f"{bundle.strip()}\n")} if roots else set()
-    selection = {
-        "labelSelector": f"linkerd.io/control-plane-ns={namespace}",
-        "fieldSelector": "status.phase!=Succeeded,status.phase!=Failed",
-    }
-    found: list[MeshedPod] = []
-    untold = False
-    async for item in read_items(api, "list of pods", url="pods", params=selection, headers={"Accept": METADATA_ONLY}):
-        annotations = item["metadata"].get("annotations") or {}
-        if ANCHORS_ANNOTATION in annotations:
-            found.append(_pod(item["metadata"], frozenset(annotations[ANCHORS_ANNOTATION].split(","))))
-        elif annotations.get(_ANCHORS_SHA256) in hashes:
-            found.append(_pod(item["metadata"], current))
-        else:
-            untold = True
-    if untold:
-        told = {str(pod) for pod in found}
-        async for item in read_items(api, "list of pods", url="pods", params=selection):
-            container = _proxy_container(item["spec"])
-            metadata = item["metadata"]
-            if container is not None and f"{metadata['namespace']}/{metadata['name']}" not in told:
-                found.append(_pod(metadata, _anchors(container)))
-    return sorted(found, key=str)
-
-
-def _proxy_container(spec: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return the proxy's container; as a native sidecar it is an init container."""
-    containers = [*(spec.get("containers") or []), *(spec.get("initContainers") or [])]
-    return next((entry for entry in containers if entry.get("name") == _PROXY), None)
-
-
-def _admin_port(spec: Mapping[str, Any]) -> int:
-    """Return the proxy's admin port, which a pod may have moved (``config.linkerd.io/admin-port``)."""
-    ports = (_proxy_container(spec) or {}).get("ports") or []
-    return next((int(port["containerPort"]) for port in ports if port.get("name") == "linkerd-admin"), 4191)
-
-
-def _anchors(container: Mapping[str, Any]) -> frozenset[str] | None:
-    """Return what a proxy's environment says it trusts; a reference was resolved at its start and tells nothing now."""
-    for variable in container.get("env") or []:
-        if variable.get("name") == _ANCHORS_VARIABLE and variable.get("value"):
-            return _fingerprints(variable["value"])
-    return None
-
-
-@lru_cache(maxsize=64)
-def _fingerprints(bundle: str) -> frozenset[str] | None:
-    try:
-        return frozenset(map(fingerprint, read_bundle(bundle)))
-    except PemError:
-        return None
-
-
-def _pod(metadata: Mapping[str, Any], anchors: frozenset[str] | None) -> MeshedPod:
-    labels = metadata.get("labels") or {}
-    return MeshedPod(
-        namespace=metadata["namespace"],
-        name=metadata["name"],
-        workload=_workload(metadata, labels),
-        component=labels.get("linkerd.io/control-plane-component", ""),
-        created=datetime.fromisoformat(metadata["creationTimestamp"]).astimezone(UTC),
-        anchors=anchors,
-    )
-
-
-def _workload(metadata: Mapping[str, Any], labels: Mapping[str, str]) -> Workload:
-    """Return a pod's owner; a Deployment's pod is told by the name of its ReplicaSet, without a further request."""
-    namespace = metadata["namespace"]
-    owner = next((entry for entry in metadata.get("ownerReferences") or [] if entry.get("controller")), None)
-    if owner is None:
-        return Workload(kind="Pod", namespace=namespace, name=metadata["name"])
-    kind, name = owner["kind"], owner["name"]
-    suffix = f"-{labels.get('pod-template-hash', '')}"
-    if kind == "ReplicaSet" and len(suffix) > 1 and name.endswith(suffix):
-        kind, name = "Deployment", name.removesuffix(suffix)
-    return Workload(kind=kind, namespace=namespace, name=name)

@@ -1,24 +1,32 @@
 """The gates of a rotation: what in a cluster makes a step unsafe, judged on evidence that was read before."""
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+import time
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
 
 from meshtrust.chain import ChainError, verify_chain
 from meshtrust.cluster import Api
 from meshtrust.evidence import (
+    SETTLED,
+    Leaf,
     Mesh,
-    MeshedPod,
-    Workload,
+    ends_at,
     is_served,
+    look_again,
     read_leaves,
     read_mesh,
     read_served_issuers,
 )
+from meshtrust.injector import read_injections
+from meshtrust.outsiders import Outsiders, read_outsiders
+from meshtrust.owners import find_owners, how_to_restart
 from meshtrust.pem import fingerprint
+from meshtrust.pods import MeshedPod, ProxyTrust, Workload
+from meshtrust.rollout import can_restart
 from meshtrust.rotation import Step
 
 
@@ -34,6 +42,7 @@ class Blocker:
         deployable: Whether to deploy the stack once more takes it away: a run that was killed has changed more than its
             state says, or someone else has.
         stack: The stack of the cluster that it is in, where that is another one of the fleet.
+        is_external: Whether it cannot be seen from the cluster, so that a person may acknowledge it by its subject.
     """
 
     subject: str
@@ -42,6 +51,7 @@ class Blocker:
     curable: bool = True
     deployable: bool = False
     stack: str = ""
+    is_external: bool = False
 
     def __str__(self) -> str:
         """Return it as a line."""
@@ -51,10 +61,20 @@ class Blocker:
 
 
 # The other steps only add trust, or begin where there is none to lose.
-_JUDGED = ("switch", "retire")
+_JUDGED = ("switch", "retire", "replace")
+# What cannot be seen for a moment, as in a pod that starts or ends, is asked again for so long.
+_PATIENCE_SECONDS, _PAUSE_SECONDS = 60.0, 1.0
 
 
-async def find_blockers(api: Api, namespace: str, step: Step, roots: Mapping[str, x509.Certificate]) -> list[Blocker]:
+async def find_blockers(
+    api: Api,
+    namespace: str,
+    step: Step,
+    roots: Mapping[str, x509.Certificate],
+    *,
+    acknowledged: Mapping[str, str] | None = None,
+    in_fleet: bool = False,
+) -> list[Blocker]:
     """Read the cluster and return what makes a step unsafe; a step that only adds trust is always safe.
 
     Args:
@@ -62,28 +82,91 @@ async def find_blockers(api: Api, namespace: str, step: Step, roots: Mapping[str
         namespace: Namespace of Linkerd's control plane.
         step: The step.
         roots: The roots of the generations before the step.
+        acknowledged: Why someone says that the step may be taken in spite of what cannot be seen from the cluster, by
+            the blocker's subject; only blockers that say so can be acknowledged.
+        in_fleet: Whether the cluster is one of a fleet, whose clusters wait for each other by their pledges.
 
     Raises:
         ClusterError: The cluster cannot be read, so that the step cannot be judged.
     """
     if step.kind not in _JUDGED:
         return []
-    return await judge_step(api, await read_mesh(api, namespace), step, roots)
+    mesh = await read_mesh(api, namespace)
+    return await judge_step(api, mesh, step, roots, acknowledged=acknowledged, in_fleet=in_fleet)
 
 
-async def judge_step(api: Api, mesh: Mesh, step: Step, roots: Mapping[str, x509.Certificate]) -> list[Blocker]:
+async def judge_step(
+    api: Api,
+    mesh: Mesh,
+    step: Step,
+    roots: Mapping[str, x509.Certificate],
+    *,
+    acknowledged: Mapping[str, str] | None = None,
+    in_fleet: bool = False,
+) -> list[Blocker]:
     """Return what makes a step unsafe in a mesh that has been read, as `find_blockers` does; it raises the same."""
     if step.kind not in _JUDGED:
         return []
+    if step.kind == "replace":
+        return blocks_replace(await _patiently_read_leaves(api, mesh), datetime.now(UTC))
+    mesh = await _patiently_see(api, mesh, fingerprint(roots[step.after.signer]))
+    outsiders, injections = await asyncio.gather(
+        read_outsiders(api, mesh, in_fleet=in_fleet),
+        _patiently_read_injections(api, mesh, fingerprint(roots[step.after.signer])),
+    )
+    signer = step.after.signer
+    root = fingerprint(roots[signer])
+    manual = {owner for owner, trusted in outsiders.templates.items() if trusted is None or root not in trusted}
     if step.kind == "switch":
-        [signer] = step.generations
-        return blocks_switch(mesh, fingerprint(roots[signer]), signer, datetime.now(UTC))
-    served, leaves = await asyncio.gather(read_served_issuers(api, mesh), read_leaves(api, mesh, mesh.pods))
-    remaining = [roots[name] for name in step.after.anchors]
-    return blocks_retire(mesh, remaining, served=served, leaves=leaves, now=datetime.now(UTC))
+        blockers = blocks_switch(mesh, root, signer, datetime.now(UTC), manual=manual)
+    else:
+        remaining = [roots[name] for name in step.after.anchors]
+        mesh, served, leaves = await _patiently_see_issuers(api, mesh, remaining)
+        blockers = blocks_retire(mesh, remaining, served=served, leaves=leaves, now=datetime.now(UTC))
+        blockers += _lacking(mesh, root, signer, manual)
+    blockers += blocks_injection(injections, root, signer)
+    blockers += await _blocks_outsiders(api, outsiders, step, roots)
+    blockers = [entry for entry in blockers if not (entry.is_external and (acknowledged or {}).get(entry.subject))]
+    return await _name_owners(api, blockers)
 
 
-def blocks_switch(mesh: Mesh, root: str, name: str, now: datetime) -> list[Blocker]:
+async def find_latecomers(
+    api: Api, namespace: str, root: x509.Certificate, name: str, since: datetime
+) -> list[Blocker]:
+    """Return the pods made since a look at the cluster whose proxies do not trust a root.
+
+    A pod that was made between the look and the step, and was given the bundle of before, is in no look. Call this
+    right before the Certificate of the identity issuer changes, and again once it has: a step that was overtaken is
+    stopped, or taken back while every certificate in use is still under the old root.
+
+    Args:
+        api: Client of the cluster.
+        namespace: Namespace of Linkerd's control plane.
+        root: The root that is to sign, or signs.
+        name: Its generation, for the reasons.
+        since: When the look began, by this machine's clock, with a time zone.
+
+    Raises:
+        ClusterError: The cluster cannot be read.
+    """
+    mesh = await _patiently_see(api, await read_mesh(api, namespace), fingerprint(root))
+    late = tuple(pod for pod in mesh.pods if pod.created >= since - _CLOCKS_APART)
+    return await _name_owners(api, list(_untrusting(replace(mesh, pods=late), fingerprint(root), name)))
+
+
+# How far this machine's clock may be from the API server's (`meshtrust.cluster_client`).
+_CLOCKS_APART = timedelta(minutes=1)
+
+
+async def find_unserved(api: Api, mesh: Mesh) -> list[Blocker]:
+    """Return the replicas of the identity service that are not seen to sign with the issuer in the Secret."""
+    served, leaves = await asyncio.gather(read_served_issuers(api, mesh), read_leaves(api, mesh, mesh.identity_pods))
+    return blocks_served(mesh, served, leaves)
+
+
+def blocks_switch(
+    mesh: Mesh, root: str, name: str, now: datetime, *, manual: Collection[Workload] = ()
+) -> list[Blocker]:
     """Return what keeps a root from signing: every proxy that does not trust it, control plane included.
 
     Args:
@@ -91,6 +174,7 @@ def blocks_switch(mesh: Mesh, root: str, name: str, now: datetime) -> list[Block
         root: Fingerprint of the root that is to sign.
         name: Its generation, for the reasons.
         now: The time.
+        manual: Workloads whose template has other roots written in it.
 
     A proxy refuses a leaf that chains to none of its anchors, its own new one as well as a peer's (linkerd2-proxy
     ``linkerd/meshtls``); the identity service reads its anchors once (linkerd2 ``controller/cmd/identity/main.go``).
@@ -99,12 +183,72 @@ def blocks_switch(mesh: Mesh, root: str, name: str, now: datetime) -> list[Block
     known = {fingerprint(certificate): certificate for certificate in mesh.roots}
     if root in known and known[root].not_valid_after_utc <= now:
         end = known[root].not_valid_after_utc
-        blockers.append(Blocker(subject=f"generation {name}", reason=f"its root ended on {end:%Y-%m-%d %H:%M} UTC"))
+        reason = f"its root ended on {end:%Y-%m-%d %H:%M} UTC. Rotate to another generation"
+        blockers.append(Blocker(subject=f"generation {name}", reason=reason, curable=False))
     if root not in known:
         blockers.append(Blocker(subject=mesh.bundle_name, reason=f"does not hold {name}", deployable=True))
-    blockers += _untrusting(
-        mesh, root, name, "it started with other anchors than those deployed now, and cannot tell which"
-    )
+    blockers += _untrusting(mesh, root, name, manual)
+    blockers += _blocks_identity(mesh, name)
+    return blockers
+
+
+def _blocks_identity(mesh: Mesh, name: str) -> Iterable[Blocker]:
+    """Yield the replicas of the identity service whose program may have read another bundle than its proxy.
+
+    It reads a file as it starts, which a new pod has fresh, and a container that is restarted in its pod has as its
+    node has last brought it there.
+    """
+    changed = mesh.bundle_changed
+    for pod in mesh.identity_pods:
+        began = pod.program_started
+        if changed is None or began is None:
+            continue
+        is_new = pod.created >= changed and not pod.program_restarts
+        if not is_new and began < changed + SETTLED:
+            reason = f"its program was started before the bundle last changed, so that it may not know {name}"
+            yield Blocker(subject=str(pod), reason=reason, workload=pod.workload)
+
+
+def blocks_injection(injections: Mapping[MeshedPod, ProxyTrust], root: str, name: str) -> list[Blocker]:
+    """Return the replicas of the injector that would make a pod whose proxy does not trust a root.
+
+    Args:
+        injections: What each would inject, as `read_injections` tells it.
+        root: Fingerprint of the root that is to sign, or signs.
+        name: Its generation, for the reasons.
+    """
+    blockers = []
+    for pod, trust in injections.items():
+        if trust.state == "unseen":
+            reason = f"which roots it would give to a new pod cannot be seen: {trust.reason}"
+        elif trust.state == "trusts" and root not in trust.roots:
+            reason = f"it would give a new pod other roots than {name}: its node has not brought it the bundle yet"
+        else:
+            continue
+        blockers.append(Blocker(subject=str(pod), reason=reason, workload=pod.workload))
+    return blockers
+
+
+def blocks_replace(leaves: Mapping[MeshedPod, Leaf], now: datetime) -> list[Blocker]:
+    """Return the pods whose connections would be cut if all roots were replaced, though all of them have ended.
+
+    Proxies do not look at a root's end (rustls-webpki): a leaf serves until it ends itself, or its issuer does.
+
+    Args:
+        leaves: The live certificate of each pod.
+        now: The time.
+    """
+    blockers = []
+    for pod, leaf in leaves.items():
+        if leaf.state == "unseen":
+            reason = f"its live certificate cannot be seen: {leaf.reason}"
+        elif leaf.state == "shown" and (end := min(entry.not_valid_after_utc for entry in leaf.certificates)) > now:
+            reason = (
+                f"its certificate serves until {end:%Y-%m-%d %H:%M} UTC, though its root has ended. Wait until then"
+            )
+        else:
+            continue
+        blockers.append(Blocker(subject=str(pod), reason=reason, workload=pod.workload, curable=False))
     return blockers
 
 
@@ -127,7 +271,7 @@ def blocks_deploy(mesh: Mesh, roots: Mapping[str, x509.Certificate], signer: str
         return []
     # What is still to be made has no fingerprint, and nothing trusts it.
     signing = fingerprint(roots[signer]) if signer in roots else ""
-    blockers = [*_untrusting(mesh, signing, signer, "it cannot be told what its proxy trusts")]
+    blockers = list(_untrusting(mesh, signing, signer))
     for root in mesh.roots:
         if fingerprint(root) not in kept and root.not_valid_after_utc > now:
             reason = f"its root {fingerprint(root)[:8]} ({root.subject.rfc4514_string()}) is not among the anchors"
@@ -135,16 +279,41 @@ def blocks_deploy(mesh: Mesh, roots: Mapping[str, x509.Certificate], signer: str
     return blockers
 
 
-def blocks_served(mesh: Mesh, served: Mapping[MeshedPod, datetime | str]) -> list[Blocker]:
-    """Return the replicas of the identity service that are not seen to sign with the issuer in the Secret."""
+def blocks_served(
+    mesh: Mesh, served: Mapping[MeshedPod, datetime | str], leaves: Mapping[MeshedPod, Leaf] | None = None
+) -> list[Blocker]:
+    """Return the replicas of the identity service that are not seen to sign with the issuer in the Secret.
+
+    A replica tells when its issuer ends, unless its version does not; and two issuers may end at the same time. Its
+    own proxy's certificate is from itself (linkerd2 ``charts/partials/templates/_proxy.tpl``: the address is
+    localhost), and shows who has signed it.
+
+    Args:
+        mesh: The installation.
+        served: What each replica signs with, as `read_served_issuers` tells it.
+        leaves: The live certificates of the replicas' own proxies at least.
+    """
+    shown = [leaf for leaf in (leaves or {}).values() if leaf.state == "shown"]
+    twins = {
+        entry for leaf in shown for entry in leaf.certificates[1:] if mesh.issuer and _is_twin(entry, mesh.issuer[0])
+    }
     blockers = []
     for pod in mesh.identity_pods:
-        end = served[pod]
-        seen = not isinstance(end, str)
+        end, leaf = served.get(pod, "it was not asked"), (leaves or {}).get(pod)
+        if mesh.issuer and leaf is not None and mesh.issuer[0] in leaf.certificates[1:]:
+            continue
+        seen = leaf is not None and leaf.state == "shown"
         if isinstance(end, str):
             reason = f"which issuer it signs with cannot be seen: {end}"
+            if seen:
+                reason += "; and its own proxy's certificate is from another issuer than the Secret's"
         elif not is_served(mesh, end):
-            reason = f"it still signs with an issuer that ends {end:%Y-%m-%d %H:%M} UTC, not with the Secret's"
+            seen, reason = (
+                True,
+                f"it still signs with an issuer that ends {end:%Y-%m-%d %H:%M} UTC, not with the Secret's",
+            )
+        elif twins:
+            reason = "which of two issuers with the same end it signs with cannot be seen"
         else:
             continue
         blockers.append(Blocker(subject=str(pod), reason=reason, workload=pod.workload, curable=seen))
@@ -155,12 +324,16 @@ def blocks_served(mesh: Mesh, served: Mapping[MeshedPod, datetime | str]) -> lis
     return blockers
 
 
+def _is_twin(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    return certificate != issuer and ends_at(certificate, issuer.not_valid_after_utc)
+
+
 def blocks_retire(
     mesh: Mesh,
     remaining: Sequence[x509.Certificate],
     *,
     served: Mapping[MeshedPod, datetime | str],
-    leaves: Mapping[MeshedPod, list[x509.Certificate] | str],
+    leaves: Mapping[MeshedPod, Leaf],
     now: datetime,
 ) -> list[Blocker]:
     """Return what keeps the other anchors from being retired: all that does not chain to those that remain.
@@ -173,26 +346,198 @@ def blocks_retire(
         now: The time.
     """
     blockers = list(_blocks_issuer(mesh, remaining, now))
-    blockers += blocks_served(mesh, served)
-    for pod, leaf in leaves.items():
-        seen = not isinstance(leaf, str)
-        if isinstance(leaf, str):
-            reason = f"its live certificate cannot be seen: {leaf}"
-        elif not _chains(leaf, remaining, now):
-            reason = "its live certificate is not under the anchors that remain"
-        else:
-            continue
-        blockers.append(Blocker(subject=str(pod), reason=reason, workload=pod.workload, curable=seen))
+    blockers += blocks_served(mesh, served, leaves)
+    blockers += _blocks_leaves(leaves, remaining, now)
     return blockers
 
 
-def _untrusting(mesh: Mesh, root: str, name: str, untold: str) -> Iterable[Blocker]:
-    """Yield the pods whose proxies do not trust a root, or of which that cannot be told, with the reason for those."""
+def _blocks_leaves(
+    leaves: Mapping[MeshedPod, Leaf], remaining: Sequence[x509.Certificate], now: datetime
+) -> Iterable[Blocker]:
+    for pod, leaf in leaves.items():
+        if leaf.state == "unseen":
+            reason = f"its live certificate cannot be seen: {leaf.reason}"
+        elif leaf.state == "shown" and not _chains(leaf.certificates, remaining, now):
+            reason = "its live certificate is not under the anchors that remain"
+        else:
+            continue
+        curable = leaf.state == "shown" and not pod.is_ending
+        yield Blocker(subject=str(pod), reason=reason, workload=pod.workload, curable=curable)
+
+
+def _untrusting(mesh: Mesh, root: str, name: str, manual: Collection[Workload] = ()) -> Iterable[Blocker]:
+    """Yield the pods whose proxies do not trust a root, or of which that cannot be seen."""
     for pod in mesh.pods:
-        if pod.anchors is None:
-            yield Blocker(subject=str(pod), reason=untold, workload=pod.workload)
-        elif root not in pod.anchors:
-            yield Blocker(subject=str(pod), reason=f"its proxy does not trust {name}", workload=pod.workload)
+        if pod.trust.state == "unseen":
+            reason = f"what its proxy trusts cannot be seen: {pod.trust.reason}"
+            yield Blocker(subject=str(pod), reason=reason, workload=pod.workload)
+    yield from _lacking(mesh, root, name, manual)
+
+
+def _lacking(mesh: Mesh, root: str, name: str, manual: Collection[Workload]) -> Iterable[Blocker]:
+    """Yield the pods whose proxies are known not to trust a root."""
+    for pod in mesh.pods:
+        if pod.anchors is not None and root not in pod.anchors:
+            reason, curable = f"its proxy does not trust {name}", True
+            if pod.workload in manual:
+                reason, curable = f"{reason}, and a restart does not change that: its template holds its roots", False
+            elif pod.is_ending:
+                reason, curable = f"{reason}, and it is being deleted: wait until it is gone", False
+            yield Blocker(subject=str(pod), reason=reason, workload=pod.workload, curable=curable)
+
+
+async def _blocks_outsiders(
+    api: Api, outsiders: Outsiders, step: Step, roots: Mapping[str, x509.Certificate]
+) -> list[Blocker]:
+    """Return who else would be cut off by a switch or a retirement."""
+    signer = step.after.signer
+    root = fingerprint(roots[signer])
+    blockers = [
+        _external(f"ExternalWorkload {name}", f"it runs outside of the cluster, and whether it trusts {signer}")
+        for name in outsiders.external
+    ]
+    blockers += [
+        _external(str(link), f"it leads to {link.target}, and whether the proxies there trust {signer}")
+        for link in outsiders.links
+    ]
+    blockers += [
+        _external(str(gateway), f"other clusters connect to it, and whether the proxies there trust {signer}")
+        for gateway in outsiders.gateways
+    ]
+    for workload, trusted in sorted(outsiders.templates.items(), key=str):
+        if trusted is None or root not in trusted:
+            place = f"{workload.kind.lower()}/{workload.name} -n {workload.namespace}"
+            reason = (
+                f"its template holds roots without {signer}, as `linkerd inject --manual` writes them, and so does "
+                f"each pod that it makes. Write it again: kubectl get {place} -o yaml | linkerd uninject - | "
+                "linkerd inject --manual - | kubectl apply -f -"
+            )
+            blockers.append(Blocker(subject=str(workload), reason=reason, curable=False))
+    shared = set(map(fingerprint, roots.values()))
+    for other in outsiders.others:
+        if not _shares(other, shared):
+            continue
+        found = list(await _blocks_other(api, other, step, roots))
+        if found:
+            reason = f"it shares a root with this one, and {len(found)} of it would be cut off, such as {found[0]}"
+            subject = f"Linkerd in namespace {other.namespace}"
+            blockers.append(Blocker(subject=subject, reason=reason, curable=False, is_external=True))
+    return blockers
+
+
+def _external(subject: str, what: str) -> Blocker:
+    reason = (
+        f"{what}, or shows certificates under what is to be retired, cannot be seen from here. See to it, and say so: "
+        f"pulumi config set --path 'gate.acknowledged[\"{subject}\"]' <how it was seen to>"
+    )
+    return Blocker(subject=subject, reason=reason, curable=False, is_external=True)
+
+
+def _shares(other: Mesh, roots: Collection[str]) -> bool:
+    trusted = {root for pod in other.pods for root in pod.anchors or ()} | set(map(fingerprint, other.roots))
+    return bool(trusted & set(roots)) or not trusted
+
+
+async def _blocks_other(api: Api, other: Mesh, step: Step, roots: Mapping[str, x509.Certificate]) -> list[Blocker]:
+    now, signer = datetime.now(UTC), step.after.signer
+    if step.kind == "switch":
+        return blocks_switch(other, fingerprint(roots[signer]), signer, now)
+    remaining = [roots[name] for name in step.after.anchors]
+    leaves = await _patiently_read_leaves(api, other, remaining)
+    return [*_blocks_issuer(other, remaining, now), *_blocks_leaves(leaves, remaining, now)]
+
+
+async def _name_owners(api: Api, blockers: Sequence[Blocker]) -> list[Blocker]:
+    """Return blockers with the owners that restarts are about, and with what a person does where none is possible."""
+    owners = await find_owners(api, [entry.workload for entry in blockers if entry.workload is not None])
+    named = []
+    for entry in blockers:
+        workload = owners.get(entry.workload, entry.workload) if entry.workload is not None else None
+        reason = entry.reason
+        if workload is not None and entry.curable and not can_restart(workload):
+            reason = f"{reason}; {how_to_restart(workload)}"
+        named.append(replace(entry, workload=workload, reason=reason))
+    return named
+
+
+async def _patiently_see(api: Api, mesh: Mesh, root: str) -> Mesh:
+    """Return a mesh in which the proxies that were not seen have been asked again, until they answer or are gone.
+
+    So have been pods that do not trust a root and are being deleted, as after a restart.
+    """
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while again := {pod for pod in mesh.pods if pod.trust.state == "unseen" or (pod.is_ending and pod.may_lack(root))}:
+        if time.monotonic() > deadline:
+            break
+        asked = await look_again(api, mesh, again)
+        if len(asked.pods) == len(mesh.pods):
+            await asyncio.sleep(_PAUSE_SECONDS)
+        mesh = asked
+    return mesh
+
+
+async def _patiently_read_leaves(
+    api: Api, mesh: Mesh, remaining: Sequence[x509.Certificate] = ()
+) -> dict[MeshedPod, Leaf]:
+    """Return the certificates of a mesh's pods; those that were not seen have been asked for again.
+
+    So have been those that are under none of the roots that remain, of pods that are being deleted.
+    """
+
+    def passes(pod: MeshedPod, leaf: Leaf) -> bool:
+        if leaf.state == "shown" and pod.is_ending and remaining:
+            return not _chains(leaf.certificates, remaining, datetime.now(UTC))
+        return leaf.state == "unseen" and not leaf.is_forbidden
+
+    leaves = await read_leaves(api, mesh, mesh.pods)
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while again := [pod for pod, leaf in leaves.items() if passes(pod, leaf)]:
+        if time.monotonic() > deadline:
+            break
+        await asyncio.sleep(_PAUSE_SECONDS)
+        leaves |= await read_leaves(api, mesh, again)
+    return leaves
+
+
+async def _patiently_see_issuers(
+    api: Api, mesh: Mesh, remaining: Sequence[x509.Certificate]
+) -> tuple[Mesh, dict[MeshedPod, datetime | str], dict[MeshedPod, Leaf]]:
+    """Return a mesh, what its identity replicas sign with, and its pods' certificates.
+
+    A replica that gives no answer may have been replaced: then the mesh has other replicas.
+    """
+    leaves = await _patiently_read_leaves(api, mesh, remaining)
+    served = await read_served_issuers(api, mesh)
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while any(not entry.curable for entry in blocks_served(mesh, served, leaves)) and time.monotonic() < deadline:
+        await asyncio.sleep(_PAUSE_SECONDS)
+        now = await read_mesh(api, mesh.namespace)
+        if now.identity_pods == mesh.identity_pods and any(leaf.is_forbidden for leaf in leaves.values()):
+            break
+        others = [pod for pod in mesh.pods if pod not in mesh.identity_pods]
+        mesh = replace(mesh, pods=(*others, *now.identity_pods))
+        replicas = await read_leaves(api, mesh, now.identity_pods)
+        leaves = {pod: leaf for pod, leaf in leaves.items() if pod in others} | replicas
+        served = await read_served_issuers(api, mesh)
+    return mesh, served, leaves
+
+
+async def _patiently_read_injections(api: Api, mesh: Mesh, root: str) -> dict[MeshedPod, ProxyTrust]:
+    """Return what the injectors would inject, once that is seen and their nodes have brought them the bundle."""
+
+    def lags(trust: ProxyTrust) -> bool:
+        return trust.state == "unseen" or (trust.state == "trusts" and root not in trust.roots)
+
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    holds = root in set(map(fingerprint, mesh.roots))
+    while True:
+        injections = await read_injections(api, mesh)
+        if not (holds and any(map(lags, injections.values())) and time.monotonic() < deadline):
+            return injections
+        await asyncio.sleep(_PAUSE_SECONDS)
+        if any(trust.state == "unseen" for trust in injections.values()):
+            # Its pod may have been replaced.
+            mesh = await read_mesh(api, mesh.namespace)
 
 
 def _blocks_issuer(mesh: Mesh, remaining: Sequence[x509.Certificate], now: datetime) -> Iterable[Blocker]:

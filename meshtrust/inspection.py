@@ -10,9 +10,10 @@ from typing import Any, Literal
 from cryptography import x509
 
 from meshtrust.chain import ChainError, verify_chain
-from meshtrust.evidence import Mesh, MeshedPod, Workload, is_served, read_mesh, read_served_issuers
+from meshtrust.evidence import Mesh, is_served, read_mesh, read_served_issuers
 from meshtrust.lint import Finding, lint_trust_anchor
 from meshtrust.pem import Identity, fingerprint
+from meshtrust.pods import MeshedPod, Workload
 from meshtrust.rotation import Trust
 from meshtrust.target import Target
 
@@ -83,7 +84,7 @@ class Inspection:
 
     def lacking(self, root: str) -> dict[Workload, int]:
         """Return how many proxies of each workload do not trust a root, or cannot tell."""
-        return Counter(pod.workload for pod in self.mesh.pods if pod.anchors is None or root not in pod.anchors)
+        return Counter(pod.workload for pod in self.mesh.pods if pod.may_lack(root))
 
     def as_json(self) -> dict[str, Any]:
         """Return it as plain data for machines; times are ISO 8601 in UTC."""

@@ -7,11 +7,12 @@ identity`` and ``linkerd diagnostics`` go the same way.
 import contextlib
 import http.client
 import io
+import json
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from cryptography import x509
 
@@ -25,7 +26,15 @@ _DATA, _ERROR = 0, 1
 
 
 class PodUnreachableError(Exception):
-    """A pod's port gave no answer; the message says why."""
+    """A pod's port gave no answer; the message says why.
+
+    Attributes:
+        is_forbidden: Whether the credentials lack the right to ask it.
+    """
+
+    def __init__(self, message: str, *, is_forbidden: bool = False) -> None:
+        super().__init__(message)
+        self.is_forbidden = is_forbidden
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,14 +56,38 @@ async def fetch_page(api: Api, namespace: str, pod: str, port: int, path: str) -
         async with _open(api, namespace, pod, port) as connection:
             await connection.send(request)
             received = b"".join([chunk async for chunk in connection.receive()])
-        answer = http.client.HTTPResponse(_Received(received))  # type: ignore[arg-type]  # it only reads
-        answer.begin()
-        body = answer.read().decode(errors="replace")
-        if answer.status != http.HTTPStatus.OK:
-            msg = f"port {port} answers {path} with {answer.status}"
-            raise PodUnreachableError(msg)
-        date = answer.getheader("Date")
-        return Page(text=body, date=parsedate_to_datetime(date) if date else None)
+        return _read_page(received, f"port {port} answers {path}")
+
+
+async def post_json(api: Api, namespace: str, pod: str, port: int, body: Any) -> Any:
+    """Return what a pod's HTTPS server answers to a JSON body, as JSON; its certificate is not looked at.
+
+    Raises:
+        PodUnreachableError: The port gives no answer, or not one in JSON.
+    """
+    content = json.dumps(body).encode()
+    head = f"POST / HTTP/1.0\r\nHost: {pod}\r\nContent-Type: application/json\r\nContent-Length: {len(content)}"
+    with _as_unreachable():
+        async with _open_tls(api, namespace, pod, port, pod) as tls:
+            await tls.send(f"{head}\r\n\r\n".encode() + content)
+            received = b"".join([chunk async for chunk in tls.receive()])
+        page = _read_page(received, f"port {port} answers a POST")
+        try:
+            return json.loads(page.text)
+        except ValueError as error:
+            msg = f"port {port} answers a POST with something else than JSON"
+            raise PodUnreachableError(msg) from error
+
+
+def _read_page(received: bytes, told: str) -> Page:
+    answer = http.client.HTTPResponse(_Received(received))  # type: ignore[arg-type]  # it only reads
+    answer.begin()
+    body = answer.read().decode(errors="replace")
+    if answer.status != http.HTTPStatus.OK:
+        msg = f"{told} with {answer.status}"
+        raise PodUnreachableError(msg)
+    date = answer.getheader("Date")
+    return Page(text=body, date=parsedate_to_datetime(date) if date else None)
 
 
 async def fetch_certificates(api: Api, namespace: str, pod: str, port: int, server_name: str) -> list[x509.Certificate]:
@@ -65,28 +98,9 @@ async def fetch_certificates(api: Api, namespace: str, pod: str, port: int, serv
     Raises:
         PodUnreachableError: The port gives no answer, or does not speak TLS.
     """
-    # Only this needs it, and it takes a while to import.
-    from OpenSSL import SSL  # noqa: PLC0415
-
     with _as_unreachable():
-        async with _open(api, namespace, pod, port) as connection:
-            client = SSL.Connection(SSL.Context(SSL.TLS_CLIENT_METHOD), None)
-            client.set_tlsext_host_name(server_name.encode())
-            client.set_connect_state()
-            incoming = connection.receive()
-            while True:
-                try:
-                    client.do_handshake()
-                except SSL.WantReadError:
-                    with contextlib.suppress(SSL.WantReadError):
-                        await connection.send(client.bio_read(65536))
-                    client.bio_write(await anext(incoming, b"") or _closed())
-                except SSL.Error as error:
-                    msg = f"port {port} does not speak TLS ({error})"
-                    raise PodUnreachableError(msg) from error
-                else:
-                    shown = client.get_peer_cert_chain(as_cryptography=True)
-                    return cast("list[x509.Certificate]", shown or [])
+        async with _open_tls(api, namespace, pod, port, server_name) as tls:
+            return tls.shown()
 
 
 @contextlib.contextmanager
@@ -103,11 +117,14 @@ def _as_unreachable() -> Iterator[None]:
     except ExceptionGroup as group:
         # The websocket's own tasks wrap what ends them.
         first = next(_flat(group))
+        if isinstance(first, PodUnreachableError):
+            raise first from group
         raise PodUnreachableError(str(first) or type(first).__name__) from group
     except httpx_ws.WebSocketUpgradeError as error:
         answer = error.response
         msg = f"the API server answers with {answer.status_code} {answer.reason_phrase}"
-        raise PodUnreachableError(msg) from error
+        forbidden = answer.status_code in (http.HTTPStatus.FORBIDDEN, http.HTTPStatus.UNAUTHORIZED)
+        raise PodUnreachableError(msg, is_forbidden=forbidden) from error
     except (httpx.HTTPError, httpx_ws.HTTPXWSException, kr8s.ServerError, http.client.HTTPException, OSError) as error:
         raise PodUnreachableError(str(error) or type(error).__name__) from error
 
@@ -168,3 +185,64 @@ async def _open(api: Api, namespace: str, pod: str, port: int) -> AsyncIterator[
         seconds=_SECONDS, namespace=namespace, url=f"pods/{pod}/portforward", params={"ports": str(port)}
     ) as websocket:
         yield _Connection(websocket)
+
+
+class _Tls:
+    """TLS over a connection to a pod's port, as a client that verifies nothing: who reads what is shown does."""
+
+    def __init__(self, connection: _Connection, port: int, server_name: str) -> None:
+        # Only this needs it, and it takes a while to import.
+        from OpenSSL import SSL  # noqa: PLC0415
+
+        self._ssl, self._connection, self._port = SSL, connection, port
+        self._incoming = connection.receive()
+        self._client = SSL.Connection(SSL.Context(SSL.TLS_CLIENT_METHOD), None)
+        self._client.set_tlsext_host_name(server_name.encode())
+        self._client.set_connect_state()
+
+    def shown(self) -> list[x509.Certificate]:
+        return cast("list[x509.Certificate]", self._client.get_peer_cert_chain(as_cryptography=True) or [])
+
+    async def shake_hands(self) -> None:
+        while True:
+            try:
+                self._client.do_handshake()
+            except self._ssl.WantReadError:
+                await self._flush()
+                self._client.bio_write(await anext(self._incoming, b"") or _closed())
+            except self._ssl.Error as error:
+                msg = f"port {self._port} does not speak TLS ({error})"
+                raise PodUnreachableError(msg) from error
+            else:
+                return
+
+    async def send(self, data: bytes) -> None:
+        self._client.sendall(data)
+        await self._flush()
+
+    async def receive(self) -> AsyncIterator[bytes]:
+        while True:
+            try:
+                yield self._client.recv(65536)
+            except self._ssl.WantReadError:
+                if not (data := await anext(self._incoming, b"")):
+                    return
+                self._client.bio_write(data)
+            except (self._ssl.ZeroReturnError, self._ssl.SysCallError):
+                return
+            except self._ssl.Error as error:
+                msg = f"port {self._port} ended the connection ({error})"
+                raise PodUnreachableError(msg) from error
+
+    async def _flush(self) -> None:
+        with contextlib.suppress(self._ssl.WantReadError):
+            while True:
+                await self._connection.send(self._client.bio_read(65536))
+
+
+@contextlib.asynccontextmanager
+async def _open_tls(api: Api, namespace: str, pod: str, port: int, server_name: str) -> AsyncIterator[_Tls]:
+    async with _open(api, namespace, pod, port) as connection:
+        tls = _Tls(connection, port, server_name)
+        await tls.shake_hands()
+        yield tls

@@ -11,9 +11,9 @@ from datetime import UTC, datetime, timedelta
 from cryptography import x509
 
 from meshtrust.cluster import Api
-from meshtrust.evidence import MeshedPod, read_leaves, read_mesh
+from meshtrust.evidence import read_mesh
 from meshtrust.fleet.pledge import Pledge
-from meshtrust.gate import Blocker
+from meshtrust.gate import Blocker, judge_step
 from meshtrust.lint import LEAF_LIFETIME
 from meshtrust.rotation import Step
 
@@ -28,49 +28,23 @@ def silent_from(roots: Collection[x509.Certificate], leaf_lifetime: timedelta = 
 
 
 async def find_replace_blockers(
-    api: Api, namespace: str, step: Step, roots: Mapping[str, x509.Certificate]
+    api: Api,
+    namespace: str,
+    step: Step,
+    roots: Mapping[str, x509.Certificate],
+    *,
+    acknowledged: Mapping[str, str] | None = None,
+    in_fleet: bool = False,
 ) -> list[Blocker]:
-    """Read the cluster and return what a replacement of ended anchors would cut off.
+    """Read the cluster and return what a replacement of ended anchors would cut off: nothing once all is silent.
 
-    Args:
-        api: Client of the cluster.
-        namespace: Namespace of Linkerd's control plane.
-        step: The replacement.
-        roots: The roots of the generations before it.
-
-    Raises:
-        ClusterError: The cluster cannot be read.
+    The arguments and what is raised are those of `gate.find_blockers`.
     """
     ended = [roots[name] for name in step.before.anchors if name in roots] if step.before else []
     mesh = await read_mesh(api, namespace)
     if not ended or datetime.now(UTC) > silent_from(ended, mesh.leaf_lifetime):
         return []
-    leaves = await read_leaves(api, mesh, mesh.pods)
-    return blocks_replace(leaves, silent_from(ended, mesh.leaf_lifetime), datetime.now(UTC))
-
-
-def blocks_replace(
-    leaves: Mapping[MeshedPod, list[x509.Certificate] | str], silent: datetime, now: datetime
-) -> list[Blocker]:
-    """Return the pods whose live certificates outlive the roots that have ended, or cannot be seen.
-
-    Args:
-        leaves: The live certificate of each pod, as `read_leaves` tells it.
-        silent: When the last of them ends, whatever it is.
-        now: The time.
-    """
-    blockers = []
-    for pod, leaf in leaves.items():
-        until = f"without a restart it is silent from {silent:%Y-%m-%d %H:%M} UTC on"
-        if isinstance(leaf, str):
-            reason = f"its live certificate cannot be seen, and may still be good: {leaf}; {until}"
-        elif leaf and leaf[0].not_valid_after_utc > now:
-            end = leaf[0].not_valid_after_utc
-            reason = f"its live certificate outlives the ended anchors until {end:%Y-%m-%d %H:%M} UTC"
-        else:
-            continue
-        blockers.append(Blocker(subject=str(pod), reason=reason, workload=pod.workload, curable=False))
-    return blockers
+    return await judge_step(api, mesh, step, roots, acknowledged=acknowledged, in_fleet=in_fleet)
 
 
 def blocks_replace_in_fleet(

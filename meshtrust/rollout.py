@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from meshtrust.cluster import Api, ClusterError, read, read_items, read_optional, with_labels
-from meshtrust.evidence import Workload
 from meshtrust.label_selector import selects
+from meshtrust.pods import Workload
 
 # What a pod template's change restarts, and where it is in the API.
 _PLURALS = {"Deployment": "deployments", "StatefulSet": "statefulsets", "DaemonSet": "daemonsets"}
@@ -36,8 +36,16 @@ class Limits:
 
 
 def can_restart(workload: Workload) -> bool:
-    """Whether a change of its template makes new pods; a Job's and a bare pod's go on as they are until they end."""
-    return workload.kind in _PLURALS
+    """Whether there is a known way to have new pods; a Job's and a bare pod's go on as they are until they end."""
+    return _is_rollout(workload) or (workload.kind in _PLURALS and not workload.version)
+
+
+def _is_rollout(workload: Workload) -> bool:
+    """Whether it is one of Argo Rollouts, which replaces the pods that are older than ``spec.restartAt``.
+
+    Source: argo-rollouts ``rollout/restart.go``; ``kubectl argo rollouts restart`` sets it.
+    """
+    return workload.kind == "Rollout" and workload.version.startswith("argoproj.io/")
 
 
 async def restart(api: Api, workloads: Sequence[Workload], limits: Limits) -> AsyncIterator[Workload]:
@@ -88,6 +96,9 @@ async def restart(api: Api, workloads: Sequence[Workload], limits: Limits) -> As
 
 
 async def _restart(api: Api, workload: Workload) -> None:
+    if _is_rollout(workload):
+        await _restart_rollout(api, workload)
+        return
     stamp = {_RESTARTED: datetime.now(UTC).isoformat(timespec="milliseconds")}
     patch = {"spec": {"template": {"metadata": {"annotations": stamp}}}}
     changed = await api.call("PATCH", str(workload), json=patch, headers=_MERGE, **_address(workload))
@@ -96,6 +107,21 @@ async def _restart(api: Api, workload: Workload) -> None:
     while not _is_rolled_out(changed):
         await asyncio.sleep(_POLL_SECONDS)
         changed = await _read_workload(api, workload)
+
+
+async def _restart_rollout(api: Api, workload: Workload) -> None:
+    at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    changed = await api.call(
+        "PATCH", str(workload), json={"spec": {"restartAt": at}}, headers=_MERGE, **_address(workload)
+    )
+    while not _is_restarted(changed, at):
+        await asyncio.sleep(_POLL_SECONDS)
+        changed = await _read_workload(api, workload)
+
+
+def _is_restarted(rollout: Mapping[str, Any], at: str) -> bool:
+    status = rollout.get("status") or {}
+    return status.get("restartedAt") == at and status.get("availableReplicas", 0) >= rollout["spec"].get("replicas", 1)
 
 
 def _strategy(workload: Mapping[str, Any]) -> str:
@@ -108,10 +134,11 @@ async def _read_workload(api: Api, workload: Workload) -> dict[str, Any]:
 
 
 def _address(workload: Workload) -> dict[str, str]:
+    plural = "rollouts" if _is_rollout(workload) else _PLURALS[workload.kind]
     return {
-        "version": "apps/v1",
+        "version": workload.version or "apps/v1",
         "namespace": workload.namespace,
-        "url": f"{_PLURALS[workload.kind]}/{workload.name}",
+        "url": f"{plural}/{workload.name}",
     }
 
 
@@ -130,7 +157,8 @@ def _is_rolled_out(workload: Mapping[str, Any]) -> bool:
 
 async def _blocking_budgets(api: Api, workload: Workload) -> list[str]:
     """Return the PodDisruptionBudgets over a workload's pods that allow no disruption now, by namespace and name."""
-    labels = (await _read_workload(api, workload))["spec"]["template"]["metadata"].get("labels") or {}
+    template = (await _read_workload(api, workload))["spec"].get("template") or {}
+    labels = (template.get("metadata") or {}).get("labels") or {}
     what = f"PodDisruptionBudgets of namespace {workload.namespace}"
     budgets = read_items(api, what, version="policy/v1", namespace=workload.namespace, url="poddisruptionbudgets")
     return [

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from meshtrust.deployment import Deployment
-from meshtrust.evidence import Workload, read_mesh, read_served_issuers
-from meshtrust.gate import Blocker, blocks_served, find_blockers
+from meshtrust.evidence import read_mesh
+from meshtrust.gate import Blocker, find_blockers, find_unserved
 from meshtrust.generation import check_new
+from meshtrust.pods import Workload
 from meshtrust.rollout import Limits, can_restart, restart
 from meshtrust.rotation import IllegalStepError, Step, Trust, find_step, plan_abort, plan_rotation
 from meshtrust.stack import Stack, StackError, Write
@@ -257,7 +258,14 @@ async def prepare(target: Target, step: Step, way: Way, reporter: Reporter) -> N
     if step.kind == "retire":
         await _wait_served(target, way, reporter)
     rounds, is_deployed_again = 0, False
-    while blockers := await find_blockers(target.api, target.namespace, step, roots):
+    while blockers := await find_blockers(
+        target.api,
+        target.namespace,
+        step,
+        roots,
+        acknowledged=target.acknowledged,
+        in_fleet=target.in_fleet,
+    ):
         reporter.blocked(blockers)
         workloads = _restartable(blockers)
         if not is_deployed_again and any(entry.deployable for entry in blockers):
@@ -310,8 +318,7 @@ async def served_blockers(target: Target) -> list[Blocker]:
     Raises:
         ClusterError: The cluster cannot be read.
     """
-    mesh = await read_mesh(target.api, target.namespace)
-    return blocks_served(mesh, await read_served_issuers(target.api, mesh))
+    return await find_unserved(target.api, await read_mesh(target.api, target.namespace))
 
 
 async def heal(target: Target, limits: Limits, reporter: Reporter) -> bool:

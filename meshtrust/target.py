@@ -49,6 +49,17 @@ class Target:
     stack: Stack | None
     deployed: Deployment | None
 
+    @property
+    def acknowledged(self) -> Mapping[str, str]:
+        """How what cannot be seen from the cluster was seen to, as the stack's file says, by the object's name."""
+        found = self.stack.setting("gate.acknowledged") if self.stack else None
+        return found if isinstance(found, Mapping) else {}
+
+    @property
+    def in_fleet(self) -> bool:
+        """Whether the cluster is one of a fleet."""
+        return bool(self.stack and self.stack.setting("anchorStack"))
+
 
 async def open_target(selection: Selection) -> Target:
     """Connect to what a person named.

@@ -2,12 +2,13 @@
 
 from datetime import UTC, datetime
 
-from meshtrust.evidence import Mesh, MeshedPod, Workload
+from meshtrust.evidence import Mesh
 from meshtrust.fleet.links import Links
 from meshtrust.fleet.pledge import Pledge
 from meshtrust.fleet.view import ClusterView
 from meshtrust.inspection import Inspection
 from meshtrust.pem import fingerprint
+from meshtrust.pods import MeshedPod, ProxyTrust, Workload
 from meshtrust.rotation import Trust
 from tests.certificates import make_certificate
 
@@ -34,9 +35,8 @@ def view(
         namespace="shop",
         name="web-1",
         workload=Workload(kind="Deployment", namespace="shop", name="web"),
-        component="",
         created=datetime.now(UTC),
-        anchors=frozenset(map(fingerprint, roots)),
+        trust=ProxyTrust(state="trusts", roots=frozenset(map(fingerprint, roots)), source="environment"),
     )
     held = roots if bundle is None else tuple(pair.certificate for pair in bundle)
     mesh = Mesh(namespace="linkerd", trust_domain=domain, roots=held, issuer=(issuer.certificate,), pods=(pod,))

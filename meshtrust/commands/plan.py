@@ -14,11 +14,12 @@ from meshtrust.commands.options import HERE, Directory, Json, console, select
 from meshtrust.commands.options import write_json as write
 from meshtrust.commands.rotate import AtOnce, RequiredStack, goal
 from meshtrust.commands.status import phase_line
-from meshtrust.evidence import Mesh, Workload, read_mesh
+from meshtrust.evidence import Mesh, read_mesh
 from meshtrust.fleet.state import read_fleet_blockers
 from meshtrust.gate import Blocker, judge_step
 from meshtrust.inspection import format_left
 from meshtrust.pem import fingerprint
+from meshtrust.pods import Workload
 from meshtrust.rollout import can_restart
 from meshtrust.rotation import Step, Trust, plan_rotation
 from meshtrust.stack import StackError
@@ -116,11 +117,18 @@ async def _look(stack: str, directory: Any, to: str, at_once: int) -> Outlook:
     mesh = await read_mesh(target.api, target.namespace)
     root = deployed.certificates.get(chosen)
     lacking = [
-        pod.workload
-        for pod in mesh.pods
-        if root is None or pod.anchors is None or fingerprint(root) not in pod.anchors or steps[:1] == steps[-1:]
+        pod.workload for pod in mesh.pods if root is None or pod.may_lack(fingerprint(root)) or steps[:1] == steps[-1:]
     ]
-    blockers = await judge_step(target.api, mesh, steps[0], deployed.certificates) if steps else []
+    blockers = []
+    if steps:
+        blockers = await judge_step(
+            target.api,
+            mesh,
+            steps[0],
+            deployed.certificates,
+            acknowledged=target.acknowledged,
+            in_fleet=target.in_fleet,
+        )
     if target.stack and steps:
         blockers += await read_fleet_blockers(target.stack, deployed, steps[0])
     return Outlook(

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from meshtrust.cluster import Api, ClusterError, NotFoundError, read, read_items
+from meshtrust.cluster import Api, ClusterError, ForbiddenError, read_custom
 
 _GROUP = "multicluster.linkerd.io"
 
@@ -71,23 +71,13 @@ class Links:
 
 
 async def read_links(api: Api) -> Links:
-    """Read the Links of all namespaces; whatever keeps them from being read is told, and raises nothing.
-
-    Which version is served is asked first, of what every account may read: without the kind, RBAC would refuse the
-    list of Links as it refuses what is there.
-    """
+    """Read the Links of all namespaces; whatever keeps them from being read is in the answer, and raises nothing."""
     try:
-        group = await read(api, f"API group {_GROUP}", base="/apis", version="", url=_GROUP)
-    except NotFoundError:
-        return Links(installed=False)
+        found = await read_custom(api, "list of Links", _GROUP, "links")
+    except ForbiddenError as error:
+        return Links(installed=True, error=str(error))
     except ClusterError as error:
         return Links(error=str(error))
-    version = group["preferredVersion"]["groupVersion"]
-    try:
-        found = [Link.of(item) async for item in read_items(api, "list of Links", version=version, url="links")]
-    except NotFoundError:
-        # The group has other kinds, and not this one.
+    if found is None:
         return Links(installed=False)
-    except ClusterError as error:
-        return Links(installed=True, error=str(error))
-    return Links(found=tuple(sorted(found, key=str)), installed=True)
+    return Links(found=tuple(sorted(map(Link.of, found), key=str)), installed=True)

@@ -31,7 +31,7 @@ async def check_announced(settings: Settings, asker: ClusterProcess) -> None:
         raise pulumi.RunError(msg) from None
     names = settings.anchor.generations
     announced = {fingerprint(read_bundle(settings.anchor.certificates[name])[0]) for name in names}
-    lacking = [pod for pod in mesh.pods if pod.anchors is None or not announced <= pod.anchors]
+    lacking = [pod for pod in mesh.pods if any(map(pod.may_lack, announced))]
     if lacking or (mesh.roots and set(map(fingerprint, mesh.roots)) != announced):
         where = f"{len(lacking)} pods lack some, such as {lacking[0]}" if lacking else "its bundle is another"
         msg = (

@@ -18,6 +18,7 @@ from meshtrust.overrides import name_subject
 from meshtrust.rotation import Step
 from program.guard.overrides import tell
 from program.refusal import end, ending
+from settings import Settings
 
 _LEFT = "The step was not taken: what signs and what is trusted was left as it is. Run the same again."
 
@@ -28,14 +29,14 @@ class LastLook:
 
     Attributes:
         api: Client of the cluster.
-        namespace: Namespace of Linkerd's control plane.
+        settings: What the stack says.
         step: The step: a switch or a retirement.
         last: What the stack last deployed.
         accepted: What blocked it at the first look, and was let pass by an override.
     """
 
     api: Api
-    namespace: str
+    settings: Settings
     step: Step
     last: Deployment
     accepted: Sequence[Blocker] = ()
@@ -48,7 +49,14 @@ class LastLook:
         """
         known = set(map(name_subject, self.accepted))
         with ending(f"\n{_LEFT}"):
-            found = await find_blockers(self.api, self.namespace, self.step, self.last.certificates)
+            found = await find_blockers(
+                self.api,
+                self.settings.linkerd.namespace,
+                self.step,
+                self.last.certificates,
+                acknowledged=self.settings.gate.acknowledged,
+                in_fleet=bool(self.settings.anchor_stack),
+            )
         blockers = [blocker for blocker in found if name_subject(blocker) not in known]
         if blockers:
             end(f"{tell(self.step, blockers)}\nThis has come up since the run began. {_LEFT}")

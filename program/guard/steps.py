@@ -11,7 +11,7 @@ import pulumi
 from meshtrust.actor import name_actor
 from meshtrust.cluster import Api
 from meshtrust.deployment import Deployment
-from meshtrust.drift import find_drift
+from meshtrust.drift import find_drift, find_left_behind
 from meshtrust.fleet.pledge import Pledge, blocks_joining, decide, find_fleet_blockers
 from meshtrust.gate import Blocker, find_blockers
 from meshtrust.issuer_mode import SIGNING_MODES
@@ -107,7 +107,7 @@ async def judge(
     gate = _take(settings, last, step, blockers, fleet, asked=api is not None)
     look = None
     if api is not None and step.kind in ("switch", "retire") and gate["gate"] != "warned":
-        look = LastLook(api=api, namespace=settings.linkerd.namespace, step=step, last=last, accepted=tuple(blockers))
+        look = LastLook(api=api, settings=settings, step=step, last=last, accepted=tuple(blockers))
     return Verdict(settings=settings, pledge=pledge, entry=_entry(step) | gate, last_look=look)
 
 
@@ -163,9 +163,17 @@ async def _judge_drift(
     for move in find_drift(
         held, known, wanted, settings.trust, last.trust, signs=settings.issuer.mode in SIGNING_MODES
     ):
-        found = await find_blockers(api, settings.linkerd.namespace, move, wanted)
-        # What cannot be seen is no evidence that the cluster is ahead of the state, and must not stop a repair.
-        blockers = [entry for entry in found if move.kind == "switch" or _is_seen(entry)]
+        if move.kind == "switch":
+            blockers = await find_blockers(
+                api,
+                settings.linkerd.namespace,
+                move,
+                wanted,
+                acknowledged=settings.gate.acknowledged,
+                in_fleet=bool(settings.anchor_stack),
+            )
+        else:
+            blockers = await find_left_behind(api, settings.linkerd.namespace, list(wanted.values()))
         if blockers:
             cure = (
                 f"{held.bundle_name} and the identity issuer are ahead of this stack's state, as after its "
@@ -174,11 +182,6 @@ async def _judge_drift(
             )
             entry = _entry(move) | override_or_refuse(settings, last, move, blockers, cure)
     return entry
-
-
-def _is_seen(blocker: Blocker) -> bool:
-    """Whether a certificate was seen that is under a root which would go: the Secret's, or a pod's."""
-    return blocker.curable and (blocker.workload is not None or blocker.subject.startswith("Secret "))
 
 
 async def _keep(api: "Api | None", settings: Settings, last: Deployment, fleet: Membership) -> Pledge:
@@ -194,9 +197,17 @@ async def _keep(api: "Api | None", settings: Settings, last: Deployment, fleet: 
 async def _look(api: "Api | None", settings: Settings, last: Deployment, step: Step) -> list[Blocker]:
     if api is None:
         return []
-    if step.kind == "replace":
-        return await find_replace_blockers(api, settings.linkerd.namespace, step, last.certificates)
-    return await find_blockers(api, settings.linkerd.namespace, step, last.certificates)
+    for subject, reason in settings.gate.acknowledged.items():
+        pulumi.log.info(f"{subject} is not waited for, because meshtrust:gate.acknowledged says: {reason}")
+    find = find_replace_blockers if step.kind == "replace" else find_blockers
+    return await find(
+        api,
+        settings.linkerd.namespace,
+        step,
+        last.certificates,
+        acknowledged=settings.gate.acknowledged,
+        in_fleet=bool(settings.anchor_stack),
+    )
 
 
 def _fleet_blockers(step: Step, last: Deployment, fleet: Membership) -> list[Blocker]:

@@ -50,7 +50,7 @@ def test_a_rotation_goes_through_and_the_control_plane_rolls_with_the_bundle(liv
     wait_until(lambda: not before.keys() & trusted_by_control_plane(cluster).keys())
     assert set(trusted_by_control_plane(cluster).values()) == {frozenset(deployed(live))}
 
-    # The gate sees by its pods' annotations that the control plane trusts the next root.
+    # The gate asks the control plane's proxies whether they trust the next root.
     live.up(signer="2027")
     root = live.leaf_verifies()[-1]
     assert fingerprint(root) == live.project.outputs()["roots"]["2027"]["fingerprint"]

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from rehearsal.providers.cluster_client import ClusterClient, UnreachableError
 from tests.certificates import make_certificate
 from tests.http_server import serving
 from tests.kubeconfigs import write_kubeconfig
+from tests.recorder import REPOSITORY
 
 USER = make_certificate()
 NOWHERE = "http://127.0.0.1:1"
@@ -83,3 +86,26 @@ def test_the_client_of_the_rehearsals_provider_leaves_no_copy_either(api_server,
     with pytest.raises(UnreachableError):
         ClusterClient(kubeconfig(NOWHERE), "dev")
     assert list(temporary.iterdir()) == []
+
+
+# What a refusal does to a run: it ends the process from within the first task of the event loop, which is run as by
+# Pulumi's language host (pulumi sdk/python/cmd/pulumi-language-python-exec).
+REFUSED = """
+import asyncio, sys
+from meshtrust.cluster_client import connect
+
+async def run():
+    await connect("dev", sys.argv[1])
+    sys.exit(32)
+
+loop = asyncio.new_event_loop()
+try:
+    loop.run_until_complete(run())
+finally:
+    loop.close()
+"""
+
+
+def test_a_run_that_is_refused_once_it_has_connected_ends(api_server, kubeconfig):
+    command = [sys.executable, "-c", REFUSED, kubeconfig(api_server)]
+    assert subprocess.run(command, cwd=REPOSITORY, timeout=60, check=False).returncode == 32

@@ -4,13 +4,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from meshtrust.evidence import Mesh, MeshedPod, Workload, is_served
+from meshtrust.evidence import Leaf, Mesh, is_served
 from meshtrust.gate import blocks_deploy, blocks_retire, blocks_served, blocks_switch
 from meshtrust.pem import fingerprint
+from meshtrust.pods import MeshedPod, ProxyTrust, Workload
 from tests.certificates import make_certificate
 
 OLD, NEW = make_certificate("root old"), make_certificate("root new")
-ISSUER_OLD, ISSUER_NEW = make_certificate("issuer", issuer=OLD), make_certificate("issuer", issuer=NEW)
+ISSUER_OLD, ISSUER_NEW = make_certificate("issuer", issuer=OLD, days=30), make_certificate("issuer", issuer=NEW)
 NOW = datetime.now(UTC)
 BOTH = frozenset(fingerprint(pair.certificate) for pair in (OLD, NEW))
 
@@ -19,10 +20,11 @@ def pod(name="web-1", anchors=BOTH, component="", kind="Deployment"):
     return MeshedPod(
         namespace="linkerd" if component else "app",
         name=name,
-        workload=Workload(kind=kind, namespace="app", name=name.rpartition("-")[0] or name),
-        component=component,
+        workload=Workload(kind=kind, namespace="app", name=component or name.rpartition("-")[0] or name),
         created=NOW,
-        anchors=anchors,
+        trust=ProxyTrust(state="unseen", reason="no answer within 10 seconds")
+        if anchors is None
+        else ProxyTrust(state="trusts", roots=anchors, source="environment"),
     )
 
 
@@ -39,7 +41,7 @@ def switch(judged):
     return [str(blocker) for blocker in blocks_switch(judged, fingerprint(NEW.certificate), "2027", NOW)]
 
 
-IDENTITY = pod("identity-1", component="identity")
+IDENTITY = pod("identity-1", component="linkerd-identity")
 
 
 def deploy(judged, signer="2026", now=NOW, **roots):
@@ -71,7 +73,7 @@ def test_a_first_deployment_may_not_take_a_root_away_or_sign_with_one_that_is_no
     pods = pod("web-1", anchors=None), pod("web-2", anchors=frozenset())
     told = deploy(mesh(*pods, issuer=ISSUER_OLD), _2025=OLD, _2026=NEW)
     assert told == [
-        "app/web-1 (Deployment app/web): it cannot be told what its proxy trusts",
+        "app/web-1 (Deployment app/web): what its proxy trusts cannot be seen: no answer within 10 seconds",
         "app/web-2 (Deployment app/web): its proxy does not trust 2026",
     ]
     assert deploy(mesh(IDENTITY, roots=()), signer="still to be made") != []
@@ -90,7 +92,8 @@ def retire(judged, leaves=None, end=None):
 
 
 def leaf(issuer):
-    return [make_certificate("leaf", issuer=issuer, ca=False, key_cert_sign=False).certificate, issuer.certificate]
+    own = make_certificate("leaf", issuer=issuer, ca=False, key_cert_sign=False)
+    return Leaf(state="shown", certificates=(own.certificate, issuer.certificate))
 
 
 def test_a_switch_is_open_when_every_proxy_trusts_the_new_root():
@@ -105,8 +108,8 @@ def test_a_proxy_that_lacks_the_new_root_blocks_a_switch_whatever_owns_it(kind):
 
 
 def test_a_proxy_whose_anchors_cannot_be_told_blocks_a_switch():
-    [line] = switch(mesh(pod("destination-1", None, component="destination")))
-    assert line.startswith("linkerd/destination-1 (Deployment app/destination): it started with other anchors")
+    [line] = switch(mesh(pod("destination-1", None, component="linkerd-destination")))
+    assert line.startswith("linkerd/destination-1 (Deployment app/linkerd-destination): what its proxy trusts cannot")
 
 
 def test_a_bundle_without_the_new_root_blocks_a_switch_though_all_pods_have_it():
@@ -129,7 +132,7 @@ def test_a_leaf_under_the_old_root_blocks_its_retirement():
 
 
 def test_a_leaf_that_cannot_be_seen_blocks_as_if_it_were_an_old_one():
-    [line] = retire(mesh(pod(), IDENTITY), {pod(): "no answer within 10 seconds"})
+    [line] = retire(mesh(pod(), IDENTITY), {pod(): Leaf(state="unseen", reason="no answer within 10 seconds")})
     assert line.endswith("its live certificate cannot be seen: no answer within 10 seconds")
 
 

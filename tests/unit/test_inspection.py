@@ -5,9 +5,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from meshtrust.evidence import Mesh, MeshedPod, Workload
+from meshtrust.evidence import Mesh
 from meshtrust.inspection import Budget, Inspection, format_left, judge
 from meshtrust.pem import fingerprint
+from meshtrust.pods import MeshedPod, ProxyTrust, Workload
 from meshtrust.rotation import Trust
 from tests.certificates import make_certificate
 
@@ -22,16 +23,15 @@ def prints(*pairs):
 
 def pod(name="web-1", anchors=None, component=""):
     return MeshedPod(
-        namespace="app",
+        namespace="linkerd" if component else "app",
         name=name,
-        workload=Workload(kind="Deployment", namespace="app", name=name.rpartition("-")[0]),
-        component=component,
+        workload=Workload(kind="Deployment", namespace="app", name=component or name.rpartition("-")[0]),
         created=NOW,
-        anchors=prints(OLD) if anchors is None else anchors,
+        trust=ProxyTrust(state="trusts", roots=prints(OLD) if anchors is None else anchors, source="environment"),
     )
 
 
-IDENTITY = pod("identity-1", component="identity")
+IDENTITY = pod("identity-1", component="linkerd-identity")
 
 
 def mesh(**changes):
@@ -104,7 +104,7 @@ def test_a_proxy_that_lacks_a_root_that_does_not_sign_is_a_warning():
     deployed = {"2026": OLD.certificate, "2027": NEW.certificate}
     [(severity, told)] = found(inspection(both, deployed=deployed))
     assert severity == "warning"
-    assert told.startswith("2 of 2 proxies do not trust 2027 (Deployment app/identity, Deployment app/web).")
+    assert told.startswith("2 of 2 proxies do not trust 2027 (Deployment app/linkerd-identity, Deployment app/web).")
 
 
 def test_a_proxy_that_trusts_a_retired_root_is_a_warning():

@@ -1,8 +1,8 @@
 """An override is bound to the refusal that it answers: the step, all that blocked it, and one use."""
 
-from meshtrust.evidence import Workload
 from meshtrust.gate import Blocker
 from meshtrust.overrides import number_refusal, reason_for
+from meshtrust.pods import Workload
 from meshtrust.rotation import Step, Trust
 
 TRUST = Trust(anchors=("2026", "2027"), signer="2026")

@@ -11,8 +11,8 @@ from rich.console import Console
 from meshtrust import rotate as rotation
 from meshtrust.commands.boards import LinesBoard, Logs
 from meshtrust.deployment import Deployment
-from meshtrust.evidence import Workload
 from meshtrust.gate import Blocker
+from meshtrust.pods import Workload
 from meshtrust.rollout import Limits
 from meshtrust.rotate import BlockedError, Way
 from meshtrust.rotation import IllegalStepError, Step, Trust
@@ -79,7 +79,7 @@ def missed(introduced, monkeypatch):
     answers = [[MISSED], [MISSED], [MISSED], []]
     restarts = []
 
-    async def find_blockers(*_):
+    async def find_blockers(*_, **__):
         return []
 
     async def served_blockers(_):
@@ -131,7 +131,7 @@ POD = Workload(kind="Pod", namespace="shop", name="bare")
     ],
 )
 def test_what_no_restart_cures_is_told_with_what_ends_it(introduced, reporter, monkeypatch, blocker, speaks_of_pods):
-    async def find_blockers(*_):
+    async def find_blockers(*_, **__):
         return [blocker]
 
     monkeypatch.setattr(rotation, "find_blockers", find_blockers)

@@ -64,7 +64,7 @@ func (serving *endpoints) current() *corev1.Pod {
 func (serving *endpoints) add(ctx context.Context, pod *corev1.Pod) {
 	serving.lock.Lock()
 	defer serving.lock.Unlock()
-	if _, known := serving.ready[pod.UID]; !known {
+	if _, known := serving.ready[pod.UID]; !known || serving.newest.UID == pod.UID {
 		serving.newest = pod
 	}
 	serving.ready[pod.UID] = pod

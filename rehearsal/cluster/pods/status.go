@@ -58,6 +58,15 @@ func (reporter Reporter) Crashed(ctx context.Context, cause error) error {
 	})
 }
 
+// Restarted says that the containers have ended and run anew.
+func (reporter Reporter) Restarted(ctx context.Context) error {
+	return reporter.report(ctx, func(status *corev1.ContainerStatus) {
+		status.Ready = false
+		status.RestartCount++
+		status.State = corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: metav1.Now()}}
+	})
+}
+
 func run(status *corev1.ContainerStatus) {
 	if status.State.Running == nil {
 		status.State = corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: metav1.Now()}}

@@ -1,5 +1,5 @@
-// Package adminport answers for the admin port of a proxy: metrics and probes over HTTP, and the proxy's leaf for whoever
-// opens the same port with TLS, which is how `linkerd identity` reads it.
+// Package adminport answers for the admin port of a proxy: metrics, probes and named variables of its environment over
+// HTTP, and the proxy's leaf for whoever opens the same port with TLS, which is how `linkerd identity` reads it.
 //
 // Rules: linkerd2-proxy linkerd/app/admin (TLS is detected; it is terminated for the proxy's own name only, and asks for
 // no client certificate), linkerd/identity/src/metrics.rs, and linkerd/app/src/{lib,identity}.rs for its metrics' prefix.
@@ -9,10 +9,12 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -29,8 +31,11 @@ const Port = 4191
 // recordTypeHandshake is the first byte of a TLS client hello (RFC 8446, 5.1).
 const recordTypeHandshake = 0x16
 
-// Serve answers for the admin port of a pod's proxy until the context ends.
-func Serve(ctx context.Context, directory, namespace, pod string, keeper *certify.Keeper) error {
+// Serve answers for the admin port of a pod's proxy until the context ends. The environment is what the process of the
+// proxy was started with.
+func Serve(
+	ctx context.Context, directory, namespace, pod string, keeper *certify.Keeper, environment map[string]string,
+) error {
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
@@ -40,7 +45,7 @@ func Serve(ctx context.Context, directory, namespace, pod string, keeper *certif
 		return err
 	}
 	defer withdraw()
-	server := &http.Server{Handler: routes(keeper), ReadHeaderTimeout: time.Minute}
+	server := &http.Server{Handler: routes(keeper, environment), ReadHeaderTimeout: time.Minute}
 	go func() {
 		<-ctx.Done()
 		_ = server.Close()
@@ -51,7 +56,7 @@ func Serve(ctx context.Context, directory, namespace, pod string, keeper *certif
 	return nil
 }
 
-func routes(keeper *certify.Keeper) http.Handler {
+func routes(keeper *certify.Keeper, environment map[string]string) http.Handler {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collector{keeper})
 	routes := http.NewServeMux()
@@ -63,6 +68,17 @@ func routes(keeper *certify.Keeper) http.Handler {
 			return
 		}
 		fmt.Fprintln(response, "ready")
+	})
+	routes.HandleFunc("/env.json", func(response http.ResponseWriter, request *http.Request) {
+		answer := map[string]*string{}
+		for _, name := range strings.Split(request.URL.RawQuery, "&") {
+			answer[name] = nil
+			if value, isSet := environment[name]; isSet {
+				answer[name] = &value
+			}
+		}
+		response.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(response).Encode(answer)
 	})
 	return routes
 }

@@ -34,6 +34,7 @@ const (
 	AnchorsConfigMap = "linkerd-identity-trust-roots"
 	AnchorsKey       = "ca-bundle.crt"
 	ProxyContainer   = "linkerd-proxy"
+	AnchorsVariable  = "LINKERD2_PROXY_IDENTITY_TRUST_ANCHORS"
 )
 
 // The projected token of a proxy lives for a day (charts/partials/templates/_volumes.tpl).

@@ -145,7 +145,8 @@ func (running *container) mesh(
 		return err
 	}
 	group.Go(func() error {
-		return adminport.Serve(ctx, running.node.services, running.pod.Namespace, running.pod.Name, proxy)
+		return adminport.Serve(ctx, running.node.services, running.pod.Namespace, running.pod.Name, proxy,
+			map[string]string{certify.AnchorsVariable: anchors})
 	})
 	group.Go(func() error { return serve(ctx, serving, proxy, connections) })
 	if err := running.status.Ready(ctx); err != nil {

@@ -27,6 +27,10 @@ const (
 	disabled         = "disabled"
 )
 
+// mountsAnnotation names, on a pod of the injector, the ConfigMap that its file of trusted roots is made from: a copy of
+// the bundle's, as long as a kubelet has not brought a change of the bundle into the pod.
+const mountsAnnotation = "rehearsal.meshtrust.io/mounts-bundle"
+
 const (
 	valuesConfigMap = "linkerd-config"
 	valuesKey       = "values"
@@ -126,7 +130,11 @@ func notAsked(pod, namespace string) string {
 
 // patch returns the JSON patch that gives a pod its proxy (linkerd2 charts/patch/templates/patch.json).
 func (deciding *decision) patch(ctx context.Context, pod *corev1.Pod) ([]byte, error) {
-	anchors, err := deciding.mounted(ctx, certify.AnchorsConfigMap, certify.AnchorsKey)
+	source := certify.AnchorsConfigMap
+	if other := deciding.current().Annotations[mountsAnnotation]; other != "" {
+		source = other
+	}
+	anchors, err := deciding.mounted(ctx, source, certify.AnchorsKey)
 	if err != nil {
 		return nil, err
 	}

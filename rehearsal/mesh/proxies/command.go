@@ -44,6 +44,8 @@ const (
 // those of the identity service.
 const (
 	proxyAnnotation = "rehearsal.meshtrust.io/proxy"
+	// A change of it has the proxy's container restarted, which reads its environment again.
+	restartAnnotation = "rehearsal.meshtrust.io/restart"
 	componentLabel  = "linkerd.io/control-plane-component"
 )
 
@@ -89,26 +91,41 @@ func run(ctx context.Context, config *rest.Config, directory string, chosen rate
 	return group.Wait()
 }
 
+// played is a proxy's container: what ends it, and the value of its pod's restartAnnotation.
+type played struct {
+	stop    context.CancelFunc
+	restart string
+}
+
 // watch runs a proxy for every pod that a node has started and that has one, as long as the pod exists.
 func (shared *process) watch(ctx context.Context) error {
-	running := map[types.UID]context.CancelFunc{}
+	running := map[types.UID]played{}
 	start := func(pod *corev1.Pod) {
-		if _, known := running[pod.UID]; known || !isOurs(pod) {
+		before, known := running[pod.UID]
+		if !isOurs(pod) || known && before.restart == pod.Annotations[restartAnnotation] {
 			return
 		}
+		if known {
+			before.stop()
+		}
 		gone, stop := context.WithCancel(ctx)
-		running[pod.UID] = stop
+		running[pod.UID] = played{stop, pod.Annotations[restartAnnotation]}
 		playing := &proxy{
 			pod:    pod,
 			gone:   gone,
 			log:    slog.With("pod", key(pod)),
 			status: pods.Reporter{Client: shared.kubelet.client, Pod: pod, Containers: []string{certify.ProxyContainer}},
 		}
-		go playing.run(shared)
+		go func() {
+			if known {
+				playing.report(playing.status.Restarted(gone))
+			}
+			playing.run(shared)
+		}()
 	}
 	stop := func(pod *corev1.Pod) {
-		if cancel, known := running[pod.UID]; known {
-			cancel()
+		if playing, known := running[pod.UID]; known {
+			playing.stop()
 			delete(running, pod.UID)
 		}
 	}

@@ -18,7 +18,6 @@ import (
 
 // What a proxy reads from its environment (linkerd2-proxy linkerd/app/src/env.rs).
 const (
-	anchorsVariable     = "LINKERD2_PROXY_IDENTITY_TRUST_ANCHORS"
 	nameVariable        = "LINKERD2_PROXY_IDENTITY_LOCAL_NAME"
 	serviceNameVariable = "LINKERD2_PROXY_IDENTITY_SVC_NAME"
 )
@@ -58,13 +57,13 @@ func (starting kubelet) start(ctx context.Context, pod *corev1.Pod) (identity, e
 	if err != nil {
 		return identity{}, err
 	}
-	for _, name := range []string{anchorsVariable, nameVariable, serviceNameVariable} {
+	for _, name := range []string{certify.AnchorsVariable, nameVariable, serviceNameVariable} {
 		if environment[name] == "" {
 			return identity{}, fmt.Errorf("%s is not set", name)
 		}
 	}
 	mesh, err := meshOf(environment[serviceNameVariable])
-	return identity{environment[nameVariable], environment[anchorsVariable], mesh}, err
+	return identity{environment[nameVariable], environment[certify.AnchorsVariable], mesh}, err
 }
 
 // environment resolves variables as a kubelet does, as far as the charts use them.

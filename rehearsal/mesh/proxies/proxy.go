@@ -83,7 +83,8 @@ func (running *proxy) runOnce(shared *process) error {
 	running.server = running.serverConfig()
 	group, ctx := errgroup.WithContext(running.gone)
 	group.Go(func() error {
-		return adminport.Serve(ctx, shared.services, running.pod.Namespace, running.pod.Name, running.keeper)
+		return adminport.Serve(ctx, shared.services, running.pod.Namespace, running.pod.Name, running.keeper,
+			map[string]string{certify.AnchorsVariable: told.anchors})
 	})
 	group.Go(func() error { return running.work(ctx, shared) })
 	return group.Wait()

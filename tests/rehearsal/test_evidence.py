@@ -1,0 +1,232 @@
+"""Ways to fool a gate, played on thirty proxies that connect to each other all the time: refused, or without harm."""
+
+import pytest
+
+from meshtrust.pem import normalise_bundle, sha256_hex
+from rehearsal.mesh.traffic import read_handshakes, wait_for_proxies
+from tests.certificates import make_certificate
+from tests.rehearsal.control_plane import wait_until
+from tests.rehearsal.links import apply_link, install_links, remove_links
+from tests.rehearsal.rotation_bench import APPLICATIONS, bench
+
+pytestmark = pytest.mark.soak
+
+CONFIG_MAPS = "/api/v1/namespaces/linkerd/configmaps"
+BUNDLE = f"{CONFIG_MAPS}/linkerd-identity-trust-roots"
+CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+EXTERNAL = "workload.linkerd.io"
+MERGE = {"Content-Type": "application/merge-patch+json"}
+OTHER = "linkerd-b"
+
+
+@pytest.fixture(scope="module")
+def mesh():
+    with bench("evidence", workloads=10, replicas=3) as made:
+        yield made
+
+
+@pytest.fixture
+def introduced(mesh, request):
+    """The stack with two anchors, and their names; in the end the new one is alone, and no handshake has failed."""
+    [old] = mesh.outputs()["anchors"]
+    new = f"g{abs(hash(request.node.name)) % 10**8}"
+    before = read_handshakes(mesh.cluster)
+    mesh.ok("rotate", "--to", new, "--step")
+    yield old, new
+    mesh.configure(gate=None)
+    mesh.ok("rotate", "--to", new)
+    assert mesh.outputs()["anchors"] == [new]
+    wait_for_proxies(mesh.cluster, 30, 60)
+    after = read_handshakes(mesh.cluster)
+    assert after.attempted > before.attempted
+    assert (after.failed, after.refused_leaves) == (before.failed, before.refused_leaves), after.failures[-3:]
+
+
+def control_plane_pod(api, component):
+    selected = {"labelSelector": f"linkerd.io/control-plane-component={component}"}
+    pods = api.get("/api/v1/namespaces/linkerd/pods", params=selected).json()["items"]
+    [pod] = [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+    return pod["metadata"]["name"]
+
+
+def annotate(api, pod, **annotations):
+    named = {f"rehearsal.meshtrust.io/{key.replace('_', '-')}": value for key, value in annotations.items()}
+    path = f"/api/v1/namespaces/linkerd/pods/{pod}"
+    api.patch(path, json={"metadata": {"annotations": named}}, headers=MERGE).raise_for_status()
+
+
+def old_bundle(api):
+    """The first root of the bundle alone, as it was before the introduction."""
+    whole = api.get(BUNDLE).json()["data"]["ca-bundle.crt"]
+    return whole.partition("-----END CERTIFICATE-----")[0] + "-----END CERTIFICATE-----", whole
+
+
+def switch(mesh, old, new, **gate):
+    mesh.configure(anchors=[old, new], signer=new, gate=gate or None)
+
+
+def restart_applications(mesh):
+    mesh.kubectl("rollout", "restart", "deployment", "-n", APPLICATIONS)
+    for number in range(1, 11):
+        mesh.kubectl("rollout", "status", f"deployment/workload-{number:03}", "-n", APPLICATIONS, "--timeout=120s")
+
+
+def test_a_proxy_that_restarted_while_the_bundle_was_cut_is_asked_and_not_believed(mesh, introduced):
+    old, new = introduced
+    restart_applications(mesh)
+    with mesh.cluster.client() as api:
+        cut, whole = old_bundle(api)
+        api.patch(BUNDLE, json={"data": {"ca-bundle.crt": cut}}, headers=MERGE).raise_for_status()
+        pod = control_plane_pod(api, "destination")
+        annotate(api, pod, restart="while the bundle is cut")
+        path = f"/api/v1/namespaces/linkerd/pods/{pod}"
+
+        def has_restarted():
+            status = api.get(path).json()["status"]
+            entries = [*status.get("initContainerStatuses", []), *status["containerStatuses"]]
+            [proxy] = [entry for entry in entries if entry["name"] == "linkerd-proxy"]
+            return proxy["restartCount"] == 1 and proxy["ready"]
+
+        wait_until(has_restarted, 60)
+        api.patch(BUNDLE, json={"data": {"ca-bundle.crt": whole}}, headers=MERGE).raise_for_status()
+    switch(mesh, old, new)
+    written = mesh.refused()
+    assert f"linkerd/{pod} (Deployment linkerd/linkerd-destination): its proxy does not trust {new}" in written
+
+
+def test_an_injector_that_would_give_the_bundle_of_before_is_asked_and_restarted(mesh, introduced):
+    old, new = introduced
+    restart_applications(mesh)
+    with mesh.cluster.client() as api:
+        cut, _ = old_bundle(api)
+        body = {"metadata": {"name": "bundle-of-before"}, "data": {"ca-bundle.crt": cut}}
+        api.post(CONFIG_MAPS, json=body).raise_for_status()
+        pod = control_plane_pod(api, "proxy-injector")
+        annotate(api, pod, mounts_bundle="bundle-of-before")
+    switch(mesh, old, new)
+    assert f"linkerd/{pod} (Deployment linkerd/linkerd-proxy-injector): it would give a new pod other roots" in (
+        mesh.refused()
+    )
+
+
+@pytest.fixture
+def strangers(mesh, introduced):
+    """Those who trust the root and are no pods of the mesh, each by name, with the roots of before."""
+    old, new = introduced
+    external = {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"externalworkloads.{EXTERNAL}"},
+        "spec": {
+            "group": EXTERNAL,
+            "scope": "Namespaced",
+            "names": {"plural": "externalworkloads", "singular": "externalworkload", "kind": "ExternalWorkload"},
+            "versions": [
+                {
+                    "name": "v1beta1",
+                    "served": True,
+                    "storage": True,
+                    "schema": {
+                        "openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True},
+                    },
+                }
+            ],
+        },
+    }
+    workload = {
+        "apiVersion": f"{EXTERNAL}/v1beta1",
+        "kind": "ExternalWorkload",
+        "metadata": {"name": "vm-1", "namespace": APPLICATIONS},
+        "spec": {"meshTLS": {"identity": "spiffe://cluster.local/vm-1", "serverName": "vm-1.cluster.local"}},
+    }
+    with mesh.cluster.client() as api:
+        cut, _ = old_bundle(api)
+        made = api.post(CRDS, json=external)
+        path = f"/apis/{EXTERNAL}/v1beta1/namespaces/{APPLICATIONS}/externalworkloads"
+        wait_until(lambda: api.get(path).is_success)
+        api.post(path, json=workload).raise_for_status()
+        proxy = {
+            "name": "linkerd-proxy",
+            "image": "example.com/proxy",
+            "env": [{"name": "LINKERD2_PROXY_IDENTITY_TRUST_ANCHORS", "value": cut}],
+        }
+        idle = {
+            "metadata": {"name": "idle"},
+            "spec": {
+                "replicas": 0,
+                "selector": {"matchLabels": {"app": "idle"}},
+                "template": {
+                    "metadata": {"labels": {"app": "idle"}},
+                    "spec": {"containers": [{"name": "app", "image": "example.com/app"}, proxy]},
+                },
+            },
+        }
+        api.post(f"/apis/apps/v1/namespaces/{APPLICATIONS}/deployments", json=idle).raise_for_status()
+        api.post("/api/v1/namespaces", json={"metadata": {"name": OTHER}}).raise_for_status()
+        wait_until(lambda: api.get(f"/api/v1/namespaces/{OTHER}/serviceaccounts/default").is_success)
+        theirs = {**proxy, "env": [*proxy["env"], {"name": "_l5d_ns", "value": OTHER}]}
+        body = {
+            "metadata": {"name": "theirs", "annotations": {"rehearsal.meshtrust.io/proxy": "none"}},
+            "spec": {"containers": [{"name": "app", "image": "example.com/app"}, theirs]},
+        }
+        api.post(f"/api/v1/namespaces/{OTHER}/pods", json=body).raise_for_status()
+    install_links(mesh.cluster)
+    apply_link(mesh.cluster, "west")
+    yield old, new
+    remove_links(mesh.cluster)
+    mesh.delete(f"/apis/apps/v1/namespaces/{APPLICATIONS}/deployments/idle")
+    mesh.delete(f"/api/v1/namespaces/{OTHER}/pods/theirs")
+    mesh.delete(f"{path}/vm-1")
+    if made.is_success:
+        mesh.delete(f"{CRDS}/externalworkloads.{EXTERNAL}")
+
+
+def test_whoever_else_trusts_the_root_is_named_and_acknowledged_by_name(mesh, strangers):
+    old, new = strangers
+    restart_applications(mesh)
+    # With the labels of the identity service and a forged annotation, as anyone may set them.
+    mesh.run_pod("impostor")
+    with mesh.cluster.client() as api:
+        _, whole = old_bundle(api)
+        labels = {"linkerd.io/control-plane-component": "identity"}
+        annotations = {"linkerd.io/trust-root-sha256": sha256_hex(normalise_bundle(whole))}
+        path = f"/api/v1/namespaces/{APPLICATIONS}/pods/impostor"
+        api.patch(path, json={"metadata": {"labels": labels, "annotations": annotations}}, headers=MERGE)
+    switch(mesh, old, new)
+    written = mesh.refused()
+    outside = (
+        f"ExternalWorkload {APPLICATIONS}/vm-1",
+        "Link linkerd-multicluster/west",
+        f"Linkerd in namespace {OTHER}",
+    )
+    for subject in (*outside, f"Deployment {APPLICATIONS}/idle"):
+        assert f"- {subject}: " in written, written
+    assert "impostor" not in written
+    switch(mesh, old, new, acknowledged=dict.fromkeys(outside, "seen to by the test"))
+    written = mesh.refused()
+    assert f"- Deployment {APPLICATIONS}/idle: its template holds roots without {new}" in written
+    assert not [subject for subject in outside if f"- {subject}: " in written]
+    mesh.delete(path)
+
+
+def test_roots_of_others_and_pods_of_others_hold_nothing_up(mesh, introduced):
+    """Another control plane in the cluster, under a root of its own."""
+    _, new = introduced
+    foreign = make_certificate("root.somewhere.else")
+    proxy = {
+        "name": "linkerd-proxy",
+        "image": "example.com/proxy",
+        "env": [
+            {"name": "LINKERD2_PROXY_IDENTITY_TRUST_ANCHORS", "value": foreign.pem},
+            {"name": "_l5d_ns", "value": "elsewhere"},
+        ],
+    }
+    body = {
+        "metadata": {"name": "foreign", "annotations": {"rehearsal.meshtrust.io/proxy": "none"}},
+        "spec": {"containers": [{"name": "app", "image": "example.com/app"}, proxy]},
+    }
+    with mesh.cluster.client() as api:
+        api.post("/api/v1/namespaces/default/pods", json=body).raise_for_status()
+    assert f"switch the signer to {new}" in mesh.ok("plan", "--to", new)
+    mesh.ok("rotate", "--to", new)
+    mesh.delete("/api/v1/namespaces/default/pods/foreign")
