@@ -30,7 +30,10 @@ def declare_ca_issuer(
     """
     secret = kubernetes.core.v1.Secret(
         f"{name}-ca",
-        metadata=kubernetes.meta.v1.ObjectMetaArgs(name=ca_name, namespace=namespace),
+        # What something else has written into it, this stack takes back: nothing else may say what the CA is.
+        metadata=kubernetes.meta.v1.ObjectMetaArgs(
+            name=ca_name, namespace=namespace, annotations={"pulumi.com/patchForce": "true"}
+        ),
         type="kubernetes.io/tls",
         data=tls_data(chain, key),
         opts=opts,

@@ -1,14 +1,23 @@
 """What a run takes of cert-manager for granted, seen before it begins, and what it has issued, seen when it is done."""
 
-import asyncio
 import re
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from meshtrust.cluster import Api, ClusterError, NotFoundError, read, read_items, read_optional
-from meshtrust.polling import pauses
+from meshtrust.cluster import (
+    Api,
+    ClusterError,
+    ConflictError,
+    NotFoundError,
+    UnreachableError,
+    read,
+    read_items,
+    read_optional,
+)
+from meshtrust.polling import Tell, silent, wait_until_met
+from meshtrust.readiness import explain_deployments
 
 VERSION = "cert-manager.io/v1"
 DEFINITION = "certificates.cert-manager.io"
@@ -18,8 +27,12 @@ _ISSUE_SECONDS = 300.0
 _ANSWER_SECONDS = 180.0
 # How long its first question may take, which is less than the API server's pause before it calls a webhook again.
 _ASK_SECONDS = 0.3
-# What the API server says where the webhook did not answer: its own words, or that the question took too long.
-_NO_ANSWER = re.compile("webhook|Timeout")
+# The API server's words for a webhook that was called and did not answer (apiserver
+# ``pkg/admission/plugin/webhook/errors``), and for a question that took too long; and for one that said no.
+_NO_ANSWER = re.compile("failed calling webhook|[Tt]imeout|deadline exceeded")
+_DENIED = re.compile("admission webhook .* denied the request")
+# cert-manager's chart, templates/webhook-deployment.yaml and deployment.yaml.
+_WEBHOOK = {"app.kubernetes.io/name": "webhook", "app.kubernetes.io/component": "webhook"}
 # A refusal names so many; kubectl lists all.
 _NAMED = 10
 
@@ -33,16 +46,18 @@ async def has_api(api: Api) -> bool:
     return await read_optional(api, f"API {VERSION}", base="/apis", version="", url=VERSION) is not None
 
 
-async def wait_answers(api: Api, namespace: str) -> None:
+async def wait_answers(api: Api, namespace: str, tell: Tell = silent) -> None:
     """Wait until cert-manager's webhook admits an object, which it does a while after its pods are ready.
 
     Args:
         api: Client of the cluster.
-        namespace: A namespace that exists; nothing is made in it.
+        namespace: cert-manager's namespace; nothing is made in it.
+        tell: Gets a sentence of what is waited for.
 
     Raises:
         CertManagerError: It does not answer in time.
-        ClusterError: The API server refuses for another reason.
+        ClusterError: The API server refuses for a reason that does not pass: another webhook denies the object, or a
+            right is missing.
 
     The API server trusts the webhook only once cert-manager's CA injector has written its authority (cert-manager's
     documentation, "Webhook", on errors after an installation). It calls a webhook that does not answer again by itself,
@@ -52,30 +67,37 @@ async def wait_answers(api: Api, namespace: str) -> None:
     issuer = {"apiVersion": VERSION, "kind": "Issuer", "metadata": {"name": "answers"}, "spec": {"selfSigned": {}}}
     what = "dry run of an Issuer, by which cert-manager's webhook is asked,"
     begun = time.monotonic()
-    for pause in pauses():
+
+    async def look() -> str:
         waited = time.monotonic() - begun
         try:
             await api.call(
                 "POST",
                 what,
+                repeatable=True,
                 version=VERSION,
                 namespace=namespace,
                 url="issuers",
                 params={"dryRun": "All", "timeout": f"{max(_ASK_SECONDS, waited / 4):.1f}s"},
                 json=issuer,
             )
+        except NotFoundError:
+            return f"the API server to serve {VERSION}"
+        except UnreachableError:
+            raise
         except ClusterError as error:
-            if not isinstance(error, NotFoundError) and not _NO_ANSWER.search(error.said):
+            if not _NO_ANSWER.search(error.said) or _DENIED.search(error.said):
                 raise
-            if waited > _ANSWER_SECONDS:
-                msg = (
-                    f"cert-manager is installed, and does not answer after {_ANSWER_SECONDS:.0f} seconds: "
-                    f"{error.said}. Look at its pods: kubectl -n {namespace} get pods; then run again."
-                )
-                raise CertManagerError(msg) from error
-            await asyncio.sleep(pause)
-        else:
-            return
+            why = await explain_deployments(api, namespace, _WEBHOOK)
+            return f"cert-manager's webhook to answer: {why or error.said}"
+        return ""
+
+    if waits := await wait_until_met(look, _ANSWER_SECONDS, tell):
+        msg = (
+            f"cert-manager is installed, and does not answer after {_ANSWER_SECONDS:.0f} seconds. This run still waits "
+            f"for {waits}. Look at its pods: kubectl -n {namespace} get pods; then run again."
+        )
+        raise CertManagerError(msg)
 
 
 async def check_api(api: Api) -> None:
@@ -173,69 +195,149 @@ async def check_issuer(api: Api, namespace: str, reference: Mapping[str, str]) -
     if issuer is None:
         msg = f"{named}, which {place} does not have. Make it first, or correct the name."
         raise CertManagerError(msg)
-    ready = _condition(issuer, "Ready")
+    ready = condition_of(issuer, "Ready")
     if ready.get("status") != "True":
         reason = ready.get("message") or "it has no condition Ready"
         msg = f"{named}, which is not ready: {reason}. See: kubectl describe {plural}.{group} {name}"
         raise CertManagerError(msg)
 
 
-async def wait_issued(api: Api, namespace: str, name: str) -> None:
+async def wait_issued(api: Api, namespace: str, name: str, tell: Tell = silent) -> None:
     """Wait until cert-manager has issued a Certificate as it is declared now.
 
-    One that found a Secret of its name has taken that over unseen, whoever wrote it; then it is made to issue anew.
+    One that found a Secret of its name has taken that over unseen, whoever wrote it; then it is made to issue again. So
+    is one whose last attempt has failed: cert-manager would not try again for an hour or more.
+
+    Args:
+        api: Client of the cluster.
+        namespace: Namespace of the Certificate.
+        name: Its name.
+        tell: Gets a sentence of what is waited for.
 
     Raises:
-        CertManagerError: It has not within five minutes; the message has what it says of it.
+        CertManagerError: It has failed, or has not issued within five minutes; the message has what it says of it.
         ClusterError: It cannot be read.
 
     Source: cert-manager ``internal/controller/certificates/policies/checks.go``: a Secret without annotations counts as
-    its own. ``status.revision`` is set by an issue and by nothing else.
+    its own. ``status.revision`` is set by an issue and by nothing else. ``pkg/controller/certificates/trigger``:
+    attempts after a failure are an hour apart, and more.
     """
-    url = f"certificates/{name}"
-    deadline = time.monotonic() + _ISSUE_SECONDS
-    asked = False
-    for pause in pauses():
-        certificate = await read(api, f"Certificate {namespace}/{name}", version=VERSION, namespace=namespace, url=url)
-        ready, issuing = _condition(certificate, "Ready"), _condition(certificate, "Issuing")
-        current = ready.get("observedGeneration") == certificate["metadata"]["generation"]
-        if ready.get("status") == "True" and current and issuing.get("status") != "True":
-            if certificate["status"].get("revision"):
-                return
-            if not asked:
-                await _ask_for_issue(api, certificate)
-                asked = True
-        if time.monotonic() > deadline:
-            said = issuing.get("message") or ready.get("message") or "it says nothing of it"
-            msg = f"cert-manager has not issued Certificate {namespace}/{name} within five minutes: {said}"
+    asked, failed_before = False, ""
+
+    async def look() -> str:
+        nonlocal asked, failed_before
+        certificate = await read_certificate(api, namespace, name)
+        failed = failure_of(certificate)
+        if not failed and _is_issued(certificate):
+            return ""
+        if failed and asked and failed != failed_before:
+            msg = (
+                f"cert-manager cannot issue Certificate {namespace}/{name}: {_said(certificate)}. This run has asked "
+                "it to try again; by itself it waits an hour and more. Put right what it says, and run again."
+            )
             raise CertManagerError(msg)
-        await asyncio.sleep(pause)
+        if not asked and (failed or _is_taken_over(certificate)):
+            reason = "its last attempt has failed" if failed else "the Secret was there before the Certificate"
+            asked, failed_before = await ask_for_issue(api, certificate, reason), failed
+        return f"cert-manager to issue Certificate {namespace}/{name}: {_said(certificate)}"
+
+    if waits := await wait_until_met(look, _ISSUE_SECONDS, tell):
+        msg = f"After five minutes this run still waits for {waits}. See: kubectl -n {namespace} describe certificate"
+        raise CertManagerError(f"{msg} {name}")
 
 
-async def _ask_for_issue(api: Api, certificate: Mapping[str, Any]) -> None:
-    """Make cert-manager issue a Certificate anew, as ``cmctl renew`` does.
+async def read_certificate(api: Api, namespace: str, name: str) -> dict[str, Any]:
+    """Return a Certificate.
+
+    Raises:
+        NotFoundError: It is not there, or cert-manager's API is not.
+        ClusterError: It cannot be read.
+    """
+    found: dict[str, Any] = await read(
+        api, f"Certificate {namespace}/{name}", version=VERSION, namespace=namespace, url=f"certificates/{name}"
+    )
+    return found
+
+
+async def ask_for_issue(api: Api, certificate: Mapping[str, Any], reason: str) -> bool:
+    """Make cert-manager issue a Certificate again, as ``cmctl renew`` does.
+
+    Args:
+        api: Client of the cluster.
+        certificate: The Certificate as it was read.
+        reason: Why, as a clause that ends in the object's status.
+
+    Returns:
+        Whether it was asked: not if cert-manager has changed the Certificate meanwhile, whose conditions would be lost.
+
+    Raises:
+        ClusterError: It cannot be asked.
 
     Source: cmctl ``pkg/renew/renew.go``, which sets the condition Issuing with the reason ManuallyTriggered.
     """
     metadata = certificate["metadata"]
-    conditions = [entry for entry in certificate["status"]["conditions"] if entry["type"] != "Issuing"]
+    conditions = [
+        entry for entry in (certificate.get("status") or {}).get("conditions") or [] if entry["type"] != "Issuing"
+    ]
     asked = {
         "type": "Issuing",
         "status": "True",
         "reason": "ManuallyTriggered",
-        "message": "The Secret was there before the Certificate",
+        "message": f"Asked for by meshtrust: {reason}",
         "lastTransitionTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "observedGeneration": metadata["generation"],
     }
-    await api.call(
-        "PATCH",
-        f"status of Certificate {metadata['namespace']}/{metadata['name']}",
-        version=VERSION,
-        namespace=metadata["namespace"],
-        url=f"certificates/{metadata['name']}/status",
-        json={"status": {"conditions": [*conditions, asked]}},
-        headers={"Content-Type": "application/merge-patch+json"},
-    )
+    # A merge patch replaces the whole list, so that it must be the one that was read.
+    changed = {
+        "metadata": {"resourceVersion": metadata["resourceVersion"]},
+        "status": {"conditions": [*conditions, asked]},
+    }
+    try:
+        await api.call(
+            "PATCH",
+            f"status of Certificate {metadata['namespace']}/{metadata['name']}",
+            version=VERSION,
+            namespace=metadata["namespace"],
+            url=f"certificates/{metadata['name']}/status",
+            json=changed,
+            headers={"Content-Type": "application/merge-patch+json"},
+        )
+    except ConflictError:
+        return False
+    return True
+
+
+def _is_issued(certificate: Mapping[str, Any]) -> bool:
+    """Whether a Certificate was issued as it is declared now."""
+    return _is_settled(certificate) and bool(certificate["status"].get("revision"))
+
+
+def _is_taken_over(certificate: Mapping[str, Any]) -> bool:
+    """Whether a Certificate counts a Secret as its own that it has not written."""
+    return _is_settled(certificate) and not certificate["status"].get("revision")
+
+
+def _is_settled(certificate: Mapping[str, Any]) -> bool:
+    ready = condition_of(certificate, "Ready")
+    is_current = ready.get("observedGeneration") == certificate["metadata"]["generation"]
+    return ready.get("status") == "True" and is_current and condition_of(certificate, "Issuing").get("status") != "True"
+
+
+def failure_of(certificate: Mapping[str, Any]) -> str:
+    """Return what tells a Certificate's last failed attempt from the one before; nothing where none has failed.
+
+    Source: cert-manager ``pkg/controller/certificates/issuing``: a failure sets the condition Issuing to False, by the
+    reason of the CertificateRequest, and a success removes it.
+    """
+    issuing, status = condition_of(certificate, "Issuing"), certificate.get("status") or {}
+    if issuing.get("status") != "False" or not status.get("lastFailureTime"):
+        return ""
+    return f"{status['lastFailureTime']} {status.get('failedIssuanceAttempts')}"
+
+
+def _said(certificate: Mapping[str, Any]) -> str:
+    issuing, ready = condition_of(certificate, "Issuing"), condition_of(certificate, "Ready")
+    return str(issuing.get("message") or ready.get("message") or "it says nothing of it")
 
 
 async def _find_resource(api: Api, kind: str, group: str) -> tuple[str, str, bool] | None:
@@ -250,6 +352,7 @@ async def _find_resource(api: Api, kind: str, group: str) -> tuple[str, str, boo
     return None
 
 
-def _condition(item: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
+def condition_of(item: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
+    """Return a condition of an object; an empty one if it has none of that kind."""
     conditions = (item.get("status") or {}).get("conditions") or []
     return next((entry for entry in conditions if entry.get("type") == kind), {})

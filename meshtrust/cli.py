@@ -15,8 +15,9 @@ from meshtrust.commands.lint import lint
 from meshtrust.commands.plan import plan
 from meshtrust.commands.rotate import abort, rotate
 from meshtrust.commands.status import status, verify
+from meshtrust.commands.terminal import accept_every_text
+from meshtrust.progress import BlockedError
 from meshtrust.rollout import RolloutError
-from meshtrust.rotate import BlockedError
 from meshtrust.rotation import IllegalStepError
 from meshtrust.stack import StackError
 
@@ -45,6 +46,7 @@ app.add_typer(fleet, name="fleet")
 def main() -> None:
     """Run a command; whatever goes wrong is one message and an exit code."""
     code = 0
+    accept_every_text()
     try:
         app()
     except BlockedError as error:

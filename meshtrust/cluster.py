@@ -42,11 +42,32 @@ class ForbiddenError(ClusterError):
     """The credentials lack the right to what was asked for."""
 
 
+class UnreachableError(ClusterError):
+    """The API server gave no answer, however often a request was sent that may be sent again."""
+
+
+class ConflictError(ClusterError):
+    """The object was changed since it was read."""
+
+
 class Api(Protocol):
     """An API server that answers: to this process (`cluster_client`), or by one of its own (`cluster_process`)."""
 
-    async def call(self, method: str, what: str, **request: Any) -> Any:
-        """Return what the API server answers to a request of any method; otherwise as `read`."""
+    async def call(self, method: str, what: str, *, repeatable: bool | None = None, **request: Any) -> Any:
+        """Return what the API server answers to a request of any method; otherwise as `read`.
+
+        Args:
+            method: The request's method.
+            what: What is asked for, as a sentence names it.
+            repeatable: Whether the request comes to the same when the API server gets it twice, so that it is sent
+                again after its connection was lost. By default only those are that HTTP itself calls idempotent (RFC
+                9110, section 9.2.2) and a PATCH, of which this project makes only such as set members to a value.
+            request: The request, as `read` takes it.
+
+        Raises:
+            ConflictError: The object is not the one that the request names by its resourceVersion or UID.
+            UnreachableError: There was no answer.
+        """
 
     def open_websocket(self, *, seconds: float, **request: Any) -> "AbstractAsyncContextManager[AsyncWebSocketSession]":
         """Open a websocket, for so many seconds once the API server is connected to; the request is what `read` takes.
@@ -68,7 +89,8 @@ async def read(api: Api, what: str, **request: Any) -> Any:
     Raises:
         NotFoundError: There is no such object.
         ForbiddenError: These credentials lack the right.
-        ClusterError: The server refuses for another reason, or stopped answering.
+        UnreachableError: The server has stopped answering.
+        ClusterError: The server refuses for another reason.
     """
     return await api.call("GET", what, **request)
 

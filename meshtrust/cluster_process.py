@@ -20,12 +20,14 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from meshtrust import cluster_client
-from meshtrust.cluster import Api, ClusterError, ForbiddenError, NotFoundError
+from meshtrust.cluster import Api, ClusterError, ConflictError, ForbiddenError, NotFoundError, UnreachableError
 
 if TYPE_CHECKING:
     from httpx_ws import AsyncWebSocketSession
 
-_ERRORS = {kind.__name__: kind for kind in (ClusterError, NotFoundError, ForbiddenError)}
+_ERRORS = {
+    kind.__name__: kind for kind in (ClusterError, NotFoundError, ForbiddenError, UnreachableError, ConflictError)
+}
 _ROOT = Path(__file__).resolve().parent.parent
 # Not by PYTHONPATH, which a kubeconfig's command for credentials would get too, and may be Python itself.
 _START = (
@@ -75,9 +77,9 @@ class _Client:
         # A thread, because a loop that ends before the process does would tell of it.
         threading.Thread(target=self._receive, daemon=True).start()
 
-    async def call(self, method: str, what: str, **request: Any) -> Any:
+    async def call(self, method: str, what: str, *, repeatable: bool | None = None, **request: Any) -> Any:
         """Return what the API server answers, as `Api.call` does."""
-        return await self.send({"method": method, "what": what, "request": request})
+        return await self.send({"method": method, "what": what, "request": {"repeatable": repeatable, **request}})
 
     @asynccontextmanager
     async def open_websocket(self, *, seconds: float, **request: Any) -> "AsyncIterator[AsyncWebSocketSession]":

@@ -37,3 +37,11 @@ def format_duration(length: timedelta) -> str:
     hours, minutes = divmod(minutes, 60)
     parts = [f"{count}{unit}" for count, unit in ((hours, "h"), (minutes, "m"), (seconds, "s")) if count]
     return "".join(parts) or "0s"
+
+
+def format_left(left: timedelta) -> str:
+    """Return a span of time as a person says it: days above three days, else hours, else minutes."""
+    minutes = round(left.total_seconds() / 60)
+    if minutes < 120:
+        return "1 minute" if minutes == 1 else f"{minutes} minutes"
+    return f"{minutes / 60:.0f} hours" if minutes < 72 * 60 else f"{minutes / 60 / 24:.0f} days"

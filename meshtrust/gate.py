@@ -22,6 +22,7 @@ from meshtrust.evidence import (
     read_served_issuers,
 )
 from meshtrust.injector import read_injections
+from meshtrust.lint import LEAF_LIFETIME
 from meshtrust.outsiders import Outsiders, read_outsiders
 from meshtrust.owners import find_owners, how_to_restart
 from meshtrust.pem import fingerprint
@@ -62,6 +63,9 @@ class Blocker:
 
 # The other steps only add trust, or begin where there is none to lose.
 _JUDGED = ("switch", "retire", "replace")
+# Room for what the identity service adds to a leaf's life: 20 s by the chart's ``identity.issuer.clockSkewAllowance``
+# (linkerd2 ``pkg/tls/ca.go``), which a user may raise.
+_SKEW = timedelta(minutes=10)
 # What cannot be seen for a moment, as in a pod that starts or ends, is asked again for so long.
 _PATIENCE_SECONDS, _PAUSE_SECONDS = 60.0, 1.0
 
@@ -108,7 +112,12 @@ async def judge_step(
     if step.kind not in _JUDGED:
         return []
     if step.kind == "replace":
-        return blocks_replace(await _patiently_read_leaves(api, mesh), datetime.now(UTC))
+        before = step.before.anchors if step.before else ()
+        ended = [roots[name] for name in before if name in roots]
+        if not ended or datetime.now(UTC) > silent_from(ended, mesh.leaf_lifetime):
+            return []
+        silent = silent_from(ended, mesh.leaf_lifetime)
+        return blocks_replace(await _patiently_read_leaves(api, mesh), silent, datetime.now(UTC))
     mesh = await _patiently_see(api, mesh, fingerprint(roots[step.after.signer]))
     outsiders, injections = await asyncio.gather(
         read_outsiders(api, mesh, in_fleet=in_fleet),
@@ -229,23 +238,32 @@ def blocks_injection(injections: Mapping[MeshedPod, ProxyTrust], root: str, name
     return blockers
 
 
-def blocks_replace(leaves: Mapping[MeshedPod, Leaf], now: datetime) -> list[Blocker]:
+def silent_from(roots: Collection[x509.Certificate], leaf_lifetime: timedelta = LEAF_LIFETIME) -> datetime:
+    """Return the moment from which no proxy can have a valid certificate under roots that have ended.
+
+    The identity service signs nothing under a root that has ended (Go's verifier looks at the root's end), so that the
+    last leaf ends a leaf's life after the root at the latest.
+    """
+    return max(root.not_valid_after_utc for root in roots) + leaf_lifetime + _SKEW
+
+
+def blocks_replace(leaves: Mapping[MeshedPod, Leaf], silent: datetime, now: datetime) -> list[Blocker]:
     """Return the pods whose connections would be cut if all roots were replaced, though all of them have ended.
 
     Proxies do not look at a root's end (rustls-webpki): a leaf serves until it ends itself, or its issuer does.
 
     Args:
         leaves: The live certificate of each pod.
+        silent: When the last of them ends, as `silent_from` tells it.
         now: The time.
     """
     blockers = []
     for pod, leaf in leaves.items():
+        until = f"without a restart it is silent from {silent:%Y-%m-%d %H:%M} UTC on"
         if leaf.state == "unseen":
-            reason = f"its live certificate cannot be seen: {leaf.reason}"
+            reason = f"its live certificate cannot be seen, and may still be good: {leaf.reason}; {until}"
         elif leaf.state == "shown" and (end := min(entry.not_valid_after_utc for entry in leaf.certificates)) > now:
-            reason = (
-                f"its certificate serves until {end:%Y-%m-%d %H:%M} UTC, though its root has ended. Wait until then"
-            )
+            reason = f"its live certificate outlives the ended anchors until {end:%Y-%m-%d %H:%M} UTC"
         else:
             continue
         blockers.append(Blocker(subject=str(pod), reason=reason, workload=pod.workload, curable=False))

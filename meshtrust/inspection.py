@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any, Literal
@@ -10,6 +10,8 @@ from typing import Any, Literal
 from cryptography import x509
 
 from meshtrust.chain import ChainError, verify_chain
+from meshtrust.diagnosis import Diagnosis, Subject, diagnose
+from meshtrust.durations import format_left
 from meshtrust.evidence import Mesh, is_served, read_mesh, read_served_issuers
 from meshtrust.lint import Finding, lint_trust_anchor
 from meshtrust.pem import Identity, fingerprint
@@ -47,6 +49,7 @@ class Inspection:
         names: Generations by their root's fingerprint, retired ones included.
         retired: Fingerprints of the roots that the stack has retired.
         now: The moment.
+        diagnosis: What keeps the control plane from its work.
     """
 
     context: str
@@ -57,6 +60,7 @@ class Inspection:
     names: Mapping[str, str]
     retired: frozenset[str]
     now: datetime
+    diagnosis: Diagnosis = field(default_factory=Diagnosis)
 
     def name(self, root: str) -> str:
         """Return what a person calls a root: its generation, or the beginning of its fingerprint."""
@@ -128,14 +132,19 @@ class Inspection:
         return set(map(fingerprint, self.mesh.roots)) != set(map(fingerprint, self.deployed.values()))
 
 
-async def inspect(target: Target) -> Inspection:
+async def inspect(target: Target, *, diagnoses: bool = True) -> Inspection:
     """Read a mesh's credentials.
+
+    Args:
+        target: The mesh.
+        diagnoses: Whether to look at the control plane, too, and at what it depends on.
 
     Raises:
         ClusterError: The cluster cannot be read.
     """
     mesh = await read_mesh(target.api, target.namespace)
     served = await read_served_issuers(target.api, mesh)
+    diagnosis = await diagnose(target.api, subject_of_diagnosis(target, mesh)) if diagnoses else Diagnosis()
     deployed = target.deployed
     retired = {root.fingerprint: f"{name} (retired)" for name, root in deployed.retired.items()} if deployed else {}
     current = {root.fingerprint: name for name, root in deployed.roots.items()} if deployed else {}
@@ -148,6 +157,25 @@ async def inspect(target: Target) -> Inspection:
         names=retired | current,
         retired=frozenset(retired) - frozenset(current),
         now=datetime.now(UTC),
+        diagnosis=diagnosis,
+    )
+
+
+def subject_of_diagnosis(target: Target, mesh: Mesh) -> Subject:
+    """Return what a diagnosis of a mesh goes by: what its stack has deployed, or else what the cluster holds."""
+    deployed = target.deployed
+    trust = deployed.trust if deployed else None
+    commands = f" --stack {target.stack.name}" if target.stack else f" --context {target.context}"
+    if deployed is None or trust is None:
+        roots = {fingerprint(root)[:_SHORT]: root for root in mesh.roots}
+        return Subject(namespace=target.namespace, roots=roots, commands=commands)
+    webhooks = deployed.webhooks
+    return Subject(
+        namespace=target.namespace,
+        roots=deployed.certificates,
+        signer=trust.signer,
+        authorities=list(webhooks.certificates.values()) if webhooks.by_cert_manager else None,
+        commands=commands,
     )
 
 
@@ -162,6 +190,7 @@ def judge(inspection: Inspection, budget: Budget) -> list[Finding]:
         *_judge_bundle(inspection, budget),
         *_judge_issuer(inspection, budget),
         *_judge_served(inspection),
+        *inspection.diagnosis.findings,
         *_judge_proxies(inspection),
     ]
     return sorted(found, key=lambda finding: finding.severity != "error")
@@ -244,21 +273,34 @@ def _judge_life(
 
 
 def _judge_served(inspection: Inspection) -> Iterator[Finding]:
+    if "identity" in inspection.diagnosis.down:
+        # Why it cannot be asked is among the findings of the diagnosis, and no right helps.
+        return
     for pod, end in inspection.served.items():
         if isinstance(end, str):
             yield Finding(
                 subject=str(pod),
                 wrong=f"does not tell which issuer it signs with: {end}",
-                fix="Give these credentials the right to create pods/portforward, or look into the pod",
+                fix="Give these credentials the right to create pods/portforward"
+                if "403" in end
+                else f"See what keeps it: kubectl -n {pod.namespace} describe pod {pod.name}",
                 severity="warning",
             )
         elif not inspection.serves(pod):
-            yield Finding(
-                subject=str(pod),
-                wrong=f"signs with an issuer that ends {end:%Y-%m-%d %H:%M} UTC, and the Secret holds another: it has "
-                "missed the reload (linkerd2 issue 15109), unless the Secret was renewed within the last minutes",
-                fix="Restart it before that: meshtrust heal",
-            )
+            ends = f"signs with an issuer that ends {end:%Y-%m-%d %H:%M} UTC, and the Secret holds another"
+            if inspection.diagnosis.refused:
+                yield Finding(
+                    subject=str(pod),
+                    wrong=f"{ends}, which it does not take over, and would not start with",
+                    fix="Do not restart it. Put the Secret right first: what is wrong with it is listed here",
+                )
+            else:
+                yield Finding(
+                    subject=str(pod),
+                    wrong=f"{ends}: it has missed the reload (linkerd2 issue 15109), unless the Secret was renewed "
+                    "within the last minutes",
+                    fix="Restart it before that: meshtrust heal",
+                )
     if not inspection.served:
         yield Finding(
             subject=f"Deployment {inspection.mesh.namespace}/linkerd-identity",
@@ -296,11 +338,3 @@ def _listed(workloads: Mapping[Workload, int], most: int = 5) -> str:
     names = [str(workload) for workload in sorted(workloads, key=str)]
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
-
-
-def format_left(left: timedelta) -> str:
-    """Return a span of time as a person says it: days above three days, else hours, else minutes."""
-    minutes = round(left.total_seconds() / 60)
-    if minutes < 120:
-        return "1 minute" if minutes == 1 else f"{minutes} minutes"
-    return f"{minutes / 60:.0f} hours" if minutes < 72 * 60 else f"{minutes / 60 / 24:.0f} days"

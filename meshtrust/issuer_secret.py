@@ -45,15 +45,20 @@ def check_writable(secret: Mapping[str, Any] | None) -> None:
 
 
 def judge_issuer_secret(
-    secret: Mapping[str, Any], roots: Mapping[str, x509.Certificate], signer: str, now: datetime
+    secret: Mapping[str, Any],
+    roots: Mapping[str, x509.Certificate],
+    signer: str,
+    now: datetime,
+    scheme: str = KUBERNETES_TLS,
 ) -> Iterator[Finding]:
     """Say what is wrong with what a Secret holds, by the linter's rules; nothing where all is well.
 
     Args:
         secret: The Secret, as the API server has it.
         roots: The trusted roots by generation.
-        signer: The generation that the configuration says has signed.
+        signer: The generation that the configuration says has signed; empty if none says so.
         now: The time.
+        scheme: `identity.issuer.scheme` of the chart, which decides what the identity service reads.
     """
     trusted = tuple(map(certificate_facts, roots.values()))
     held = CredentialSecret(
@@ -61,22 +66,35 @@ def judge_issuer_secret(
         namespace=str(secret["metadata"].get("namespace") or ""),
         role="issuer",
         manifest=secret,
-        scheme=TYPE,
+        scheme=scheme,
         roots=trusted,
     )
-    if secret.get("type") != TYPE:
-        wrong = f'is of type "{secret.get("type")}", which cert-manager could never take over'
-        yield Finding(subject=held.name, wrong=wrong, fix=f"Delete it and write it anew with type {TYPE}")
-    if held.content("ca.crt") is not None and not held.certificates("ca.crt"):
-        wrong = "holds no certificate in ca.crt"
-        yield Finding(subject=held.name, wrong=wrong, fix="Write the root there that the issuer chains to")
-    chain = held.content("tls.crt") or ""
+    if scheme == KUBERNETES_TLS:
+        if secret.get("type") != TYPE:
+            wrong = f'is of type "{secret.get("type")}", which cert-manager could never take over'
+            yield Finding(subject=held.name, wrong=wrong, fix=f"Delete it and write it again with type {TYPE}")
+        if held.content("ca.crt") is not None and not held.certificates("ca.crt"):
+            wrong = "holds no certificate in ca.crt"
+            yield Finding(subject=held.name, wrong=wrong, fix="Write the root there that the issuer chains to")
+    chain = held.content(held.certificate_key) or ""
     credentials = Credentials(
-        name=held.name, role="issuer", chain=chain, key=held.content("tls.key"), roots=trusted, at=now
+        name=held.name, role="issuer", chain=chain, key=held.content(held.private_key), roots=trusted, at=now
     )
     found = [*SECRETS.judge(held), *CREDENTIALS.judge(credentials)]
     yield from (finding for finding in found if finding.severity != "note")
-    yield from _judge_signer(held.name, chain, roots, signer, now)
+    if signer:
+        yield from _judge_signer(held.name, chain, roots, signer, now)
+
+
+# Rules about what `linkerd check` reads, and no part of the mesh.
+_OF_THE_CHECK_ALONE = ("MT404", "MT405", "MT406")
+
+
+def is_refused(finding: Finding) -> bool:
+    """Whether the identity service may refuse an issuer for a finding, so that it would not start with it."""
+    rule = finding.rule.id if finding.rule else ""
+    about_its_type = finding.rule is None
+    return finding.severity == "error" and not about_its_type and rule not in _OF_THE_CHECK_ALONE
 
 
 def judge_issuer_life(secret: Mapping[str, Any], least: timedelta, now: datetime, fix: str) -> Iterator[Finding]:

@@ -10,11 +10,16 @@ from typing import Any
 
 import yaml
 
+from meshtrust.files import read_text
+
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # No path of a kubeconfig has them, and no kubeconfig itself, as YAML or as JSON, is without.
 _MARKS = ("\n", "{", "apiVersion")
 # What in a cluster or a user is the path of a file, relative to the kubeconfig's own directory.
 _PATHS = ("certificate-authority", "client-certificate", "client-key")
+# The configuration of a run, decrypted (pulumi sdk/python/cmd/pulumi-language-python/main.go, pulumiConfigVar), and
+# what decrypts the state.
+_WITHHELD = ("PULUMI_CONFIG", "PULUMI_CONFIG_PASSPHRASE")
 
 
 class KubeconfigError(Exception):
@@ -89,7 +94,23 @@ def read_context(context: str, kubeconfig: str, named_by: str = "meshtrust:conte
             raise KubeconfigError(msg)
         whole[kind] = [{"name": name, one: entry}]
     # The client keeps in it what it was given for a user.
-    return copy.deepcopy(whole)
+    whole = copy.deepcopy(whole)
+    _withhold_secrets(whole["users"][0]["user"])
+    return whole
+
+
+def _withhold_secrets(user: dict[str, Any]) -> None:
+    """Have a user's command for credentials started without what decrypts a stack, unless it asks for that itself.
+
+    A command inherits the environment of whoever starts it, with changes that the kubeconfig lists (Kubernetes' kind
+    ExecConfig); to take a variable out of it is not among them.
+    """
+    command = user.get("exec")
+    if isinstance(command, dict):
+        listed = list(command.get("env") or [])
+        named = {entry.get("name") for entry in listed if isinstance(entry, dict)}
+        withheld = [name for name in _WITHHELD if name in os.environ and name not in named]
+        command["env"] = [*listed, *({"name": name, "value": ""} for name in withheld)]
 
 
 def _find(files: list[Path], kind: str, name: str) -> dict[str, Any] | None:
@@ -111,7 +132,7 @@ def _read(path: Path) -> Mapping[str, Mapping[str, Any]]:
 @lru_cache(maxsize=256)
 def _parse(path: Path, _changed: int, _size: int) -> dict[str, dict[str, Any]]:
     # libyaml is ten times as fast. Through JSON, because the client takes nothing else: a date becomes text.
-    content = yaml.load(path.read_text(), Loader=_LOADER)  # noqa: S506 both loaders are safe
+    content = yaml.load(read_text(path), Loader=_LOADER)  # noqa: S506 both loaders are safe
     config = json.loads(json.dumps(content, default=str))
     if not isinstance(config, dict):
         return {}

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import drawsvg
 from cryptography import x509
 
-from meshtrust.inspection import Inspection, format_left
+from meshtrust.durations import format_left
+from meshtrust.inspection import Inspection
 from meshtrust.pem import fingerprint
 
 _WIDTH, _HEIGHT, _GAP, _MARGIN = 300, 84, 56, 28

@@ -8,11 +8,12 @@ import contextlib
 import http.client
 import io
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, cast
+from functools import wraps
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from cryptography import x509
 
@@ -22,7 +23,12 @@ if TYPE_CHECKING:
     from httpx_ws import AsyncWebSocketSession
 
 _SECONDS = 10
+# How often is asked at most, where the connection was lost each time.
+_ATTEMPTS = 5
 _DATA, _ERROR = 0, 1
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class PodUnreachableError(Exception):
@@ -30,11 +36,28 @@ class PodUnreachableError(Exception):
 
     Attributes:
         is_forbidden: Whether the credentials lack the right to ask it.
+        is_lost: Whether a connection ended in the middle, so that another one may fare better.
     """
 
-    def __init__(self, message: str, *, is_forbidden: bool = False) -> None:
+    def __init__(self, message: str, *, is_forbidden: bool = False, is_lost: bool = False) -> None:
         super().__init__(message)
-        self.is_forbidden = is_forbidden
+        self.is_forbidden, self.is_lost = is_forbidden, is_lost
+
+
+def _repeated(ask: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+    """Make a question that is asked again when its connection was lost; none of this module changes anything."""
+
+    @wraps(ask)
+    async def persistent(*arguments: P.args, **named: P.kwargs) -> T:
+        for _ in range(_ATTEMPTS - 1):
+            try:
+                return await ask(*arguments, **named)
+            except PodUnreachableError as error:
+                if not error.is_lost:
+                    raise
+        return await ask(*arguments, **named)
+
+    return persistent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +68,7 @@ class Page:
     date: datetime | None
 
 
+@_repeated
 async def fetch_page(api: Api, namespace: str, pod: str, port: int, path: str) -> Page:
     """Return a page of a pod's HTTP server.
 
@@ -59,6 +83,7 @@ async def fetch_page(api: Api, namespace: str, pod: str, port: int, path: str) -
         return _read_page(received, f"port {port} answers {path}")
 
 
+@_repeated
 async def post_json(api: Api, namespace: str, pod: str, port: int, body: Any) -> Any:
     """Return what a pod's HTTPS server answers to a JSON body, as JSON; its certificate is not looked at.
 
@@ -90,6 +115,7 @@ def _read_page(received: bytes, told: str) -> Page:
     return Page(text=body, date=parsedate_to_datetime(date) if date else None)
 
 
+@_repeated
 async def fetch_certificates(api: Api, namespace: str, pod: str, port: int, server_name: str) -> list[x509.Certificate]:
     """Return the certificates that a pod's port shows in a TLS handshake, its own first.
 
@@ -119,14 +145,15 @@ def _as_unreachable() -> Iterator[None]:
         first = next(_flat(group))
         if isinstance(first, PodUnreachableError):
             raise first from group
-        raise PodUnreachableError(str(first) or type(first).__name__) from group
+        raise PodUnreachableError(str(first) or type(first).__name__, is_lost=True) from group
     except httpx_ws.WebSocketUpgradeError as error:
         answer = error.response
         msg = f"the API server answers with {answer.status_code} {answer.reason_phrase}"
         forbidden = answer.status_code in (http.HTTPStatus.FORBIDDEN, http.HTTPStatus.UNAUTHORIZED)
         raise PodUnreachableError(msg, is_forbidden=forbidden) from error
     except (httpx.HTTPError, httpx_ws.HTTPXWSException, kr8s.ServerError, http.client.HTTPException, OSError) as error:
-        raise PodUnreachableError(str(error) or type(error).__name__) from error
+        is_lost = not isinstance(error, (httpx.HTTPStatusError, kr8s.ServerError))
+        raise PodUnreachableError(str(error) or type(error).__name__, is_lost=is_lost) from error
 
 
 def _flat(group: ExceptionGroup) -> Iterator[Exception]:
@@ -139,7 +166,7 @@ def _flat(group: ExceptionGroup) -> Iterator[Exception]:
 
 def _closed() -> bytes:
     msg = "the connection was closed"
-    raise PodUnreachableError(msg)
+    raise PodUnreachableError(msg, is_lost=True)
 
 
 class _Received(io.BytesIO):

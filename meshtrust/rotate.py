@@ -9,48 +9,22 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from meshtrust.deployment import Deployment
 from meshtrust.evidence import read_mesh
 from meshtrust.gate import Blocker, find_blockers, find_unserved
 from meshtrust.generation import check_new
+from meshtrust.heal import RELOAD_SECONDS, heal_identity
 from meshtrust.pods import Workload
+from meshtrust.progress import BlockedError, Reporter
 from meshtrust.rollout import Limits, can_restart, restart
 from meshtrust.rotation import IllegalStepError, Step, Trust, find_step, plan_abort, plan_rotation
 from meshtrust.stack import Stack, StackError, Write
 from meshtrust.target import Target
 
 _POLL_SECONDS = 1.0
-# A kubelet brings a changed Secret into a pod within its sync period and the lifetime of its cache, a minute each.
-_RELOAD_SECONDS = 180.0
 # Rounds of restarts before a workload that keeps coming back with old anchors is left to a person.
 _ROUNDS = 3
-
-
-class BlockedError(Exception):
-    """A step that cannot be taken yet; what blocks it is listed.
-
-    Attributes:
-        blockers: What blocks it.
-    """
-
-    def __init__(self, message: str, blockers: Sequence[Blocker]) -> None:
-        super().__init__(message)
-        self.blockers = tuple(blockers)
-
-
-class Reporter(Protocol):
-    """Who is told how a rotation goes."""
-
-    def step(self, step: Step) -> None:
-        """Tell that a step begins."""
-
-    def note(self, text: str, **facts: object) -> None:
-        """Tell of something that happened; the facts are for machines."""
-
-    def blocked(self, blockers: Sequence[Blocker]) -> None:
-        """Tell what is being waited for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -284,7 +258,7 @@ async def prepare(target: Target, step: Step, way: Way, reporter: Reporter) -> N
 async def _restart(target: Target, workloads: Sequence[Workload], way: Way, reporter: Reporter) -> None:
     started, done = time.monotonic(), 0
     reporter.note(f"restarting {len(workloads)} workloads, {way.limits.at_once} at a time", workloads=len(workloads))
-    async for workload in restart(target.api, workloads, way.limits):
+    async for workload in restart(target.api, workloads, way.limits, reporter.note):
         done += 1
         reporter.note(
             f"{done}/{len(workloads)} {workload} is ready ({time.monotonic() - started:.0f} s)",
@@ -295,11 +269,11 @@ async def _restart(target: Target, workloads: Sequence[Workload], way: Way, repo
 
 async def _wait_served(target: Target, way: Way, reporter: Reporter) -> None:
     """Wait until every identity replica signs with the Secret's issuer; unless lazy, restart them if one missed it."""
-    deadline = time.monotonic() + _RELOAD_SECONDS
+    deadline = time.monotonic() + RELOAD_SECONDS
     while blockers := await served_blockers(target):
         is_late = time.monotonic() > deadline
         if not way.lazy and (is_late or not any(entry.curable for entry in blockers)):
-            await heal(target, way.limits, reporter)
+            await heal_identity(target, way.limits, reporter)
             return
         if is_late:
             deadline = math.inf
@@ -319,34 +293,6 @@ async def served_blockers(target: Target) -> list[Blocker]:
         ClusterError: The cluster cannot be read.
     """
     return await find_unserved(target.api, await read_mesh(target.api, target.namespace))
-
-
-async def heal(target: Target, limits: Limits, reporter: Reporter) -> bool:
-    """Restart the identity service if one of its replicas has missed the reload of its issuer (linkerd2 issue 15109).
-
-    Returns:
-        Whether there was anything to heal.
-
-    Raises:
-        BlockedError: What it signs with cannot be seen, or is another issuer still after the restart.
-    """
-    blockers = await served_blockers(target)
-    if not blockers:
-        return False
-    if not any(entry.curable for entry in blockers):
-        msg = (
-            "It cannot be seen what the identity service signs with. Give these credentials create on pods/portforward"
-        )
-        raise BlockedError(msg, blockers)
-    identity = Workload(kind="Deployment", namespace=target.namespace, name="linkerd-identity")
-    reporter.note(f"restarting {identity}: it has not taken over the issuer", workload=str(identity))
-    async for _ in restart(target.api, [identity], limits):
-        reporter.note(f"{identity} is ready")
-    left = await served_blockers(target)
-    if left:
-        msg = "The identity service was restarted, and still does not sign with the issuer in the Secret"
-        raise BlockedError(msg, left)
-    return True
 
 
 def _incurable(step: Step, left: Sequence[Blocker]) -> str:

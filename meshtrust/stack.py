@@ -1,9 +1,9 @@
 """A Pulumi stack as the commands see it: its configuration file, its outputs, and the CLI that deploys it."""
 
+import io
 import json
-import shutil
+import stat
 import subprocess
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -15,12 +15,14 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString, LiteralScalarString
 
+from meshtrust.files import ENCODING, read_text, replace_text
 from meshtrust.rotation import PLEDGE_ONLY, Trust
 
 if TYPE_CHECKING:
     from pulumi.automation import CommandResult, PulumiCommand
 
 _PROJECT = "meshtrust"
+_NO_PROJECT = "Run this in the project's directory, or name it by --cwd."
 
 Write = Callable[[str], None]
 
@@ -38,12 +40,29 @@ class Stack:
     """One stack of this project.
 
     Attributes:
-        name: Its name.
+        name: Its name, as the Pulumi CLI takes it: ``stack``, ``organization/stack`` or ``organization/project/stack``.
         directory: The project's directory, where Pulumi.yaml is.
     """
 
     name: str
     directory: Path
+
+    @property
+    def _path(self) -> Path:
+        """Where its configuration file is, or would be.
+
+        Raises:
+            StackError: It is a stack of another project, or the directory is no project's.
+        """
+        *place, name = self.name.split("/")
+        project = _read_yaml(self.directory / "Pulumi.yaml", _NO_PROJECT)
+        if len(place) > 1 and place[1] != project.get("name"):
+            msg = (
+                f'"{self.name}" is a stack of project {place[1]}, and {self.directory} is that of '
+                f"{project.get('name')}. Name one of its stacks, or its directory by --cwd."
+            )
+            raise StackError(msg)
+        return _config_directory(self.directory) / f"Pulumi.{name}.yaml"
 
     @cached_property
     def file(self) -> Path:
@@ -52,8 +71,8 @@ class Stack:
         Raises:
             StackError: The directory holds no such stack; the message lists those it holds.
         """
-        directory = _config_directory(self.directory)
-        path = directory / f"Pulumi.{self.name}.yaml"
+        path = self._path
+        directory = path.parent
         if not path.is_file():
             there = ", ".join(stack.name for stack in list_stacks(self.directory)) or "none"
             msg = f'There is no stack "{self.name}" in {directory} (there are: {there}).'
@@ -77,12 +96,12 @@ class Stack:
         Raises:
             StackError: There is one already, or it cannot be written.
         """
-        path = _config_directory(self.directory) / f"Pulumi.{self.name}.yaml"
+        path = self._path
         editor = YAML()
         editor.width = 4096
         config = {f"{_PROJECT}:{key}": _as_written(value) for key, value in settings.items()}
         try:
-            with path.open("x") as file:
+            with path.open("x", encoding=ENCODING) as file:
                 editor.dump({"config": config}, file)
         except FileExistsError:
             msg = f"{path} is there already. Name another stack, or move the file away."
@@ -151,11 +170,10 @@ class Stack:
             issuer = document["config"].get(f"{_PROJECT}:issuer")
             if isinstance(issuer, dict):
                 _forget_others(issuer, "refs", anchors)
-            with tempfile.NamedTemporaryFile("w", dir=self.file.parent, prefix=".draft-", delete=False) as draft:
-                editor.dump(document, draft)
-            shutil.copymode(self.file, draft.name)
-            Path(draft.name).replace(self.file)
-        except (YAMLError, OSError, KeyError, AttributeError, TypeError) as error:
+            draft = io.StringIO()
+            editor.dump(document, draft)
+            replace_text(self.file, draft.getvalue(), stat.S_IMODE(self.file.stat().st_mode))
+        except (YAMLError, OSError, UnicodeError, KeyError, AttributeError, TypeError) as error:
             wanted = f"anchors {', '.join(anchors)}" + (f", signer {signer}" if signer else "")
             msg = (
                 f"{self.file} cannot be edited: {error}. Set meshtrust:anchors and meshtrust:signer by hand: {wanted}."
@@ -172,6 +190,15 @@ class Stack:
         doing = f'The outputs of stack "{self.name}" cannot be read'
         outputs: dict[str, Any] = json.loads(self._run("stack", "output", "--json", doing=doing).stdout or "{}")
         return outputs
+
+    def decrypted(self, key: str) -> str:
+        """Return a configured value that is encrypted in the stack's file.
+
+        Raises:
+            StackError: The CLI is not there, or cannot decrypt it.
+        """
+        doing = f"meshtrust:{key} is encrypted in {self.file}, and cannot be decrypted"
+        return str(self._run("config", "get", key, doing=doing).stdout).strip()
 
     def init(self, secrets_provider: str = "") -> None:
         """Make the stack in the backend, without selecting it.
@@ -329,7 +356,7 @@ def _as_written(value: Any) -> Any:
 
 
 def _config_directory(directory: Path) -> Path:
-    project = _read_yaml(directory / "Pulumi.yaml", "Run this in the project's directory, or name it by --cwd.")
+    project = _read_yaml(directory / "Pulumi.yaml", _NO_PROJECT)
     return directory / str(project.get("stackConfigDir") or ".")
 
 
@@ -343,7 +370,7 @@ def _read_config(path: Path, fix: str) -> Mapping[str, Any]:
 
 def _read_yaml(path: Path, fix: str) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(read_text(path))
     except FileNotFoundError:
         msg = f"There is no {path}. {fix}"
         raise StackError(msg) from None

@@ -77,7 +77,7 @@ async def open_target(selection: Selection) -> Target:
         stack.check()
     deployed = Deployment(await asyncio.to_thread(stack.outputs)) if stack else None
     context = selection.context or str(stack.setting("context") or "" if stack else "")
-    kubeconfig = selection.kubeconfig or (_kubeconfig(stack, deployed) if stack and deployed else "")
+    kubeconfig = selection.kubeconfig or (await asyncio.to_thread(_kubeconfig, stack) if stack else "")
     namespace = selection.namespace or str(stack.setting("linkerd.namespace") or "" if stack else "")
     api = await connect(context, kubeconfig, "--context" if selection.context else "meshtrust:context")
     if stack and deployed:
@@ -87,15 +87,9 @@ async def open_target(selection: Selection) -> Target:
     return Target(api=api, context=context, namespace=namespace or "linkerd", stack=stack, deployed=deployed)
 
 
-def _kubeconfig(stack: Stack, deployed: Deployment) -> str:
-    """Return the path of a stack's kubeconfig; one that is encrypted in its file as it was last deployed."""
+def _kubeconfig(stack: Stack) -> str:
+    """Return the path of a stack's kubeconfig, which may be encrypted in its file."""
     value = stack.setting("kubeconfig")
-    if not isinstance(value, Mapping) or "secure" not in value:
-        return str(value or "")
-    if "kubeconfig" not in deployed.outputs:
-        msg = (
-            f"meshtrust:kubeconfig is encrypted in {stack.file}, and the stack has not been deployed yet, so that its "
-            "path is not known here. Name it by --kubeconfig."
-        )
-        raise StackError(msg)
-    return str(deployed.outputs["kubeconfig"])
+    if isinstance(value, Mapping) and "secure" in value:
+        return stack.decrypted("kubeconfig")
+    return str(value or "")

@@ -1,12 +1,10 @@
 """What a run takes of trust-manager for granted, and what it has published."""
 
-import asyncio
-import time
 from typing import TYPE_CHECKING
 
 from meshtrust.cluster import Api, ClusterError, read_optional
 from meshtrust.pem import PemError, fingerprint, read_bundle
-from meshtrust.polling import pauses
+from meshtrust.polling import Tell, silent, wait_until_met
 
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
@@ -38,29 +36,34 @@ async def check_api(api: Api) -> None:
         raise TrustManagerError(msg)
 
 
-async def wait_published(api: Api, namespace: str, roots: "AbstractSet[str]") -> None:
+async def wait_published(api: Api, namespace: str, roots: "AbstractSet[str]", tell: Tell = silent) -> None:
     """Wait until Linkerd's ConfigMap holds exactly these roots.
 
     Args:
         api: Client of the cluster.
         namespace: Namespace of Linkerd's control plane.
         roots: Fingerprints of the roots.
+        tell: Gets a sentence of what is waited for.
 
     Raises:
         TrustManagerError: It does not within a minute.
         ClusterError: It cannot be read.
     """
     what, url = f"ConfigMap {namespace}/{TRUST_ROOTS}", f"configmaps/{TRUST_ROOTS}"
-    deadline = time.monotonic() + _PUBLISH_SECONDS
-    for pause in pauses():
+
+    async def look() -> str:
         found = await read_optional(api, what, namespace=namespace, url=url)
-        if found is not None and _roots(str((found.get("data") or {}).get(TRUST_ROOTS_KEY) or "")) == roots:
-            return
-        if time.monotonic() > deadline:
-            held = "is not there" if found is None else "holds other roots"
-            msg = f"trust-manager has not published the trusted roots within a minute: {what} {held}. See: kubectl "
-            raise TrustManagerError(f"{msg}describe bundle {TRUST_ROOTS}")
-        await asyncio.sleep(pause)
+        if found is None:
+            return f"trust-manager to publish the trusted roots: {what} is not there"
+        held = _roots(str((found.get("data") or {}).get(TRUST_ROOTS_KEY) or ""))
+        return "" if held == roots else f"trust-manager to publish the trusted roots: {what} holds other roots"
+
+    if waits := await wait_until_met(look, _PUBLISH_SECONDS, tell):
+        msg = (
+            f"After {_PUBLISH_SECONDS:.0f} seconds this run still waits for {waits}. See: kubectl describe bundle "
+            f"{TRUST_ROOTS}"
+        )
+        raise TrustManagerError(msg)
 
 
 def _roots(bundle: str) -> set[str]:

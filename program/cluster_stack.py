@@ -8,6 +8,7 @@ from functools import partial
 
 import pulumi
 import pulumi_kubernetes as kubernetes
+from pulumi.runtime.config import is_config_secret
 
 from components.cert_manager import CertManager
 from components.charts import Resources
@@ -126,7 +127,7 @@ async def declare_cluster_stack(settings: Settings, last: Deployment, asker: Clu
     return {
         **_fleet_outputs(fleet, requests, admission.pledge),
         "context": settings.cluster.context,
-        "kubeconfig": settings.cluster.kubeconfig,
+        "kubeconfig": _as_configured("kubeconfig", settings.cluster.kubeconfig),
         "namespace": settings.linkerd.namespace,
         "trustDomain": settings.linkerd.trust_domain,
         "clusterUid": admission.cluster_uid,
@@ -144,6 +145,11 @@ async def declare_cluster_stack(settings: Settings, last: Deployment, asker: Clu
         "charts": {key: source.installed for key, source in settings.chart_sources.items()},
         "providers": provider_versions(),
     }
+
+
+def _as_configured(key: str, value: str) -> pulumi.Input[str]:
+    """Return a value as an output that is a secret if the stack's file has it encrypted."""
+    return pulumi.Output.secret(value) if is_config_secret(f"meshtrust:{key}") else value
 
 
 def _requests(settings: Settings, generations: Sequence[str]) -> IntermediateRequests | None:

@@ -2,7 +2,7 @@
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 import pulumi
@@ -12,6 +12,12 @@ from meshtrust.cluster import ClusterError
 # The language host adds nothing of its own to what was told (pulumi sdk/python/cmd/pulumi-language-python/main.go,
 # pythonProcessExitedAfterShowingUserActionableMessage).
 _TOLD = 32
+# The CLI keeps what a killed run was about to make, and warns of it in every run until it is told to forget it (pulumi
+# pkg/engine, plan_executor.go; pkg/cmd/pulumi/operations/refresh.go).
+PENDING = (
+    "If the CLI goes on to warn of pending operations once a run has come to its end: pulumi refresh "
+    "--clear-pending-creates"
+)
 
 
 def end(reason: object) -> NoReturn:
@@ -40,3 +46,12 @@ def ending(advice: str = "") -> Iterator[None]:
         yield
     except ClusterError as error:
         end(f"{error}{advice}")
+
+
+def telling(resource: pulumi.Resource) -> Callable[[str], None]:
+    """Return what shows at a resource, while the run goes on, what is waited for."""
+
+    def tell(waits: str) -> None:
+        pulumi.log.info(waits, resource, ephemeral=True)
+
+    return tell

@@ -151,8 +151,9 @@ def record(
         in_stack: Whether the function is a whole program, whose outputs are kept.
     """
     recording = Recording()
-    log = logging.Logger("program")
-    log.addHandler(_Messages(recording.messages))
+    log, messages = logging.getLogger("program"), _Messages(recording.messages)
+    log.setLevel(logging.DEBUG)
+    log.addHandler(messages)
     asyncio.set_event_loop(asyncio.new_event_loop())
     pulumi.runtime.set_mocks(
         providers,
@@ -165,11 +166,14 @@ def record(
     )
     settings.SETTINGS.rpc_manager.clear()
     settings.SETTINGS.outputs.clear()
-    if in_stack:
-        settings.set_root_resource(cast("pulumi.Resource", None))
-        _sync_await(run_in_stack(run))
-    else:
-        _sync_await(run_pulumi_func(run))
+    try:
+        if in_stack:
+            settings.set_root_resource(cast("pulumi.Resource", None))
+            _sync_await(run_in_stack(run))
+        else:
+            _sync_await(run_pulumi_func(run))
+    finally:
+        log.removeHandler(messages)
     return recording
 
 

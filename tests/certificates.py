@@ -85,6 +85,7 @@ def make_certificate(
     key_cert_sign: bool = True,
     digital_signature: bool = True,
     extended_usages: Sequence[x509.ObjectIdentifier] = (),
+    names: Sequence[str] = (),
     algorithm: hashes.SHA256 | hashes.SHA384 | hashes.SHA512 | None = None,
     days: float = 10,
     hours: int = 0,
@@ -97,10 +98,10 @@ def make_certificate(
     public key whose key is elsewhere.
     """
     key = key or ec.generate_private_key(ec.SECP256R1())
-    names = [x509.NameAttribute(NameOID.COMMON_NAME, common_name)]
+    attributes = [x509.NameAttribute(NameOID.COMMON_NAME, common_name)]
     if generation:
-        names.append(x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, f"generation {generation}"))
-    subject = x509.Name(names)
+        attributes.append(x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, f"generation {generation}"))
+    subject = x509.Name(attributes)
     now = datetime.now(UTC)
     builder = (
         x509.CertificateBuilder()
@@ -128,6 +129,9 @@ def make_certificate(
     )
     if extended_usages:
         builder = builder.add_extension(x509.ExtendedKeyUsage(extended_usages), critical=False)
+    if names:
+        alternatives = x509.SubjectAlternativeName([x509.DNSName(name) for name in names])
+        builder = builder.add_extension(alternatives, critical=False)
     signer = issuer.key if issuer else key
     hashed = None if isinstance(signer, ed25519.Ed25519PrivateKey) else algorithm or hashes.SHA256()
     return Pair(builder.sign(signer, hashed), key)

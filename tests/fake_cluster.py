@@ -88,7 +88,7 @@ class FakeCluster:
         return "/".join(part.strip("/") for part in [*parts, request["url"]] if part)
 
     @contextlib.asynccontextmanager
-    async def open_websocket(self, *, seconds: float, **request: Any) -> AsyncIterator["_Session"]:
+    async def open_websocket(self, *, seconds: float, **request: Any) -> AsyncIterator[Any]:
         pod = f"{request['namespace']}/{request['url'].split('/')[1]}"
         self.requests.append(f"portforward {pod}")
         if pod in self.refused:

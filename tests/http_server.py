@@ -17,9 +17,13 @@ def serving(answer: Callable[[str], tuple[int, bytes]]) -> Iterator[str]:
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             status, body = answer(self.path)
-            self.send_response(status)
-            self.end_headers()
-            self.wfile.write(body)
+            # Who asks may have gone.
+            with contextlib.suppress(ConnectionError):
+                self.send_response(status)
+                # Without it nobody could tell an answer from the beginning of one.
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
             pass

@@ -11,6 +11,7 @@ import typer
 from meshtrust.adoption import Adoption, Place, describe
 from meshtrust.cluster_client import connect
 from meshtrust.commands.options import HERE, Context, Directory, Kubeconfig, console
+from meshtrust.files import ENCODING
 from meshtrust.stack import Stack
 
 
@@ -46,9 +47,9 @@ def adopt(
 
 
 def _write_imports(target: Stack, imports: Mapping[str, Any]) -> Path:
-    path = target.directory / f"import-{target.name}.json"
+    path = target.directory / f"import-{target.name.rpartition('/')[2]}.json"
     try:
-        path.write_text(json.dumps(imports, indent=2) + "\n")
+        path.write_text(json.dumps(imports, indent=2) + "\n", encoding=ENCODING)
     except OSError as error:
         typer.echo(f"error: {path} cannot be written: {error.strerror}", err=True)
         raise typer.Exit(3) from None

@@ -18,6 +18,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from meshtrust.files import ENCODING
 from meshtrust.fleet.waves import Board, Outcome, State
 from meshtrust.gate import Blocker
 from meshtrust.rotation import Step
@@ -76,7 +77,7 @@ class Logs:
         """
         if self._directory is None:
             self._directory = Path(mkdtemp(prefix="meshtrust-fleet-"))
-        with (self._directory / f"{stack}.log").open("a") as file:
+        with (self._directory / f"{stack}.log").open("a", encoding=ENCODING) as file:
             file.write(f"{line}\n")
 
     def close(self) -> None:
@@ -199,7 +200,7 @@ class LiveBoard:
         """Show what happens to a stack now; a warning stays above the table."""
         if event == "warning":
             self._console.print(Text.assemble(("! ", "bold yellow"), (stack, "bold"), f": {text}"), soft_wrap=True)
-        elif event != "note" or not text.endswith("is ready"):
+        else:
             self._rows[stack].text = text
 
     def ended(self, outcome: Outcome) -> None:

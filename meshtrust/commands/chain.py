@@ -11,7 +11,9 @@ from rich.tree import Tree
 
 from meshtrust.commands.options import HERE, Context, Directory, Json, Kubeconfig, Namespace, Stack, console, select
 from meshtrust.commands.options import write_json as write
-from meshtrust.inspection import Inspection, format_left, inspect
+from meshtrust.durations import format_left
+from meshtrust.files import ENCODING
+from meshtrust.inspection import Inspection, inspect
 from meshtrust.pem import Identity, fingerprint, subject_of
 from meshtrust.target import open_target
 
@@ -32,7 +34,8 @@ def chain(
     """
 
     async def look() -> Inspection:
-        return await inspect(await open_target(select(stack, directory, context, kubeconfig, namespace)))
+        target = await open_target(select(stack, directory, context, kubeconfig, namespace))
+        return await inspect(target, diagnoses=False)
 
     inspection = asyncio.run(look())
     if svg is not None:
@@ -40,7 +43,7 @@ def chain(
         from meshtrust.picture import draw_chain  # noqa: PLC0415
 
         try:
-            svg.write_text(draw_chain(inspection))
+            svg.write_text(draw_chain(inspection), encoding=ENCODING)
         except OSError as error:
             typer.echo(f"error: the picture cannot be written to {svg}: {error.strerror}", err=True)
             raise typer.Exit(3) from None

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import tempfile
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +10,7 @@ import typer
 
 from meshtrust.commands.options import HERE, Context, Directory, Kubeconfig, Namespace, Stack, select
 from meshtrust.deployment import Deployment
+from meshtrust.files import replace_text
 from meshtrust.inspection import Budget, Inspection, inspect, judge
 from meshtrust.inventory import MeshCollector, take_inventory
 from meshtrust.target import open_target
@@ -53,7 +53,8 @@ def export(
         typer.echo(text, nl=False)
         return
     try:
-        _replace(output, text)
+        # Others read it, such as node-exporter.
+        replace_text(output, text, 0o644)
     except OSError as error:
         typer.echo(f"error: the export cannot be written to {output}: {error.strerror}", err=True)
         raise typer.Exit(3) from None
@@ -69,12 +70,3 @@ def render(form: Format, inspection: Inspection, deployed: Deployment | None) ->
     registry = CollectorRegistry()
     registry.register(MeshCollector(inspection, findings, deployed))
     return generate_latest(registry).decode()
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a file so that who reads it meets the old one or the new one, and never a part."""
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".draft-", delete=False) as draft:
-        draft.write(text)
-    # Others read it, such as node-exporter; a temporary file is its owner's alone.
-    Path(draft.name).chmod(0o644)
-    Path(draft.name).replace(path)

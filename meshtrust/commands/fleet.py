@@ -14,6 +14,7 @@ from meshtrust.commands.boards import CommandBoard, Logs, open_board
 from meshtrust.commands.fleet_table import show_cluster_findings, show_fleet, show_links
 from meshtrust.commands.options import HERE, AnchorDays, Directory, IssuerHours, Json, console, write_json
 from meshtrust.commands.rotate import AtOnce, Lazy, Timeout, choose_generation
+from meshtrust.files import ENCODING
 from meshtrust.fleet.inspection import inspect_fleet
 from meshtrust.fleet.page import draw_page
 from meshtrust.fleet.rotate import FleetWay, rotate_fleet
@@ -113,7 +114,7 @@ def status(
     view = _look(directory, anchor_stack, parallel, Budget())
     if html:
         try:
-            html.write_text(draw_page(view))
+            html.write_text(draw_page(view), encoding=ENCODING)
         except OSError as error:
             typer.echo(f"error: the page cannot be written to {html}: {error.strerror}", err=True)
             raise typer.Exit(3) from None

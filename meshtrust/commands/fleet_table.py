@@ -6,9 +6,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from meshtrust.commands.status import show_findings
+from meshtrust.commands.status import WIDE, show_findings
+from meshtrust.durations import format_left
 from meshtrust.fleet.view import ClusterView, FleetView, LinkState
-from meshtrust.inspection import format_left
 from meshtrust.pem import fingerprint
 
 _LINK_MARKS: Mapping[LinkState, tuple[str, str]] = {
@@ -21,7 +21,7 @@ _LINK_MARKS: Mapping[LinkState, tuple[str, str]] = {
 def show_fleet(fleet: FleetView, console: Console) -> None:
     """Draw the anchors, a line for each cluster, their Links, and what needs attention."""
     console.print(f"Fleet of [bold]{fleet.anchor_stack}[/]\n")
-    console.print(_anchors(fleet))
+    console.print(_anchors(fleet, is_wide=console.width >= WIDE))
     console.print()
     console.print(_clusters(fleet))
     show_links(fleet, console)
@@ -56,13 +56,14 @@ def show_links(fleet: FleetView, console: Console) -> None:
         console.print(table)
 
 
-def _anchors(fleet: FleetView) -> Table:
-    table = _table("trust anchor", "sha256", "until (UTC)", "left", "signs in", "trusted in")
+def _anchors(fleet: FleetView, *, is_wide: bool) -> Table:
+    columns = ("trust anchor", *(["sha256"] if is_wide else []), "until (UTC)", "left", "signs in", "trusted in")
+    table = _table(*columns)
     for name, root in fleet.roots.items():
         left = root.not_valid_after_utc - fleet.now
         table.add_row(
             name,
-            fingerprint(root)[:12],
+            *([fingerprint(root)[:12]] if is_wide else []),
             f"{root.not_valid_after_utc:%Y-%m-%d}",
             format_left(left),
             f"{len(fleet.signed_by(name))} of {len(fleet.clusters)}",
@@ -88,6 +89,7 @@ def _clusters(fleet: FleetView) -> Table:
 def _table(*headings: str) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for heading in headings:
-        # A cluster may be linked to all others.
-        table.add_column(heading, no_wrap=heading != "linked to")
+        # What is counted or dated stays whole; names are broken where there is no room for them.
+        is_name = heading in ("cluster", "linked to", "trust anchor", "trusts", "signed by")
+        table.add_column(heading, no_wrap=not is_name, overflow="fold" if is_name else "ellipsis")
     return table

@@ -1,8 +1,8 @@
-"""`meshtrust heal`: an identity service that has missed the reload of its issuer."""
+"""`meshtrust heal`: what can be put right of a control plane."""
 
 import asyncio
 
-from meshtrust import rotate
+from meshtrust import heal as healing
 from meshtrust.commands.options import HERE, Context, Directory, Json, Kubeconfig, Namespace, Stack, console, select
 from meshtrust.commands.reporter import ConsoleReporter, JsonReporter
 from meshtrust.commands.rotate import Timeout
@@ -20,15 +20,17 @@ def heal(
     timeout_seconds: Timeout = 600,
     as_json: Json = False,
 ) -> None:
-    """Restart the identity service if it does not sign with the issuer in the Secret (linkerd2 issue 15109).
+    """Put right a webhook's caBundle, an issuer that has ended, and an identity service that missed its reload.
 
-    Exit codes: 0 it does, or does now; 1 it did not get ready; 3 the cluster cannot be read; 4 it still does not.
+    In that order, and each only if what comes after is better: nothing is restarted onto an issuer that the identity
+    service would refuse. A component that is scaled to 0 is scaled up. Exit codes: 0 all is well, or is now; 1 a
+    workload did not get ready; 3 the cluster cannot be read; 4 something cannot be healed, all of which is listed.
     """
     reporter = JsonReporter() if as_json else ConsoleReporter(console())
 
     async def run() -> bool:
         target = await open_target(select(stack, directory, context, kubeconfig, namespace))
-        return await rotate.heal(target, Limits(timeout_seconds=timeout_seconds), reporter)
+        return await healing.heal(target, Limits(timeout_seconds=timeout_seconds), reporter)
 
     healed = asyncio.run(run())
     reporter.note(

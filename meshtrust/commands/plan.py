@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Any
@@ -13,14 +14,17 @@ from rich.table import Table
 from meshtrust.commands.options import HERE, Directory, Json, console, select
 from meshtrust.commands.options import write_json as write
 from meshtrust.commands.rotate import AtOnce, RequiredStack, goal
-from meshtrust.commands.status import phase_line
+from meshtrust.commands.status import phase_line, show_findings
+from meshtrust.diagnosis import allowed, diagnose
+from meshtrust.durations import format_left
 from meshtrust.evidence import Mesh, read_mesh
 from meshtrust.fleet.state import read_fleet_blockers
 from meshtrust.gate import Blocker, judge_step
-from meshtrust.inspection import format_left
+from meshtrust.inspection import subject_of_diagnosis
+from meshtrust.lint import Finding
 from meshtrust.pem import fingerprint
 from meshtrust.pods import Workload
-from meshtrust.rollout import can_restart
+from meshtrust.rollout import can_restart, find_obstacles
 from meshtrust.rotation import Step, Trust, plan_rotation
 from meshtrust.stack import StackError
 from meshtrust.target import open_target
@@ -40,6 +44,8 @@ class Outlook:
         steps: The steps that are left.
         blockers: What keeps the next one from being taken now.
         restarts: How many proxies of each workload have to be replaced, for the whole rotation.
+        obstacles: Why a restart would not replace a workload's pods, and what takes that away, by workload.
+        wrong: What is wrong with the control plane, and a rotation would meet with.
         mesh: The mesh.
         at_once: Workloads restarted at a time.
     """
@@ -48,6 +54,8 @@ class Outlook:
     steps: list[Step]
     blockers: list[Blocker]
     restarts: Counter[Workload]
+    obstacles: Mapping[Workload, str]
+    wrong: Sequence[Finding]
     mesh: Mesh
     at_once: int
 
@@ -79,8 +87,17 @@ class Outlook:
                 for entry in self.blockers
             ],
             "restarts": [
-                {"workload": str(workload), "pods": pods, "automatic": can_restart(workload)}
+                {
+                    "workload": str(workload),
+                    "pods": pods,
+                    "automatic": can_restart(workload),
+                    "obstacle": self.obstacles.get(workload),
+                }
                 for workload, pods in sorted(self.restarts.items(), key=str)
+            ],
+            "findings": [
+                {"severity": entry.severity, "subject": entry.subject, "wrong": entry.wrong, "fix": entry.fix}
+                for entry in self.wrong
             ],
             "roundsOfRestarts": self.rounds,
             "estimatedSeconds": int(self.restarting.total_seconds()),
@@ -119,6 +136,13 @@ async def _look(stack: str, directory: Any, to: str, at_once: int) -> Outlook:
     lacking = [
         pod.workload for pod in mesh.pods if root is None or pod.may_lack(fingerprint(root)) or steps[:1] == steps[-1:]
     ]
+    wrong: list[Finding] = []
+    obstacles: dict[Workload, str] = {}
+    if steps:
+        diagnosis = await diagnose(target.api, subject_of_diagnosis(target, mesh))
+        wrong += [finding for finding in diagnosis.findings if finding.severity == "error"]
+        looks = find_obstacles(target.api, sorted(set(lacking), key=str))
+        obstacles = await allowed(wrong, "what may keep workloads from restarting", looks, {})
     blockers = []
     if steps:
         blockers = await judge_step(
@@ -136,6 +160,8 @@ async def _look(stack: str, directory: Any, to: str, at_once: int) -> Outlook:
         steps=steps,
         blockers=blockers,
         restarts=Counter(lacking),
+        obstacles=obstacles,
+        wrong=wrong,
         mesh=mesh,
         at_once=at_once,
     )
@@ -166,6 +192,13 @@ def _show(outlook: Outlook, console: Console) -> None:
     by_hand = [str(workload) for workload in outlook.restarts if not can_restart(workload)]
     if by_hand:
         console.print(f"[yellow]![/] No restart reaches these; they have to end: {', '.join(sorted(by_hand))}")
+    if outlook.obstacles:
+        console.print("[yellow]![/] A restart of these would not replace their pods, and a rotation would end there:")
+        for workload, obstacle in outlook.obstacles.items():
+            console.print(f"  - {workload}: {obstacle}", markup=False, soft_wrap=True)
+    if outlook.wrong:
+        console.print("[yellow]![/] This is wrong with the control plane, and a rotation would meet with it:")
+        show_findings(outlook.wrong, console)
     if outlook.blockers:
         console.print(f"[yellow]The next step has to wait for {len(outlook.blockers)}:[/]")
         for blocker in outlook.blockers:

@@ -11,6 +11,7 @@ from meshtrust import rotate as rotation
 from meshtrust.commands.options import HERE, Directory, Json, console, select
 from meshtrust.commands.reporter import ConsoleReporter, JsonReporter
 from meshtrust.deployment import Deployment
+from meshtrust.progress import Reporter
 from meshtrust.rollout import Limits
 from meshtrust.target import Selection, Target, open_target
 
@@ -41,7 +42,7 @@ def rotate(
     what is listed.
     """
 
-    async def run(open_: rotation.Open, way: rotation.Way, reporter: rotation.Reporter) -> bool:
+    async def run(open_: rotation.Open, way: rotation.Way, reporter: Reporter) -> bool:
         target = await open_()
         return await rotation.rotate(open_, to or goal(target), way, reporter, once=once)
 
@@ -63,7 +64,7 @@ def abort(
     Exit codes: as for rotate; 3 also where no rotation is under way.
     """
 
-    async def run(open_: rotation.Open, way: rotation.Way, reporter: rotation.Reporter) -> bool:
+    async def run(open_: rotation.Open, way: rotation.Way, reporter: Reporter) -> bool:
         return await rotation.abort(open_, way, reporter, once=once)
 
     _run(run, select(stack, directory), _way(lazy, at_once, timeout_seconds, as_json=as_json), as_json=as_json)
@@ -78,7 +79,7 @@ def _way(lazy: bool, at_once: int, timeout_seconds: int, *, as_json: bool) -> ro
 
 
 def _run(
-    work: Callable[[rotation.Open, rotation.Way, rotation.Reporter], Coroutine[Any, Any, bool]],
+    work: Callable[[rotation.Open, rotation.Way, Reporter], Coroutine[Any, Any, bool]],
     selection: Selection,
     way: rotation.Way,
     *,

@@ -1,7 +1,9 @@
 """`meshtrust status` and `meshtrust verify`: what a mesh holds, and whether it may stay so."""
 
 import asyncio
+from collections.abc import Sequence
 from datetime import timedelta
+from typing import get_args
 
 import typer
 from cryptography import x509
@@ -24,12 +26,17 @@ from meshtrust.commands.options import (
     select,
 )
 from meshtrust.commands.options import write_json as write
-from meshtrust.inspection import Budget, Inspection, format_left, inspect, judge
+from meshtrust.durations import format_left
+from meshtrust.inspection import Budget, Inspection, inspect, judge
 from meshtrust.lint import Finding
 from meshtrust.pem import fingerprint
+from meshtrust.rotation import Phase
 from meshtrust.target import Selection, open_target
 
-_PHASES = ("steady", "introduce", "switch", "retire")
+# A retirement ends in the phase that the next rotation begins in.
+_PHASES = get_args(Phase)
+# Columns of a terminal from which on there is room for fingerprints, and for long bars.
+WIDE = 92
 _MARKS = {"error": Text("✗", style="bold red"), "warning": Text("!", style="yellow")}
 
 
@@ -51,7 +58,7 @@ def status(
     if as_json:
         write({**inspection.as_json(), "findings": _as_json(findings)})
         return
-    show_inspection(inspection, console())
+    show_inspection(inspection, console(), stack)
     show_findings(findings, console())
 
 
@@ -96,13 +103,26 @@ def _as_json(findings: list[Finding]) -> list[dict[str, str]]:
     ]
 
 
-def show_inspection(inspection: Inspection, console: Console) -> None:
-    """Draw a mesh as a person wants to see it: the phase, the roots, the issuer, and who trusts what."""
-    title = f"[bold]{inspection.context}[/] namespace {inspection.mesh.namespace}"
+def show_inspection(inspection: Inspection, console: Console, stack: str = "") -> None:
+    """Draw a mesh as a person wants to see it: the phase, the roots, the issuer, and who trusts what.
+
+    Args:
+        inspection: The mesh.
+        console: The terminal; what does not fit its width is left out or broken, and no number is.
+        stack: Name of the stack, if one was named.
+    """
+    is_wide = console.width >= WIDE
+    parts = (
+        phase_line(inspection.phase, stack),
+        Text(),
+        _certificates(inspection, is_wide=is_wide),
+        Text(),
+        _proxies(inspection, is_wide=is_wide),
+    )
     console.print(
         Panel(
-            Group(phase_line(inspection.phase), Text(), _certificates(inspection), Text(), _proxies(inspection)),
-            title=title,
+            Group(*parts),
+            title=Text.assemble((inspection.context, "bold"), f" namespace {inspection.mesh.namespace}"),
             title_align="left",
             padding=(1, 2),
             expand=False,
@@ -110,10 +130,16 @@ def show_inspection(inspection: Inspection, console: Console) -> None:
     )
 
 
-def phase_line(phase: str) -> Text:
-    """Return the phases of a rotation with the present one marked."""
+def phase_line(phase: str, stack: str = "") -> Text:
+    """Return the phases of a rotation with the present one marked.
+
+    Args:
+        phase: The phase, or another word if no deployed stack says which.
+        stack: Name of the stack, if one was named.
+    """
     if phase not in _PHASES:
-        return Text("No stack was named, so that the phase of a rotation is unknown.", style="dim")
+        why = f"Stack {stack} has not been deployed yet: pulumi up" if stack else "No stack was named"
+        return Text(f"{why}. The phase of a rotation is not known without that.", style="dim")
     line = Text("phase  ", style="dim")
     for position, name in enumerate(_PHASES):
         line.append(" → " if position else "", style="dim")
@@ -121,49 +147,55 @@ def phase_line(phase: str) -> Text:
     return line
 
 
-def _certificates(inspection: Inspection) -> RenderableType:
+def _certificates(inspection: Inspection, *, is_wide: bool) -> RenderableType:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for heading in ("", "sha256", "until (UTC)", "left", ""):
+    table.add_column("", overflow="fold")
+    for heading in (*(["sha256"] if is_wide else []), "until (UTC)", "left", ""):
         table.add_column(heading, no_wrap=True)
     signing = fingerprint(inspection.issuer_chain[-1]) if inspection.issuer_chain else ""
     for root in inspection.mesh.roots:
         mark = fingerprint(root)
         signs = Text("signs", style="green") if mark == signing else Text("trusted", style="dim")
-        table.add_row(f"trust anchor {inspection.name(mark)}", *_life(root, inspection), signs)
+        name = Text(f"trust anchor {inspection.name(mark)}")
+        table.add_row(name, *_life(root, inspection, is_wide=is_wide), signs)
     if inspection.mesh.issuer:
         issuer = inspection.mesh.issuer[0]
         current = sum(inspection.serves(pod) for pod in inspection.served)
         served = f"served {current}/{len(inspection.served)}"
         style = "green" if current == len(inspection.served) > 0 else "red"
-        table.add_row("identity issuer", *_life(issuer, inspection), Text(served, style=style))
+        life = _life(issuer, inspection, is_wide=is_wide)
+        table.add_row("identity issuer", *life, Text(served, style=style))
     return table
 
 
-def _life(certificate: x509.Certificate, inspection: Inspection) -> tuple[str, str, Text]:
+def _life(certificate: x509.Certificate, inspection: Inspection, *, is_wide: bool) -> tuple[str | Text, ...]:
     end = certificate.not_valid_after_utc
     left = (end - inspection.now).total_seconds()
     return (
-        fingerprint(certificate)[:12],
+        *([fingerprint(certificate)[:12]] if is_wide else []),
         f"{end:%Y-%m-%d %H:%M}",
         Text(format_left(end - inspection.now), style="green" if left > 0 else "red"),
     )
 
 
-def _proxies(inspection: Inspection) -> RenderableType:
+def _proxies(inspection: Inspection, *, is_wide: bool) -> RenderableType:
     table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     wanted = {inspection.name(fingerprint(root)) for root in inspection.mesh.roots}
-    total = len(inspection.mesh.pods)
+    total, longest = len(inspection.mesh.pods), 30 if is_wide else 10
     for anchors, count in sorted(inspection.pods_by_anchors.items(), key=lambda entry: -entry[1]):
         trusts = f"trust {', '.join(anchors)}" if anchors else "started with other anchors, and cannot tell which"
         style = "green" if wanted <= set(anchors) else "yellow"
-        bar = "█" * max(1, round(30 * count / total))
-        table.add_row(f"{count} proxies", Text(bar, style=style), trusts)
+        bar = "█" * max(1, round(longest * count / total))
+        table.add_row(f"{count} proxies", Text(bar, style=style), Text(trusts))
     if not total:
         table.add_row("no proxies", "", "")
     return table
 
 
-def show_findings(findings: list[Finding], console: Console) -> None:
+def show_findings(findings: Sequence[Finding], console: Console) -> None:
     """List findings, each with its fix."""
     for finding in findings:
         line = Text.assemble(

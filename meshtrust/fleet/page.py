@@ -8,8 +8,9 @@ from typing import Any
 import jinja2
 from cryptography import x509
 
+from meshtrust.durations import format_left
 from meshtrust.fleet.view import ClusterView, FleetView, LinkState
-from meshtrust.inspection import Inspection, format_left
+from meshtrust.inspection import Inspection
 from meshtrust.pem import fingerprint
 
 _LINK_STYLES: Mapping[LinkState, str] = {"well": "good", "refused": "bad", "unchecked": "warn"}

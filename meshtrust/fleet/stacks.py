@@ -40,7 +40,7 @@ def find_fleet(directory: Path, anchor_stack: str = "") -> Fleet:
     stacks = list_stacks(directory)
     anchors = [stack for stack in stacks if stack.setting("role") == ANCHOR_ROLE]
     if anchor_stack:
-        anchors = [stack for stack in anchors if stack.name == anchor_stack]
+        anchors = [stack for stack in anchors if stack.name == short_name(anchor_stack)]
     if len(anchors) != 1:
         raise StackError(_which_anchor(directory, anchor_stack, anchors))
     [anchor] = anchors

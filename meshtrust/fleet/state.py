@@ -94,5 +94,5 @@ async def read_fleet_blockers(stack: Stack, deployed: Deployment, step: Step) ->
     if not anchor_stack:
         return []
     anchor = Deployment(await asyncio.to_thread(Stack(anchor_stack, stack.directory).outputs))
-    name = next((listed for listed in anchor.clusters if short_name(listed) == stack.name), stack.name)
+    name = next((listed for listed in anchor.clusters if short_name(listed) == short_name(stack.name)), stack.name)
     return find_fleet_blockers(name, deployed.pledge, step, anchor.pledges)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from meshtrust.cluster import ClusterError
+from meshtrust.progress import BlockedError, Reporter
 from meshtrust.rollout import RolloutError
-from meshtrust.rotate import BlockedError, Reporter
 from meshtrust.rotation import IllegalStepError
 from meshtrust.stack import Stack, StackError, Write
 

@@ -22,7 +22,7 @@ from meshtrust.known_roots import Held, read_held
 from meshtrust.rotation import IllegalStepError, Step, find_step
 from meshtrust.webhooks import IllegalAuthorityStepError
 from program.configuration.anchors import brought_roots
-from program.guard import issuance, releases, steps, trust_bundle, webhooks
+from program.guard import health, issuance, releases, steps, trust_bundle, webhooks
 from program.guard.last_look import LastLook
 from program.membership import Membership
 from settings import Settings
@@ -161,6 +161,7 @@ async def _ask(
         await webhooks.check(api, settings, last)
         await trust_bundle.check(api, settings, last)
         held = await read_held(api, settings.linkerd.namespace)
+        await health.warn(api, settings, last)
         verdict = await steps.judge(api, settings, last, step, fleet, held=held)
         issued = await issuance.check(api, verdict.settings, last)
     return _Answer(uid=uid, verdict=verdict, issuance=issued, held=held)

@@ -19,7 +19,8 @@ from meshtrust.issuer_mode import CERT_MANAGER_MODES, SIGNING_MODES
 from meshtrust.issuer_secret import judge_issuer_life, judge_issuer_secret
 from meshtrust.lint import LEAF_LIFETIME, Finding
 from meshtrust.pem import read_bundle
-from program.refusal import ending
+from meshtrust.polling import Tell
+from program.refusal import ending, telling
 from settings import Settings
 
 # From here on `linkerd check` warns too (linkerd2 pkg/healthcheck, expiringSoonThreshold).
@@ -110,7 +111,7 @@ def answering(api: Awaitable[Api] | None, installed: CertManager, namespace: str
 
     async def ask(_: list[pulumi.Resource]) -> list[pulumi.Resource]:
         with ending():
-            await cert_manager.wait_answers(await client, namespace)
+            await cert_manager.wait_answers(await client, namespace, telling(installed))
         return [installed]
 
     return pulumi.Output.from_input(installed.ready).apply(ask)
@@ -142,17 +143,17 @@ def confirm(
             "\nLinkerd was left as it is. Put it right and run again; or set meshtrust:issuer back to what it was, and "
             "run again, before the identity service is restarted."
         ):
-            await _wait_for(seen, read_bundle(resolved["root"])[0])
+            await _wait_for(seen, read_bundle(resolved["root"])[0], telling(issuer))
         return str(resolved["bundle"])
 
     made = {str(position): resource.urn for position, resource in enumerate(issuer.issued)}
     return pulumi.Output.all(bundle=bundle, root=signer.certificate_pem, **made).apply(look)
 
 
-async def _wait_for(issuance: Issuance, root: x509.Certificate) -> None:
+async def _wait_for(issuance: Issuance, root: x509.Certificate, tell: Tell) -> None:
     namespace = issuance.settings.linkerd.namespace
     if issuance.settings.issuer.mode in CERT_MANAGER_MODES:
-        await cert_manager.wait_issued(issuance.api, namespace, issuer_secret.NAME)
+        await cert_manager.wait_issued(issuance.api, namespace, issuer_secret.NAME, tell)
     secret = await read_optional(
         issuance.api,
         f"Secret {namespace}/{issuer_secret.NAME}",

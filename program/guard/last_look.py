@@ -13,9 +13,10 @@ import pulumi
 from components.charts import Resources
 from meshtrust.cluster import Api
 from meshtrust.deployment import Deployment
-from meshtrust.gate import Blocker, find_blockers
+from meshtrust.gate import Blocker
 from meshtrust.overrides import name_subject
 from meshtrust.rotation import Step
+from program.guard.look import look
 from program.guard.overrides import tell
 from program.refusal import end, ending
 from settings import Settings
@@ -49,14 +50,7 @@ class LastLook:
         """
         known = set(map(name_subject, self.accepted))
         with ending(f"\n{_LEFT}"):
-            found = await find_blockers(
-                self.api,
-                self.settings.linkerd.namespace,
-                self.step,
-                self.last.certificates,
-                acknowledged=self.settings.gate.acknowledged,
-                in_fleet=bool(self.settings.anchor_stack),
-            )
+            found = await look(self.api, self.settings, self.last, self.step)
         blockers = [blocker for blocker in found if name_subject(blocker) not in known]
         if blockers:
             end(f"{tell(self.step, blockers)}\nThis has come up since the run began. {_LEFT}")
@@ -73,11 +67,11 @@ def before_switch(last_look: LastLook | None, waited_for: Sequence[pulumi.Resour
         return list(waited_for)
     looking = last_look
 
-    async def look(_: Mapping[str, Any]) -> list[pulumi.Resource]:
+    async def wait_and_look(_: Mapping[str, Any]) -> list[pulumi.Resource]:
         await looking.look()
         return list(waited_for)
 
-    return pulumi.Output.all(**_urns(waited_for)).apply(look)
+    return pulumi.Output.all(**_urns(waited_for)).apply(wait_and_look)
 
 
 def before_retirement(
@@ -94,11 +88,11 @@ def before_retirement(
         return bundle
     looking = last_look
 
-    async def look(resolved: Mapping[str, Any]) -> str:
+    async def wait_and_look(resolved: Mapping[str, Any]) -> str:
         await looking.look()
         return str(resolved["bundle"])
 
-    return pulumi.Output.all(bundle=bundle, **_urns(waited_for)).apply(look)
+    return pulumi.Output.all(bundle=bundle, **_urns(waited_for)).apply(wait_and_look)
 
 
 def _urns(resources: Sequence[pulumi.Resource]) -> dict[str, pulumi.Output[str]]:

@@ -18,7 +18,7 @@ from meshtrust.helm_release import forget_release, read_releases
 from meshtrust.pending_release import AT_WORK, check_owner, find_pending, forget
 from meshtrust.readiness import wait_ready
 from meshtrust.takeover import check_takeover
-from program.refusal import ending
+from program.refusal import PENDING, ending, telling
 from settings import Settings
 
 _POLL_SECONDS = 2.0
@@ -47,16 +47,13 @@ def owner(api: Awaitable[Api] | None, settings: Settings) -> ReleaseOwner:
                 pulumi.log.warn(f"{left}. The next update takes it over.")
             else:
                 await forget_release(await client, found)
-                pulumi.log.info(f"{left}; it is taken over, and this run goes on.")
+                pulumi.log.info(f"{left}; it is taken over, and this run goes on. {PENDING}")
 
     def when_ready(release: kubernetes.helm.v3.Release) -> Resources:
-        def tell(waits: str) -> None:
-            pulumi.log.info(waits, release, ephemeral=True)
-
         async def wait(place: Sequence[Any]) -> list[pulumi.Resource]:
             namespace, name, seconds = place
             with ending():
-                await wait_ready(await client, namespace, name, seconds, tell)
+                await wait_ready(await client, namespace, name, seconds, telling(release))
             return [release]
 
         # In every run, since the one that deployed it may have ended before its pods were ready.
@@ -134,7 +131,7 @@ async def resume(api: Awaitable[Api] | None, settings: Settings) -> None:
                 await forget(client, revision)
                 pulumi.log.info(
                     f"An interrupted run has left release {revision.namespace}/{revision.release} half done; that was "
-                    f"cleared ({revision.secret}), and this run goes on."
+                    f"cleared ({revision.secret}), and this run goes on. {PENDING}"
                 )
 
 

@@ -13,13 +13,14 @@ from meshtrust.cluster import Api
 from meshtrust.deployment import Deployment
 from meshtrust.drift import find_drift, find_left_behind
 from meshtrust.fleet.pledge import Pledge, blocks_joining, decide, find_fleet_blockers
-from meshtrust.gate import Blocker, find_blockers
+from meshtrust.gate import Blocker
 from meshtrust.issuer_mode import SIGNING_MODES
 from meshtrust.known_roots import Held
 from meshtrust.pem import read_bundle
-from meshtrust.replacement import blocks_replace_in_fleet, find_replace_blockers
+from meshtrust.replacement import blocks_replace_in_fleet
 from meshtrust.rotation import PLEDGE_ONLY, Step, Trust
 from program.guard.last_look import LastLook
+from program.guard.look import look
 from program.guard.overrides import NAMED, given_reason, override_or_refuse, tell
 from program.guard.upgrade import refuse_upgrade
 from program.membership import Membership
@@ -105,10 +106,10 @@ async def judge(
             return Verdict(settings=settings.staying_at(last.trust), pledge=pledge, entry=drift)
         blockers = blocking
     gate = _take(settings, last, step, blockers, fleet, asked=api is not None)
-    look = None
+    again = None
     if api is not None and step.kind in ("switch", "retire") and gate["gate"] != "warned":
-        look = LastLook(api=api, settings=settings, step=step, last=last, accepted=tuple(blockers))
-    return Verdict(settings=settings, pledge=pledge, entry=_entry(step) | gate, last_look=look)
+        again = LastLook(api=api, settings=settings, step=step, last=last, accepted=tuple(blockers))
+    return Verdict(settings=settings, pledge=pledge, entry=_entry(step) | gate, last_look=again)
 
 
 def _entry(step: Step) -> dict[str, Any]:
@@ -164,14 +165,7 @@ async def _judge_drift(
         held, known, wanted, settings.trust, last.trust, signs=settings.issuer.mode in SIGNING_MODES
     ):
         if move.kind == "switch":
-            blockers = await find_blockers(
-                api,
-                settings.linkerd.namespace,
-                move,
-                wanted,
-                acknowledged=settings.gate.acknowledged,
-                in_fleet=bool(settings.anchor_stack),
-            )
+            blockers = await look(api, settings, last, move, wanted)
         else:
             blockers = await find_left_behind(api, settings.linkerd.namespace, list(wanted.values()))
         if blockers:
@@ -199,15 +193,7 @@ async def _look(api: "Api | None", settings: Settings, last: Deployment, step: S
         return []
     for subject, reason in settings.gate.acknowledged.items():
         pulumi.log.info(f"{subject} is not waited for, because meshtrust:gate.acknowledged says: {reason}")
-    find = find_replace_blockers if step.kind == "replace" else find_blockers
-    return await find(
-        api,
-        settings.linkerd.namespace,
-        step,
-        last.certificates,
-        acknowledged=settings.gate.acknowledged,
-        in_fleet=bool(settings.anchor_stack),
-    )
+    return await look(api, settings, last, step)
 
 
 def _fleet_blockers(step: Step, last: Deployment, fleet: Membership) -> list[Blocker]:

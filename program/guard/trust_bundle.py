@@ -11,7 +11,7 @@ from meshtrust.cluster import Api, ClusterError
 from meshtrust.deployment import Deployment
 from meshtrust.helm_release import check_definition
 from meshtrust.pem import fingerprint, read_bundle
-from program.refusal import ending
+from program.refusal import ending, telling
 from settings import Settings
 
 
@@ -73,7 +73,7 @@ def confirm(
     async def look(resolved: Mapping[str, Any]) -> str:
         roots = {fingerprint(root) for root in read_bundle(resolved["bundle"])}
         with ending("\nLinkerd was left as it is. Put it right, and run again."):
-            await trust_manager.wait_published(await client, settings.linkerd.namespace, roots)
+            await trust_manager.wait_published(await client, settings.linkerd.namespace, roots, telling(trust_bundle))
         return str(resolved["bundle"])
 
     made = {str(position): resource.urn for position, resource in enumerate(trust_bundle.published)}

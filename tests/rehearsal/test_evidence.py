@@ -227,6 +227,8 @@ def test_roots_of_others_and_pods_of_others_hold_nothing_up(mesh, introduced):
     }
     with mesh.cluster.client() as api:
         api.post("/api/v1/namespaces/default/pods", json=body).raise_for_status()
-    assert f"switch the signer to {new}" in mesh.ok("plan", "--to", new)
+    planned = mesh.ok("plan", "--to", new)
+    assert f"{APPLICATIONS}/workload-001" in planned
+    assert "foreign" not in planned
     mesh.ok("rotate", "--to", new)
     mesh.delete("/api/v1/namespaces/default/pods/foreign")

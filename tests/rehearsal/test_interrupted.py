@@ -18,14 +18,14 @@ RELEASES = {
 
 
 @contextlib.contextmanager
-def running(project, *command, **environment):
-    """Run one of the engine's commands side by side with the test."""
+def running(project, *command, output=subprocess.DEVNULL, **environment):
+    """Run one of the engine's commands side by side with the test; what it writes goes to a file, if one is given."""
     engine = subprocess.Popen(
         project.command(*command),
         env={**project.full_environment, **environment},
         cwd=REPOSITORY,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
         start_new_session=True,
     )
     try:

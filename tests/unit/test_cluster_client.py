@@ -3,16 +3,19 @@
 import asyncio
 import json
 import threading
+import urllib.parse
 
 import pytest
 
 from meshtrust import cluster_client, port_forward
-from meshtrust.cluster import ClusterError, read
+from meshtrust.cluster import ClusterError, ForbiddenError, UnreachableError, read, read_items
 from meshtrust.cluster_client import connect
 from meshtrust.cluster_process import ClusterProcess
 from meshtrust.port_forward import PodUnreachableError, fetch_page
+from tests.api_server import holding
 from tests.http_server import serving
 from tests.kubeconfigs import command_for_credentials, write_kubeconfig
+from tests.lossy_proxy import lossy_proxy
 
 CREDENTIAL = {
     "apiVersion": "client.authentication.k8s.io/v1",
@@ -75,3 +78,70 @@ def test_a_slow_login_is_not_taken_for_a_pod_that_is_silent(tmp_path, monkeypatc
         pytest.raises(PodUnreachableError, match="the API server answers with 404 Not Found"),
     ):
         asyncio.run(ask(write_kubeconfig(tmp_path / "config", user, server=url)))
+
+
+@pytest.fixture
+def behind_a_proxy(tmp_path):
+    """A kubeconfig of a server with a list, behind a proxy that loses connections; and the proxy."""
+    objects = {"/api/v1/pods": {"metadata": {}, "items": [{"metadata": {"name": "x" * 40000}}]}}
+    with holding(objects, tmp_path) as kubeconfig:
+        server = json.loads((tmp_path / "config").read_text())["clusters"][0]["cluster"]["server"]
+        with lossy_proxy(urllib.parse.urlsplit(server).port, lost=0.15) as proxy:
+            yield write_kubeconfig(tmp_path / "lossy", {}, server=f"http://127.0.0.1:{proxy.port}"), proxy
+        assert kubeconfig
+
+
+def test_reads_outlast_connections_that_are_lost_at_random(behind_a_proxy):
+    kubeconfig, proxy = behind_a_proxy
+
+    async def ask():
+        api = await connect("dev", kubeconfig)
+        return [len([item async for item in read_items(api, "list of pods", url="pods")]) for _ in range(30)]
+
+    assert asyncio.run(ask()) == [1] * 30
+    assert proxy.losses > 10
+
+
+def test_a_write_that_may_come_twice_is_not_sent_again(behind_a_proxy):
+    kubeconfig, proxy = behind_a_proxy
+
+    async def ask():
+        api = await connect("dev", kubeconfig)
+        proxy.lost, proxy.losses = 1.0, 0
+        await api.call("POST", "pod", url="pods", json={})
+
+    with pytest.raises(UnreachableError, match=r"The pod cannot be changed: the API server does not answer"):
+        asyncio.run(ask())
+    assert proxy.losses <= 2, "one request, and its answer"
+
+
+def test_a_server_that_loses_every_connection_is_one_sentence_in_the_end(behind_a_proxy, monkeypatch):
+    kubeconfig, proxy = behind_a_proxy
+    monkeypatch.setattr(cluster_client, "ANSWER_SECONDS", 1)
+
+    async def ask():
+        api = await connect("dev", kubeconfig)
+        proxy.lost = 1.0
+        await read(api, "list of pods", url="pods")
+
+    proxy.lost = 0.0
+    with pytest.raises(UnreachableError, match=r"list of pods cannot be read: the API server does not answer"):
+        asyncio.run(ask())
+    assert proxy.losses > 2
+
+
+def test_a_refusal_is_not_asked_again(tmp_path):
+    asked = []
+
+    def answer(path):
+        asked.append(path)
+        if path.startswith("/version"):
+            return 200, json.dumps({"gitVersion": "v1.36.0"}).encode()
+        return 403, json.dumps({"message": "pods is forbidden"}).encode()
+
+    async def ask(kubeconfig):
+        await read(await connect("dev", kubeconfig), "list of pods", url="pods")
+
+    with serving(answer) as url, pytest.raises(ForbiddenError):
+        asyncio.run(ask(write_kubeconfig(tmp_path / "config", {}, server=url)))
+    assert [path for path in asked if "pods" in path] == ["/api/v1/pods"]

@@ -453,7 +453,10 @@ def test_a_pod_of_a_controller_of_its_own_is_named_with_what_a_person_does():
 def test_roots_that_have_ended_are_not_replaced_while_certificates_under_them_still_serve():
     made = cluster()
     told = blockers(made, REPLACE)
-    assert any(line.startswith("shop/web-1 (Deployment shop/web): its certificate serves until ") for line in told)
+    assert any(
+        line.startswith("shop/web-1 (Deployment shop/web): its live certificate outlives the ended anchors until ")
+        for line in told
+    )
     ended = make_certificate("issuer", issuer=OLD, days=-0.01)
     for key, port in list(made.ports.items()):
         if port.chain:

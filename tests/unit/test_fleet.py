@@ -35,7 +35,7 @@ from meshtrust.fleet.view import ClusterView, FleetView, LinkView
 from meshtrust.fleet.waves import FleetError, run_waves, split_waves
 from meshtrust.gate import Blocker
 from meshtrust.lint import Finding
-from meshtrust.rotate import BlockedError
+from meshtrust.progress import BlockedError
 from meshtrust.rotation import Step, Trust
 from meshtrust.stack import Stack, StackError
 from meshtrust.target import Target

@@ -16,7 +16,7 @@ from meshtrust.known_roots import Held
 from meshtrust.pem import fingerprint
 from meshtrust.pods import Workload
 from meshtrust.rotation import Step, find_step
-from program.guard import last_look, steps, webhooks
+from program.guard import look, steps, webhooks
 from settings import Settings, load_settings
 from tests.api_server import holding
 from tests.certificates import make_certificate
@@ -53,6 +53,11 @@ class Guard:
         self._config = config
         self.found: list[Blocker] = []
         self.left_behind: list[Blocker] = []
+
+        async def find_left_behind(*_):
+            return self.left_behind
+
+        monkeypatch.setattr(steps, "find_left_behind", find_left_behind)
         self.asked: list[Step] = []
         self.said: list[tuple[int, str]] = []
         self.ended: list[str] = []
@@ -61,13 +66,7 @@ class Guard:
             self.asked.append(step)
             return self.found
 
-        async def find_left_behind(*_):
-            return self.left_behind
-
-        for module in (steps, last_look):
-            monkeypatch.setattr(module, "find_blockers", find_blockers)
-        monkeypatch.setattr(steps, "find_replace_blockers", find_blockers)
-        monkeypatch.setattr(steps, "find_left_behind", find_left_behind)
+        monkeypatch.setattr(look, "find_blockers", find_blockers)
 
     def judge(self, last, *, anchors, signer, held=None, api: Any = "an API server", **changes):
         """Return the verdict on a configuration; what was said is in `said`."""
@@ -213,7 +212,7 @@ def test_a_signer_that_the_cluster_has_left_is_a_switch_back(guard):
 )
 def test_a_cluster_that_is_where_the_state_has_it_is_not_looked_into(guard, held):
     """Nor one whose issuer is broken, which a run is to put right."""
-    guard.found = guard.left_behind = [POD]
+    guard.found = [POD]
     guard.judge(INTRODUCED, anchors=["2026", "2027"], signer="2026", held=held)
     assert not guard.asked
 

@@ -5,8 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from meshtrust.durations import format_left
 from meshtrust.evidence import Mesh
-from meshtrust.inspection import Budget, Inspection, format_left, judge
+from meshtrust.inspection import Budget, Inspection, judge
 from meshtrust.pem import fingerprint
 from meshtrust.pods import MeshedPod, ProxyTrust, Workload
 from meshtrust.rotation import Trust

@@ -1,11 +1,15 @@
 """Which context of which kubeconfig counts, and what is told where there is none."""
 
+import asyncio
 import json
 from pathlib import Path
 
 import pytest
 
+from meshtrust.cluster import ClusterError
+from meshtrust.cluster_client import connect
 from meshtrust.kubeconfig import KubeconfigError, read_context
+from tests.kubeconfigs import command_for_credentials, write_kubeconfig
 
 KUBECONFIG = """
 apiVersion: v1
@@ -88,3 +92,15 @@ def test_a_file_that_has_changed_is_read_again(kubeconfig):
     assert read_context("kind-dev", kubeconfig)["users"][0]["user"] == {"token": "t"}
     Path(kubeconfig).write_text(KUBECONFIG.replace("token: t", "token: renewed"))
     assert read_context("kind-dev", kubeconfig)["users"][0]["user"] == {"token": "renewed"}
+
+
+def test_a_command_for_credentials_is_given_nothing_that_decrypts_a_stack(tmp_path, monkeypatch):
+    monkeypatch.setenv("PULUMI_CONFIG_PASSPHRASE", "correct horse")
+    monkeypatch.setenv("PULUMI_CONFIG", "{}")
+    seen = tmp_path / "environment"
+    path = write_kubeconfig(tmp_path / "config", command_for_credentials(f"env > {seen}; exit 3"))
+    with pytest.raises(ClusterError):
+        asyncio.run(connect("dev", path))
+    assert "PATH=" in (environment := seen.read_text())
+    assert "correct horse" not in environment
+    assert "PULUMI_CONFIG={" not in environment

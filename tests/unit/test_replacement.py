@@ -2,8 +2,11 @@
 
 from datetime import UTC, datetime, timedelta
 
+from meshtrust.evidence import Leaf
 from meshtrust.fleet.pledge import Pledge
-from meshtrust.replacement import blocks_replace_in_fleet, silent_from
+from meshtrust.gate import blocks_replace, silent_from
+from meshtrust.pods import MeshedPod, ProxyTrust, Workload
+from meshtrust.replacement import blocks_replace_in_fleet
 from meshtrust.rotation import Step, Trust
 from tests.certificates import make_certificate
 
@@ -16,9 +19,31 @@ STEP = Step(
 )
 
 
+def pod(name):
+    workload = Workload(kind="Deployment", namespace="shop", name=name)
+    return MeshedPod(namespace="shop", name=name, workload=workload, created=NOW, trust=ProxyTrust(state="unseen"))
+
+
 def ended(hours):
     """A root that ended so many hours ago."""
     return make_certificate(age=10, days=0, hours=-hours)
+
+
+def test_a_live_certificate_that_outlives_its_root_keeps_its_pod_connected_and_blocks():
+    root = ended(1)
+    alive, dead = (make_certificate(issuer=root, ca=False, age=2, days=0, hours=hours) for hours in (5, -1))
+    leaves = {
+        pod("alive"): Leaf(state="shown", certificates=(alive.certificate,)),
+        pod("dead"): Leaf(state="shown", certificates=(dead.certificate,)),
+        pod("hidden"): Leaf(state="unseen", reason="it does not answer"),
+    }
+    found = [str(entry) for entry in blocks_replace(leaves, silent_from([root.certificate]), NOW)]
+    assert len(found) == 2
+    assert "shop/alive (Deployment shop/alive): its live certificate outlives the ended anchors until" in found[0]
+    assert (
+        "shop/hidden (Deployment shop/hidden): its live certificate cannot be seen, and may still be good" in found[1]
+    )
+    assert f"is silent from {silent_from([root.certificate]):%Y-%m-%d %H:%M} UTC on" in found[1]
 
 
 def test_a_day_after_the_last_of_the_ended_roots_nothing_can_be_alive():

@@ -11,35 +11,92 @@ from tests.api_server import holding
 from tests.fake_cluster import FakeCluster
 
 WEB = Workload(kind="Deployment", namespace="shop", name="web")
+DB = Workload(kind="StatefulSet", namespace="shop", name="db")
+BUDGETS = "/apis/policy/v1/namespaces/shop/poddisruptionbudgets"
 
 
-def budget(name, allowed, **labels):
+def budget(name, allowed, *, expected=0, desired=0, **labels):
     return {
         "metadata": {"namespace": "shop", "name": name},
         "spec": {"selector": {"matchLabels": labels}},
-        "status": {"disruptionsAllowed": allowed},
+        "status": {"disruptionsAllowed": allowed, "expectedPods": expected, "desiredHealthy": desired},
     }
+
+
+def held(workload, *, ready=4, **spec):
+    """A workload with four pods; by default a roll-out takes one away before the next is ready."""
+    plural = f"{workload.kind.lower()}s"
+    template = {"metadata": {"labels": {"app": workload.name}}}
+    found = {
+        "kind": workload.kind,
+        "metadata": {"namespace": "shop", "name": workload.name},
+        "spec": {"replicas": 4, "template": template, **spec},
+        "status": {"readyReplicas": ready},
+    }
+    return {f"/apis/apps/v1/namespaces/shop/{plural}/{workload.name}": found}
+
+
+def refused(objects, tmp_path, workloads=(WEB,), **limits):
+    """What is said of a restart that does not begin; a server that takes no PATCH says something else."""
+
+    async def run(kubeconfig):
+        async for _ in restart(await connect("dev", kubeconfig), workloads, Limits(timeout_seconds=1, **limits)):
+            pytest.fail("it is restarted")
+
+    objects = {BUDGETS: {"metadata": {}, "items": []}, **objects}
+    with holding(objects, tmp_path) as kubeconfig, pytest.raises(Exception, match=r".") as caught:
+        asyncio.run(run(kubeconfig))
+    return caught.value
+
+
+def begins(error):
+    """Whether a restart went as far as to change the workload."""
+    return "cannot be changed: 501" in str(error)
 
 
 def test_a_budget_that_allows_nothing_is_named_and_nothing_is_restarted(tmp_path):
     budgets = [budget("strict", 0, app="web"), budget("loose", 1, app="web"), budget("of-others", 0, app="db")]
-    # It takes no PATCH, so that a restart would be told as another error.
-    objects = {
-        "/apis/apps/v1/namespaces/shop/deployments/web": {
-            "spec": {"template": {"metadata": {"labels": {"app": "web"}}}}
-        },
-        "/apis/policy/v1/namespaces/shop/poddisruptionbudgets": {"metadata": {}, "items": budgets},
-    }
+    told = refused({**held(WEB), BUDGETS: {"metadata": {}, "items": budgets}}, tmp_path)
+    assert isinstance(told, RolloutError)
+    assert str(told).startswith(
+        "Deployment shop/web was not restarted: after 1 seconds no disruption is allowed yet by"
+    )
+    assert "PodDisruptionBudget shop/strict. Raise the replicas" in str(told)
 
-    async def run(kubeconfig):
-        async for _ in restart(await connect("dev", kubeconfig), [WEB], Limits(timeout_seconds=1)):
-            pytest.fail("it is restarted")
 
-    with holding(objects, tmp_path) as kubeconfig, pytest.raises(RolloutError) as caught:
-        asyncio.run(run(kubeconfig))
-    told = str(caught.value)
-    assert told.startswith("Deployment shop/web was not restarted: after 1 seconds no disruption is allowed yet by")
-    assert "PodDisruptionBudget shop/strict. Raise the replicas" in told
+@pytest.mark.parametrize(
+    ("changed", "limits"),
+    [
+        # One replica of four is not ready, and uses the budget up for as long as it is not replaced.
+        ({"ready": 3}, {}),
+        ({"strategy": {"rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}}, {}),
+        ({"replicas": 3, "ready": 3}, {}),
+        ({}, {"minds_budgets": False}),
+    ],
+)
+def test_a_budget_is_not_waited_for_where_it_could_not_be_freed_or_is_not_touched(tmp_path, changed, limits):
+    budgets = {"metadata": {}, "items": [budget("strict", 0, app="web")]}
+    assert begins(refused({**held(WEB, **changed), BUDGETS: budgets}, tmp_path, **limits))
+
+
+def test_what_would_not_get_new_pods_is_all_named_at_once_and_nothing_is_restarted(tmp_path):
+    paused, cut = held(WEB, paused=True), held(DB, updateStrategy={"rollingUpdate": {"partition": 2}})
+    told = refused({**paused, **cut}, tmp_path, [WEB, DB])
+    assert isinstance(told, RolloutError)
+    assert str(told).startswith("Nothing was restarted, since these would not get new pods:")
+    assert "kubectl rollout resume -n shop deployment web" in str(told)
+    assert "StatefulSet shop/db: its updateStrategy has partition 2, so that pods below that number keep" in str(told)
+
+
+def test_a_budget_that_never_allows_a_disruption_is_told_at_once(tmp_path):
+    budgets = {"metadata": {}, "items": [budget("all", 0, expected=4, desired=4, app="web")]}
+    told = refused({**held(WEB), BUDGETS: budgets}, tmp_path)
+    assert "PodDisruptionBudget shop/all never allows a disruption: it demands as many pods as there are" in str(told)
+
+
+def test_a_partition_of_a_set_without_pods_is_in_nobodys_way(tmp_path):
+    cut = held(DB, replicas=0, updateStrategy={"rollingUpdate": {"partition": 2}})
+    assert begins(refused(cut, tmp_path, [DB]))
 
 
 def test_an_argo_rollout_is_restarted_in_its_own_way_and_waited_for():

@@ -13,8 +13,9 @@ from meshtrust.commands.boards import LinesBoard, Logs
 from meshtrust.deployment import Deployment
 from meshtrust.gate import Blocker
 from meshtrust.pods import Workload
+from meshtrust.progress import BlockedError
 from meshtrust.rollout import Limits
-from meshtrust.rotate import BlockedError, Way
+from meshtrust.rotate import Way
 from meshtrust.rotation import IllegalStepError, Step, Trust
 from meshtrust.stack import Stack, StackError
 from meshtrust.target import Target
@@ -85,15 +86,14 @@ def missed(introduced, monkeypatch):
     async def served_blockers(_):
         return answers.pop(0)
 
-    async def restart(_, workloads, limits):
-        restarts.append((workloads, limits))
+    async def heal_identity(_, limits, __):
+        restarts.append(limits)
         answers[:] = [[]]
-        yield IDENTITY
 
     monkeypatch.setattr(rotation, "find_blockers", find_blockers)
     monkeypatch.setattr(rotation, "served_blockers", served_blockers)
-    monkeypatch.setattr(rotation, "restart", restart)
-    monkeypatch.setattr(rotation, "_RELOAD_SECONDS", -1)
+    monkeypatch.setattr(rotation, "heal_identity", heal_identity)
+    monkeypatch.setattr(rotation, "RELOAD_SECONDS", -1)
     monkeypatch.setattr(rotation, "_POLL_SECONDS", 0)
     return introduced("intermediate"), restarts
 
@@ -105,7 +105,7 @@ def test_an_identity_service_that_missed_the_reload_is_restarted_within_the_limi
     target, restarts = missed
     limits = Limits(timeout_seconds=30)
     asyncio.run(rotation.prepare(target, RETIRE, Way(limits=limits), reporter))
-    assert restarts == [([IDENTITY], limits)]
+    assert restarts == [limits]
 
 
 def test_a_lazy_rotation_waits_for_it_and_says_who_may_restart_it(missed):

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from meshtrust.deployment import Deployment
-from rehearsal.mocks import engine_config
+from rehearsal.mocks import Secret, engine_config
 from settings import load_settings
 from tests.certificates import make_certificate
 from tests.recorder import run_program
@@ -276,7 +276,7 @@ def test_a_path_of_a_kubeconfig_may_be_encrypted(config):
     config = {**config, "meshtrust:kubeconfig": "/home/someone/kubeconfig"}
     recording = run_program(config, secret_keys=["meshtrust:kubeconfig"])
     assert recording.named("cluster").inputs["kubeconfig"] == "/home/someone/kubeconfig"
-    assert recording.outputs["kubeconfig"] == "/home/someone/kubeconfig"
+    assert recording.outputs["kubeconfig"] == Secret("/home/someone/kubeconfig")
 
 
 def test_a_signer_that_ends_within_days_is_refused(config):

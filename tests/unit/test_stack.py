@@ -1,7 +1,11 @@
 """A stack's file is read with the project's defaults and edited in place; what the CLI says is told in one sentence."""
 
 import asyncio
+import os
 import stat
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -182,16 +186,58 @@ def test_a_stack_is_made_without_selecting_it(stack, pulumi, tmp_path):
     assert asked == "--non-interactive stack init --no-select --secrets-provider awskms://alias/meshtrust --stack dev\n"
 
 
-def test_an_encrypted_path_of_the_kubeconfig_is_taken_from_what_was_deployed(stack, pulumi, tmp_path):
+def test_an_encrypted_path_of_the_kubeconfig_is_decrypted_by_the_cli(stack, pulumi, tmp_path):
     stack.file.write_text(TEXT + "  meshtrust:kubeconfig:\n    secure: v1:ciphertext\n")
     selection = Selection(stack="dev", directory=tmp_path)
-    pulumi("echo '{}'")
-    with pytest.raises(StackError, match=r"kubeconfig is encrypted in .*dev\.yaml, .* Name it by --kubeconfig"):
-        asyncio.run(open_target(selection))
     path = write_kubeconfig(tmp_path / "kubeconfig", {}, name="another")
-    pulumi(f"""echo '{{"kubeconfig": "{path}"}}'""")
+    pulumi(f"""case "$*" in *"config get kubeconfig"*) echo {path};; *) echo '{{"kubeconfig": "[secret]"}}';; esac""")
     with pytest.raises(ClusterError, match=f'"kind-dev", and the kubeconfig .{path}. has no context of that name'):
         asyncio.run(open_target(selection))
+    pulumi("""case "$*" in *config*) echo "error: incorrect passphrase" >&2; exit 1;; *) echo '{}';; esac""")
+    cli.cache_clear()
+    with pytest.raises(StackError, match=r"kubeconfig is encrypted in .*dev\.yaml, and cannot be decrypted: incorrect"):
+        asyncio.run(open_target(selection))
+
+
+@pytest.mark.parametrize("name", ["prod.eu_2", "acme/prod.eu_2", "organization/meshtrust/prod.eu_2"])
+def test_a_stack_has_each_name_that_the_cli_takes(project, name):
+    (project / "stacks" / "Pulumi.prod.eu_2.yaml").write_text(TEXT)
+    assert Stack(name, project).setting("context") == "kind-dev"
+    assert Stack(name, project).file.name == "Pulumi.prod.eu_2.yaml"
+
+
+def test_a_stack_of_another_project_is_told_so(project):
+    with pytest.raises(StackError, match=r'"acme/shop/dev" is a stack of project shop, and .* is that of meshtrust\.'):
+        Stack("acme/shop/dev", project).check()
+
+
+LATIN = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+
+
+def test_a_file_is_utf_8_whatever_the_locale_is(stack, project):
+    """Python would read and write it as ASCII there, or as Latin-1 (ISO-8859-1) elsewhere."""
+    stack.file.write_text(TEXT.replace("# Ours.", "# Größe, 界."), encoding="utf-8")
+    program = (
+        "import locale, sys; from pathlib import Path; from meshtrust.stack import Stack; "
+        "from meshtrust.rotation import Trust; assert locale.getpreferredencoding() != 'UTF-8'; "
+        "Stack('dev', Path(sys.argv[1])).configure(Trust(anchors=('2026', '2027'), signer='2026'))"
+    )
+    subprocess.run(
+        [sys.executable, "-c", program, str(project)], env={**os.environ, **LATIN}, cwd=REPOSITORY, check=True
+    )
+    assert "# Größe, 界." in stack.file.read_text(encoding="utf-8")
+    assert stack.configured.anchors == ("2026", "2027")
+
+
+def test_nothing_is_left_of_an_edit_that_fails(stack, project, monkeypatch):
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(StackError, match=r"cannot be edited: .*No space left on device"):
+        stack.configure(Trust(anchors=("2026", "2027"), signer="2026"))
+    assert [path.name for path in (project / "stacks").iterdir()] == ["Pulumi.dev.yaml"]
+    assert stack.file.read_text() == TEXT
 
 
 @pytest.mark.parametrize("written", ["|\n    apiVersion: v1\n    token: hush", "{users: [{user: {token: hush}}]}"])

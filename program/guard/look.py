@@ -1,0 +1,36 @@
+"""The look at a cluster by which a step is judged, before a run and once more right before the step."""
+
+from collections.abc import Mapping
+
+from cryptography import x509
+
+from meshtrust.cluster import Api
+from meshtrust.deployment import Deployment
+from meshtrust.gate import Blocker, find_blockers
+from meshtrust.rotation import Step
+from settings import Settings
+
+
+async def look(
+    api: Api, settings: Settings, last: Deployment, step: Step, roots: Mapping[str, x509.Certificate] | None = None
+) -> list[Blocker]:
+    """Return what makes a step unsafe, but for what the configuration acknowledges.
+
+    Args:
+        api: Client of the cluster.
+        settings: What the stack says.
+        last: What it last deployed.
+        step: The step.
+        roots: The roots of the generations that it is about; those of the last deployment unless given.
+
+    Raises:
+        ClusterError: The cluster cannot be read.
+    """
+    return await find_blockers(
+        api,
+        settings.linkerd.namespace,
+        step,
+        last.certificates if roots is None else roots,
+        acknowledged=settings.gate.acknowledged,
+        in_fleet=bool(settings.anchor_stack),
+    )

@@ -1,0 +1,153 @@
+"""Every output survives any encoding and any width: nothing ends half-way because of a message."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from rich.console import Console
+
+from meshtrust.commands.boards import LinesBoard, LiveBoard, Logs
+from meshtrust.commands.fleet_table import show_fleet
+from meshtrust.commands.status import show_findings, show_inspection
+from meshtrust.fleet.view import FleetView
+from meshtrust.inspection import Budget, judge
+from tests import fleet_views
+from tests.certificates import make_certificate
+from tests.fleet_views import view
+from tests.recorder import REPOSITORY
+from tests.unit.test_inspection import NEW, OLD, inspection, mesh, pod, prints
+
+# What the environment of a person or of a CI system may be like.
+ENVIRONMENTS = {
+    "ascii": {"PYTHONIOENCODING": "ascii", "LC_ALL": "C"},
+    "latin": {"PYTHONIOENCODING": "iso-8859-1"},
+    "no locale": {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"},
+    "no colour": {"NO_COLOR": "1"},
+    "narrow": {"COLUMNS": "60"},
+}
+WRITES = """
+import sys
+from meshtrust.cli import accept_every_text
+from meshtrust.commands.options import console
+from meshtrust.commands.status import show_findings
+from meshtrust.lint import Finding
+import typer
+accept_every_text()
+show_findings([Finding(subject="Größe 界 \\udcff", wrong="→ is · wrong", fix="█ it")], console())
+show_findings([], console())
+console().rule("Größe")
+typer.echo("→ 界 \\udcff")
+print("the end")
+"""
+
+
+def ascii_only(program):
+    """A program whose texts an interpreter reads alike in any locale."""
+    return program.encode("ascii", "backslashreplace")
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_every_text_is_written_whatever_the_encoding_is(environment):
+    written = subprocess.run(
+        [sys.executable, "-"],
+        input=ascii_only(WRITES),
+        env={**os.environ, **ENVIRONMENTS[environment]},
+        cwd=REPOSITORY,
+        capture_output=True,
+        check=False,
+    )
+    assert written.returncode == 0, written.stderr.decode(errors="replace")
+    assert written.stdout.rstrip().endswith(b"the end")
+    assert b"Nothing needs attention." in written.stdout
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_a_command_ends_by_its_own_message_whatever_the_encoding_is(environment, tmp_path):
+    (tmp_path / "Pulumi.yaml").write_text("name: meshtrust\n")
+    ran = subprocess.run(
+        [sys.executable, "-m", "meshtrust", "status", "--stack", "größe", "--cwd", str(tmp_path)],
+        env={**os.environ, **ENVIRONMENTS[environment]},
+        cwd=REPOSITORY,
+        capture_output=True,
+        check=False,
+    )
+    assert ran.returncode == 3, ran.stderr
+    assert b"Traceback" not in ran.stderr
+    assert b"There is no stack" in ran.stderr
+
+
+def drawn(width, show):
+    console = Console(width=width, record=True, force_terminal=False, file=open(os.devnull, "w"))  # noqa: SIM115, PTH123
+    show(console)
+    return console.export_text()
+
+
+def many(count):
+    pods = [pod(f"web-{number}") for number in range(count)]
+    identity = [pod(f"identity-{number}", component="linkerd-identity") for number in range(11)]
+    roots = (OLD.certificate, NEW.certificate)
+    issuer = make_certificate("identity", issuer=OLD, days=2)
+    return mesh(
+        roots=roots, issuer=(issuer.certificate,), pods=(*identity, *pods, pod("x-1", anchors=prints(OLD, NEW)))
+    )
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 200])
+@pytest.mark.parametrize("named", [True, False])
+def test_numbers_are_whole_at_every_width(width, named):
+    looked_at = inspection(many(400), names={} if not named else dict.fromkeys(prints(OLD), f"2026-{'x' * 30}"))
+    text = drawn(width, lambda console: show_inspection(looked_at, console))
+    assert "…" not in text, text
+    for number in ("3650 days", "48 hours", "served 11/11", "411 proxies", "1 proxies"):
+        assert number in text, text
+    assert all(len(line) <= width for line in text.splitlines())
+    assert re.search(r"\d{4}-\d\d-\d\d \d\d:\d\d", text)
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_the_numbers_of_a_fleet_are_whole_at_every_width(width):
+    clusters = [view("production-in-the-west-of-europe-2"), view("east")]
+    roots = {"2026": fleet_views.OLD.certificate, "2027": fleet_views.NEW.certificate}
+    fleet = FleetView(anchor_stack="anchor", roots=roots, clusters=clusters, links=(), now=clusters[0].inspection.now)
+    text = drawn(width, lambda console: show_fleet(fleet, console))
+    for number in ("3650 days", "2 of 2"):
+        assert number in text, text
+
+
+def test_a_stack_that_was_not_deployed_yet_is_told_so_and_not_that_none_was_named():
+    fresh = inspection(trust=None, deployed={})
+    text = drawn(80, lambda console: show_inspection(fresh, console, "acme/meshtrust/prod.eu_2"))
+    assert "Stack acme/meshtrust/prod.eu_2 has not been deployed yet: pulumi up" in " ".join(
+        text.replace("│", "").split()
+    )
+    assert "No stack was named" in drawn(80, lambda console: show_inspection(fresh, console))
+
+
+def test_only_phases_that_there_are_are_shown():
+    text = drawn(80, lambda console: show_inspection(inspection(), console))
+    assert "steady" in text
+    assert "retire" not in text
+
+
+def test_what_a_message_holds_is_never_taken_for_markup():
+    looked_at = replace(inspection(), context="kind[/]dev [bold]", now=inspection().now + timedelta(days=400))
+    findings = judge(looked_at, Budget())
+    text = drawn(200, lambda console: (show_inspection(looked_at, console), show_findings(findings, console)))
+    assert "kind[/]dev [bold]" in text
+    assert json.dumps(text)
+
+
+@pytest.mark.parametrize("board", [LiveBoard, LinesBoard])
+def test_a_board_shows_the_last_workload_that_is_ready(board):
+    def show(console):
+        with board(console, Logs(None)) as shown:
+            shown.phase("switch", ["west"])
+            shown.began("west")
+            shown.teller("west").note("1/2 Deployment shop/web is ready (3 s)")
+
+    assert "1/2 Deployment shop/web is ready (3 s)" in drawn(120, show)
