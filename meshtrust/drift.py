@@ -6,6 +6,9 @@ from datetime import UTC, datetime
 from cryptography import x509
 
 from meshtrust.chain import ChainError, verify_chain
+from meshtrust.cluster import Api
+from meshtrust.evidence import read_leaves, read_mesh
+from meshtrust.gate import Blocker
 from meshtrust.known_roots import Held, foreign_roots, generation_of, name_root
 from meshtrust.pem import fingerprint
 from meshtrust.rotation import Step, Trust
@@ -44,6 +47,36 @@ def find_drift(
     others = [root for root in held.roots if fingerprint(root) != fingerprint(signer)]
     if not _is_under(held.issuer, [signer]) and _is_under(held.issuer, others):
         yield Step(kind="switch", generations=(trust.signer,), before=last, after=after)
+
+
+async def find_left_behind(api: Api, namespace: str, remaining: Sequence[x509.Certificate]) -> list[Blocker]:
+    """Return what is seen to be under roots that would go: the issuer in the Secret, and live certificates.
+
+    What cannot be seen is no evidence that a cluster is ahead of a stack's state, and must not stop a repair.
+
+    Args:
+        api: Client of the cluster.
+        namespace: Namespace of Linkerd's control plane.
+        remaining: The roots that stay trusted.
+
+    Raises:
+        ClusterError: The cluster cannot be read.
+    """
+    mesh = await read_mesh(api, namespace)
+    blockers = []
+    others = [root for root in mesh.roots if root not in remaining]
+    if not _is_under(mesh.issuer, remaining) and _is_under(mesh.issuer, others):
+        reason = "its issuer is under a root that would go"
+        blockers.append(Blocker(subject=f"Secret {namespace}/linkerd-identity-issuer", reason=reason))
+    for pod, leaf in (await read_leaves(api, mesh, mesh.pods)).items():
+        if (
+            leaf.state == "shown"
+            and _is_under(leaf.certificates, others)
+            and not _is_under(leaf.certificates, remaining)
+        ):
+            reason = "its live certificate is under a root that would go"
+            blockers.append(Blocker(subject=str(pod), reason=reason, workload=pod.workload))
+    return blockers
 
 
 def _is_under(issuer: Sequence[x509.Certificate], roots: Sequence[x509.Certificate]) -> bool:

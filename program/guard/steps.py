@@ -11,7 +11,7 @@ import pulumi
 from meshtrust.actor import name_actor
 from meshtrust.cluster import Api
 from meshtrust.deployment import Deployment
-from meshtrust.drift import find_drift
+from meshtrust.drift import find_drift, find_left_behind
 from meshtrust.fleet.pledge import Pledge, blocks_joining, decide, find_fleet_blockers
 from meshtrust.gate import Blocker
 from meshtrust.issuer_mode import SIGNING_MODES
@@ -164,9 +164,10 @@ async def _judge_drift(
     for move in find_drift(
         held, known, wanted, settings.trust, last.trust, signs=settings.issuer.mode in SIGNING_MODES
     ):
-        found = await look(api, settings, last, move, wanted)
-        # What cannot be seen is no evidence that the cluster is ahead of the state, and must not stop a repair.
-        blockers = [entry for entry in found if move.kind == "switch" or _is_seen(entry)]
+        if move.kind == "switch":
+            blockers = await look(api, settings, last, move, wanted)
+        else:
+            blockers = await find_left_behind(api, settings.linkerd.namespace, list(wanted.values()))
         if blockers:
             cure = (
                 f"{held.bundle_name} and the identity issuer are ahead of this stack's state, as after its "
@@ -175,11 +176,6 @@ async def _judge_drift(
             )
             entry = _entry(move) | override_or_refuse(settings, last, move, blockers, cure)
     return entry
-
-
-def _is_seen(blocker: Blocker) -> bool:
-    """Whether a certificate was seen that is under a root which would go: the Secret's, or a pod's."""
-    return blocker.curable and (blocker.workload is not None or blocker.subject.startswith("Secret "))
 
 
 async def _keep(api: "Api | None", settings: Settings, last: Deployment, fleet: Membership) -> Pledge:

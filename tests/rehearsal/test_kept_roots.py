@@ -2,13 +2,18 @@
 
 import json
 import time
+from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
 from meshtrust.pem import fingerprint, read_bundle
 from meshtrust.pending_release import AT_WORK
+from rehearsal.workspace import workspace
 from tests.certificates import make_certificate
-from tests.rehearsal.live_stack import get, names
+from tests.rehearsal import ending_tls
+from tests.rehearsal.control_plane import wait_until
+from tests.rehearsal.live_stack import LiveStack, get, names
 from tests.rehearsal.stack import NO_CHANGES, UP
 
 BUNDLE = "/api/v1/namespaces/linkerd/configmaps/linkerd-identity-trust-roots"
@@ -72,6 +77,15 @@ def trusted(cluster):
 
 
 @pytest.fixture
+def anchor_stack():
+    """A stack that owns a trust anchor and signs for no cluster yet, so that it needs none."""
+    with workspace("anchor", settings={"clusters": []}) as project:
+        made = LiveStack(project, None)
+        made.run(*UP)
+        yield made
+
+
+@pytest.fixture
 def live(make_stack):
     made = make_stack("dev")
     made.run(*UP)
@@ -99,12 +113,19 @@ def another_certificate(state):
     return ()
 
 
+def ends_by_its_provider(state):
+    """The provider makes a certificate again that has ended, by the end that the state has."""
+    state.edited("trust-anchor-2026-root", validityEndTime="2001-01-01T00:00:00Z")
+    return ()
+
+
 CHANGES = {
     **{f"--target-replace of its {part}": replaced(part, "--target-replace") for part in ANCHOR_PARTS},
     "--replace of its key": replaced("key", "--replace"),
     "a state without its key": lost("key"),
     "a state without all of it": lost(*ANCHOR_PARTS),
     "a state with another certificate": another_certificate,
+    "a root that has ended for its provider": ends_by_its_provider,
 }
 
 
@@ -140,22 +161,38 @@ def test_a_refused_run_clears_no_release_and_one_that_goes_on_waits_for_helm(liv
     assert "Helm may still be at work on linkerd/linkerd-crds" in " ".join(said.stdout.split())
 
 
-def test_a_root_is_never_made_again(live, cluster):
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_root_is_never_made_again(anchor_stack, name):
+    state = State(anchor_stack)
+    whole, outputs = state.export(), anchor_stack.project.outputs()
+    options = CHANGES[name](state)
+    there = state.ids()
+    for command in (PREVIEW, UP):
+        said = anchor_stack.refused(*command, *options)
+        assert 'generation "2026"' in said
+        assert "A generation is one root for good" in said
+        assert "restore the stack's state" in said
+    assert state.ids() == there, "something was made, or deleted"
+    assert anchor_stack.project.outputs()["roots"] == outputs["roots"]
+    state.restore(whole)
+    anchor_stack.run(*UP, *NO_CHANGES)
+
+
+def test_nothing_new_is_made_in_a_run_that_is_refused_for_a_root(anchor_stack):
+    state = State(anchor_stack)
+    state.without("trust-anchor-2026-key")
+    there = state.ids()
+    assert 'generation "2026"' in anchor_stack.refused(*UP, anchors=["2026", "2027"])
+    assert state.ids() == there
+
+
+def test_the_root_of_a_mesh_is_never_made_again(live, cluster):
     state = State(live)
-    whole, before, outputs = state.export(), trusted(cluster), live.project.outputs()
-    for name, change in CHANGES.items():
-        options = change(state)
-        there = state.ids()
-        for command in (PREVIEW, UP):
-            said = live.refused(*command, *options)
-            assert 'generation "2026"' in said, f"{name}: {said}"
-            assert "A generation is one root for good" in said, f"{name}: {said}"
-            assert "restore the stack's state" in said, f"{name}: {said}"
-        assert state.ids() == there, f"{name}: something was made, or deleted"
-        assert trusted(cluster) == before, name
-        state.restore(whole)
-    assert live.project.outputs()["roots"] == outputs["roots"]
-    live.run(*UP, *NO_CHANGES)
+    whole, before = state.export(), trusted(cluster)
+    for command in (PREVIEW, UP):
+        said = live.refused(*command, "--target-replace", state.urn("trust-anchor-2026-key"))
+        assert 'generation "2026" has the root' in said
+    assert trusted(cluster) == before
     # Restored from a backup, a state knows nothing of a generation that proxies trust already.
     live.up(anchors=["2026", "2027"], signer="2026")
     before, later = trusted(cluster), state.export()
@@ -167,3 +204,25 @@ def test_a_root_is_never_made_again(live, cluster):
     assert trusted(cluster) == before
     state.restore(later)
     live.run(*UP, *NO_CHANGES)
+
+
+# Long enough for the stack to be made before.
+ENDS_AFTER_SECONDS = 45
+
+
+def test_a_root_that_has_ended_stays_what_it_is():
+    """Its provider would make another one, though no input has changed."""
+    with workspace("anchor", settings={"clusters": []}) as project:
+        ending_tls.install(project.home)
+        ending = {**project.environment, "ENDING_SECONDS": str(ENDS_AFTER_SECONDS)}
+        LiveStack(replace(project, environment=ending), None).run(*UP)
+        made = LiveStack(project, None)
+        [root] = read_bundle(project.outputs()["trustAnchors"])
+        wait_until(lambda: root.not_valid_after_utc < datetime.now(UTC), ENDS_AFTER_SECONDS)
+        made.configure(anchors=["2026", "2027"])
+        said = project.capture(*UP)
+        assert said.returncode == 0, said.stdout
+        assert "It stays in the bundle as it is, and is never made again" in " ".join(said.stdout.split())
+        assert read_bundle(project.outputs()["trustAnchors"])[0] == root
+        assert "trust-anchor-2026-key" in State(made).ids()
+        made.run(*UP, *NO_CHANGES)

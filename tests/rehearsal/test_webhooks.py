@@ -135,6 +135,9 @@ def test_cert_manager_is_kept_clear_of_webhooks_that_fail_closed(make_stack, clu
     said = second.refused("preview")
     assert "cert-manager runs in namespace certs, and Linkerd's webhooks fail closed" in said
     assert "label namespace certs config.linkerd.io/admission-webhooks=disabled" in said
-    # Linkerd is there already, and belongs to the first.
-    second.configure(linkerd={"ha": False})
-    assert second.project.capture("preview").returncode == 0
+    selector = {"matchExpressions": [{"key": "team", "operator": "NotIn", "values": ["platform"]}]}
+    said = second.refused("preview", linkerd={"ha": True, "values": {"proxyInjector": {"namespaceSelector": selector}}})
+    assert "has a proxyInjector.namespaceSelector that does not leave it out" in said
+    # Linkerd is there already, and belongs to the first, whose root this state does not have.
+    said = second.refused("preview", linkerd={"ha": False, "values": {}})
+    assert 'generation "2026" has the root' in said
