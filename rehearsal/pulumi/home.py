@@ -23,7 +23,10 @@ def write_home(home: Path) -> None:
         directory = home / "plugins" / plugin_directory(provider)
         installed = find_installed(provider)
         if installed:
-            directory.symlink_to(installed.parent)
+            # The engine passes over a directory that is a link.
+            directory.mkdir()
+            for entry in installed.parent.iterdir():
+                (directory / entry.name).symlink_to(entry)
         else:
             _write_plugin(directory, _executable(provider), provider, _pinned(provider))
     # Any version serves: the engine asks for none.

@@ -22,7 +22,7 @@ from rehearsal.pulumi.home import plugin_directory
 def install(home):
     """Put it in the place of a PULUMI_HOME's own plugin."""
     directory = home / "plugins" / plugin_directory("tls")
-    shutil.rmtree(directory) if not directory.is_symlink() else directory.unlink()
+    shutil.rmtree(directory)
     directory.mkdir()
     script = directory / "pulumi-resource-tls"
     script.write_text(f'#!/bin/sh\nexec {shlex.join([sys.executable, __file__])} "$@"\n')

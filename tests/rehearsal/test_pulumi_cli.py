@@ -72,7 +72,7 @@ def test_an_installed_plugin_of_the_pinned_version_goes_before_the_stand_in(tmp_
     home = tmp_path / "home"
     write_home(home)
     assert describe_plugins() == "real: tls; stand-ins: kubernetes, random"
-    assert (home / "plugins" / plugin_directory("tls")).resolve() == real.parent
+    assert (home / "plugins" / plugin_directory("tls") / "pulumi-resource-tls").resolve() == real
 
     # A shell that was given this home has the user's own all the same.
     monkeypatch.setenv("PULUMI_HOME", str(home))

@@ -15,6 +15,7 @@ from meshtrust.commands.chain import chain_trees
 from meshtrust.inspection import Budget, judge
 from meshtrust.issuer_certificate import IssuerCertificate, read_issuer_certificate
 from meshtrust.picture import draw_chain
+from meshtrust.pods import IDENTITY
 from tests.api_server import holding
 from tests.certificates import make_certificate
 from tests.unit.test_inspection import ISSUER, OLD, inspection, mesh, pod, prints
@@ -24,7 +25,7 @@ SECRET = f"{IN_LINKERD}/secrets/linkerd-identity-issuer"
 SOURCE = "Secret linkerd/linkerd-identity-issuer"
 # linkerd2 cli/cmd/options.go, initializeIssuerCredentials: its own root.
 ITSELF = make_certificate("identity.linkerd.cluster.local", days=365)
-PODS = {"identity-1": "identity", "web-1": ""}
+PODS = {"identity-1": IDENTITY, "web-1": ""}
 
 
 def secret(**texts):

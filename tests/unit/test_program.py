@@ -127,7 +127,8 @@ def test_the_certificate_is_that_of_linkerds_guide(config):
 def test_anchor_mode_has_the_names_of_linkerds_guide(config):
     recording = run_program({**config, "meshtrust:issuer.mode": "anchor"})
     secret, issuer = recording.named("identity-issuer-2026-ca"), recording.named("identity-issuer-2026-issuer")
-    assert secret.inputs["metadata"] == {"name": "linkerd-trust-anchor", "namespace": "linkerd"}
+    metadata = secret.inputs["metadata"]
+    assert (metadata["namespace"], metadata["name"]) == ("linkerd", "linkerd-trust-anchor")
     assert secret.inputs["type"] == "kubernetes.io/tls"
     assert issuer.inputs["metadata"]["name"] == "linkerd-trust-anchor"
     assert issuer.inputs["spec"] == {"ca": {"secretName": "linkerd-trust-anchor"}}
