@@ -20,7 +20,7 @@ from benchmarks.__main__ import BENCHMARKS
 from benchmarks.machine import RESULTS
 from benchmarks.targets import judge, verdict
 from meshtrust.cli import EXIT_CODES, app
-from meshtrust.lint import GROUPS
+from meshtrust.lint import RULE_SETS
 
 DOCS = Path(__file__).parent
 # What the suite of faults found out when it was last recorded (make faults).
@@ -141,7 +141,7 @@ rule out.
 def lint_rules() -> str:
     """Return the reference of the linter's rules as Markdown."""
     parts = [LINT_HEAD]
-    for group in GROUPS:
+    for group in RULE_SETS:
         parts.append(f"## {group.title}\n")
         parts += [
             f"### {rule.id} ({rule.severity}): {rule.title}\n\n"

@@ -3,34 +3,35 @@
 from meshtrust.lint.anchors import ANCHORS, BUNDLES, lint_trust_anchor
 from meshtrust.lint.certificates import CERTIFICATES
 from meshtrust.lint.cluster import NAMESPACES, TRUST_BUNDLES
-from meshtrust.lint.credentials import CREDENTIALS, LEAF_LIFETIME
+from meshtrust.lint.credentials import CREDENTIALS
 from meshtrust.lint.files import READING, read_files
 from meshtrust.lint.helm import HELM, lint_helm_values
-from meshtrust.lint.relations import lint_material
+from meshtrust.lint.linkerd import LEAF_LIFETIME
 from meshtrust.lint.rule import Finding, Location, Rule, Severity
+from meshtrust.lint.runner import lint_material
 from meshtrust.lint.secrets import SECRETS
-from meshtrust.lint.windows import SUCCESSIONS, WINDOWS, lint_issuer_window
+from meshtrust.lint.windows import LIFETIMES_UNDER_CAS, WINDOWS, lint_issuer_window
 
 # Every kind of subject that is judged, in the order of the rules' ids.
-GROUPS = (
+RULE_SETS = (
     READING,
     ANCHORS,
     BUNDLES,
     CREDENTIALS,
     WINDOWS,
-    SUCCESSIONS,
+    LIFETIMES_UNDER_CAS,
     CERTIFICATES,
     SECRETS,
     HELM,
     NAMESPACES,
     TRUST_BUNDLES,
 )
-RULES: tuple[Rule, ...] = tuple(rule for group in GROUPS for rule in group.rules)
+RULES: tuple[Rule, ...] = tuple(rule for group in RULE_SETS for rule in group.rules)
 
 __all__ = [
-    "GROUPS",
     "LEAF_LIFETIME",
     "RULES",
+    "RULE_SETS",
     "Finding",
     "Location",
     "Rule",

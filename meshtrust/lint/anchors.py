@@ -9,13 +9,13 @@ from cryptography import x509
 
 from meshtrust.durations import format_duration
 from meshtrust.lint.facts import CertificateFacts, certificate_facts
+from meshtrust.lint.linkerd import ANCHOR_KEYS, ECDSA_SIGNATURES, RSA_SIGNATURES
 from meshtrust.lint.pem_text import PemText, read_pem
-from meshtrust.lint.rule import Finding, Group, Location, Wrong
+from meshtrust.lint.rule import Finding, Location, RuleSet, Violation
 from meshtrust.lint.values import listed
 
 # linkerd2 pkg/issuercerts/issuercerts.go, expirationWarningThresholdInDays.
 _SOON = timedelta(days=60)
-_ALGORITHMS = ("ECDSA on secp256r1", "RSA of 2048 bits", "RSA of 4096 bits")
 _REQUIRED_USAGES = ("server auth", "client auth")
 
 
@@ -81,8 +81,8 @@ class Bundle:
         return self.location and self.location.below(lines)
 
 
-ANCHORS = Group[Anchor]("A trust anchor")
-BUNDLES = Group[Bundle]("A bundle of trust anchors")
+ANCHORS = RuleSet[Anchor]("A trust anchor")
+BUNDLES = RuleSet[Bundle]("A bundle of trust anchors")
 
 
 @ANCHORS.rule(
@@ -95,7 +95,7 @@ BUNDLES = Group[Bundle]("A bundle of trust anchors")
 )
 def _anchor_key(anchor: Anchor) -> Iterator[str]:
     algorithm = anchor.root.key.algorithm
-    if algorithm in _ALGORITHMS:
+    if algorithm in ANCHOR_KEYS:
         return
     if algorithm.startswith("ECDSA"):
         yield f"has an {algorithm.replace('ECDSA', 'ECDSA key')}, and Linkerd takes only P-256"
@@ -116,7 +116,7 @@ def _anchor_key(anchor: Anchor) -> Iterator[str]:
     fix="Make the root anew with an ECDSA P-256 key, which signs with SHA-256",
 )
 def _anchor_signature(anchor: Anchor) -> Iterator[str]:
-    taken = ("SHA256-RSA",) if anchor.root.key.algorithm.startswith("RSA") else ("ECDSA-SHA256", "SHA256-RSA")
+    taken = RSA_SIGNATURES if anchor.root.key.algorithm.startswith("RSA") else ECDSA_SIGNATURES
     if anchor.root.signature not in taken:
         yield f"is not signed with SHA-256 but with {anchor.root.signature}, and Linkerd takes only {listed(taken)}"
 
@@ -243,9 +243,9 @@ def _bundle_empty(bundle: Bundle) -> Iterator[str]:
     source="linkerd2 pkg/tls/codec.go, decodeCertificatePEM",
     fix="Replace the block by the root's PEM as it was issued",
 )
-def _bundle_unreadable(bundle: Bundle) -> Iterator[Wrong]:
+def _bundle_unreadable(bundle: Bundle) -> Iterator[Violation]:
     for block, reason in bundle.pem.unreadable:
-        yield Wrong(text=f"holds a block that cannot be read: {reason}", location=bundle.below(block.line))
+        yield Violation(text=f"holds a block that cannot be read: {reason}", location=bundle.below(block.line))
 
 
 @BUNDLES.rule(
@@ -273,10 +273,10 @@ def _bundle_passed_over(bundle: Bundle) -> Iterator[str]:
     "identity.yaml",
     fix="Remove the key, and take it for known: rotate to a new trust anchor",
 )
-def _bundle_private_key(bundle: Bundle) -> Iterator[Wrong]:
+def _bundle_private_key(bundle: Bundle) -> Iterator[Violation]:
     for block in bundle.pem.blocks:
         if "PRIVATE KEY" in block.label:
-            yield Wrong(text="holds a private key", location=bundle.below(block.line))
+            yield Violation(text="holds a private key", location=bundle.below(block.line))
 
 
 @BUNDLES.rule(
@@ -288,10 +288,10 @@ def _bundle_private_key(bundle: Bundle) -> Iterator[Wrong]:
     source="linkerd2 pkg/tls/codec.go, decodeCertificatePEM (returns no rest)",
     fix="Remove the block; a certificate that openssl wrote with -trustout has to be written as plain x509",
 )
-def _bundle_other_block(bundle: Bundle) -> Iterator[Wrong]:
+def _bundle_other_block(bundle: Bundle) -> Iterator[Violation]:
     for block in bundle.pem.blocks:
         if block.label != "CERTIFICATE" and "PRIVATE KEY" not in block.label:
-            yield Wrong(text=f"holds {block}", location=bundle.below(block.line))
+            yield Violation(text=f"holds {block}", location=bundle.below(block.line))
 
 
 @BUNDLES.rule(
@@ -302,13 +302,13 @@ def _bundle_other_block(bundle: Bundle) -> Iterator[Wrong]:
     source="linkerd2 pkg/tls/codec.go, DecodePEMCertificates; linkerd2 issue 3414",
     fix="End the text with the END line of the last certificate",
 )
-def _bundle_trailing(bundle: Bundle) -> Iterator[Wrong]:
+def _bundle_trailing(bundle: Bundle) -> Iterator[Violation]:
     text = bundle.text.strip() if bundle.trimmed else bundle.text
     pem = read_pem(text)
     if pem.blocks and pem.rest_line is not None:
         follows = text.split("\n", pem.rest_line)[-1]
         what = "text" if follows.strip() else "a blank line"
-        yield Wrong(text=f"has {what} after its last certificate", location=bundle.below(pem.rest_line))
+        yield Violation(text=f"has {what} after its last certificate", location=bundle.below(pem.rest_line))
 
 
 @BUNDLES.rule(
@@ -336,11 +336,11 @@ def _bundle_trimmed(bundle: Bundle) -> Iterator[str]:
     source="linkerd2 pkg/inject/inject.go, injectObjectMeta; multicluster/cmd/check.go",
     fix="Remove all but the first",
 )
-def _bundle_duplicates(bundle: Bundle) -> Iterator[Wrong]:
+def _bundle_duplicates(bundle: Bundle) -> Iterator[Violation]:
     seen: set[str] = set()
     for block, facts in bundle.pem.certificates:
         if facts.fingerprint in seen:
-            yield Wrong(text=f"holds {facts.subject} more than once", location=bundle.below(block.line))
+            yield Violation(text=f"holds {facts.subject} more than once", location=bundle.below(block.line))
         seen.add(facts.fingerprint)
 
 
@@ -390,4 +390,4 @@ def lint_trust_anchor(certificate: x509.Certificate, at: datetime | None = None)
         certificate: The root.
         at: The moment at which it is judged; none where its dates are judged elsewhere.
     """
-    return ANCHORS.judge(Anchor(root=certificate_facts(certificate), at=at))
+    return ANCHORS.check(Anchor(root=certificate_facts(certificate), at=at))

@@ -4,10 +4,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from meshtrust.lint.rule import Group, Location, Wrong
+from meshtrust.lint.linkerd import CONTROL_PLANE_LABEL, NO_WEBHOOKS_LABEL, TRUST_ROOTS, TRUST_ROOTS_KEY
+from meshtrust.lint.rule import Location, RuleSet, Violation
 from meshtrust.lint.values import at, mapping, sequence, shown
-
-TRUST_ROOTS, TRUST_ROOTS_KEY = "linkerd-identity-trust-roots", "ca-bundle.crt"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,8 +66,8 @@ class TrustBundle:
         return self.locate("spec")
 
 
-NAMESPACES = Group[ControlPlaneNamespace]("The control plane's Namespace")
-TRUST_BUNDLES = Group[TrustBundle]("trust-manager's Bundle")
+NAMESPACES = RuleSet[ControlPlaneNamespace]("The control plane's Namespace")
+TRUST_BUNDLES = RuleSet[TrustBundle]("trust-manager's Bundle")
 
 
 @NAMESPACES.rule(
@@ -82,17 +81,19 @@ TRUST_BUNDLES = Group[TrustBundle]("trust-manager's Bundle")
     "linkerd.io, Automatically Rotating Control Plane TLS Credentials",
     fix="Set the labels before the chart is installed",
 )
-def _labels(namespace: ControlPlaneNamespace) -> Iterator[Wrong]:
+def _labels(namespace: ControlPlaneNamespace) -> Iterator[Violation]:
     wanted = {
-        "linkerd.io/is-control-plane": "true",
+        CONTROL_PLANE_LABEL: "true",
         "linkerd.io/control-plane-ns": namespace.object_name,
-        "config.linkerd.io/admission-webhooks": "disabled",
+        NO_WEBHOOKS_LABEL: "disabled",
     }
     for label, value in wanted.items():
         has = namespace.labels.get(label)
         if has != value:
             said = "no label" if has is None else f"{shown(has)} as its label"
-            yield Wrong(text=f"has {said} {label}, which should be {shown(value)}", fix=f"Set {label}: {shown(value)}")
+            yield Violation(
+                text=f"has {said} {label}, which should be {shown(value)}", fix=f"Set {label}: {shown(value)}"
+            )
 
 
 @NAMESPACES.rule(
@@ -104,10 +105,10 @@ def _labels(namespace: ControlPlaneNamespace) -> Iterator[Wrong]:
     source="linkerd2 charts/linkerd-control-plane/templates/namespace.yaml",
     fix="Set pod-security.kubernetes.io/enforce: privileged, or use the CNI plugin",
 )
-def _pod_security(namespace: ControlPlaneNamespace) -> Iterator[Wrong]:
+def _pod_security(namespace: ControlPlaneNamespace) -> Iterator[Violation]:
     level = namespace.labels.get("pod-security.kubernetes.io/enforce")
     if level in ("baseline", "restricted") and not namespace.cni:
-        yield Wrong(text=f"enforces {shown(level)}")
+        yield Violation(text=f"enforces {shown(level)}")
 
 
 @NAMESPACES.rule(
@@ -118,11 +119,11 @@ def _pod_security(namespace: ControlPlaneNamespace) -> Iterator[Wrong]:
     source="linkerd2 charts/linkerd-control-plane/templates/namespace.yaml",
     fix="Set the annotation linkerd.io/inject: disabled",
 )
-def _not_injected(namespace: ControlPlaneNamespace) -> Iterator[Wrong]:
+def _not_injected(namespace: ControlPlaneNamespace) -> Iterator[Violation]:
     has = mapping(at(namespace.manifest, "metadata.annotations")).get("linkerd.io/inject")
     if has != "disabled":
         said = "no annotation" if has is None else f"{shown(has)} as its annotation"
-        yield Wrong(text=f"has {said} linkerd.io/inject")
+        yield Violation(text=f"has {said} linkerd.io/inject")
 
 
 @NAMESPACES.rule(
@@ -150,11 +151,11 @@ def _selected(namespace: ControlPlaneNamespace) -> Iterator[str]:
     source="linkerd2 charts/partials/templates/_proxy.tpl; trust-manager, API reference of Bundle",
     fix="Set spec.target.configMap.key: ca-bundle.crt",
 )
-def _target(bundle: TrustBundle) -> Iterator[Wrong]:
+def _target(bundle: TrustBundle) -> Iterator[Violation]:
     key = at(bundle.manifest, "spec.target.configMap.key")
     if key != TRUST_ROOTS_KEY:
         said = "is not set" if key is None else f"is {shown(key)}"
-        yield Wrong(text=said, member="spec.target.configMap.key", location=bundle.locate("spec.target"))
+        yield Violation(text=said, member="spec.target.configMap.key", location=bundle.locate("spec.target"))
 
 
 @TRUST_BUNDLES.rule(
@@ -166,7 +167,7 @@ def _target(bundle: TrustBundle) -> Iterator[Wrong]:
     source="trust-manager, API reference of Bundle; linkerd2 pkg/issuercerts/issuercerts.go",
     fix="Remove the source useDefaultCAs",
 )
-def _public_cas(bundle: TrustBundle) -> Iterator[Wrong]:
+def _public_cas(bundle: TrustBundle) -> Iterator[Violation]:
     for source in sequence(at(bundle.manifest, "spec.sources")):
         if mapping(source).get("useDefaultCAs") is True:
-            yield Wrong(text="has useDefaultCAs among its sources", location=bundle.locate("spec.sources"))
+            yield Violation(text="has useDefaultCAs among its sources", location=bundle.locate("spec.sources"))

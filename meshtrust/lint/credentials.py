@@ -11,13 +11,11 @@ from meshtrust.chain import ChainError, verify_chain
 from meshtrust.durations import format_duration
 from meshtrust.lint.anchors import expiring_soon, missing_usages, outside_validity
 from meshtrust.lint.facts import CertificateFacts, KeyFacts, path_to_root, read_key
+from meshtrust.lint.linkerd import CLOCK_SKEW, ECDSA_SIGNATURES, LEAF_LIFETIME
 from meshtrust.lint.pem_text import PemText, read_pem
-from meshtrust.lint.rule import Group, Location, Wrong
+from meshtrust.lint.rule import Location, RuleSet, Violation
 from meshtrust.lint.values import listed
 
-# linkerd-control-plane chart, values.yaml: identity.issuer.issuanceLifetime and clockSkewAllowance.
-LEAF_LIFETIME = timedelta(hours=24)
-CLOCK_SKEW = timedelta(seconds=20)
 _KEY_LABELS = ("EC PRIVATE KEY", "RSA PRIVATE KEY", "PRIVATE KEY")
 
 
@@ -94,7 +92,11 @@ class Credentials:
         return self.location and self.location.below(lines[0]) if lines else self.location
 
 
-CREDENTIALS = Group[Credentials]("The identity issuer's credentials, and those of the CAs above it")
+CREDENTIALS = RuleSet[Credentials]("The identity issuer's credentials, and those of the CAs above it")
+
+
+def _is_issuer(credentials: Credentials) -> bool:
+    return credentials.role == "issuer"
 
 
 @CREDENTIALS.rule(
@@ -105,10 +107,11 @@ CREDENTIALS = Group[Credentials]("The identity issuer's credentials, and those o
     "every other issuer.",
     source="linkerd2 pkg/issuercerts/issuercerts.go, CheckIssuerCertAlgoRequirements; pkg/tls/ca.go, createTemplate",
     fix="Issue it with an ECDSA key of 256 bits",
+    applies=_is_issuer,
 )
 def _issuer_key(credentials: Credentials) -> Iterator[str]:
     for facts in credentials.certificates[:1]:
-        if credentials.role == "issuer" and not facts.key.is_p256:
+        if not facts.key.is_p256:
             yield f"has a key of the kind {facts.key.algorithm}, and Linkerd takes only ECDSA P-256"
 
 
@@ -121,10 +124,11 @@ def _issuer_key(credentials: Credentials) -> Iterator[str]:
     source="linkerd2 pkg/issuercerts/issuercerts.go, checkECDSACertRequirements; cert-manager pkg/util/pki/csr.go, "
     "SignCertificate",
     fix="Let a CA with an ECDSA P-256 or RSA 2048 key sign it",
+    applies=_is_issuer,
 )
 def _issuer_signature(credentials: Credentials) -> Iterator[str]:
     for facts in credentials.certificates[:1]:
-        if credentials.role == "issuer" and facts.signature not in ("ECDSA-SHA256", "SHA256-RSA"):
+        if facts.signature not in ECDSA_SIGNATURES:
             yield f"is signed with {facts.signature}, and Linkerd takes only ECDSA-SHA256 and SHA256-RSA"
 
 
@@ -138,10 +142,12 @@ def _issuer_signature(credentials: Credentials) -> Iterator[str]:
     source="linkerd2 pkg/identity/service.go, loadCredentials; RFC 5280 §4.2.1.9; linkerd2 issue 6428",
     fix="Issue it as a CA (isCA: true in a cert-manager Certificate)",
 )
-def _chain_ca(credentials: Credentials) -> Iterator[Wrong]:
+def _chain_ca(credentials: Credentials) -> Iterator[Violation]:
     for facts in credentials.certificates:
         if not facts.ca:
-            yield Wrong(text=f"holds {facts.subject}, which is not marked as a CA", location=credentials.below(facts))
+            yield Violation(
+                text=f"holds {facts.subject}, which is not marked as a CA", location=credentials.below(facts)
+            )
 
 
 @CREDENTIALS.rule(
@@ -154,11 +160,11 @@ def _chain_ca(credentials: Credentials) -> Iterator[Wrong]:
     "check_key_usage_cert_sign",
     fix='Issue it with the key usage "cert sign"',
 )
-def _chain_key_usage(credentials: Credentials) -> Iterator[Wrong]:
+def _chain_key_usage(credentials: Credentials) -> Iterator[Violation]:
     for facts in credentials.certificates:
         if not facts.signs_certificates:
             text = f"holds {facts.subject}, whose key usage does not include certificate signing"
-            yield Wrong(text=text, location=credentials.below(facts))
+            yield Violation(text=text, location=credentials.below(facts))
 
 
 @CREDENTIALS.rule(
@@ -171,13 +177,13 @@ def _chain_key_usage(credentials: Credentials) -> Iterator[Wrong]:
     "check_basic_constraints",
     fix="Issue it without a path length, or with a larger one",
 )
-def _chain_path_length(credentials: Credentials) -> Iterator[Wrong]:
+def _chain_path_length(credentials: Credentials) -> Iterator[Violation]:
     if not credentials.certificates:
         return
     first = 0 if credentials.role == "issuer" else 1
     for needed, facts in enumerate(credentials.path, first):
         if facts.path_length is not None and facts.path_length < needed:
-            yield Wrong(
+            yield Violation(
                 text=f"chains to {facts.subject}, whose path length is {facts.path_length}: {needed} "
                 f"CA{'s' if needed > 1 else ''} come between it and a leaf",
                 location=credentials.below(facts),
@@ -195,7 +201,7 @@ def _chain_path_length(credentials: Credentials) -> Iterator[Wrong]:
     "linkerd2-proxy linkerd/meshtls/src/creds",
     fix="Issue it without extended key usages, or with both",
 )
-def _chain_extended_usages(credentials: Credentials) -> Iterator[Wrong]:
+def _chain_extended_usages(credentials: Credentials) -> Iterator[Violation]:
     for facts in credentials.certificates:
         missing = missing_usages(facts)
         if missing:
@@ -203,7 +209,7 @@ def _chain_extended_usages(credentials: Credentials) -> Iterator[Wrong]:
                 f"holds {facts.subject}, limited to the extended key usages {listed(facts.extended_usages)}, "
                 f"without {listed(missing)}"
             )
-            yield Wrong(text=text, location=credentials.below(facts))
+            yield Violation(text=text, location=credentials.below(facts))
 
 
 @CREDENTIALS.rule(
@@ -214,11 +220,11 @@ def _chain_extended_usages(credentials: Credentials) -> Iterator[Wrong]:
     source="linkerd2 pkg/tls/cred.go, ValidateAndCreateCreds",
     fix="Put the certificate and the key there that were issued together",
 )
-def _key_matches(credentials: Credentials) -> Iterator[Wrong]:
+def _key_matches(credentials: Credentials) -> Iterator[Violation]:
     key, certificates = credentials.key_facts, credentials.certificates
     if key and certificates and all(facts.key.public != key.public for facts in certificates):
         text = f"has a key that does not match its first certificate, {certificates[0].subject}"
-        yield Wrong(text=text, location=credentials.key_location)
+        yield Violation(text=text, location=credentials.key_location)
 
 
 @CREDENTIALS.rule(
@@ -303,7 +309,7 @@ def _others_in_order(credentials: Credentials) -> Iterator[str]:
     source="linkerd2 pkg/tls/codec.go, DecodePEMKey",
     fix="Write the key as one PKCS#8 block: openssl pkcs8 -topk8 -nocrypt",
 )
-def _key_kind(credentials: Credentials) -> Iterator[Wrong]:
+def _key_kind(credentials: Credentials) -> Iterator[Violation]:
     if credentials.key is None:
         return
     blocks = read_pem(credentials.key).blocks
@@ -317,7 +323,7 @@ def _key_kind(credentials: Credentials) -> Iterator[Wrong]:
     elif not credentials.key_facts.algorithm.startswith(("ECDSA", "RSA")):
         wrong = f"has a key of the kind {credentials.key_facts.algorithm}"
     if wrong:
-        yield Wrong(text=wrong, location=credentials.key_location)
+        yield Violation(text=wrong, location=credentials.key_location)
 
 
 @CREDENTIALS.rule(
@@ -329,10 +335,10 @@ def _key_kind(credentials: Credentials) -> Iterator[Wrong]:
     source="linkerd2 pkg/identity/service.go, ensureIssuerStillValid",
     fix="Issue it anew; where cert-manager does that, find out why it did not: kubectl describe certificate",
 )
-def _chain_validity(credentials: Credentials) -> Iterator[Wrong]:
+def _chain_validity(credentials: Credentials) -> Iterator[Violation]:
     for facts in credentials.certificates:
         for said in outside_validity(facts, credentials.at):
-            yield Wrong(text=f"holds {facts.subject}, which {said}", location=credentials.below(facts))
+            yield Violation(text=f"holds {facts.subject}, which {said}", location=credentials.below(facts))
 
 
 @CREDENTIALS.rule(
@@ -344,14 +350,14 @@ def _chain_validity(credentials: Credentials) -> Iterator[Wrong]:
     source="linkerd2 pkg/tls/ca.go, createTemplate; pkg/issuercerts/issuercerts.go, CheckExpiringSoon",
     fix="Issue it anew; where cert-manager does that, find out why it did not: kubectl describe certificate",
 )
-def _chain_expiring(credentials: Credentials) -> Iterator[Wrong]:
+def _chain_expiring(credentials: Credentials) -> Iterator[Violation]:
     for position, facts in enumerate(credentials.certificates):
         said = list(expiring_soon(facts, credentials.at))
         left = facts.not_after - credentials.at
         if not said and position == 0 and credentials.role == "issuer" and timedelta() <= left < credentials.leaf.whole:
             said = [f"has {format_duration(left)} to live, less than {credentials.leaf}"]
         for text in said:
-            yield Wrong(text=f"holds {facts.subject}, which {text}", location=credentials.below(facts))
+            yield Violation(text=f"holds {facts.subject}, which {text}", location=credentials.below(facts))
 
 
 @CREDENTIALS.rule(
@@ -363,7 +369,7 @@ def _chain_expiring(credentials: Credentials) -> Iterator[Wrong]:
     source="RFC 5280 §6.1.3; linkerd2 pkg/tls/ca.go, findFirstExpiration; cert-manager issue 5864",
     fix="Issue it for a shorter time, or renew the CA first",
 )
-def _chain_outlives(credentials: Credentials) -> Iterator[Wrong]:
+def _chain_outlives(credentials: Credentials) -> Iterator[Violation]:
     path = credentials.path if credentials.certificates else []
     for lower, upper in pairwise(path):
         if lower.not_after > upper.not_after:
@@ -371,7 +377,7 @@ def _chain_outlives(credentials: Credentials) -> Iterator[Wrong]:
                 f"chains {lower.subject}, valid until {lower.not_after:%Y-%m-%d}, to {upper.subject}, which ends on "
                 f"{upper.not_after:%Y-%m-%d}"
             )
-            yield Wrong(text=text, location=credentials.below(lower))
+            yield Violation(text=text, location=credentials.below(lower))
 
 
 @CREDENTIALS.rule(
@@ -382,10 +388,11 @@ def _chain_outlives(credentials: Credentials) -> Iterator[Wrong]:
     "issuer cannot be renewed without rotating the trust anchor.",
     source="linkerd2 cli/cmd/options.go, initializeIssuerCredentials",
     fix="Keep a root off the cluster, and let it sign an issuer",
+    applies=_is_issuer,
 )
 def _issuer_is_anchor(credentials: Credentials) -> Iterator[str]:
     for facts in credentials.certificates[:1]:
-        if credentials.role == "issuer" and facts.self_issued:
+        if facts.self_issued:
             yield f"holds {facts.subject}, which is its own issuer"
 
 
@@ -398,20 +405,20 @@ def _issuer_is_anchor(credentials: Credentials) -> Iterator[str]:
     source="linkerd2 pkg/tls/codec.go, DecodePEMCertificates; pkg/tls/cred.go, DecodePEMCrt",
     fix="Write certificates there and nothing else, up to the END line of the last",
 )
-def _chain_text(credentials: Credentials) -> Iterator[Wrong]:
+def _chain_text(credentials: Credentials) -> Iterator[Violation]:
     pem = credentials.pem
     if not pem.blocks:
-        yield Wrong(text="holds no certificate")
+        yield Violation(text="holds no certificate")
     for block, reason in pem.unreadable:
-        yield Wrong(text=f"holds a block that cannot be read: {reason}", location=_line(credentials, block.line))
+        yield Violation(text=f"holds a block that cannot be read: {reason}", location=_line(credentials, block.line))
     for block in pem.blocks:
         if block.label != "CERTIFICATE":
             wrong = f"holds {block} among its certificates"
-            yield Wrong(text=wrong, location=_line(credentials, block.line))
+            yield Violation(text=wrong, location=_line(credentials, block.line))
     if pem.begun > len(pem.blocks) > 0:
-        yield Wrong(text=f"has {pem.begun} BEGIN lines, of which Go reads {len(pem.blocks)} blocks")
+        yield Violation(text=f"has {pem.begun} BEGIN lines, of which Go reads {len(pem.blocks)} blocks")
     if pem.blocks and pem.rest_line is not None:
-        yield Wrong(text="has something after its last certificate", location=_line(credentials, pem.rest_line))
+        yield Violation(text="has something after its last certificate", location=_line(credentials, pem.rest_line))
 
 
 def _line(credentials: Credentials, lines: int) -> Location | None:

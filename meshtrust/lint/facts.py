@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, SignatureAlgorithmOID
 
+from meshtrust.lint.linkerd import P256
 from meshtrust.pem import fingerprint
 
 E = TypeVar("E", bound=x509.ExtensionType)
@@ -48,7 +49,7 @@ class KeyFacts:
     @property
     def is_p256(self) -> bool:
         """Whether it is the key that Linkerd asks for."""
-        return self.algorithm == "ECDSA on secp256r1"
+        return self.algorithm == P256
 
 
 @dataclass(frozen=True, kw_only=True)

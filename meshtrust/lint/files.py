@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from meshtrust.lint.rule import Finding, Group, Location
+from meshtrust.lint.rule import Finding, Location, RuleSet
 
 STDIN = "-"
 _YAML_SUFFIXES = {".yaml", ".yml", ".json"}
@@ -134,7 +134,7 @@ class Material:
     files: int = 0
 
 
-READING = Group[Unread]("A file")
+READING = RuleSet[Unread]("A file")
 
 
 @READING.rule(
@@ -352,4 +352,4 @@ def _broken(file: str, chunk: str, error: Exception, line: int) -> Unread:
 def lint_reading(material: Material) -> Iterator[Finding]:
     """Say what could not be read."""
     for unread in material.unread:
-        yield from READING.judge(unread)
+        yield from READING.check(unread)

@@ -5,14 +5,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from meshtrust.durations import parse_duration
-from meshtrust.lint.credentials import CLOCK_SKEW, LEAF_LIFETIME, LeafLifetime
-from meshtrust.lint.rule import Finding, Group, Location, Wrong
-from meshtrust.lint.secrets import KUBERNETES_TLS, LINKERD_TLS
-from meshtrust.lint.values import at, is_placeholder, listed, mapping, sequence, shown, text
-
-_WEBHOOKS = ("proxyInjector", "profileValidator", "policyValidator")
-# linkerd2 charts/linkerd-control-plane/values.yaml, proxyInjector.namespaceSelector.
-_EXCLUDED = ("kube-system", "cert-manager")
+from meshtrust.lint.credentials import LeafLifetime
+from meshtrust.lint.linkerd import (
+    CLOCK_SKEW,
+    KUBERNETES_TLS,
+    LEAF_LIFETIME,
+    LINKERD_TLS,
+    UNINJECTED_NAMESPACES,
+    WEBHOOK_SECTIONS,
+)
+from meshtrust.lint.rule import Finding, Location, RuleSet, Violation
+from meshtrust.lint.values import at, listed, mapping, sequence, shown, text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,9 +49,9 @@ class HelmValues:
         """Return what a dotted path leads to, or nothing."""
         return at(self.values, path)
 
-    def wrong(self, path: str, text: str, fix: str | None = None) -> Wrong:
+    def violation(self, path: str, text: str, fix: str | None = None) -> Violation:
         """Return what is wrong with a value."""
-        return Wrong(text=text, fix=fix, member=path, location=self.locate(path))
+        return Violation(text=text, fix=fix, member=path, location=self.locate(path), value=self.get(path))
 
     @property
     def scheme(self) -> str:
@@ -77,7 +80,7 @@ class HelmValues:
         return LeafLifetime(issuance=read[0], skew=read[1])
 
 
-HELM = Group[HelmValues]("Helm values of linkerd-control-plane")
+HELM = RuleSet[HelmValues]("Helm values of linkerd-control-plane")
 
 
 @HELM.rule(
@@ -90,10 +93,10 @@ HELM = Group[HelmValues]("Helm values of linkerd-control-plane")
     fix="Set identityTrustAnchorsPEM to the bundle, or identity.externalCA: true where something else writes the "
     "ConfigMap linkerd-identity-trust-roots",
 )
-def _anchors(helm: HelmValues) -> Iterator[Wrong]:
+def _anchors(helm: HelmValues) -> Iterator[Violation]:
     said = helm.get("identity.issuer.scheme") is not None or helm.get("identity.issuer.tls") is not None
     if said and not (helm.anchors.strip() or helm.get("identity.externalCA") or helm.partial or helm.anchors_elsewhere):
-        yield helm.wrong("identityTrustAnchorsPEM", "is not set, and identity.externalCA is not true")
+        yield helm.violation("identityTrustAnchorsPEM", "is not set, and identity.externalCA is not true")
 
 
 @HELM.rule(
@@ -105,9 +108,9 @@ def _anchors(helm: HelmValues) -> Iterator[Wrong]:
     source="linkerd2 charts/linkerd-control-plane/templates/identity.yaml; charts/partials/templates/_metadata.tpl",
     fix="Remove identityTrustAnchorsPEM, or set identity.externalCA: false",
 )
-def _external_with_anchors(helm: HelmValues) -> Iterator[Wrong]:
+def _external_with_anchors(helm: HelmValues) -> Iterator[Violation]:
     if helm.get("identity.externalCA") is True and helm.anchors.strip():
-        yield helm.wrong("identityTrustAnchorsPEM", "is set, and identity.externalCA is true")
+        yield helm.violation("identityTrustAnchorsPEM", "is set, and identity.externalCA is true")
 
 
 @HELM.rule(
@@ -118,13 +121,13 @@ def _external_with_anchors(helm: HelmValues) -> Iterator[Wrong]:
     source="linkerd2 charts/linkerd-control-plane/templates/identity.yaml (required)",
     fix="Set identity.issuer.scheme: kubernetes.io/tls and let cert-manager write the Secret, or give both values",
 )
-def _issuer_given(helm: HelmValues) -> Iterator[Wrong]:
+def _issuer_given(helm: HelmValues) -> Iterator[Violation]:
     tls = mapping(helm.get("identity.issuer.tls"))
     given = [name for name in ("crtPEM", "keyPEM") if text(tls.get(name)).strip()]
     asked = helm.get("identity.issuer.scheme") == LINKERD_TLS or given
     if asked and helm.scheme == LINKERD_TLS and len(given) < 2 and not helm.partial:
         missing = [name for name in ("crtPEM", "keyPEM") if name not in given]
-        yield helm.wrong("identity.issuer.tls", f"lacks {listed(missing)}, which scheme linkerd.io/tls needs")
+        yield helm.violation("identity.issuer.tls", f"lacks {listed(missing)}, which scheme linkerd.io/tls needs")
 
 
 @HELM.rule(
@@ -136,10 +139,10 @@ def _issuer_given(helm: HelmValues) -> Iterator[Wrong]:
     source="linkerd2 controller/cmd/identity/main.go; cli/cmd/options.go",
     fix="Set it to kubernetes.io/tls",
 )
-def _scheme(helm: HelmValues) -> Iterator[Wrong]:
+def _scheme(helm: HelmValues) -> Iterator[Violation]:
     scheme = helm.get("identity.issuer.scheme")
-    if scheme is not None and scheme not in (KUBERNETES_TLS, LINKERD_TLS) and not is_placeholder(scheme):
-        yield helm.wrong("identity.issuer.scheme", f"is {shown(scheme)}")
+    if scheme is not None and scheme not in (KUBERNETES_TLS, LINKERD_TLS):
+        yield helm.violation("identity.issuer.scheme", f"is {shown(scheme)}")
 
 
 @HELM.rule(
@@ -151,10 +154,10 @@ def _scheme(helm: HelmValues) -> Iterator[Wrong]:
     source="linkerd2 charts/linkerd-control-plane/templates/identity.yaml; Helm, storage of releases",
     fix="Set identity.issuer.scheme: kubernetes.io/tls, and let cert-manager write the Secret linkerd-identity-issuer",
 )
-def _key_in_values(helm: HelmValues) -> Iterator[Wrong]:
+def _key_in_values(helm: HelmValues) -> Iterator[Violation]:
     key = text(helm.get("identity.issuer.tls.keyPEM"))
-    if key.strip() and not is_placeholder(key):
-        yield helm.wrong("identity.issuer.tls.keyPEM", "holds the private key")
+    if key.strip():
+        yield helm.violation("identity.issuer.tls.keyPEM", "holds the private key")
 
 
 @HELM.rule(
@@ -166,11 +169,11 @@ def _key_in_values(helm: HelmValues) -> Iterator[Wrong]:
     source="linkerd2 charts/linkerd-control-plane/templates/identity.yaml",
     fix="Remove identity.issuer.tls",
 )
-def _issuer_unused(helm: HelmValues) -> Iterator[Wrong]:
+def _issuer_unused(helm: HelmValues) -> Iterator[Violation]:
     tls = mapping(helm.get("identity.issuer.tls"))
     given = [name for name in ("crtPEM", "keyPEM") if text(tls.get(name)).strip()]
     if helm.scheme == KUBERNETES_TLS and given:
-        yield helm.wrong("identity.issuer.tls", f"has {listed(given)}, and the scheme is kubernetes.io/tls")
+        yield helm.violation("identity.issuer.tls", f"has {listed(given)}, and the scheme is kubernetes.io/tls")
 
 
 @HELM.rule(
@@ -181,16 +184,16 @@ def _issuer_unused(helm: HelmValues) -> Iterator[Wrong]:
     source="linkerd2 controller/cmd/identity/main.go",
     fix='Write hours, minutes and seconds, such as "24h0m0s" or "20s"',
 )
-def _durations(helm: HelmValues) -> Iterator[Wrong]:
+def _durations(helm: HelmValues) -> Iterator[Violation]:
     for member in ("issuanceLifetime", "clockSkewAllowance"):
         path = f"identity.issuer.{member}"
         value = helm.get(path)
-        if value is None or is_placeholder(value):
+        if value is None:
             continue
         try:
             parse_duration(text(value))
         except ValueError:
-            yield helm.wrong(path, f"is {shown(value)}, which is not a Go duration")
+            yield helm.violation(path, f"is {shown(value)}, which is not a Go duration")
 
 
 _VALIDATION = "linkerd2 charts/partials/templates/_validate.tpl"
@@ -204,10 +207,10 @@ _VALIDATION = "linkerd2 charts/partials/templates/_validate.tpl"
     source=_VALIDATION,
     fix="Keep one of them: injectCaFrom for a Certificate, injectCaFromSecret for a Secret",
 )
-def _two_injections(helm: HelmValues) -> Iterator[Wrong]:
+def _two_injections(helm: HelmValues) -> Iterator[Violation]:
     for webhook, given in _webhooks(helm):
         if {"injectCaFrom", "injectCaFromSecret"} <= given:
-            yield helm.wrong(webhook, "sets both injectCaFrom and injectCaFromSecret")
+            yield helm.violation(webhook, "sets both injectCaFrom and injectCaFromSecret")
 
 
 @HELM.rule(
@@ -218,10 +221,10 @@ def _two_injections(helm: HelmValues) -> Iterator[Wrong]:
     source=_VALIDATION,
     fix="Remove caBundle, so that the CA follows the certificate",
 )
-def _injection_and_bundle(helm: HelmValues) -> Iterator[Wrong]:
+def _injection_and_bundle(helm: HelmValues) -> Iterator[Violation]:
     for webhook, given in _webhooks(helm):
         if "caBundle" in given and given & {"injectCaFrom", "injectCaFromSecret"}:
-            yield helm.wrong(webhook, "sets caBundle beside injectCaFrom or injectCaFromSecret")
+            yield helm.violation(webhook, "sets caBundle beside injectCaFrom or injectCaFromSecret")
 
 
 @HELM.rule(
@@ -232,10 +235,10 @@ def _injection_and_bundle(helm: HelmValues) -> Iterator[Wrong]:
     source=_VALIDATION,
     fix="Set injectCaFrom to <namespace>/<Certificate>",
 )
-def _no_ca(helm: HelmValues) -> Iterator[Wrong]:
+def _no_ca(helm: HelmValues) -> Iterator[Violation]:
     for webhook, given in _webhooks(helm):
         if given == {"externalSecret"} and not helm.partial:
-            yield helm.wrong(webhook, "sets externalSecret and no CA")
+            yield helm.violation(webhook, "sets externalSecret and no CA")
 
 
 @HELM.rule(
@@ -246,10 +249,10 @@ def _no_ca(helm: HelmValues) -> Iterator[Wrong]:
     source=_VALIDATION,
     fix="Set externalSecret: true",
 )
-def _no_external_secret(helm: HelmValues) -> Iterator[Wrong]:
+def _no_external_secret(helm: HelmValues) -> Iterator[Violation]:
     for webhook, given in _webhooks(helm):
         if given & {"injectCaFrom", "injectCaFromSecret"} and "externalSecret" not in given and not helm.partial:
-            yield helm.wrong(webhook, "sets injectCaFrom or injectCaFromSecret, and not externalSecret")
+            yield helm.violation(webhook, "sets injectCaFrom or injectCaFromSecret, and not externalSecret")
 
 
 @HELM.rule(
@@ -263,17 +266,17 @@ def _no_external_secret(helm: HelmValues) -> Iterator[Wrong]:
     fix="Install cert-manager in the namespace cert-manager, label its namespace "
     "config.linkerd.io/admission-webhooks=disabled, or add it to proxyInjector.namespaceSelector",
 )
-def _deadlock(helm: HelmValues) -> Iterator[Wrong]:
+def _deadlock(helm: HelmValues) -> Iterator[Violation]:
     namespace = helm.cert_manager
     if helm.get("webhookFailurePolicy") != "Fail" or namespace is None or namespace in helm.left_alone:
         return
     if namespace not in _excluded(helm):
-        yield helm.wrong("webhookFailurePolicy", f'is "Fail", and cert-manager is in namespace {shown(namespace)}')
+        yield helm.violation("webhookFailurePolicy", f'is "Fail", and cert-manager is in namespace {shown(namespace)}')
 
 
 def _webhooks(helm: HelmValues) -> Iterator[tuple[str, set[str]]]:
     """Yield the webhooks with the names of what is set for them, as Helm tells set from unset."""
-    for webhook in _WEBHOOKS:
+    for webhook in WEBHOOK_SECTIONS:
         values = mapping(helm.get(webhook))
         names = ("externalSecret", "caBundle", "injectCaFrom", "injectCaFromSecret")
         yield webhook, {name for name in names if values.get(name)}
@@ -283,7 +286,7 @@ def _excluded(helm: HelmValues) -> list[str]:
     """Return the namespaces that the injector's selector leaves out by name."""
     expressions = helm.get("proxyInjector.namespaceSelector.matchExpressions")
     if expressions is None:
-        return list(_EXCLUDED)
+        return list(UNINJECTED_NAMESPACES)
     return [
         text(name)
         for expression in sequence(expressions)
@@ -298,4 +301,4 @@ def lint_helm_values(values: Mapping[str, Any]) -> Iterator[Finding]:
     Args:
         values: The values.
     """
-    return HELM.judge(HelmValues(name="", values=values, anchors_elsewhere=True))
+    return HELM.check(HelmValues(name="", values=values, anchors_elsewhere=True))

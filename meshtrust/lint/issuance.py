@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from meshtrust.lint.certificates import IDENTITY_ISSUER, WEBHOOKS
+from meshtrust.lint.linkerd import IDENTITY_ISSUER, WEBHOOKS
 from meshtrust.lint.objects import Object, nearest, same_namespace
 from meshtrust.lint.values import text
 from meshtrust.lint.windows import Role

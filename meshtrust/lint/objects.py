@@ -41,7 +41,7 @@ class Object:
 
     @property
     def group(self) -> str:
-        """Group of its API; empty for the core."""
+        """RuleSet of its API; empty for the core."""
         return text(self.manifest.get("apiVersion")).rpartition("/")[0]
 
     @property

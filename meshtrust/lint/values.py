@@ -5,8 +5,17 @@ from collections.abc import Mapping
 from typing import Any
 
 _LONGEST = 60
-# Filled in by something else before Kubernetes or Helm sees it: Flux, Helm, Argo CD's plugins, SOPS, vals.
-_PLACEHOLDER = re.compile(r"\s*(\$\{|\$\(|\{\{|<[a-z]+:|ENC\[|ref\+|vault:)")
+# Filled in by something else before Kubernetes or Helm sees it: Helm, helmfile, Flux, Argo CD and its plugins, Terraform,
+# Jinja, ERB, envsubst, kustomize, Concourse, Azure DevOps, Autoconf, SOPS, vals, 1Password, and people.
+_PLACEHOLDER = re.compile(
+    r"""
+    \$\{ | \$\( | \$\[\[ | \$[A-Za-z_]\w* | \{\{ | \{% | \{\# | %\{ | <% | \[\[ | \(\( | \#\{ | %%?[A-Z_]{2,}%
+    | @[@{]?[A-Za-z_][\w.-]*[@}]@? | __[A-Za-z]\w*__
+    | ^\s*(?: <[^<>\n]+> | ENC\[ | (?:secret)?ref\+ | vault: | op:// | (?:change|replace|fill)[-_ ]?me\b
+    | [A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\s*$ )
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
 
 
 def shown(value: Any) -> str:
@@ -38,12 +47,21 @@ def text(value: Any) -> str:
 
 
 def at(value: Any, path: str) -> Any:
-    """Return what a dotted path leads to, or nothing."""
+    """Return what a dotted path leads to; a placeholder on the way stands for all below it; None if there is nothing."""
     for name in path.split("."):
+        if is_placeholder(value):
+            break
         value = mapping(value).get(name)
     return value
 
 
 def is_placeholder(value: Any) -> bool:
-    """Whether a text is one that something else fills in later, so that it says nothing yet."""
-    return isinstance(value, str) and _PLACEHOLDER.match(value) is not None
+    """Whether a text has a part that something else fills in later, so that it says nothing yet."""
+    return isinstance(value, str) and _PLACEHOLDER.search(value) is not None
+
+
+def has_placeholder(value: Any) -> bool:
+    """Whether a value, or anything in a list or a map, is a placeholder."""
+    if isinstance(value, Mapping):
+        return any(map(has_placeholder, [*value, *value.values()]))
+    return any(map(has_placeholder, value)) if isinstance(value, list) else is_placeholder(value)

@@ -7,7 +7,7 @@ from typing import Literal
 
 from meshtrust.durations import format_duration
 from meshtrust.lint.credentials import LeafLifetime
-from meshtrust.lint.rule import Finding, Group, Location, Wrong
+from meshtrust.lint.rule import Finding, Location, RuleSet, Violation
 
 # cert-manager, pkg/apis/certmanager/v1: MinimumCertificateDuration and MinimumRenewBefore.
 MINIMUM_DURATION = timedelta(hours=1)
@@ -54,7 +54,7 @@ class Window:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Succession:
+class LifetimeUnderCA:
     """A certificate and the CA that signs it, by their lifetimes.
 
     Attributes:
@@ -80,8 +80,8 @@ class Succession:
     location: Location | None = None
 
 
-WINDOWS = Group[Window]("Lifetime and renewal")
-SUCCESSIONS = Group[Succession]("A certificate's lifetime and its CA's")
+WINDOWS = RuleSet[Window]("Lifetime and renewal")
+LIFETIMES_UNDER_CAS = RuleSet[LifetimeUnderCA]("A certificate's lifetime and its CA's")
 
 
 @WINDOWS.rule(
@@ -92,10 +92,10 @@ SUCCESSIONS = Group[Succession]("A certificate's lifetime and its CA's")
     source="cert-manager pkg/apis/certmanager/v1/const.go, MinimumCertificateDuration",
     fix="Set it to 48h, or to anything from 1h up",
 )
-def _minimum_duration(window: Window) -> Iterator[Wrong]:
+def _minimum_duration(window: Window) -> Iterator[Violation]:
     if window.duration < MINIMUM_DURATION:
         minimum = format_duration(MINIMUM_DURATION)
-        yield Wrong(
+        yield Violation(
             text=f'is "{format_duration(window.duration)}", below cert-manager\'s minimum of {minimum}',
             member=window.duration_name,
             location=window.duration_location,
@@ -110,10 +110,10 @@ def _minimum_duration(window: Window) -> Iterator[Wrong]:
     source="cert-manager pkg/apis/certmanager/v1/const.go, MinimumRenewBefore",
     fix="Set it to 25h, or to anything from 5m up",
 )
-def _minimum_renew_before(window: Window) -> Iterator[Wrong]:
+def _minimum_renew_before(window: Window) -> Iterator[Violation]:
     if window.renew_before < MINIMUM_RENEW_BEFORE:
         minimum = format_duration(MINIMUM_RENEW_BEFORE)
-        yield Wrong(
+        yield Violation(
             text=f'is "{format_duration(window.renew_before)}", below cert-manager\'s minimum of {minimum}',
             member=window.renew_before_name,
         )
@@ -127,9 +127,9 @@ def _minimum_renew_before(window: Window) -> Iterator[Wrong]:
     source="cert-manager internal/apis/certmanager/validation/certificate.go, ValidateDuration",
     fix="Set it to 25h with a duration of 48h, or to anything below the duration",
 )
-def _renewed_at_once(window: Window) -> Iterator[Wrong]:
+def _renewed_at_once(window: Window) -> Iterator[Violation]:
     if window.renew_before >= window.duration:
-        yield Wrong(
+        yield Violation(
             text=f'is "{format_duration(window.renew_before)}", not below {window.duration_name} '
             f'("{format_duration(window.duration)}"), so that every {_WHAT[window.role]} would be due for renewal the '
             "moment it is issued",
@@ -146,11 +146,12 @@ def _renewed_at_once(window: Window) -> Iterator[Wrong]:
     source="linkerd2 pkg/tls/ca.go, createTemplate; charts/linkerd-control-plane/values.yaml, issuanceLifetime and "
     "clockSkewAllowance",
     fix="Set it to 25h",
+    applies=lambda window: window.role == "issuer",
 )
-def _below_a_leaf(window: Window) -> Iterator[Wrong]:
-    if window.role == "issuer" and window.renew_before < min(window.leaf.whole, window.duration):
+def _below_a_leaf(window: Window) -> Iterator[Violation]:
+    if window.renew_before < min(window.leaf.whole, window.duration):
         needed = format_duration(_rounded_up(window.leaf.whole))
-        yield Wrong(
+        yield Violation(
             text=f'is "{format_duration(window.renew_before)}", below {window.leaf}: an issuer close to its renewal '
             "signs certificates that end with it",
             fix=f"Set it to {needed}",
@@ -167,11 +168,12 @@ def _below_a_leaf(window: Window) -> Iterator[Wrong]:
     "after 60 days, not after ten months.",
     source="cert-manager pkg/util/pki/renewaltime.go; linkerd.io, Automatically Rotating Control Plane TLS Credentials",
     fix="Set renewBefore to the time before the end that is meant",
+    applies=lambda window: window.role in ("anchor", "intermediate"),
 )
-def _renewed_early(window: Window) -> Iterator[Wrong]:
-    if window.role in ("anchor", "intermediate") and window.duration / 2 < window.renew_before < window.duration:
+def _renewed_early(window: Window) -> Iterator[Violation]:
+    if window.duration / 2 < window.renew_before < window.duration:
         swapped = format_duration(window.renews_after)
-        yield Wrong(
+        yield Violation(
             text=f'is "{format_duration(window.renew_before)}" of {window.duration_name} '
             f'"{format_duration(window.duration)}", so that it is issued anew {_long(window.renews_after)} after each '
             "issue, with most of its life to come",
@@ -180,7 +182,7 @@ def _renewed_early(window: Window) -> Iterator[Wrong]:
         )
 
 
-@SUCCESSIONS.rule(
+@LIFETIMES_UNDER_CAS.rule(
     "MT306",
     "error",
     "A certificate lives as long as its CA, or longer",
@@ -189,18 +191,18 @@ def _renewed_early(window: Window) -> Iterator[Wrong]:
     source="RFC 5280 §6.1.3; cert-manager issue 5864",
     fix="Set a shorter duration, such as 48h, or give the CA a longer one",
 )
-def _outlives_its_ca(succession: Succession) -> Iterator[Wrong]:
-    if succession.duration >= succession.ca_duration:
-        fix = "Set a shorter duration, such as 48h, or give the anchor more days" if not succession.name else None
-        yield Wrong(
-            text=f'is "{format_duration(succession.duration)}", and {succession.ca_says}: {succession.what} would '
-            f"outlive {succession.ca} and be refused by every proxy from that day on",
+def _outlives_its_ca(lifetime: LifetimeUnderCA) -> Iterator[Violation]:
+    if lifetime.duration >= lifetime.ca_duration:
+        fix = "Set a shorter duration, such as 48h, or give the anchor more days" if not lifetime.name else None
+        yield Violation(
+            text=f'is "{format_duration(lifetime.duration)}", and {lifetime.ca_says}: {lifetime.what} would '
+            f"outlive {lifetime.ca} and be refused by every proxy from that day on",
             fix=fix,
-            member=succession.duration_name,
+            member=lifetime.duration_name,
         )
 
 
-@SUCCESSIONS.rule(
+@LIFETIMES_UNDER_CAS.rule(
     "MT307",
     "error",
     "A certificate issued just before its CA's renewal outlives the CA",
@@ -209,13 +211,13 @@ def _outlives_its_ca(succession: Succession) -> Iterator[Wrong]:
     source="cert-manager issues 5558 and 5864 (a CA's renewal leaves its children as they are)",
     fix="Set the CA's renewBefore above the duration of what it signs",
 )
-def _outlives_its_renewed_ca(succession: Succession) -> Iterator[Wrong]:
-    left = succession.ca_renew_before
-    if left is not None and left <= succession.duration < succession.ca_duration:
-        yield Wrong(
-            text=f'is "{format_duration(succession.duration)}", and {succession.ca} has only {format_duration(left)} '
-            f"to live when it is issued anew: {succession.what} signed just before that would outlive it",
-            member=succession.duration_name,
+def _outlives_its_renewed_ca(lifetime: LifetimeUnderCA) -> Iterator[Violation]:
+    left = lifetime.ca_renew_before
+    if left is not None and left <= lifetime.duration < lifetime.ca_duration:
+        yield Violation(
+            text=f'is "{format_duration(lifetime.duration)}", and {lifetime.ca} has only {format_duration(left)} '
+            f"to live when it is issued anew: {lifetime.what} signed just before that would outlive it",
+            member=lifetime.duration_name,
         )
 
 
@@ -245,7 +247,7 @@ def lint_issuer_window(duration: timedelta, renew_before: timedelta, anchor_vali
         renew_before: How long before its end cert-manager re-issues it.
         anchor_validity: Lifetime of the trust anchor.
     """
-    yield from WINDOWS.judge(
+    yield from WINDOWS.check(
         Window(
             role="issuer",
             duration=duration,
@@ -254,8 +256,8 @@ def lint_issuer_window(duration: timedelta, renew_before: timedelta, anchor_vali
             renew_before_name="issuer.renewBefore",
         )
     )
-    yield from SUCCESSIONS.judge(
-        Succession(
+    yield from LIFETIMES_UNDER_CAS.check(
+        LifetimeUnderCA(
             duration=duration,
             duration_name="issuer.duration",
             ca="its trust anchor",

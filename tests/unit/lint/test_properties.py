@@ -147,9 +147,9 @@ def test_any_credentials_are_judged(chain, key, roots):
     credentials = Credentials(
         name="Credentials", role="issuer", chain=chain, key=key, roots=tuple(bundle.roots) or None, at=NOW
     )
-    findings = [*BUNDLES.judge(bundle), *CREDENTIALS.judge(credentials)]
+    findings = [*BUNDLES.check(bundle), *CREDENTIALS.check(credentials)]
     for anchor in bundle.anchors:
-        findings += ANCHORS.judge(anchor)
+        findings += ANCHORS.check(anchor)
     assert not any(secret in reported(findings) for secret in SECRETS)
 
 

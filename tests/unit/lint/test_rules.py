@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from meshtrust.lint import GROUPS, RULES
+from meshtrust.lint import RULE_SETS, RULES
 from meshtrust.lint.anchors import Anchor, Bundle
 from meshtrust.lint.certificates import CertificateSpec
 from meshtrust.lint.cluster import ControlPlaneNamespace, TrustBundle
@@ -19,7 +19,7 @@ from meshtrust.lint.files import Unread
 from meshtrust.lint.helm import HelmValues
 from meshtrust.lint.rule import Location
 from meshtrust.lint.secrets import CredentialSecret
-from meshtrust.lint.windows import Succession, Window
+from meshtrust.lint.windows import LifetimeUnderCA, Window
 from tests.certificates import make_certificate
 
 NOW = datetime.now(UTC)
@@ -73,9 +73,9 @@ def window(role="issuer", duration=48.0, renew_before=25.0):
     return Window(role=role, duration=timedelta(hours=duration), renew_before=timedelta(hours=renew_before))
 
 
-def succession(duration=48, ca_duration=8760, ca_renew_before=None):
+def lifetime(duration=48, ca_duration=8760, ca_renew_before=None):
     left = None if ca_renew_before is None else timedelta(hours=ca_renew_before)
-    return Succession(
+    return LifetimeUnderCA(
         duration=timedelta(hours=duration),
         ca="its CA",
         ca_says="the CA lives",
@@ -430,12 +430,12 @@ CASES = {
         [window(), window("anchor", 8760, 1440), window("anchor", 48, 48)],
     ),
     "MT306": (
-        [(succession(8760), 'is "8760h", and the CA lives: the issuer would outlive its CA')],
-        [succession(8759)],
+        [(lifetime(8760), 'is "8760h", and the CA lives: the issuer would outlive its CA')],
+        [lifetime(8759)],
     ),
     "MT307": (
-        [(succession(48, 720, 48), "its CA has only 48h to live when it is issued anew")],
-        [succession(48, 720, 49), succession(48, 720), succession(720, 720, 48)],
+        [(lifetime(48, 720, 48), "its CA has only 48h to live when it is issued anew")],
+        [lifetime(48, 720, 49), lifetime(48, 720), lifetime(720, 720, 48)],
     ),
     "MT311": (
         [
@@ -675,11 +675,11 @@ CASES = {
 
 
 def group_of(rule_id):
-    return next(group for group in GROUPS if any(rule.id == rule_id for rule in group.rules))
+    return next(group for group in RULE_SETS if any(rule.id == rule_id for rule in group.rules))
 
 
 def said(rule_id, subject):
-    return [str(found) for found in group_of(rule_id).judge(subject) if found.rule.id == rule_id]
+    return [str(found) for found in group_of(rule_id).check(subject) if found.rule.id == rule_id]
 
 
 WRONG = [(rule, subject, part) for rule, (wrong, _) in CASES.items() for subject, part in wrong]
@@ -712,12 +712,12 @@ def test_a_rule_has_an_id_of_its_own_and_says_why_and_what_to_do():
 
 
 def test_sound_credentials_have_no_finding_at_all():
-    assert [str(found) for found in group_of("MT201").judge(SOUND)] == []
-    assert [str(found) for found in group_of("MT101").judge(anchor(ROOT))] == []
-    assert [str(found) for found in group_of("MT120").judge(bundle(ROOT.pem, OTHER_ROOT.pem))] == []
-    assert [str(found) for found in group_of("MT401").judge(secret(**TLS))] == []
-    assert [str(found) for found in group_of("MT311").judge(certificate())] == []
-    assert [str(found) for found in group_of("MT311").judge(anchor_certificate())] == []
-    assert [str(found) for found in group_of("MT311").judge(certificate(WEBHOOK_SPEC, "webhook"))] == []
-    assert [str(found) for found in group_of("MT301").judge(window())] == []
-    assert [str(found) for found in group_of("MT601").judge(namespace())] == []
+    assert [str(found) for found in group_of("MT201").check(SOUND)] == []
+    assert [str(found) for found in group_of("MT101").check(anchor(ROOT))] == []
+    assert [str(found) for found in group_of("MT120").check(bundle(ROOT.pem, OTHER_ROOT.pem))] == []
+    assert [str(found) for found in group_of("MT401").check(secret(**TLS))] == []
+    assert [str(found) for found in group_of("MT311").check(certificate())] == []
+    assert [str(found) for found in group_of("MT311").check(anchor_certificate())] == []
+    assert [str(found) for found in group_of("MT311").check(certificate(WEBHOOK_SPEC, "webhook"))] == []
+    assert [str(found) for found in group_of("MT301").check(window())] == []
+    assert [str(found) for found in group_of("MT601").check(namespace())] == []
