@@ -55,6 +55,7 @@ class LintContext:
     bundles: list[tuple[str, Bundle]] = field(default_factory=list)
 
     def of_kind(self, kind: str, group: str = "") -> list[Object]:
+        """Return the objects of a kind."""
         return [one for one in self.objects if one.kind == kind and one.group == group]
 
     def roots_near(self, file: str) -> tuple[CertificateFacts, ...] | None:
@@ -69,6 +70,7 @@ class LintContext:
         return near[0].helm if near else None
 
     def leaf_near(self, file: str) -> LeafLifetime:
+        """Return how long proxies' certificates live, by the Helm values that are nearest to a file."""
         helm = self.helm_near(file)
         return helm.leaf if helm is not None else LeafLifetime()
 

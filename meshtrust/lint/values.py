@@ -5,14 +5,14 @@ from collections.abc import Mapping
 from typing import Any
 
 _LONGEST = 60
-# Filled in by something else before Kubernetes or Helm sees it: Helm, helmfile, Flux, Argo CD and its plugins, Terraform,
-# Jinja, ERB, envsubst, kustomize, Concourse, Azure DevOps, Autoconf, SOPS, vals, 1Password, and people.
+# Filled in by something else before Kubernetes or Helm sees it: Helm, helmfile, Flux, Argo CD and its plugins,
+# Terraform, Jinja, ERB, envsubst, kustomize, Concourse, Azure DevOps, Autoconf, SOPS, vals, 1Password, and people.
 _PLACEHOLDER = re.compile(
     r"""
     \$\{ | \$\( | \$\[\[ | \$[A-Za-z_]\w* | \{\{ | \{% | \{\# | %\{ | <% | \[\[ | \(\( | \#\{ | %%?[A-Z_]{2,}%
     | @[@{]?[A-Za-z_][\w.-]*[@}]@? | __[A-Za-z]\w*__
     | ^\s*(?: <[^<>\n]+> | ENC\[ | (?:secret)?ref\+ | vault: | op:// | (?:change|replace|fill)[-_ ]?me\b
-    | [A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\s*$ )
+    | (?-i:[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+)\s*$ )
     """,
     re.VERBOSE | re.IGNORECASE,
 )
@@ -47,7 +47,7 @@ def text(value: Any) -> str:
 
 
 def at(value: Any, path: str) -> Any:
-    """Return what a dotted path leads to; a placeholder on the way stands for all below it; None if there is nothing."""
+    """Return what a dotted path leads to, or None; a placeholder on the way stands for all that is below it."""
     for name in path.split("."):
         if is_placeholder(value):
             break
