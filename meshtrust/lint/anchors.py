@@ -80,6 +80,10 @@ class Bundle:
         """Return the location of one of the text's lines."""
         return self.location and self.location.below(lines)
 
+    def about_text(self, text: str, line: int = 0, fix: str | None = None) -> Violation:
+        """Return what is wrong with the text itself, which is nothing while a part of it is yet to be filled in."""
+        return Violation(text=text, fix=fix, location=self.below(line), value=self.text)
+
 
 ANCHORS = RuleSet[Anchor]("A trust anchor")
 BUNDLES = RuleSet[Bundle]("A bundle of trust anchors")
@@ -131,7 +135,7 @@ def _anchor_signature(anchor: Anchor) -> Iterator[str]:
     fix="Trust the root that issued it instead, or know that its key alone is your anchor",
 )
 def _anchor_self_signed(anchor: Anchor) -> Iterator[str]:
-    if not anchor.root.self_issued:
+    if not anchor.root.self_signed:
         issuer = anchor.root.certificate.issuer.rfc4514_string()
         yield f"is not self-signed but issued by {issuer or 'a CA without a name'}, so that it is no root"
 
@@ -143,11 +147,26 @@ def _anchor_self_signed(anchor: Anchor) -> Iterator[str]:
     reason="A certificate without the CA flag may sign none: neither the identity service nor a proxy accepts what it "
     "issued.",
     source="RFC 5280 §4.2.1.9; Go crypto/x509 x509.go, CheckSignatureFrom",
-    fix="Make the root anew with basic constraints CA:TRUE",
+    fix="Make a new root with basic constraints CA:TRUE",
+    applies=lambda anchor: not anchor.root.is_v1,
 )
 def _anchor_ca(anchor: Anchor) -> Iterator[str]:
     if not anchor.root.ca:
-        yield "is not marked as a CA"
+        yield "is not marked as a CA, so that nothing it signs chains to a trusted root"
+
+
+@ANCHORS.rule(
+    "MT110",
+    "note",
+    "The certificate is of X.509 version 1",
+    reason="Version 1 has no CA flag to set. Go and the proxies take such a certificate as a root; other verifiers "
+    "need not.",
+    source="Go crypto/x509 verify.go, isValid, and x509.go, CheckSignatureFrom; rustls-webpki src/trust_anchor.rs",
+    fix="Make the next root one of version 3, with basic constraints CA:TRUE",
+    applies=lambda anchor: anchor.root.is_v1,
+)
+def _anchor_version(_: Anchor) -> Iterator[str]:
+    yield "is of X.509 version 1"
 
 
 @ANCHORS.rule(
@@ -227,12 +246,14 @@ def _anchor_expiring(anchor: Anchor) -> Iterator[str]:
     "error",
     "There is no certificate in the bundle",
     reason="The identity service ends at its start where it finds no anchor, and no proxy gets an identity.",
-    source="linkerd2 pkg/tls/codec.go, DecodePEMCertPool; controller/cmd/identity/main.go",
+    source="linkerd2 pkg/tls/codec.go, DecodePEMCertPool; controller/cmd/identity/main.go; Go encoding/pem",
     fix="Put the trusted roots there as PEM",
 )
-def _bundle_empty(bundle: Bundle) -> Iterator[str]:
-    if not (bundle.pem.certificates or bundle.pem.unreadable):
-        yield "holds no certificate"
+def _bundle_empty(bundle: Bundle) -> Iterator[Violation]:
+    pem = bundle.pem
+    if not (pem.certificates or pem.unreadable):
+        what, fix = pem.shape or ("", "")
+        yield bundle.about_text(f"holds no certificate that Linkerd reads{what and f': it {what}'}", fix=fix or None)
 
 
 @BUNDLES.rule(
@@ -253,14 +274,13 @@ def _bundle_unreadable(bundle: Bundle) -> Iterator[Violation]:
     "error",
     "There is a BEGIN line that Go does not take for the beginning of a block",
     reason="Go passes over a block that is indented, has no END line of the same name, or holds what is not base64. "
-    "The root in it is not trusted, and no message says so.",
+    "The root in it is not trusted, and no message says so; after the last block, Linkerd refuses the whole bundle.",
     source="Go encoding/pem, Decode",
     fix="Write BEGIN and END at the start of their lines, with the whole block between",
 )
-def _bundle_passed_over(bundle: Bundle) -> Iterator[str]:
-    lost = bundle.pem.begun - len(bundle.pem.blocks)
-    if lost > 0:
-        yield f"has {bundle.pem.begun} BEGIN lines, of which Go reads {len(bundle.pem.blocks)} blocks"
+def _bundle_passed_over(bundle: Bundle) -> Iterator[Violation]:
+    for line, why in bundle.pem.lost if bundle.pem.blocks else ():
+        yield bundle.about_text(f"has a BEGIN line that {why}", line)
 
 
 @BUNDLES.rule(
@@ -308,7 +328,7 @@ def _bundle_trailing(bundle: Bundle) -> Iterator[Violation]:
     if pem.blocks and pem.rest_line is not None:
         follows = text.split("\n", pem.rest_line)[-1]
         what = "text" if follows.strip() else "a blank line"
-        yield Violation(text=f"has {what} after its last certificate", location=bundle.below(pem.rest_line))
+        yield bundle.about_text(f"has {what} after its last certificate", pem.rest_line)
 
 
 @BUNDLES.rule(
@@ -352,10 +372,11 @@ def _bundle_duplicates(bundle: Bundle) -> Iterator[Violation]:
     source="Go crypto/x509 verify.go, isValid; linkerd2 pkg/identity/service.go, loadCredentials",
     fix="Make a new trust anchor and issuer; Linkerd's guide on replacing expired certificates says how",
 )
-def _bundle_none_valid(bundle: Bundle) -> Iterator[str]:
+def _bundle_none_valid(bundle: Bundle) -> Iterator[Violation]:
     roots = bundle.roots
     if roots and not any(root.not_before <= bundle.at <= root.not_after for root in roots):
-        yield f"holds {len(roots)} roots, and none of them is valid on {bundle.at:%Y-%m-%d}"
+        count = f"{len(roots)} root{'s' if len(roots) > 1 else ''}"
+        yield bundle.about_text(f"holds {count}, and none of them is valid on {bundle.at:%Y-%m-%d}")
 
 
 def missing_usages(facts: CertificateFacts) -> list[str]:

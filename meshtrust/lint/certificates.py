@@ -9,15 +9,13 @@ from meshtrust.durations import format_duration, parse_duration
 from meshtrust.lint.credentials import LeafLifetime
 from meshtrust.lint.linkerd import IDENTITY_ISSUER, WEBHOOKS
 from meshtrust.lint.rule import Location, RuleSet, Violation
-from meshtrust.lint.values import at, listed, sequence, shown, text
+from meshtrust.lint.schema import USAGES, is_misspelt
+from meshtrust.lint.values import at, has_placeholder, listed, sequence, shown, text
 from meshtrust.lint.windows import Role, Window
 
 # cert-manager, pkg/apis/certmanager/v1/const.go, DefaultCertificateDuration.
 _DEFAULT_DURATION = timedelta(days=90)
-_EXTENDED_USAGES = {
-    *("any", "server auth", "client auth", "code signing", "email protection", "s/mime", "ipsec end system"),
-    *("ipsec tunnel", "ipsec user", "timestamping", "ocsp signing", "microsoft sgc", "netscape sgc"),
-}
+_EXTENDED_USAGES = set(USAGES[USAGES.index("any") :])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +30,7 @@ class CertificateSpec:
         trust_domain: Linkerd's trust domain; none where that is not at hand.
         leaf: How long the certificates live that the identity issuer signs.
         issuer_elsewhere: Namespaces, other than its own, that have the Issuer it names, where its own has none.
+        part: Whether it is a patch or is patched, so that what it lacks may stand elsewhere.
         locate: Tells where a dotted path of the object stands.
     """
 
@@ -42,6 +41,7 @@ class CertificateSpec:
     trust_domain: str | None = None
     leaf: LeafLifetime = field(default_factory=LeafLifetime)
     issuer_elsewhere: tuple[str, ...] = ()
+    part: bool = False
     locate: Callable[[str], Location | None] = lambda _: None
 
     @property
@@ -60,24 +60,39 @@ class CertificateSpec:
 
     def violation(self, path: str, text: str, fix: str | None = None) -> Violation:
         """Return what is wrong with a member of `spec`."""
-        location = self.locate(f"spec.{path}")
-        return Violation(text=text, fix=fix, member=f"spec.{path}", location=location, value=self.get(path))
+        location, value = self.locate(f"spec.{path}"), self.get(path)
+        return Violation(
+            text=text,
+            fix=fix,
+            member=f"spec.{path}",
+            location=location,
+            value=value,
+            elsewhere=self.part and value is None,
+        )
 
     @property
     def duration(self) -> timedelta | None:
         """The lifetime; none where it cannot be read."""
-        return _duration(self.get("duration")) if self.get("duration") is not None else _DEFAULT_DURATION
+        if self.get("duration") is not None:
+            return _duration(self.get("duration"))
+        return None if self.part else _DEFAULT_DURATION
 
     @property
     def renew_before(self) -> timedelta | None:
         """How long before its end it is issued anew; none where that cannot be read, or it is not."""
         duration, percentage = self.duration, self.get("renewBeforePercentage")
-        if duration is None or self.get("renewal.policy") == "Disabled":
+        if duration is None or self.get("renewal.policy") == "Disabled" or has_placeholder(self.get("renewal")):
             return None
         if self.get("renewBefore") is not None:
             return _duration(self.get("renewBefore"))
         if isinstance(percentage, int) and 0 < percentage < 100:
             return duration * percentage / 100
+        if (
+            percentage is not None
+            or self.part
+            or is_misspelt(self.spec, "renewBefore", "renewBeforePercentage", "renewal")
+        ):
+            return None
         # cert-manager pkg/util/pki/renewaltime.go, desiredRenewalTime.
         return duration / 3
 
@@ -95,6 +110,7 @@ class CertificateSpec:
             duration=duration,
             renew_before=renew_before,
             leaf=self.leaf,
+            defaulted=self.get("renewBefore") is None and not by_percentage,
             renew_before_name=member,
             duration_location=self.locate("spec.duration"),
             renew_before_location=self.locate(member),
@@ -106,7 +122,13 @@ class CertificateSpec:
         algorithm = self.get("privateKey.algorithm") or "RSA"
         size = self.get("privateKey.size")
         defaults = {"RSA": 2048, "ECDSA": 256}
-        return str(algorithm), size if isinstance(size, int) and size else defaults.get(str(algorithm), 0)
+        return str(algorithm), int(size) if type(size) in (int, float) and size else defaults.get(str(algorithm), 0)
+
+    @property
+    def has_known_key(self) -> bool:
+        """Whether algorithm and size of the key are such as the API knows."""
+        algorithm, size = self.get("privateKey.algorithm"), self.get("privateKey.size")
+        return algorithm in (None, "RSA", "ECDSA", "Ed25519") and (size is None or type(size) in (int, float))
 
 
 CERTIFICATES = RuleSet[CertificateSpec]("A cert-manager Certificate")
@@ -178,7 +200,7 @@ def _asks_for_a_ca(certificate: CertificateSpec) -> Iterator[Violation]:
     applies=_is_issuer,
 )
 def _issuer_key(certificate: CertificateSpec) -> Iterator[Violation]:
-    if certificate.key != ("ECDSA", 256):
+    if certificate.has_known_key and certificate.key != ("ECDSA", 256):
         yield certificate.violation(
             "privateKey", f"asks for {_key_text(certificate)}, and Linkerd takes only ECDSA of 256"
         )
@@ -197,7 +219,7 @@ def _issuer_key(certificate: CertificateSpec) -> Iterator[Violation]:
     applies=lambda certificate: certificate.role in ("anchor", "intermediate"),
 )
 def _ca_key(certificate: CertificateSpec) -> Iterator[Violation]:
-    if certificate.key not in (("ECDSA", 256), ("RSA", 2048)):
+    if certificate.has_known_key and certificate.key not in (("ECDSA", 256), ("RSA", 2048)):
         wrong = f"asks for {_key_text(certificate)}, which cert-manager does not sign with by SHA-256"
         yield certificate.violation("privateKey", wrong)
 

@@ -16,7 +16,7 @@ from meshtrust.lint.pem_text import PemText, read_pem
 from meshtrust.lint.rule import Location, RuleSet, Violation
 from meshtrust.lint.values import listed
 
-_KEY_LABELS = ("EC PRIVATE KEY", "RSA PRIVATE KEY", "PRIVATE KEY")
+KEY_LABELS = ("EC PRIVATE KEY", "RSA PRIVATE KEY", "PRIVATE KEY")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +78,7 @@ class Credentials:
     def key_facts(self) -> KeyFacts | None:
         """The public half of the key; none where there is no key, or none that Linkerd reads."""
         blocks = read_pem(self.key or "").blocks
-        return read_key(blocks[0].label, blocks[0].der) if blocks and blocks[0].label in _KEY_LABELS else None
+        return read_key(blocks[0].label, blocks[0].der) if blocks and blocks[0].label in KEY_LABELS else None
 
     @cached_property
     def path(self) -> list[CertificateFacts]:
@@ -251,8 +251,22 @@ def _chain_verifies(credentials: Credentials) -> Iterator[str]:
             [facts.certificate for facts in credentials.roots],
             min(max(credentials.at, starts), ends),
         )
-    except ChainError as error:
-        yield f"holds a certificate that is not trusted: {error}"
+    except ChainError:
+        yield f"holds {credentials.certificates[0].subject}, which is not trusted: {_why_untrusted(credentials)}"
+
+
+def _why_untrusted(credentials: Credentials) -> str:
+    """Return why no path leads from the first certificate to a trusted root."""
+    top, roots = credentials.path[-1], credentials.roots or ()
+    names = listed(f"{root.subject} (sha256 {root.fingerprint[:16]})" for root in roots)
+    if top.self_signed and top.fingerprint in {root.fingerprint for root in roots}:
+        return f"{top.subject} is trusted, and may not sign it"
+    if top.self_signed:
+        return f"it is under {top.subject} (sha256 {top.fingerprint[:16]}), and the trusted roots are {names}"
+    issuer = top.certificate.issuer.rfc4514_string() or "a CA without a name"
+    if any(root.certificate.subject == top.certificate.issuer for root in roots):
+        return f"{top.subject} is signed by another key than that of the trusted root {issuer}"
+    return f"{top.subject} is signed by {issuer}, which is not among the trusted roots, {names}, nor in the chain"
 
 
 # These say why a chain does not verify; that it does not is then no news.
@@ -312,18 +326,18 @@ def _others_in_order(credentials: Credentials) -> Iterator[str]:
 def _key_kind(credentials: Credentials) -> Iterator[Violation]:
     if credentials.key is None:
         return
-    blocks = read_pem(credentials.key).blocks
-    wrong = None
-    if not blocks:
-        wrong = "has a key that is no PEM"
-    elif blocks[0].label not in _KEY_LABELS:
+    pem, wrong = read_pem(credentials.key), None
+    blocks = pem.blocks
+    if pem.shape is not None:
+        wrong = f"has a key that {pem.shape[0]}"
+    elif blocks[0].label not in KEY_LABELS:
         wrong = f"has a key that begins with {blocks[0]}"
     elif credentials.key_facts is None:
         wrong = f"has a key in {blocks[0]} that cannot be read"
     elif not credentials.key_facts.algorithm.startswith(("ECDSA", "RSA")):
         wrong = f"has a key of the kind {credentials.key_facts.algorithm}"
     if wrong:
-        yield Violation(text=wrong, location=credentials.key_location)
+        yield Violation(text=wrong, location=credentials.key_location, value=credentials.key)
 
 
 @CREDENTIALS.rule(
@@ -392,7 +406,7 @@ def _chain_outlives(credentials: Credentials) -> Iterator[Violation]:
 )
 def _issuer_is_anchor(credentials: Credentials) -> Iterator[str]:
     for facts in credentials.certificates[:1]:
-        if facts.self_issued:
+        if facts.self_signed:
             yield f"holds {facts.subject}, which is its own issuer"
 
 
@@ -407,18 +421,22 @@ def _issuer_is_anchor(credentials: Credentials) -> Iterator[str]:
 )
 def _chain_text(credentials: Credentials) -> Iterator[Violation]:
     pem = credentials.pem
-    if not pem.blocks:
-        yield Violation(text="holds no certificate")
+    if not (pem.certificates or pem.unreadable):
+        what, fix = pem.shape or ("", "")
+        wrong = f"holds no certificate that Linkerd reads{what and f': it {what}'}"
+        yield Violation(text=wrong, fix=fix or None, value=credentials.chain, location=credentials.location)
     for block, reason in pem.unreadable:
         yield Violation(text=f"holds a block that cannot be read: {reason}", location=_line(credentials, block.line))
     for block in pem.blocks:
         if block.label != "CERTIFICATE":
             wrong = f"holds {block} among its certificates"
             yield Violation(text=wrong, location=_line(credentials, block.line))
-    if pem.begun > len(pem.blocks) > 0:
-        yield Violation(text=f"has {pem.begun} BEGIN lines, of which Go reads {len(pem.blocks)} blocks")
+    for line, why in pem.lost if pem.blocks else ():
+        wrong = f"has a BEGIN line that {why}"
+        yield Violation(text=wrong, location=_line(credentials, line), value=credentials.chain)
     if pem.blocks and pem.rest_line is not None:
-        yield Violation(text="has something after its last certificate", location=_line(credentials, pem.rest_line))
+        wrong = "has something after its last certificate"
+        yield Violation(text=wrong, location=_line(credentials, pem.rest_line), value=credentials.chain)
 
 
 def _line(credentials: Credentials, lines: int) -> Location | None:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import TypeVar
 
 from cryptography import x509
@@ -82,10 +83,28 @@ class CertificateFacts:
     not_before: datetime
     not_after: datetime
 
+    @cached_property
+    def self_signed(self) -> bool:
+        """Whether its own key signed it, as a root's does; a name is no proof, as a root and its issuer may share one.
+
+        Where the signature cannot be verified here, its key identifiers tell.
+        """
+        if self.certificate.issuer != self.certificate.subject:
+            return False
+        try:
+            self.certificate.verify_directly_issued_by(self.certificate)
+        except InvalidSignature:
+            return False
+        except (ValueError, TypeError, UnsupportedAlgorithm):
+            own = _extension(self.certificate, x509.SubjectKeyIdentifier)
+            above = _extension(self.certificate, x509.AuthorityKeyIdentifier)
+            return own is None or above is None or above.key_identifier in (None, own.digest)
+        return True
+
     @property
-    def self_issued(self) -> bool:
-        """Whether it names itself as its issuer, as a root does."""
-        return self.certificate.issuer == self.certificate.subject
+    def is_v1(self) -> bool:
+        """Whether it is of X.509 version 1, which has no CA flag and no other extension."""
+        return self.certificate.version is x509.Version.v1
 
     def issued(self, other: "CertificateFacts") -> bool:
         """Whether its key signed another certificate that names it as its issuer."""
@@ -118,7 +137,7 @@ def certificate_facts(certificate: x509.Certificate) -> CertificateFacts:
 
 
 def read_key(label: str, der: bytes) -> KeyFacts | None:
-    """Return the public half of a private key, or nothing where the key cannot be read.
+    """Return the public half of a private key, or None if the key cannot be read.
 
     Args:
         label: Label of its PEM block, which says how it is encoded.
@@ -138,7 +157,7 @@ def read_key(label: str, der: bytes) -> KeyFacts | None:
 def path_to_root(first: CertificateFacts, others: Sequence[CertificateFacts]) -> list[CertificateFacts]:
     """Return a certificate, what issued it, what issued that, and so on, as far as others have it."""
     path = [first]
-    while not path[-1].self_issued:
+    while not path[-1].self_signed:
         above = next((other for other in others if other not in path and other.issued(path[-1])), None)
         if above is None:
             break

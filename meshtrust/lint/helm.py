@@ -1,8 +1,9 @@
 """Helm values of linkerd-control-plane."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 from meshtrust.durations import parse_duration
 from meshtrust.lint.credentials import LeafLifetime
@@ -13,9 +14,13 @@ from meshtrust.lint.linkerd import (
     LINKERD_TLS,
     UNINJECTED_NAMESPACES,
     WEBHOOK_SECTIONS,
+    WEBHOOK_VALUES,
 )
 from meshtrust.lint.rule import Finding, Location, RuleSet, Violation
-from meshtrust.lint.values import at, listed, mapping, sequence, shown, text
+from meshtrust.lint.values import at, listed, mapping, misspelling, overlaid, sequence, shown, text
+
+# What of the values is at hand: all of them, one layer of several, or a part of an unknown whole.
+Extent = Literal["whole", "layer", "part"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,19 +30,22 @@ class HelmValues:
     Attributes:
         name: What holds them.
         values: The values, as they were read.
-        partial: Whether values from elsewhere come on top, so that nothing can be said of what is missing.
-        anchors_elsewhere: Whether other values that go with these have the trust anchors.
+        extent: What of them is at hand: all of them; one layer of several, as one file of values is, so that what is
+            missing is at most worth a note; or a part of an unknown whole.
         cert_manager: Namespace of cert-manager; none where it is not known.
         left_alone: Namespaces that are labelled so that Linkerd's webhooks leave them alone.
+        certificates: The webhooks' Certificates at hand, as <namespace>/<name>, by the section of the values.
+        known_certificates: All Certificates at hand, likewise.
         locate: Tells where a dotted path of the values stands.
     """
 
     name: str
     values: Mapping[str, Any]
-    partial: bool = False
-    anchors_elsewhere: bool = False
+    extent: Extent = "whole"
     cert_manager: str | None = None
     left_alone: frozenset[str] = frozenset()
+    certificates: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    known_certificates: frozenset[str] = frozenset()
     locate: Callable[[str], Location | None] = lambda _: None
 
     @property
@@ -52,6 +60,11 @@ class HelmValues:
     def violation(self, path: str, text: str, fix: str | None = None) -> Violation:
         """Return what is wrong with a value."""
         return Violation(text=text, fix=fix, member=path, location=self.locate(path), value=self.get(path))
+
+    def missing(self, path: str, text: str, fix: str | None = None) -> Iterator[Violation]:
+        """Yield that a value is missing, as far as that is known: it may stand in another layer."""
+        if self.extent != "part":
+            yield replace(self.violation(path, text, fix), severity="note" if self.extent == "layer" else None)
 
     @property
     def scheme(self) -> str:
@@ -80,6 +93,17 @@ class HelmValues:
         return LeafLifetime(issuance=read[0], skew=read[1])
 
 
+# Names of the values whose misspelling is told, by the section that they are in.
+_KNOWN_VALUES: Mapping[str, tuple[str, ...]] = {
+    "": ("identityTrustAnchorsPEM", "identityTrustDomain", "clusterDomain", "webhookFailurePolicy", *WEBHOOK_SECTIONS),
+    "identity": ("issuer", "externalCA"),
+    "identity.issuer": ("scheme", "tls", "issuanceLifetime", "clockSkewAllowance"),
+    "identity.issuer.tls": ("crtPEM", "keyPEM"),
+    **dict.fromkeys(WEBHOOK_SECTIONS, WEBHOOK_VALUES),
+}
+# Kubernetes, object names: a DNS subdomain.
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
+
 HELM = RuleSet[HelmValues]("Helm values of linkerd-control-plane")
 
 
@@ -94,9 +118,10 @@ HELM = RuleSet[HelmValues]("Helm values of linkerd-control-plane")
     "ConfigMap linkerd-identity-trust-roots",
 )
 def _anchors(helm: HelmValues) -> Iterator[Violation]:
-    said = helm.get("identity.issuer.scheme") is not None or helm.get("identity.issuer.tls") is not None
-    if said and not (helm.anchors.strip() or helm.get("identity.externalCA") or helm.partial or helm.anchors_elsewhere):
-        yield helm.violation("identityTrustAnchorsPEM", "is not set, and identity.externalCA is not true")
+    said = helm.extent == "whole" or any(helm.get(f"identity.issuer.{name}") is not None for name in ("scheme", "tls"))
+    if said and not helm.anchors.strip() and not helm.get("identity.externalCA"):
+        wrong = "is not set, so that there are no trust anchors, and identity.externalCA is not true"
+        yield from helm.missing("identityTrustAnchorsPEM", wrong)
 
 
 @HELM.rule(
@@ -124,10 +149,14 @@ def _external_with_anchors(helm: HelmValues) -> Iterator[Violation]:
 def _issuer_given(helm: HelmValues) -> Iterator[Violation]:
     tls = mapping(helm.get("identity.issuer.tls"))
     given = [name for name in ("crtPEM", "keyPEM") if text(tls.get(name)).strip()]
-    asked = helm.get("identity.issuer.scheme") == LINKERD_TLS or given
-    if asked and helm.scheme == LINKERD_TLS and len(given) < 2 and not helm.partial:
-        missing = [name for name in ("crtPEM", "keyPEM") if name not in given]
-        yield helm.violation("identity.issuer.tls", f"lacks {listed(missing)}, which scheme linkerd.io/tls needs")
+    missing = [name for name in ("crtPEM", "keyPEM") if name not in given]
+    scheme = helm.get("identity.issuer.scheme")
+    if scheme is None and not given and helm.extent == "whole":
+        wrong = "is not set, so that it is linkerd.io/tls, with which the chart asks for crtPEM and keyPEM"
+        yield from helm.missing("identity.issuer.scheme", wrong, "Set it to kubernetes.io/tls with cert-manager")
+    elif missing and (scheme == LINKERD_TLS or (scheme is None and given)):
+        wrong = f"lacks {listed(missing)}, which scheme linkerd.io/tls needs"
+        yield from helm.missing("identity.issuer.tls", wrong)
 
 
 @HELM.rule(
@@ -142,7 +171,7 @@ def _issuer_given(helm: HelmValues) -> Iterator[Violation]:
 def _scheme(helm: HelmValues) -> Iterator[Violation]:
     scheme = helm.get("identity.issuer.scheme")
     if scheme is not None and scheme not in (KUBERNETES_TLS, LINKERD_TLS):
-        yield helm.violation("identity.issuer.scheme", f"is {shown(scheme)}")
+        yield helm.violation("identity.issuer.scheme", f"is {shown(scheme)}, which is none that Linkerd knows")
 
 
 @HELM.rule(
@@ -237,8 +266,8 @@ def _injection_and_bundle(helm: HelmValues) -> Iterator[Violation]:
 )
 def _no_ca(helm: HelmValues) -> Iterator[Violation]:
     for webhook, given in _webhooks(helm):
-        if given == {"externalSecret"} and not helm.partial:
-            yield helm.violation(webhook, "sets externalSecret and no CA")
+        if given == {"externalSecret"}:
+            yield from helm.missing(webhook, "sets externalSecret and no CA")
 
 
 @HELM.rule(
@@ -251,8 +280,8 @@ def _no_ca(helm: HelmValues) -> Iterator[Violation]:
 )
 def _no_external_secret(helm: HelmValues) -> Iterator[Violation]:
     for webhook, given in _webhooks(helm):
-        if given & {"injectCaFrom", "injectCaFromSecret"} and "externalSecret" not in given and not helm.partial:
-            yield helm.violation(webhook, "sets injectCaFrom or injectCaFromSecret, and not externalSecret")
+        if given & {"injectCaFrom", "injectCaFromSecret"} and "externalSecret" not in given:
+            yield from helm.missing(webhook, "sets injectCaFrom or injectCaFromSecret, and not externalSecret")
 
 
 @HELM.rule(
@@ -274,12 +303,56 @@ def _deadlock(helm: HelmValues) -> Iterator[Violation]:
         yield helm.violation("webhookFailurePolicy", f'is "Fail", and cert-manager is in namespace {shown(namespace)}')
 
 
+@HELM.rule(
+    "MT516",
+    "error",
+    "A webhook's CA is to be injected from what is not there",
+    reason="The chart hands injectCaFrom to cert-manager's cainjector, which takes <namespace>/<Certificate>, and "
+    "injectCaFromSecret, which takes <namespace>/<Secret>. What it does not find it injects nothing from: the API "
+    "server then trusts none of the webhook's certificates, and with failurePolicy Fail no pod is made.",
+    source="cert-manager pkg/controller/cainjector/sources.go; linkerd2 "
+    "charts/linkerd-control-plane/templates/proxy-injector-rbac.yaml",
+    fix="Set it to <namespace>/<name> of the Certificate, such as linkerd/linkerd-proxy-injector",
+)
+def _injected_from(helm: HelmValues) -> Iterator[Violation]:
+    for webhook, given in _webhooks(helm):
+        for member in sorted(given & {"injectCaFrom", "injectCaFromSecret"}):
+            path, what = f"{webhook}.{member}", "Certificate" if member == "injectCaFrom" else "Secret"
+            name = helm.get(path)
+            namespace, slash, own = text(name).partition("/")
+            if not slash:
+                yield helm.violation(path, f"is {shown(name)}, which has no namespace")
+            elif not (_NAME.fullmatch(namespace) and _NAME.fullmatch(own)):
+                wrong = f"is {shown(name)}, which names no {what}: an object of Kubernetes cannot be called that"
+                yield helm.violation(path, wrong)
+            elif what == "Certificate" and helm.certificates.get(webhook) and name not in helm.known_certificates:
+                known = listed(sorted(helm.certificates[webhook]))
+                yield helm.violation(path, f"is {shown(name)}, and the webhook's Certificate is {known}")
+
+
+@HELM.rule(
+    "MT517",
+    "error",
+    "The name of a value is misspelt",
+    reason="Helm takes values of any name. What the chart does not know has no effect, as if nothing were set.",
+    source="linkerd2 charts/linkerd-control-plane/values.yaml",
+    fix="Write it as the chart does",
+)
+def _misspelt(helm: HelmValues) -> Iterator[Violation]:
+    for path, names in _KNOWN_VALUES.items():
+        section = mapping(helm.get(path)) if path else helm.values
+        for name in section:
+            meant = misspelling(str(name), names)
+            if meant is not None:
+                member = f"{path}.{name}".lstrip(".")
+                yield helm.violation(member, f"is no value of the chart; {meant} is", f"Write {meant}")
+
+
 def _webhooks(helm: HelmValues) -> Iterator[tuple[str, set[str]]]:
     """Yield the webhooks with the names of what is set for them, as Helm tells set from unset."""
     for webhook in WEBHOOK_SECTIONS:
         values = mapping(helm.get(webhook))
-        names = ("externalSecret", "caBundle", "injectCaFrom", "injectCaFromSecret")
-        yield webhook, {name for name in names if values.get(name)}
+        yield webhook, {name for name in WEBHOOK_VALUES[:4] if values.get(name)}
 
 
 def _excluded(helm: HelmValues) -> list[str]:
@@ -301,4 +374,8 @@ def lint_helm_values(values: Mapping[str, Any]) -> Iterator[Finding]:
     Args:
         values: The values.
     """
-    return HELM.check(HelmValues(name="", values=values, anchors_elsewhere=True))
+    return HELM.check(HelmValues(name="", values=overlaid(values, _COMPLETED)))
+
+
+# What the program sets itself, as far as rules ask for it.
+_COMPLETED = {"identityTrustAnchorsPEM": "<the bundle>", "identity": {"issuer": {"scheme": KUBERNETES_TLS}}}

@@ -21,6 +21,7 @@ ECDSA_SIGNATURES, RSA_SIGNATURES = ("ECDSA-SHA256", "SHA256-RSA"), ("SHA256-RSA"
 
 # Sections of the chart's values that are about a webhook's certificate.
 WEBHOOK_SECTIONS = ("proxyInjector", "profileValidator", "policyValidator")
+WEBHOOK_VALUES = ("externalSecret", "caBundle", "injectCaFrom", "injectCaFromSecret", "crtPEM", "keyPEM")
 # The webhooks' Secrets, whose names the charts fix, and the Service that each certificate is for.
 WEBHOOKS = {
     f"{service}-k8s-tls": service
@@ -35,3 +36,9 @@ UNINJECTED_NAMESPACES = ("kube-system", "cert-manager")
 CONTROL_PLANE_LABEL = "linkerd.io/is-control-plane"
 NO_WEBHOOKS_LABEL = "config.linkerd.io/admission-webhooks"
 CONTROL_PLANE_CHARTS = ("linkerd-control-plane", "linkerd-enterprise-control-plane")
+# The Secrets of the webhooks of Linkerd's control plane, by the section of the chart's values.
+SECTION_SECRETS = {
+    "proxyInjector": "linkerd-proxy-injector-k8s-tls",
+    "profileValidator": "linkerd-sp-validator-k8s-tls",
+    "policyValidator": "linkerd-policy-validator-k8s-tls",
+}

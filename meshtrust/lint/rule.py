@@ -89,6 +89,7 @@ class Violation:
         location: Where it stands, where that is not the subject's place.
         value: The value that is wrong: while it is a placeholder, nothing is.
         severity: How bad it is, where that is less than the rule has it.
+        elsewhere: Whether it is that something is missing, and may stand elsewhere, so that nothing is known.
     """
 
     text: str
@@ -97,6 +98,7 @@ class Violation:
     location: Location | None = None
     value: Any = None
     severity: Severity | None = None
+    elsewhere: bool = False
 
 
 class Subject(Protocol):
@@ -159,7 +161,7 @@ class RuleSet(Generic[S]):
         for rule, applies, check in self._checks:
             for said in check(subject) if applies(subject) else ():
                 wrong = Violation(text=said) if isinstance(said, str) else said
-                if has_placeholder(wrong.value):
+                if wrong.elsewhere or has_placeholder(wrong.value):
                     continue
                 # Rules do not show keys; names, which they do show, may hold anything.
                 yield Finding(

@@ -20,7 +20,7 @@ class CredentialSecret:
     Attributes:
         object_name: Its name in Kubernetes.
         namespace: Its namespace; empty where that is given elsewhere.
-        role: Whether it is the identity issuer's, or that of a CA.
+        role: Whether it is the identity issuer's, that of a CA which signs, or that of a webhook.
         manifest: The object, as it was read.
         scheme: `identity.issuer.scheme` of the Helm values that go with it; none where they are not at hand.
         roots: The trusted roots; none where they are not at hand.
@@ -29,7 +29,7 @@ class CredentialSecret:
 
     object_name: str
     namespace: str
-    role: Literal["issuer", "ca"]
+    role: Literal["issuer", "ca", "webhook"]
     manifest: Mapping[str, Any]
     scheme: str | None = None
     roots: tuple[CertificateFacts, ...] | None = None
@@ -44,6 +44,11 @@ class CredentialSecret:
     def location(self) -> Location | None:
         """Where it stands."""
         return self.locate("metadata")
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it says nothing of what it holds, so that something else writes it."""
+        return not mapping(self.manifest.get("data")) and not self._plain
 
     @property
     def keys(self) -> list[str]:
@@ -76,10 +81,10 @@ class CredentialSecret:
             return text(self._plain[key])
         value = mapping(self.manifest.get("data")).get(key)
         if value is None:
-            return None
+            return "" if key in mapping(self.manifest.get("data")) else None
         try:
-            return base64.b64decode(text(value), validate=True).decode(errors="replace")
-        except (binascii.Error, ValueError):
+            return decode(text(value))
+        except ValueError:
             return None
 
     def place(self, key: str) -> Location | None:
@@ -96,6 +101,20 @@ class CredentialSecret:
     def certificates(self, key: str) -> list[CertificateFacts]:
         """Return the certificates that a member holds, as far as they can be read."""
         return [facts for _, facts in read_pem(self.content(key) or "").certificates]
+
+
+def decode(text: str) -> str:
+    """Return what a text in base64 holds, as Go decodes it: it passes over line ends.
+
+    Raises:
+        ValueError: It is not base64.
+    """
+    plain = text.replace("\r", "").replace("\n", "")
+    try:
+        return base64.b64decode(plain, validate=True).decode(errors="replace")
+    except binascii.Error as error:
+        msg = "it is not base64"
+        raise ValueError(msg) from error
 
 
 SECRETS = RuleSet[CredentialSecret]("A Secret of credentials")
@@ -187,7 +206,7 @@ def _ca_there(secret: CredentialSecret) -> Iterator[Violation]:
 def _ca_is_a_root(secret: CredentialSecret) -> Iterator[Violation]:
     trusted = {facts.fingerprint for facts in secret.roots or ()}
     for facts in secret.certificates("ca.crt"):
-        if not facts.self_issued and facts.fingerprint not in trusted:
+        if not facts.self_signed and facts.fingerprint not in trusted:
             yield secret.violation("ca.crt", f"holds {facts.subject}, which is not self-signed")
 
 
@@ -204,7 +223,7 @@ def _ca_is_a_root(secret: CredentialSecret) -> Iterator[Violation]:
 def _ca_is_trusted(secret: CredentialSecret) -> Iterator[Violation]:
     trusted = {facts.fingerprint for facts in secret.roots or ()}
     for facts in secret.certificates("ca.crt") if trusted else []:
-        if facts.self_issued and facts.fingerprint not in trusted:
+        if facts.self_signed and facts.fingerprint not in trusted:
             yield secret.violation(
                 "ca.crt", f"holds {facts.subject}, which is none of the {len(trusted)} trusted roots"
             )
@@ -221,7 +240,9 @@ def _ca_is_trusted(secret: CredentialSecret) -> Iterator[Violation]:
 def _base64(secret: CredentialSecret) -> Iterator[Violation]:
     for key in ("tls.crt", "tls.key", "ca.crt", "crt.pem", "key.pem"):
         if key in mapping(secret.manifest.get("data")) and key not in secret._plain and secret.content(key) is None:
-            yield secret.violation(key, "is not base64")
+            value = mapping(secret.manifest.get("data"))[key]
+            hint = "; it is PEM as it is, which belongs under stringData" if "-----BEGIN" in text(value) else ""
+            yield secret.violation(key, f"is not base64{hint}")
 
 
 @SECRETS.rule(
@@ -236,5 +257,34 @@ def _base64(secret: CredentialSecret) -> Iterator[Violation]:
 )
 def _ca_has_its_root(secret: CredentialSecret) -> Iterator[Violation]:
     certificates = secret.certificates("tls.crt")
-    if certificates and not path_to_root(certificates[0], certificates[1:])[-1].self_issued:
+    if certificates and not path_to_root(certificates[0], certificates[1:])[-1].self_signed:
         yield secret.violation("tls.crt", f"holds {certificates[0].subject}, and not the root above it")
+
+
+@SECRETS.rule(
+    "MT409",
+    "error",
+    "A CA's Secret holds more than one chain",
+    reason="cert-manager reads tls.crt of a CA's Secret as one chain, from the CA up to its root, and issues nothing "
+    "where it is none: two roots in it stop every renewal.",
+    source="cert-manager pkg/util/pki/parse_certificate_chain.go (certificate chain is malformed or broken)",
+    fix="Keep the signing CA and what is above it there; trust the other root in the bundle alone",
+    applies=lambda secret: secret.role == "ca",
+)
+def _one_chain(secret: CredentialSecret) -> Iterator[Violation]:
+    certificates = list({facts.fingerprint: facts for facts in secret.certificates("tls.crt")}.values())
+    roots = [facts for facts in certificates if facts.self_signed]
+    if len(roots) > 1:
+        subjects = listed(facts.subject for facts in roots)
+        yield secret.violation(
+            "tls.crt", f"holds {len(roots)} roots, {subjects}, with which cert-manager issues nothing"
+        )
+        return
+    above = {
+        id(lower) for lower in certificates if any(upper is not lower and upper.issued(lower) for upper in certificates)
+    }
+    tops = [facts for facts in certificates if id(facts) not in above]
+    if len(tops) > 1:
+        subjects = listed(facts.subject for facts in tops)
+        wrong = f"holds {len(tops)} chains, up to {subjects}, with which cert-manager issues nothing"
+        yield secret.violation("tls.crt", wrong)

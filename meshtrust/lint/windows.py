@@ -26,6 +26,7 @@ class Window:
         duration: Its lifetime.
         renew_before: How long before its end it is issued anew.
         leaf: How long the certificates live that the identity issuer signs.
+        defaulted: Whether nothing says when it is issued again, so that cert-manager's default counts.
         duration_name: Name of the member that holds the lifetime.
         renew_before_name: Name of the member that holds the other.
         duration_location: Where the lifetime stands.
@@ -37,6 +38,7 @@ class Window:
     duration: timedelta
     renew_before: timedelta
     leaf: LeafLifetime = field(default_factory=LeafLifetime)
+    defaulted: bool = False
     duration_name: str = "spec.duration"
     renew_before_name: str = "spec.renewBefore"
     duration_location: Location | None = None
@@ -46,6 +48,12 @@ class Window:
     def location(self) -> Location | None:
         """Where it stands."""
         return self.renew_before_location or self.duration_location
+
+    @property
+    def said(self) -> str:
+        """What is written of the renewal, as a predicate."""
+        length = format_duration(self.renew_before)
+        return f'is not set, which makes it "{length}"' if self.defaulted else f'is "{length}"'
 
     @property
     def renews_after(self) -> timedelta:
@@ -114,7 +122,7 @@ def _minimum_renew_before(window: Window) -> Iterator[Violation]:
     if window.renew_before < MINIMUM_RENEW_BEFORE:
         minimum = format_duration(MINIMUM_RENEW_BEFORE)
         yield Violation(
-            text=f'is "{format_duration(window.renew_before)}", below cert-manager\'s minimum of {minimum}',
+            text=f"{window.said}, below cert-manager's minimum of {minimum}",
             member=window.renew_before_name,
         )
 
@@ -130,7 +138,7 @@ def _minimum_renew_before(window: Window) -> Iterator[Violation]:
 def _renewed_at_once(window: Window) -> Iterator[Violation]:
     if window.renew_before >= window.duration:
         yield Violation(
-            text=f'is "{format_duration(window.renew_before)}", not below {window.duration_name} '
+            text=f"{window.said}, not below {window.duration_name} "
             f'("{format_duration(window.duration)}"), so that every {_WHAT[window.role]} would be due for renewal the '
             "moment it is issued",
             member=window.renew_before_name,
@@ -152,7 +160,7 @@ def _below_a_leaf(window: Window) -> Iterator[Violation]:
     if window.renew_before < min(window.leaf.whole, window.duration):
         needed = format_duration(_rounded_up(window.leaf.whole))
         yield Violation(
-            text=f'is "{format_duration(window.renew_before)}", below {window.leaf}: an issuer close to its renewal '
+            text=f"{window.said}, below {window.leaf}: an issuer close to its renewal "
             "signs certificates that end with it",
             fix=f"Set it to {needed}",
             member=window.renew_before_name,
@@ -174,7 +182,7 @@ def _renewed_early(window: Window) -> Iterator[Violation]:
     if window.duration / 2 < window.renew_before < window.duration:
         swapped = format_duration(window.renews_after)
         yield Violation(
-            text=f'is "{format_duration(window.renew_before)}" of {window.duration_name} '
+            text=f"{window.said} of {window.duration_name} "
             f'"{format_duration(window.duration)}", so that it is issued anew {_long(window.renews_after)} after each '
             "issue, with most of its life to come",
             fix=f'Set it to "{swapped}" if that long before its end is meant',

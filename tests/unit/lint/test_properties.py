@@ -6,6 +6,7 @@ import copy
 import json
 import os
 import string
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -19,10 +20,10 @@ from hypothesis import strategies as st
 from meshtrust.chain import ChainError, verify_chain
 from meshtrust.deployment import Deployment
 from meshtrust.durations import format_duration, parse_duration
-from meshtrust.lint import RULES, lint_issuer_window, lint_material, lint_trust_anchor, read_files
+from meshtrust.lint import RULES, LintResult, lint_issuer_window, lint_material, lint_trust_anchor, read_files
 from meshtrust.lint.anchors import ANCHORS, BUNDLES, Bundle
 from meshtrust.lint.credentials import CREDENTIALS, Credentials
-from meshtrust.lint.files import Material, PemFile, read_yaml
+from meshtrust.lint.files import Material, PemFile, add_text
 from meshtrust.lint.report import as_json, as_sarif
 from meshtrust.pem import Identity, PemError, normalise_bundle, read_bundle
 from rehearsal.mocks import engine_config
@@ -103,9 +104,14 @@ ANYTHING = st.recursive(
 )
 
 
-def reported(findings):
+def result_of(findings):
+    return LintResult(findings=list(findings), files=1, judged=1, passed_over=Counter(), pem_files=())
+
+
+def reported(result):
     """Write findings in the forms that have all they say."""
-    return as_json(findings, 1) + as_sarif(findings, RULES)
+    result = result if isinstance(result, LintResult) else result_of(result)
+    return as_json(result) + as_sarif(result.findings, RULES)
 
 
 def refusal(text):
@@ -194,7 +200,7 @@ def manifests():
 MANIFESTS = manifests()
 UNCHANGED = Material()
 for one in MANIFESTS:
-    read_yaml("0.yaml", yaml.safe_dump(one), UNCHANGED)
+    add_text(UNCHANGED, "0.yaml", yaml.safe_dump(one))
 
 
 def paths_of(value, path=()):
@@ -236,8 +242,8 @@ def test_objects_with_anything_in_them_are_judged_and_no_key_is_repeated(objects
         if one is before:
             material.documents.append(read)
         else:
-            read_yaml(f"{number % 2}.yaml", yaml.safe_dump(one), material)
-            read_yaml(f"{number % 2}.json", json.dumps(one, default=str, skipkeys=True, indent="\t"), material)
+            add_text(material, f"{number % 2}.yaml", yaml.safe_dump(one))
+            add_text(material, f"{number % 2}.json", json.dumps(one, default=str, skipkeys=True, indent="\t"))
     assert not any(secret in reported(lint_material(material, NOW)) for secret in SECRETS)
 
 
@@ -285,8 +291,8 @@ YAML_TEXTS = st.lists(
 @checked
 def test_text_with_anything_like_yaml_is_judged(text):
     material = Material()
-    read_yaml("a.yaml", "kind: Secret\n" + text, material)
-    read_yaml("b.yaml", "identity:\n" + text, material)
+    add_text(material, "a.yaml", "kind: Secret\n" + text)
+    add_text(material, "b.yaml", "identity:\n" + text)
     reported(lint_material(material, NOW))
 
 
