@@ -147,11 +147,17 @@ def read_key(label: str, der: bytes) -> KeyFacts | None:
         key = serialization.load_der_private_key(der, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         return None
-    kinds: dict[str, type | tuple[type, ...]] = {
-        "EC PRIVATE KEY": ec.EllipticCurvePrivateKey,
-        "RSA PRIVATE KEY": rsa.RSAPrivateKey,
-    }
-    return _key_facts(key.public_key()) if isinstance(key, kinds.get(label, object)) else None
+    return _key_facts(key.public_key()) if _FORMS.get(label) == _form(der) else None
+
+
+# What follows the version in each form of a key, as a tag of ASN.1: RFC 5958, RFC 5915, RFC 8017.
+_FORMS = {"PRIVATE KEY": 0x30, "EC PRIVATE KEY": 0x04, "RSA PRIVATE KEY": 0x02}
+
+
+def _form(der: bytes) -> int:
+    """Return the tag of what follows the version in a private key's DER."""
+    start = 2 + (der[1] & 0x7F if der[1] & 0x80 else 0)
+    return der[start + 2 + der[start + 1]]
 
 
 def path_to_root(first: CertificateFacts, others: Sequence[CertificateFacts]) -> list[CertificateFacts]:

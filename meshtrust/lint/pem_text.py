@@ -2,7 +2,7 @@
 
 import binascii
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from meshtrust.lint.facts import CertificateFacts, certificate_facts
@@ -42,8 +42,9 @@ class PemText:
         blocks: The blocks that Go finds, in their order.
         certificates: Those that Linkerd reads: all certificates up to the first block that is none.
         unreadable: Those that claim to be certificates and cannot be read, with the reason.
-        lost: BEGIN lines that Go does not take for the beginning of a block, each with the reason.
-        rest_line: The line, from 0, where text follows the last block; None if nothing does.
+        lost: BEGIN lines that Go does not take for the beginning of a block, each with the reason; none where Linkerd
+            does not look.
+        rest_line: The line, from 0, where text follows the last block; None if nothing does, or Linkerd does not look.
         shape: What the text is instead, if Go finds no block in it, and how to make a PEM of it; None if it finds one.
     """
 
@@ -72,9 +73,10 @@ def read_pem(text: str) -> PemText:
         block, position = found
         blocks.append(block)
     rest = text.count("\n", 0, position) if position < len(text) else None
-    certificates, unreadable = [], []
+    certificates, unreadable, last_line = [], [], None
     for block in blocks:
         if block.label != "CERTIFICATE":
+            last_line = block.line
             break
         try:
             certificates.append((block, certificate_facts(read_certificate(block.der))))
@@ -84,15 +86,15 @@ def read_pem(text: str) -> PemText:
         blocks=tuple(blocks),
         certificates=tuple(certificates),
         unreadable=tuple(unreadable),
-        lost=tuple(_lost(text, {block.line for block in blocks})),
-        rest_line=rest,
+        lost=tuple(one for one in _lost(text, blocks) if last_line is None or one[0] < last_line),
+        rest_line=rest if last_line is None else None,
         shape=None if blocks else _shape(text),
     )
 
 
-def _lost(text: str, read: set[int]) -> list[tuple[int, str]]:
-    """Return the BEGIN lines that are not among those of the blocks that were read, each with the reason."""
-    found = []
+def _lost(text: str, blocks: Sequence[Block]) -> list[tuple[int, str]]:
+    """Return the BEGIN lines that are not those of the blocks that were read, each with the reason."""
+    found, read = [], {block.line for block in blocks}
     for match in re.finditer(_BEGIN, text):
         line = text.count("\n", 0, match.start())
         if line not in read:
