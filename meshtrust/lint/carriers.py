@@ -15,7 +15,8 @@ from meshtrust.lint.values import at, is_placeholder, mapping, overlaid, sequenc
 Path = tuple[str | int, ...]
 # How deep below the top of a document of no known kind values are looked for.
 _DEEPEST = 6
-_CONTROL_PLANE = re.compile(r"linkerd-(enterprise-)?control-plane")
+# Names by which a list of parameters is known to be for Linkerd.
+_PARAMETERS = ("identityTrustAnchorsPEM", "identityTrustDomain", "identity.issuer.", "identity.externalCA")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,6 +172,12 @@ def _read_config_map(one: Object) -> Iterator[Carried]:
                 yield _carried(one, layers, one.namespace, "part", unparsed)
 
 
+def _read_secret(one: Object) -> Iterator[Carried]:
+    for key, content in mapping(one.get("stringData")).items():
+        if "identityTrustAnchorsPEM" in str(content):
+            yield from _search(one.document, (*one.path, "stringData", str(key)), content, _name(one), "part")
+
+
 def _read_unknown(one: Object) -> Iterator[Carried]:
     yield from _search(one.document, one.path, one.manifest, _name(one), "part")
 
@@ -187,9 +194,10 @@ _READERS: Mapping[str, Callable[[Object], Iterator[Carried]]] = {
     "ControlPlane": _read_control_plane,
     "ConfigMap": _read_config_map,
     **dict.fromkeys(
-        ("Certificate", "Issuer", "ClusterIssuer", "Secret", "Bundle", "ClusterBundle", "Namespace", "Deployment"),
+        ("Certificate", "Issuer", "ClusterIssuer", "Bundle", "ClusterBundle", "Namespace", "Deployment"),
         lambda _: iter(()),
     ),
+    "Secret": _read_secret,
 }
 
 
@@ -209,25 +217,19 @@ def _search(
         where, found = waiting.pop(0)
         if isinstance(found, Mapping):
             if looks_like_values(found):
-                layers = [_Layer(values=found, locate=locate or _locator(document, where))]
-                layers += [
-                    _parameters_at(document, (*where[:-1], member), sequence(beside))
-                    for member, beside in (("set", at(value, "set")),)
-                    if beside and where
-                ]
                 yield Carried(
                     file=document.file,
                     name=name,
-                    values=_merged(layers),
+                    values=found,
                     extent=extent,
                     namespace=namespace,
-                    locate=_locate_in(layers),
+                    locate=locate or _locator(document, where),
                 )
                 continue
-            given = sequence(found.get("set"))
-            if _CONTROL_PLANE.search(text(found.get("chart"))) and given:
-                layer = _parameters_at(document, (*where, "set"), given)
-                yield Carried(file=document.file, name=name, values=layer.values, extent="part", locate=layer.locate)
+        elif _are_parameters(found):
+            layer = _parameters_at(document, where, found)
+            yield Carried(file=document.file, name=name, values=layer.values, extent="part", locate=layer.locate)
+            continue
         if len(where) < _DEEPEST + len(path):
             members = found.items() if isinstance(found, Mapping) else enumerate(sequence(found))
             waiting += [((*where, key if isinstance(key, int) else str(key)), member) for key, member in members]
@@ -286,6 +288,12 @@ def _offset(location: Location) -> int:
 
 def _parameters(one: Object, path: Path, given: list[Any]) -> _Layer:
     return _parameters_at(one.document, (*one.path, *path), given)
+
+
+def _are_parameters(value: Any) -> bool:
+    """Whether a list has values of Linkerd as parameters: of Argo CD, of a helmfile's ``set``, of Terraform's."""
+    names = [text(mapping(one).get("name")) for one in sequence(value)]
+    return any(name.startswith(_PARAMETERS) for name in names)
 
 
 def _parameters_at(document: Document, path: Path, given: list[Any]) -> _Layer:

@@ -1,7 +1,7 @@
 """cert-manager Certificates: the identity issuer's, the trust anchor's, and what comes between or beside them."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
@@ -125,6 +125,11 @@ class CertificateSpec:
         return str(algorithm), int(size) if type(size) in (int, float) and size else defaults.get(str(algorithm), 0)
 
     @property
+    def has_external_issuer(self) -> bool:
+        """Whether another controller than cert-manager issues it."""
+        return self.get("issuerRef.group") not in (None, "", "cert-manager.io")
+
+    @property
     def has_known_key(self) -> bool:
         """Whether algorithm and size of the key are such as the API knows."""
         algorithm, size = self.get("privateKey.algorithm"), self.get("privateKey.size")
@@ -186,7 +191,9 @@ def _one_renewal(certificate: CertificateSpec) -> Iterator[Violation]:
 def _asks_for_a_ca(certificate: CertificateSpec) -> Iterator[Violation]:
     if certificate.get("isCA") is not True:
         value = certificate.get("isCA")
-        yield certificate.violation("isCA", "is not set" if value is None else f"is {shown(value)}")
+        found = certificate.violation("isCA", "is not set" if value is None else f"is {shown(value)}")
+        # An issuer of another group may make a CA whatever is asked for.
+        yield replace(found, severity="warning" if certificate.has_external_issuer else None)
 
 
 @CERTIFICATES.rule(

@@ -252,7 +252,7 @@ def _chain_verifies(credentials: Credentials) -> Iterator[str]:
             min(max(credentials.at, starts), ends),
         )
     except ChainError:
-        yield f"holds {credentials.certificates[0].subject}, which is not trusted: {_why_untrusted(credentials)}"
+        yield f"holds a certificate that is not trusted: {_why_untrusted(credentials)}"
 
 
 def _why_untrusted(credentials: Credentials) -> str:
@@ -388,8 +388,8 @@ def _chain_outlives(credentials: Credentials) -> Iterator[Violation]:
     for lower, upper in pairwise(path):
         if lower.not_after > upper.not_after:
             text = (
-                f"chains {lower.subject}, valid until {lower.not_after:%Y-%m-%d}, to {upper.subject}, which ends on "
-                f"{upper.not_after:%Y-%m-%d}"
+                f"chains {lower.subject}, valid until {lower.not_after:%Y-%m-%d %H:%M} UTC, to {upper.subject}, which "
+                f"ends on {upper.not_after:%Y-%m-%d %H:%M} UTC"
             )
             yield Violation(text=text, location=credentials.below(lower))
 

@@ -28,6 +28,10 @@ _VALUES = re.compile(
     r"""|linkerd-(enterprise-)?control-plane|identityTrustAnchors""",
     re.MULTILINE | re.IGNORECASE,
 )
+_FLOW_KIND = re.compile(r"""["']?kind["']?\s*:\s*["']?([A-Za-z]+)""")
+_FLOW_VALUES = re.compile(r"""["']?(identityTrust\w+|externalCA|externalSecret|issuanceLifetime|scheme)["']?\s*:""")
+# Templates of others are many, and say nothing of a mesh.
+_LINKERD = re.compile(r"linkerd|identityTrust|cert-manager\.io", re.IGNORECASE)
 # What makes a document of any other kind worth reading.
 _CARRIED = re.compile(r"identityTrustAnchorsPEM|controlPlaneConfig|linkerd-(enterprise-)?control-plane\b.*\n.*values")
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -162,7 +166,11 @@ def read_text(file: str, text: str, *, offset: int = 0, defaults: bool = False) 
             if parsed is not None:
                 read.documents.append(Document(file=file, value=parsed, node=None))
             else:
-                read.unparsed.append(_unparsed(chunk, error, offset + line))
+                unparsed = _unparsed(chunk, error, offset + line)
+                if unparsed.template and not _LINKERD.search(f"{file}\n{chunk}"):
+                    read.others["template"] += 1
+                else:
+                    read.unparsed.append(unparsed)
             continue
         if node is not None:
             duplicates = tuple(_duplicates(node, offset + line))
@@ -204,8 +212,12 @@ def _json_objects(chunk: str, line: int) -> Iterator[tuple[str, int]]:
 def _look_at(chunk: str) -> tuple[str, bool]:
     """Return the kind of a document, empty if it has none, and whether the document may matter to Linkerd."""
     kinds = _KIND.findall(chunk)
+    if _FLOW.match(chunk) is not None:
+        kinds = kinds or [("", kind) for kind in _FLOW_KIND.findall(chunk)]
+        matters = any(kind in _KINDS or kind.endswith("List") for _, kind in kinds)
+        return kinds[0][1] if kinds else "", matters or _FLOW_VALUES.search(chunk) is not None
     if not kinds:
-        return "", _FLOW.match(chunk) is not None or _VALUES.search(chunk) is not None
+        return "", _VALUES.search(chunk) is not None
     # Manifests may hold others as texts, above the line of their own kind.
     _, kind = min(kinds, key=lambda found: len(found[0]))
     if kind == "Deployment" and "cert-manager" in chunk:

@@ -58,8 +58,9 @@ class Issuance:
 
     @property
     def issuers(self) -> list[Object]:
-        """The Issuers that sign the Certificates, each once."""
+        """The Issuers that sign the Certificates, and those whose names say that they are Linkerd's, each once."""
         found = [self.issuer(certificate) for certificate, _ in self.certificates]
+        found += [one for one in self._issuers if "linkerd" in f"{one.name} {one.namespace} {ca_secret(one)}"]
         return list({id(one): one for one in found if one is not None}.values())
 
     def issuer(self, certificate: Object) -> Object | None:

@@ -10,7 +10,7 @@ _LONGEST = 60
 # Terraform, Jinja, ERB, envsubst, kustomize, Concourse, Azure DevOps, Autoconf, SOPS, vals, 1Password, and people.
 # In a text these stand anywhere.
 TEMPLATE = re.compile(
-    r"""\$\{ | \$\( | \$\[\[ | \{\{ | \{% | \{\# | %\{ | <% | \[\[ | \(\( | \#\{ | %[A-Z_]{2,}%
+    r"""\$\{ | \$\( | \$\[\[ | \{\s*\{ | \{% | \{\# | %\{ | <% | \[\[ | \(\( | \#\{ | %[A-Z_]{2,}%
     | \$[A-Za-z_]\w* | @[@{]?[A-Za-z_][\w.-]*[@}]@? | __[A-Za-z]\w*?__ | <tag:""",
     re.VERBOSE,
 )
@@ -20,6 +20,8 @@ _PLACEHOLDER = re.compile(
     | (?i:change|replace|fill)[-_ ]?(?i:me)\b | [A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\s*$ )""",
     re.VERBOSE,
 )
+# A part that somebody left out before the text was shown to others.
+_LEFT_OUT = re.compile(r"\.{3}|…|[xX]{8}")
 
 
 def shown(value: Any) -> str:
@@ -61,7 +63,9 @@ def at(value: Any, path: str) -> Any:
 
 def is_placeholder(value: Any) -> bool:
     """Whether a text has a part that something else fills in later, so that it says nothing yet."""
-    return isinstance(value, str) and bool(TEMPLATE.search(value) or _PLACEHOLDER.match(value))
+    if not isinstance(value, str):
+        return False
+    return bool(TEMPLATE.search(value) or _PLACEHOLDER.match(value) or _LEFT_OUT.search(value))
 
 
 def has_placeholder(value: Any) -> bool:

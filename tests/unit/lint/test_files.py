@@ -465,8 +465,9 @@ def test_a_date_is_a_text_as_it_is_to_kubernetes(lint):
 
 
 def test_a_template_is_a_note(lint):
-    template = "kind: Secret\nmetadata:\n  name: {{ .Values.name }}\n{{- if .Values.x }}\n"
+    template = "kind: Secret\nmetadata:\n  name: {{ .Values.name }}-linkerd\n{{- if .Values.x }}\n"
     assert lint(**{"secret.yaml": template}) == [("secret.yaml", 3, "MT003")]
+    assert lint(**{"secret.yaml": template.replace("linkerd", "web")}) == [], "others' templates are others' business"
 
 
 def test_a_tag_of_somebodys_own_is_filled_in_later(lint):
