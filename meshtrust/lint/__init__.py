@@ -4,9 +4,9 @@ from meshtrust.lint.anchors import ANCHORS, BUNDLES, lint_trust_anchor
 from meshtrust.lint.bundles import TRUST_BUNDLES
 from meshtrust.lint.certificates import CERTIFICATES
 from meshtrust.lint.cluster import NAMESPACES, TRUST_ROOTS_SECRETS
-from meshtrust.lint.credentials import CREDENTIALS
+from meshtrust.lint.credentials import CREDENTIALS, LeafLifetime
 from meshtrust.lint.files import READING, read_files
-from meshtrust.lint.helm import HELM, lint_helm_values
+from meshtrust.lint.helm import HELM, leaf_of, lint_helm_values
 from meshtrust.lint.issuance import SIGNINGS
 from meshtrust.lint.linkerd import LEAF_LIFETIME
 from meshtrust.lint.rule import Finding, Location, Rule, Severity
@@ -43,10 +43,12 @@ __all__ = [
     "RULES",
     "RULE_SETS",
     "Finding",
+    "LeafLifetime",
     "LintResult",
     "Location",
     "Rule",
     "Severity",
+    "leaf_of",
     "lint_helm_values",
     "lint_issuer_window",
     "lint_material",

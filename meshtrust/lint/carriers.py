@@ -10,7 +10,7 @@ from meshtrust.lint.helm import Extent
 from meshtrust.lint.linkerd import CONTROL_PLANE_CHARTS, WEBHOOK_SECTIONS
 from meshtrust.lint.objects import Object
 from meshtrust.lint.rule import Location
-from meshtrust.lint.values import at, is_placeholder, mapping, overlaid, sequence, text
+from meshtrust.lint.values import at, mapping, overlaid, sequence, text
 
 Path = tuple[str | int, ...]
 # How deep below the top of a document of no known kind values are looked for.
@@ -80,7 +80,7 @@ def carried_by_object(one: Object, *, part: bool) -> Iterator[Carried]:
     """
     read = _READERS.get(one.kind, _read_unknown)
     for carried in read(one):
-        extent: Extent = "part" if part else carried.extent
+        extent: Extent = "part" if part and carried.extent != "record" else carried.extent
         yield replace(carried, extent=extent, carrier=one)
 
 
@@ -169,7 +169,8 @@ def _read_config_map(one: Object) -> Iterator[Carried]:
         if "identityTrustAnchorsPEM" in str(content) or one.name == "linkerd-config":
             layers, unparsed = _inline(one, ("data", str(key)), text(content))
             if looks_like_values(_merged(layers)) or "cniEnabled" in _merged(layers):
-                yield _carried(one, layers, one.namespace, "part", unparsed)
+                extent: Extent = "record" if one.name == "linkerd-config" else "part"
+                yield _carried(one, layers, one.namespace, extent, unparsed)
 
 
 def _read_secret(one: Object) -> Iterator[Carried]:
@@ -241,8 +242,6 @@ def _search(
 def _carried(
     one: Object, layers: list[_Layer], namespace: str, extent: Extent, unparsed: list[Unparsed] | None = None
 ) -> Carried:
-    if any(is_placeholder(layer.values) for layer in layers):
-        extent = "part"
     return Carried(
         file=one.file,
         name=_name(one),

@@ -21,10 +21,17 @@ KEY_LABELS = ("EC PRIVATE KEY", "RSA PRIVATE KEY", "PRIVATE KEY")
 
 @dataclass(frozen=True, kw_only=True)
 class LeafLifetime:
-    """How long Linkerd means a proxy's certificate to live, and by how much it widens that for clocks that differ."""
+    """How long Linkerd means a proxy's certificate to live.
+
+    Attributes:
+        issuance: The lifetime.
+        skew: By how much Linkerd widens it for clocks that differ.
+        hidden: Whether both are secret, and no message may show them.
+    """
 
     issuance: timedelta = LEAF_LIFETIME
     skew: timedelta = CLOCK_SKEW
+    hidden: bool = False
 
     @property
     def whole(self) -> timedelta:
@@ -32,6 +39,8 @@ class LeafLifetime:
         return self.issuance + self.skew
 
     def __str__(self) -> str:
+        if self.hidden:
+            return "the life of a proxy's certificate, issuanceLifetime and clockSkewAllowance together"
         return (
             f"the {format_duration(self.issuance)} of a proxy's certificate and the {format_duration(self.skew)} of "
             "clock skew that Linkerd adds"
@@ -91,6 +100,9 @@ class Credentials:
         lines = [block.line for block, other in self.pem.certificates if other is facts]
         return self.location and self.location.below(lines[0]) if lines else self.location
 
+
+# Certificates that are made in one go for equally long end in the order in which they were made.
+_MADE_TOGETHER = timedelta(hours=1)
 
 CREDENTIALS = RuleSet[Credentials]("The identity issuer's credentials, and those of the CAs above it")
 
@@ -386,7 +398,7 @@ def _chain_expiring(credentials: Credentials) -> Iterator[Violation]:
 def _chain_outlives(credentials: Credentials) -> Iterator[Violation]:
     path = credentials.path if credentials.certificates else []
     for lower, upper in pairwise(path):
-        if lower.not_after > upper.not_after:
+        if lower.not_after > upper.not_after + _MADE_TOGETHER:
             text = (
                 f"chains {lower.subject}, valid until {lower.not_after:%Y-%m-%d %H:%M} UTC, to {upper.subject}, which "
                 f"ends on {upper.not_after:%Y-%m-%d %H:%M} UTC"

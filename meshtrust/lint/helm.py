@@ -19,8 +19,9 @@ from meshtrust.lint.linkerd import (
 from meshtrust.lint.rule import Finding, Location, RuleSet, Violation
 from meshtrust.lint.values import at, listed, mapping, misspelling, overlaid, sequence, shown, text
 
-# What of the values is at hand: all of them, one layer of several, or a part of an unknown whole.
-Extent = Literal["whole", "layer", "part"]
+# What of the values is at hand: all of them, one layer of several, a part of an unknown whole, or what a cluster keeps of
+# those that Linkerd was installed with.
+Extent = Literal["whole", "layer", "part", "record"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +64,7 @@ class HelmValues:
 
     def missing(self, path: str, text: str, fix: str | None = None) -> Iterator[Violation]:
         """Yield that a value is missing, as far as that is known: it may stand in another layer."""
-        if self.extent != "part":
+        if self.extent in ("whole", "layer"):
             yield replace(self.violation(path, text, fix), severity="note" if self.extent == "layer" else None)
 
     @property
@@ -366,6 +367,16 @@ def _excluded(helm: HelmValues) -> list[str]:
         if at(expression, "operator") == "NotIn" and mapping(expression).get("key") == "kubernetes.io/metadata.name"
         for name in sequence(at(expression, "values"))
     ]
+
+
+def leaf_of(values: Mapping[str, Any], *, hidden: bool = False) -> LeafLifetime:
+    """Return how long proxies' certificates live by Helm values, with the chart's defaults.
+
+    Args:
+        values: The values.
+        hidden: Whether they are secret.
+    """
+    return replace(HelmValues(name="", values=values).leaf, hidden=hidden)
 
 
 def lint_helm_values(values: Mapping[str, Any]) -> Iterator[Finding]:

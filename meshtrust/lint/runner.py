@@ -158,7 +158,8 @@ def _bundles_in_values(context: LintContext) -> Iterator[KnownBundle]:
             )
             # With an external CA the chart writes the value nowhere.
             external = one.helm.get("identity.externalCA") is True
-            yield KnownBundle(file=one.file, bundle=bundle, is_whole=not external, is_judged=not external)
+            judged = not external and one.helm.extent != "record"
+            yield KnownBundle(file=one.file, bundle=bundle, is_whole=not external, is_judged=judged)
 
 
 def _bundles_in_objects(context: LintContext) -> Iterator[KnownBundle]:
@@ -248,6 +249,9 @@ def _check_bundle(bundle: Bundle) -> Iterator[Finding]:
 def _lint_installations(context: LintContext) -> Iterator[Finding]:
     for one in context.installations:
         helm = one.helm
+        # A record is judged where the objects are that it is of.
+        if helm.extent == "record":
+            continue
         yield from HELM.check(helm)
         # Helm trims both before it writes them into the Secret.
         chain, key = (text(helm.get(f"identity.issuer.tls.{name}")).strip() for name in ("crtPEM", "keyPEM"))

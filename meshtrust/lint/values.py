@@ -20,6 +20,8 @@ _PLACEHOLDER = re.compile(
     | (?i:change|replace|fill)[-_ ]?(?i:me)\b | [A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\s*$ )""",
     re.VERBOSE,
 )
+# Bytes that are no text may have anything in them.
+_BINARY = re.compile(r"[\x00-\x08\x0e-\x1f\ufffd]")
 # A part that somebody left out before the text was shown to others.
 _LEFT_OUT = re.compile(r"\.{3}|…|[xX]{8}")
 
@@ -63,7 +65,7 @@ def at(value: Any, path: str) -> Any:
 
 def is_placeholder(value: Any) -> bool:
     """Whether a text has a part that something else fills in later, so that it says nothing yet."""
-    if not isinstance(value, str):
+    if not isinstance(value, str) or _BINARY.search(value):
         return False
     return bool(TEMPLATE.search(value) or _PLACEHOLDER.match(value) or _LEFT_OUT.search(value))
 

@@ -98,13 +98,14 @@ LIFETIMES_UNDER_CAS = RuleSet[LifetimeUnderCA]("A certificate's lifetime and its
     "The lifetime is below cert-manager's minimum",
     reason="cert-manager's webhook refuses a Certificate of less than an hour.",
     source="cert-manager pkg/apis/certmanager/v1/const.go, MinimumCertificateDuration",
-    fix="Set it to 48h, or to anything from 1h up",
+    fix="Set it to 48h, or to anything from 1h up that is above renewBefore",
 )
 def _minimum_duration(window: Window) -> Iterator[Violation]:
     if window.duration < MINIMUM_DURATION:
         minimum = format_duration(MINIMUM_DURATION)
         yield Violation(
             text=f'is "{format_duration(window.duration)}", below cert-manager\'s minimum of {minimum}',
+            fix=_fix(window),
             member=window.duration_name,
             location=window.duration_location,
         )
@@ -123,6 +124,7 @@ def _minimum_renew_before(window: Window) -> Iterator[Violation]:
         minimum = format_duration(MINIMUM_RENEW_BEFORE)
         yield Violation(
             text=f"{window.said}, below cert-manager's minimum of {minimum}",
+            fix=_fix(window),
             member=window.renew_before_name,
         )
 
@@ -141,6 +143,7 @@ def _renewed_at_once(window: Window) -> Iterator[Violation]:
             text=f"{window.said}, not below {window.duration_name} "
             f'("{format_duration(window.duration)}"), so that every {_WHAT[window.role]} would be due for renewal the '
             "moment it is issued",
+            fix=_fix(window),
             member=window.renew_before_name,
         )
 
@@ -158,11 +161,10 @@ def _renewed_at_once(window: Window) -> Iterator[Violation]:
 )
 def _below_a_leaf(window: Window) -> Iterator[Violation]:
     if window.renew_before < min(window.leaf.whole, window.duration):
-        needed = format_duration(_rounded_up(window.leaf.whole))
         yield Violation(
             text=f"{window.said}, below {window.leaf}: an issuer close to its renewal "
             "signs certificates that end with it",
-            fix=f"Set it to {needed}",
+            fix=_fix(window),
             member=window.renew_before_name,
         )
 
@@ -201,7 +203,12 @@ def _renewed_early(window: Window) -> Iterator[Violation]:
 )
 def _outlives_its_ca(lifetime: LifetimeUnderCA) -> Iterator[Violation]:
     if lifetime.duration >= lifetime.ca_duration:
-        fix = "Set a shorter duration, such as 48h, or give the anchor more days" if not lifetime.name else None
+        shorter = format_duration(_SOUND_DURATION)
+        fix = None
+        if lifetime.ca_duration <= _SOUND_DURATION:
+            fix = f"Give the CA a longer life, above {shorter}"
+        elif not lifetime.name:
+            fix = f"Set a shorter duration, such as {shorter}, or give the anchor more days"
         yield Violation(
             text=f'is "{format_duration(lifetime.duration)}", and {lifetime.ca_says}: {lifetime.what} would '
             f"outlive {lifetime.ca} and be refused by every proxy from that day on",
@@ -237,6 +244,25 @@ _WHAT: dict[Role, str] = {
 }
 
 
+# The guide's lifetime of an identity issuer.
+_SOUND_DURATION = timedelta(hours=48)
+
+
+def _fix(window: Window) -> str | None:
+    """Return what makes an identity issuer's lifetime and renewal sound together; None for other certificates.
+
+    Each rule's fix is this one, so that no fix leads to what another rule refuses.
+    """
+    if window.role != "issuer" or window.leaf.hidden:
+        return None
+    renew_before = _rounded_up(window.leaf.whole)
+    duration = max(_SOUND_DURATION, 2 * renew_before - timedelta(hours=2))
+    if renew_before < window.duration >= MINIMUM_DURATION:
+        return f"Set {window.renew_before_name} to {format_duration(renew_before)}"
+    both = f"{window.duration_name} to {format_duration(duration)}"
+    return f"Set {both} and {window.renew_before_name} to {format_duration(renew_before)}"
+
+
 def _rounded_up(length: timedelta) -> timedelta:
     """Return the next whole hour that leaves a margin, as the guide's 25h is to 24h."""
     return (length // timedelta(hours=1) + 1) * timedelta(hours=1)
@@ -247,19 +273,26 @@ def _long(length: timedelta) -> str:
     return f"{length.days} days" if length >= timedelta(days=3) else format_duration(length)
 
 
-def lint_issuer_window(duration: timedelta, renew_before: timedelta, anchor_validity: timedelta) -> Iterator[Finding]:
+def lint_issuer_window(
+    duration: timedelta,
+    renew_before: timedelta,
+    anchor_validity: timedelta,
+    leaf: LeafLifetime = LeafLifetime(),  # noqa: B008 - it is frozen
+) -> Iterator[Finding]:
     """Judge the identity issuer's lifetime against cert-manager, the trust anchor and the proxies.
 
     Args:
         duration: Lifetime of the issuer.
         renew_before: How long before its end cert-manager re-issues it.
         anchor_validity: Lifetime of the trust anchor.
+        leaf: How long the certificates live that the issuer signs.
     """
     yield from WINDOWS.check(
         Window(
             role="issuer",
             duration=duration,
             renew_before=renew_before,
+            leaf=leaf,
             duration_name="issuer.duration",
             renew_before_name="issuer.renewBefore",
         )

@@ -355,6 +355,27 @@ def test_a_short_renewal_window_is_a_warning_not_an_error(config, caplog):
     assert "below the 24h of a proxy's certificate" in caplog.text
 
 
+def test_a_longer_life_of_leaves_in_linkerd_values_needs_more_of_the_issuer(config, caplog):
+    values = {"identity": {"issuer": {"issuanceLifetime": "36h"}}}
+    run_program({**config, "meshtrust:linkerd.values": values})
+    assert 'meshtrust:issuer.renewBefore is "25h", below the 36h of a proxy\'s certificate' in caplog.text
+    assert "Set issuer.renewBefore to 37h." in caplog.text
+
+
+def test_a_shorter_life_of_leaves_in_linkerd_values_needs_less_of_the_issuer(config, caplog):
+    values = {"identity": {"issuer": {"issuanceLifetime": "8h"}}}
+    run_program({**config, "meshtrust:linkerd.values": values, "meshtrust:issuer.renewBefore": "12h"})
+    assert "below" not in caplog.text
+
+
+def test_a_life_of_leaves_that_the_stack_encrypts_is_not_shown(config, caplog):
+    values = {"identity": {"issuer": {"issuanceLifetime": "36h"}}}
+    run_program({**config, "meshtrust:linkerd.values": values}, secret_keys=["meshtrust:linkerd"])
+    assert "below the life of a proxy's certificate, issuanceLifetime and clockSkewAllowance together" in caplog.text
+    assert "36h" not in caplog.text
+    assert "37h" not in caplog.text
+
+
 def test_what_is_at_most_is_accepted_and_so_is_empty_where_that_means_something(config):
     most = {"meshtrust:anchor.validityDays": 36500, "meshtrust:helm.timeoutSeconds": 86400}
     means_something = dict.fromkeys(

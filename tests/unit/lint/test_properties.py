@@ -5,6 +5,7 @@ import contextlib
 import copy
 import json
 import os
+import re
 import string
 from collections import Counter
 from datetime import UTC, datetime, timedelta
@@ -20,7 +21,15 @@ from hypothesis import strategies as st
 from meshtrust.chain import ChainError, verify_chain
 from meshtrust.deployment import Deployment
 from meshtrust.durations import format_duration, parse_duration
-from meshtrust.lint import RULES, LintResult, lint_issuer_window, lint_material, lint_trust_anchor, read_files
+from meshtrust.lint import (
+    RULES,
+    LeafLifetime,
+    LintResult,
+    lint_issuer_window,
+    lint_material,
+    lint_trust_anchor,
+    read_files,
+)
 from meshtrust.lint.anchors import ANCHORS, BUNDLES, Bundle
 from meshtrust.lint.credentials import CREDENTIALS, Credentials
 from meshtrust.lint.files import Material, PemFile, add_text
@@ -318,6 +327,17 @@ def test_any_lifetimes_are_judged(duration, renew_before, anchor):
     findings = list(lint_issuer_window(duration, renew_before, anchor))
     sound = timedelta(hours=1) <= duration < anchor and timedelta(hours=24, seconds=20) <= renew_before < duration
     assert sound == (not findings)
+
+
+@given(LENGTHS, LENGTHS, st.integers(1, 200))
+@checked
+def test_what_the_rules_advise_for_any_lifetimes_contradicts_none_of_them(duration, renew_before, leaf_hours):
+    leaf = LeafLifetime(issuance=timedelta(hours=leaf_hours))
+    anchor = timedelta(days=36500)
+    for finding in lint_issuer_window(min(duration, anchor / 2), renew_before, anchor, leaf):
+        advised = {"issuer.duration": min(duration, anchor / 2), "issuer.renewBefore": renew_before}
+        advised |= {key: parse_duration(length) for key, length in re.findall(r"(issuer\.\w+) to (\w+)", finding.fix)}
+        assert list(lint_issuer_window(advised["issuer.duration"], advised["issuer.renewBefore"], anchor, leaf)) == []
 
 
 @pytest.fixture(scope="module")
