@@ -10,7 +10,7 @@ from meshtrust.lint.helm import Extent
 from meshtrust.lint.linkerd import CONTROL_PLANE_CHARTS, WEBHOOK_SECTIONS
 from meshtrust.lint.objects import Object
 from meshtrust.lint.rule import Location
-from meshtrust.lint.values import at, mapping, overlaid, sequence, text
+from meshtrust.lint.values import at, is_placeholder, mapping, overlaid, sequence, text
 
 Path = tuple[str | int, ...]
 # How deep below the top of a document of no known kind values are looked for.
@@ -97,7 +97,7 @@ def _read_release(one: Object) -> Iterator[Carried]:
     chart = chart_of(one)
     values = one.get("spec.values")
     if _is_control_plane(chart) or looks_like_values(values):
-        from_elsewhere = bool(one.get("spec.valuesFrom")) or not chart or not _is_control_plane(chart)
+        from_elsewhere = bool(one.get("spec.valuesFrom")) or not _is_control_plane(chart) or _is_unknown(values)
         extent: Extent = "part" if from_elsewhere else "whole"
         yield _carried(one, [_layer(one, ("spec.values",), values)], target_of(one), extent)
     elif isinstance(values, Mapping):
@@ -120,7 +120,8 @@ def _read_application(one: Object) -> Iterator[Carried]:
         is_chart = _is_control_plane(text(mapping(source).get("chart")))
         if is_chart or looks_like_values(values):
             elsewhere = helm.keys() & {"valueFiles", "fileParameters"} or one.get("spec.templatePatch")
-            extent: Extent = "whole" if is_chart and not elsewhere else "part"
+            unknown = elsewhere or any(_is_unknown(helm.get(name)) for name in ("valuesObject", "parameters"))
+            extent: Extent = "whole" if is_chart and not unknown and not unparsed else "part"
             yield _carried(one, inline, target_of(one), extent, unparsed)
         elif values:
             for layer in inline:
@@ -138,7 +139,8 @@ def _read_helm_chart(one: Object) -> Iterator[Carried]:
     chart = text(one.get("spec.chart"))
     is_chart = _is_control_plane(chart) or (_is_control_plane(one.name) and not chart)
     if is_chart or looks_like_values(_merged(layers)):
-        whole = one.kind == "HelmChart" and is_chart and not one.get("spec.valuesSecrets")
+        whole = one.kind == "HelmChart" and is_chart and not one.get("spec.valuesSecrets") and not unparsed
+        whole = whole and not is_placeholder(one.get("spec.valuesContent"))
         yield _carried(one, layers, text(one.get("spec.targetNamespace")), "whole" if whole else "part", unparsed)
 
 
@@ -149,7 +151,8 @@ def _read_kustomization(one: Object) -> Iterator[Carried]:
         if is_chart or looks_like_values(layer.values):
             files = mapping(chart).keys() & {"valuesFile", "additionalValuesFiles"}
             namespace = text(mapping(chart).get("namespace")) or text(one.get("namespace"))
-            yield _carried(one, [layer], namespace, "whole" if is_chart and not files else "part")
+            whole = is_chart and not files and not _is_unknown(mapping(chart).get("valuesInline"))
+            yield _carried(one, [layer], namespace, "whole" if whole else "part")
 
 
 def _read_inflation(one: Object) -> Iterator[Carried]:
@@ -226,6 +229,8 @@ def _search(
                     namespace=namespace,
                     locate=locate or _locator(document, where),
                 )
+                # Charts up to Linkerd 2.9 have some of their values below it.
+                waiting += [((*where, "global"), found["global"])] if "global" in found else []
                 continue
         elif _are_parameters(found):
             layer = _parameters_at(document, where, found)
@@ -251,6 +256,11 @@ def _carried(
         locate=_locate_in(layers, one.locate("spec")),
         unparsed=tuple(unparsed or ()),
     )
+
+
+def _is_unknown(values: Any) -> bool:
+    """Whether some values are yet to be filled in as a whole, or with keys that are."""
+    return is_placeholder(values) or any(map(is_placeholder, mapping(values)))
 
 
 def _name(one: Object) -> str:

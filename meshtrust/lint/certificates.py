@@ -189,7 +189,7 @@ def _one_renewal(certificate: CertificateSpec) -> Iterator[Violation]:
     applies=lambda certificate: certificate.role != "webhook",
 )
 def _asks_for_a_ca(certificate: CertificateSpec) -> Iterator[Violation]:
-    if certificate.get("isCA") is not True:
+    if certificate.get("isCA") in (None, False):
         value = certificate.get("isCA")
         found = certificate.violation("isCA", "is not set" if value is None else f"is {shown(value)}")
         # An issuer of another group may make a CA whatever is asked for.

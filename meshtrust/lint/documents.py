@@ -29,7 +29,9 @@ _VALUES = re.compile(
     re.MULTILINE | re.IGNORECASE,
 )
 _FLOW_KIND = re.compile(r"""["']?kind["']?\s*:\s*["']?([A-Za-z]+)""")
-_FLOW_VALUES = re.compile(r"""["']?(identityTrust\w+|externalCA|externalSecret|issuanceLifetime|scheme)["']?\s*:""")
+_FLOW_VALUES = re.compile(
+    r"""["']?(identityTrust\w+|externalCA|externalSecret|issuanceLifetime|scheme)["']?\s*:|identity\.issuer\."""
+)
 # Templates of others are many, and say nothing of a mesh.
 _LINKERD = re.compile(r"linkerd|identityTrust|cert-manager\.io", re.IGNORECASE)
 # What makes a document of any other kind worth reading.
@@ -140,7 +142,7 @@ _Loader.add_constructor(None, lambda *_: "<tag:unknown>")
 _BROKEN = (yaml.YAMLError, ValueError, RecursionError, TypeError, OverflowError)
 
 
-def read_text(file: str, text: str, *, offset: int = 0, defaults: bool = False) -> Text:
+def read_text(file: str, text: str, *, offset: int = 0, defaults: bool = False, is_relevant: bool = False) -> Text:
     """Return the documents of a text.
 
     Each document is read on its own, so that one that is broken does not hide the others.
@@ -150,11 +152,12 @@ def read_text(file: str, text: str, *, offset: int = 0, defaults: bool = False) 
         text: What it holds.
         offset: The line of the file, from 0, that the text begins in.
         defaults: Whether the file lies beside a Chart.yaml.
+        is_relevant: Whether all of it may matter, whatever it looks like.
     """
     read = Text()
     for chunk, line in _chunks(text):
         kind, matters = _look_at(chunk)
-        if not matters:
+        if not (matters or is_relevant):
             if chunk.strip(" \t\r\n-") and not _is_comment(chunk):
                 read.others[kind or "document without a kind"] += 1
             continue
@@ -283,6 +286,30 @@ def _unparsed(chunk: str, error: Exception, line: int) -> Unparsed:
     template = TEMPLATE.search(chunk)
     if template is not None:
         return Unparsed(template=True, reason="", line=line + chunk.count("\n", 0, template.start()))
-    # The parser's own message quotes the text, which may hold a key.
-    problem = re.sub(r"'[^']{2,}'|\"[^\"]{2,}\"", "…", str(getattr(error, "problem", None) or type(error).__name__))
-    return Unparsed(template=False, reason=problem, line=line + (mark.line if mark is not None else 0))
+    problem = str(getattr(error, "problem", None) or error)
+    reason = next((said for pattern, said in _PROBLEMS if pattern.search(problem)), _PROBLEM)
+    return Unparsed(template=False, reason=reason, line=line + (mark.line if mark is not None else 0))
+
+
+# The parser's own words are about its parts, and quote the text, which may hold a key.
+_PROBLEMS = tuple(
+    (re.compile(pattern), said)
+    for pattern, said in (
+        (r"tab|'\\t'", "a tab stands where YAML wants blanks"),
+        (r"cannot start any token", "the line begins with a character that needs quotes"),
+        (r"mapping values are not allowed", "a colon stands where no key can be, or the line is indented too deep"),
+        (
+            r"could not find expected ':'",
+            "a line without a colon stands where a key belongs, as a text that lost its indentation does",
+        ),
+        (
+            r"unexpected end of stream|found end|expected ',' or|expected '\]'|expected '\}'",
+            "a quote or a bracket is not closed",
+        ),
+        (r"undefined alias", "an alias (*) names no anchor (&)"),
+        (r"unhashable|unacceptable key|hash", "a map or a list stands where a key belongs"),
+        (r"recursion|nest|depth", "it is nested too deep"),
+        (r"special characters|not allowed|control char", "it holds a character that YAML does not allow"),
+    )
+)
+_PROBLEM = "the line is not indented as those around it, or the text breaks off"

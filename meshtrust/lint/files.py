@@ -30,14 +30,19 @@ class PemFile:
     Attributes:
         file: Its name.
         text: Its text; empty if its bytes are no text.
-        named: Whether the user named it, and not a directory above it.
+        below: Its name from the directory that the user named; empty if the user named the file.
         unread: Why its bytes are no text, as a predicate, and the fix; None if they are.
     """
 
     file: str
     text: str
-    named: bool = False
+    below: str = ""
     unread: tuple[str, str | None] | None = None
+
+    @property
+    def named(self) -> bool:
+        """Whether the user named it, and not a directory above it."""
+        return not self.below
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,12 +139,12 @@ def read_files(paths: Iterable[Path]) -> Material:
     for path in paths:
         if str(path) == STDIN:
             material.files += 1
-            _read_bytes("stdin", sys.stdin.buffer.read(_LARGEST + 1), material, named=True)
+            _read_bytes("stdin", sys.stdin.buffer.read(_LARGEST + 1), material, below="")
         elif path.is_dir():
             for file in _files_below(path, material):
-                _read_file(file, material, named=False)
+                _read_file(file, material, below=str(file.relative_to(path)))
         else:
-            _read_file(path, material, named=True)
+            _read_file(path, material, below="")
     return material
 
 
@@ -181,7 +186,7 @@ def _suffix(name: str) -> str:
     return (Path(path.stem) if path.suffix.lower() in _TEMPLATE_SUFFIXES else path).suffix.lower()
 
 
-def _read_file(path: Path, material: Material, *, named: bool) -> None:
+def _read_file(path: Path, material: Material, *, below: str) -> None:
     material.files += 1
     try:
         with path.open("rb") as file:
@@ -189,10 +194,10 @@ def _read_file(path: Path, material: Material, *, named: bool) -> None:
     except (OSError, ValueError) as error:
         _refuse(material, str(path), f"cannot be read: {getattr(error, 'strerror', None) or error}")
         return
-    _read_bytes(str(path), content, material, named=named)
+    _read_bytes(str(path), content, material, below=below)
 
 
-def _read_bytes(file: str, content: bytes, material: Material, *, named: bool) -> None:
+def _read_bytes(file: str, content: bytes, material: Material, *, below: str) -> None:
     suffix = _suffix(file)
     if len(content) > _LARGEST:
         _refuse(material, file, f"is larger than {_LARGEST // 1_000_000} MB")
@@ -203,12 +208,12 @@ def _read_bytes(file: str, content: bytes, material: Material, *, named: bool) -
         unread = _why_no_text(content)
         # Whose such a file is follows from what is around it; of YAML nothing would be known at all.
         if suffix in _PEM_SUFFIXES:
-            material.pem_files.append(PemFile(file=file, text="", named=named, unread=unread))
-        elif named or suffix in _YAML_SUFFIXES:
+            material.pem_files.append(PemFile(file=file, text="", below=below, unread=unread))
+        elif not below or suffix in _YAML_SUFFIXES:
             _refuse(material, file, *unread)
         return
     if suffix in _PEM_SUFFIXES or (suffix not in _YAML_SUFFIXES and _PEM_LINE.search(text)):
-        material.pem_files.append(PemFile(file=file, text=text, named=named))
+        material.pem_files.append(PemFile(file=file, text=text, below=below))
     else:
         add_text(material, file, text)
 

@@ -19,8 +19,8 @@ from meshtrust.lint.linkerd import (
 from meshtrust.lint.rule import Finding, Location, RuleSet, Violation
 from meshtrust.lint.values import at, listed, mapping, misspelling, overlaid, sequence, shown, text
 
-# What of the values is at hand: all of them, one layer of several, a part of an unknown whole, or what a cluster keeps of
-# those that Linkerd was installed with.
+# What of the values is at hand: all of them, one layer of several, a part of an unknown whole, or what a cluster keeps
+# of those that Linkerd was installed with.
 Extent = Literal["whole", "layer", "part", "record"]
 
 

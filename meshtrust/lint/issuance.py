@@ -17,7 +17,7 @@ _GROUP, _GROUPS = "cert-manager.io", ("cert-manager.io", "certmanager.k8s.io")
 # Where cert-manager reads what ClusterIssuers name, unless it is told otherwise at its start.
 DEFAULT_OPERATOR_NAMESPACE = "cert-manager"
 # Vault's endpoints that leave the CA flag out.
-_VAULT_LEAF = re.compile(r"(^|/)(sign|issue|sign-verbatim)(/|$)")
+_VAULT_LEAF = re.compile(r"(^|/)(sign|issue|sign-verbatim)(/[^/]+)?/?$")
 # What copies a Secret into other namespaces.
 _COPIERS = re.compile(r"reflector|replicat|kubed|kyverno|config-syncer")
 

@@ -90,7 +90,7 @@ def _inline(document: Document, path: tuple[str, int], patch: Any, inline: str) 
     location = document.locate(*where)
     offset = 0 if location.line is None or location.folded else location.line - 1
     found = []
-    for one in read_text(document.file, inline, offset=offset).documents:
+    for one in read_text(document.file, inline, offset=offset, is_relevant=True).documents:
         operations = sequence(one.value)
         target = mapping(mapping(patch).get("target"))
         if operations and target.get("kind"):

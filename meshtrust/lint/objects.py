@@ -13,6 +13,9 @@ T = TypeVar("T")
 
 # Deeper no List of Lists goes.
 _DEEPEST_LIST = 3
+# Deeper in a resource that carries values no manifest stands.
+_DEEPEST_OBJECT = 8
+_CARRIERS = {"HelmRelease", "Application", "ApplicationSet"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +84,23 @@ def objects_of(document: Document) -> Iterator[Object]:
             waiting += [((*path, "items", index), item) for index, item in enumerate(_items(manifest))]
         elif kind and mapping(manifest).get("apiVersion"):
             yield Object(document=document, path=path, manifest=manifest)
+            if kind in _CARRIERS:
+                yield from _embedded(document, path, manifest)
+        elif not path:
+            yield from _embedded(document, path, manifest)
+
+
+def _embedded(document: Document, path: tuple[str | int, ...], value: Any) -> Iterator[Object]:
+    """Yield the objects that stand within another, such as a chart's value of further manifests."""
+    waiting = [(path, value)]
+    while waiting:
+        where, found = waiting.pop(0)
+        is_object = isinstance(found, Mapping) and text(found.get("kind")) and text(found.get("apiVersion"))
+        if is_object and isinstance(found.get("metadata"), Mapping) and where != path:
+            yield Object(document=document, path=where, manifest=found)
+        elif len(where) < len(path) + _DEEPEST_OBJECT:
+            members = found.items() if isinstance(found, Mapping) else enumerate(sequence(found))
+            waiting += [((*where, key if isinstance(key, int) else str(key)), member) for key, member in members]
 
 
 def _items(manifest: Mapping[str, Any]) -> list[Any]:

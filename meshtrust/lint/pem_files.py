@@ -16,7 +16,7 @@ from meshtrust.lint.pem_text import read_pem
 PemRole = Literal["issuer", "ca", "bundle"]
 
 _ISSUER, _CA = re.compile(r"issuer|^tls\.crt$|^crt\.pem$"), re.compile(r"intermediate")
-_BUNDLE = re.compile(r"anchor|bundle|root|^ca([.-]|$)")
+_BUNDLE = re.compile(r"anchor|bundle|root|^ca([-._]|cert|$)")
 _KEY = re.compile(r"\.key$|[-_.]key\.pem$|^key\.pem$|[-_]key\.der$")
 # A name that only a file of Linkerd's has.
 _LINKERD = re.compile(r"linkerd|trust[-_]?anchor|trust[-_]?roots|identity[-_]?(issuer|trust)")
@@ -106,14 +106,14 @@ def _is_kin(
 
 def _is_surely_linkerds(file: PemFile) -> bool:
     name = PurePath(file.file).name.lower()
-    if file.named or _LINKERD.search(file.file.lower()):
-        return not _OTHERS.search(name) or file.named
+    if file.named or (_LINKERD.search(file.below.lower()) and not _OTHERS.search(name)):
+        return True
     return "issuer" in name and not _is_others(file)
 
 
 def _is_others(file: PemFile) -> bool:
     subjects = [facts.subject.lower() for _, facts in read_pem(file.text).certificates[:1]]
-    return any(map(_OTHERS.search, [file.file.lower(), *subjects]))
+    return any(map(_OTHERS.search, [file.below.lower(), *subjects]))
 
 
 def _first(file: PemFile) -> list[CertificateFacts]:
@@ -156,7 +156,7 @@ def role_of(file: PemFile) -> PemRole | None:
     roots = [facts for _, facts in pem.certificates if facts.self_signed and (facts.ca or facts.is_v1)]
     is_root = first is None or first.ca or first.self_signed
     all_roots = bool(roots) and len(roots) == len(pem.certificates)
-    return "bundle" if all_roots or (_BUNDLE.search(name) and is_root) else None
+    return "bundle" if all_roots or ((_BUNDLE.search(name) or file.named) and is_root) else None
 
 
 def key_files(file: str) -> list[str]:

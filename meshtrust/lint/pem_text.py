@@ -80,8 +80,10 @@ def read_pem(text: str) -> PemText:
             break
         try:
             certificates.append((block, certificate_facts(read_certificate(block.der))))
-        except PemError as error:
-            unreadable.append((block, str(error)))
+        except PemError:
+            # The parser's own words are about its parts.
+            what = "it is empty" if not block.der else "it is cut off, altered, or no X.509 certificate"
+            unreadable.append((block, what))
     return PemText(
         blocks=tuple(blocks),
         certificates=tuple(certificates),

@@ -224,7 +224,7 @@ def _required_fields(manifest: Manifest) -> Iterator[Violation]:
     for path in _REQUIRED.get(manifest.one.kind, ()):
         parent = at(spec, path.rpartition(".")[0]) if "." in path else spec
         if isinstance(parent, Mapping) and path.rpartition(".")[2] not in parent:
-            yield manifest.violation(path, "is missing")
+            yield manifest.violation(path, "is missing", f"Set spec.{path}")
 
 
 @dataclass(frozen=True)
@@ -237,6 +237,10 @@ def _problems(manifest: Manifest) -> Iterator[_Problem]:
     fields = _SPECS.get(manifest.one.kind)
     if fields is not None:
         yield from _check("", manifest.one.get("spec"), fields, manifest)
+    reference = mapping(manifest.one.get("spec.issuerRef"))
+    # Other groups have kinds of their own.
+    if reference.get("kind") and reference.get("group") in (None, "", "cert-manager.io"):
+        yield from _check_choice("issuerRef.kind", reference["kind"], ("Issuer", "ClusterIssuer"), manifest)
 
 
 def _check(path: str, value: Any, expected: Field, manifest: Manifest) -> Iterator[_Problem]:

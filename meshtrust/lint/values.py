@@ -92,7 +92,7 @@ def misspelling(name: str, known: Iterable[str]) -> str | None:
     if name in names or is_placeholder(name):
         return None
     same = [one for one in names if _plain(one) == _plain(name)]
-    return next(iter(same or difflib.get_close_matches(name, names, n=1, cutoff=0.85)), None)
+    return next(iter(same or difflib.get_close_matches(name, names, n=1, cutoff=0.8)), None)
 
 
 def _plain(name: str) -> str:

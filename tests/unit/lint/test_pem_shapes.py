@@ -106,7 +106,7 @@ def test_the_linter_says_of_a_bundle_what_linkerd_does_with_it(shape):
 def test_the_linter_says_of_a_chain_what_linkerd_does_with_it(shape):
     text, count, says = SHAPES[shape]
     credentials = Credentials(name="Chain", role="ca", chain=text, key=None, roots=None, at=NOW)
-    errors = [found for found in CREDENTIALS.check(credentials) if found.rule.id == "MT216"]
+    errors = [found for found in CREDENTIALS.check(credentials) if found.rule and found.rule.id == "MT216"]
     assert bool(errors) == bool(says)
     if not count:
         assert errors, "what Linkerd refuses is an error"
@@ -148,6 +148,6 @@ KEYS = {
 def test_the_linter_says_of_a_key_what_linkerd_does_with_it(shape):
     text, is_read = KEYS[shape]
     credentials = Credentials(name="Key", role="ca", chain=PEM, key=text, roots=None, at=NOW)
-    errors = [str(found) for found in CREDENTIALS.check(credentials) if found.rule.id == "MT211"]
+    errors = [str(found) for found in CREDENTIALS.check(credentials) if found.rule and found.rule.id == "MT211"]
     assert bool(errors) != is_read
     assert not any(line in str(errors) for line in KEY.splitlines()[1:-1])
