@@ -25,7 +25,7 @@ class Anchor:
 
     Attributes:
         root: The certificate.
-        at: The moment at which it is judged; none where its dates are judged elsewhere.
+        at: The moment at which it is judged; None if its dates are judged elsewhere.
         location: Where it stands.
     """
 
@@ -117,7 +117,7 @@ def _anchor_key(anchor: Anchor) -> Iterator[str]:
     "signs with SHA-384 or SHA-512 as soon as the signing key is larger than P-256 or RSA 2048.",
     source="linkerd2 pkg/issuercerts/issuercerts.go, checkECDSACertRequirements and checkRSACertRequirements; "
     "cert-manager pkg/util/pki/csr.go, signatureAlgorithmFromPublicKey",
-    fix="Make the root anew with an ECDSA P-256 key, which signs with SHA-256",
+    fix="Make a new root with an ECDSA P-256 key, which signs with SHA-256",
 )
 def _anchor_signature(anchor: Anchor) -> Iterator[str]:
     taken = RSA_SIGNATURES if anchor.root.key.algorithm.startswith("RSA") else ECDSA_SIGNATURES
@@ -175,7 +175,7 @@ def _anchor_version(_: Anchor) -> Iterator[str]:
     "The key usage does not include certificate signing",
     reason="A CA whose key usage leaves out certificate signing may sign none; Go refuses all it issued.",
     source="RFC 5280 §4.2.1.3; Go crypto/x509 x509.go, CheckSignatureFrom",
-    fix="Make the root anew with the key usages certificate signing and CRL signing",
+    fix="Make a new root with the key usages certificate signing and CRL signing",
 )
 def _anchor_key_usage(anchor: Anchor) -> Iterator[str]:
     if not anchor.root.signs_certificates:
@@ -189,7 +189,7 @@ def _anchor_key_usage(anchor: Anchor) -> Iterator[str]:
     reason="Below the root come the identity issuer, itself a CA, and the leaf. A path length of 0 lets only leaves "
     "follow.",
     source="RFC 5280 §4.2.1.9; Go crypto/x509 verify.go, isValid",
-    fix="Make the root anew without a path length, or with 1, or 2 where an intermediate comes between",
+    fix="Make a new root without a path length, or with 1, or 2 where an intermediate comes between",
 )
 def _anchor_path_length(anchor: Anchor) -> Iterator[str]:
     if anchor.root.path_length == 0:
@@ -203,7 +203,7 @@ def _anchor_path_length(anchor: Anchor) -> Iterator[str]:
     reason="A list of extended key usages in a root binds all below it in Go's verifier, which Linkerd asks for "
     "server auth: the identity service refuses its issuer.",
     source="Go crypto/x509 verify.go, checkChainForKeyUsage; linkerd2 pkg/tls/cred.go, Verify (no KeyUsages given)",
-    fix="Make the root anew without extended key usages, as CAs are best made",
+    fix="Make a new root without extended key usages, as CAs are best made",
 )
 def _anchor_extended_usages(anchor: Anchor) -> Iterator[str]:
     missing = missing_usages(anchor.root)
@@ -380,7 +380,7 @@ def _bundle_none_valid(bundle: Bundle) -> Iterator[Violation]:
 
 
 def missing_usages(facts: CertificateFacts) -> list[str]:
-    """Return the extended key usages that a certificate's list leaves out; none where it has no list."""
+    """Return the extended key usages that a certificate's list leaves out; None if it has no list."""
     usages = facts.extended_usages
     return [] if usages is None else [usage for usage in _REQUIRED_USAGES if usage not in usages]
 
@@ -409,6 +409,6 @@ def lint_trust_anchor(certificate: x509.Certificate, at: datetime | None = None)
 
     Args:
         certificate: The root.
-        at: The moment at which it is judged; none where its dates are judged elsewhere.
+        at: The moment at which it is judged; None if its dates are judged elsewhere.
     """
     return ANCHORS.check(Anchor(root=certificate_facts(certificate), at=at))

@@ -27,7 +27,7 @@ class CertificateSpec:
         namespace: Its namespace; empty where that is given elsewhere.
         role: What it is for.
         spec: Its `spec`, as it was read.
-        trust_domain: Linkerd's trust domain; none where that is not at hand.
+        trust_domain: Linkerd's trust domain; None if that is not at hand.
         leaf: How long the certificates live that the identity issuer signs.
         issuer_elsewhere: Namespaces, other than its own, that have the Issuer it names, where its own has none.
         part: Whether it is a patch or is patched, so that what it lacks may stand elsewhere.
@@ -72,14 +72,14 @@ class CertificateSpec:
 
     @property
     def duration(self) -> timedelta | None:
-        """The lifetime; none where it cannot be read."""
+        """The lifetime; None if it cannot be read."""
         if self.get("duration") is not None:
             return _duration(self.get("duration"))
         return None if self.part else _DEFAULT_DURATION
 
     @property
     def renew_before(self) -> timedelta | None:
-        """How long before its end it is issued anew; none where that cannot be read, or it is not."""
+        """How long before its end it is issued again; None if that cannot be read, or it is not."""
         duration, percentage = self.duration, self.get("renewBeforePercentage")
         if duration is None or self.get("renewal.policy") == "Disabled" or has_placeholder(self.get("renewal")):
             return None
@@ -98,7 +98,7 @@ class CertificateSpec:
 
     @property
     def window(self) -> Window | None:
-        """The lifetime and the renewal; none where one of them cannot be read or there is no renewal."""
+        """The lifetime and the renewal; None if one of them cannot be read or there is no renewal."""
         duration, renew_before = self.duration, self.renew_before
         if duration is None or renew_before is None:
             return None
@@ -358,7 +358,7 @@ def _renewed_by_itself(certificate: CertificateSpec, how: str) -> Iterator[Viola
         days = f" ({after.days} days)" if after.days else ""
         how_long = f"{format_duration(after)}{days}"
         terms = f"{format_duration(window.duration)} less {format_duration(window.renew_before)}"
-        text = f"is issued anew by cert-manager {how_long} after each issue ({terms}), {how}"
+        text = f"is issued again by cert-manager {how_long} after each issue ({terms}), {how}"
         yield Violation(text=text, location=window.location)
 
 

@@ -55,8 +55,8 @@ class Credentials:
         name: What holds them.
         role: Whether it is the identity issuer, or a CA that signs it.
         chain: The certificate, followed by what is served with it.
-        key: Its private key; none where it is not at hand. Nothing prints it.
-        roots: The trusted roots; none where they are not at hand.
+        key: Its private key; None if it is not at hand. Nothing prints it.
+        roots: The trusted roots; None if they are not at hand.
         at: The moment at which all of it is judged.
         leaf: How long the certificates live that the issuer signs.
         location: Where the chain begins.
@@ -85,7 +85,7 @@ class Credentials:
 
     @cached_property
     def key_facts(self) -> KeyFacts | None:
-        """The public half of the key; none where there is no key, or none that Linkerd reads."""
+        """The public half of the key; None if there is no key, or none that Linkerd reads."""
         blocks = read_pem(self.key or "").blocks
         return read_key(blocks[0].label, blocks[0].der) if blocks and blocks[0].label in KEY_LABELS else None
 
@@ -359,7 +359,7 @@ def _key_kind(credentials: Credentials) -> Iterator[Violation]:
     reason="The identity service verifies its issuer at its start, at every reload and at every request: outside its "
     "validity no proxy gets a certificate.",
     source="linkerd2 pkg/identity/service.go, ensureIssuerStillValid",
-    fix="Issue it anew; where cert-manager does that, find out why it did not: kubectl describe certificate",
+    fix="Issue a new one; where cert-manager does that, find out why it did not: kubectl describe certificate",
 )
 def _chain_validity(credentials: Credentials) -> Iterator[Violation]:
     for facts in credentials.certificates:
@@ -374,7 +374,7 @@ def _chain_validity(credentials: Credentials) -> Iterator[Violation]:
     reason="No leaf outlives what signed it: with less life left than a leaf is meant to have, proxies get "
     "certificates that end early, and at last none. Told from the last third of its life on, at most 60 days before.",
     source="linkerd2 pkg/tls/ca.go, createTemplate; pkg/issuercerts/issuercerts.go, CheckExpiringSoon",
-    fix="Issue it anew; where cert-manager does that, find out why it did not: kubectl describe certificate",
+    fix="Issue a new one; where cert-manager does that, find out why it did not: kubectl describe certificate",
 )
 def _chain_expiring(credentials: Credentials) -> Iterator[Violation]:
     for position, facts in enumerate(credentials.certificates):

@@ -64,9 +64,9 @@ class CertificateFacts:
         key: Its public key.
         signature: Its signature's algorithm, such as "ECDSA-SHA256".
         ca: Whether it is marked as a CA.
-        path_length: How many CAs may follow below it; none where that is not limited.
+        path_length: How many CAs may follow below it; None if that is not limited.
         signs_certificates: Whether its key usage, if it has one, includes certificate signing.
-        extended_usages: Its extended key usages by name or OID; none where it has no such list.
+        extended_usages: Its extended key usages by name or OID; None if it has no such list.
         not_before: Start of its validity, UTC.
         not_after: End of its validity, UTC.
     """

@@ -33,7 +33,7 @@ class HelmValues:
         values: The values, as they were read.
         extent: What of them is at hand: all of them; one layer of several, as one file of values is, so that what is
             missing is at most worth a note; or a part of an unknown whole.
-        cert_manager: Namespace of cert-manager; none where it is not known.
+        cert_manager: Namespace of cert-manager; None if it is not known.
         left_alone: Namespaces that are labelled so that Linkerd's webhooks leave them alone.
         certificates: The webhooks' Certificates at hand, as <namespace>/<name>, by the section of the values.
         known_certificates: All Certificates at hand, likewise.

@@ -65,7 +65,8 @@ class Issuance:
 
     def issuer(self, certificate: Object) -> Object | None:
         """Return the Issuer that signs a Certificate; None if it is not at hand, or several may be it."""
-        if (text(certificate.get("spec.issuerRef.group")) or _GROUP) != _GROUP:
+        reference = certificate.get("spec.issuerRef")
+        if (text(mapping(reference).get("group")) or _GROUP) != _GROUP or has_placeholder(reference):
             return None
         kind = text(certificate.get("spec.issuerRef.kind")) or "Issuer"
         named = [
@@ -187,8 +188,9 @@ def same_or_unknown(one: str, other: str) -> bool:
 
 
 def ca_secret(issuer: Object) -> str:
-    """Return the name of the Secret that an Issuer signs with; empty if it signs otherwise."""
-    return text(issuer.get("spec.ca.secretName"))
+    """Return the name of the Secret that an Issuer signs with; empty if there is none, or it is not known."""
+    name = issuer.get("spec.ca.secretName")
+    return "" if is_placeholder(name) else text(name)
 
 
 def _only(candidates: list[Object], file: str) -> Object | None:

@@ -42,7 +42,7 @@ class PemText:
         blocks: The blocks that Go finds, in their order.
         certificates: Those that Linkerd reads: all certificates up to the first block that is none.
         unreadable: Those that claim to be certificates and cannot be read, with the reason.
-        lost: BEGIN lines that Go does not take for the beginning of a block, each with the reason; none where Linkerd
+        lost: BEGIN lines that Go does not take for the beginning of a block, each with the reason; None if Linkerd
             does not look.
         rest_line: The line, from 0, where text follows the last block; None if nothing does, or Linkerd does not look.
         shape: What the text is instead, if Go finds no block in it, and how to make a PEM of it; None if it finds one.

@@ -62,7 +62,7 @@ class Finding:
         wrong: What is wrong with it, naming the value.
         fix: What to do about it.
         severity: An error stops a run, a warning is shown.
-        rule: The rule that it breaks; none where a configuration says something that cannot be read at all.
+        rule: The rule that it breaks; None if a configuration says something that cannot be read at all.
         location: Where it stands, where it was read from a file.
     """
 

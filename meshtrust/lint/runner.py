@@ -92,6 +92,7 @@ def lint_material(material: Material, at: datetime) -> LintResult:
         carriers={id(one.carrier) for one in installations},
     )
     sources = {source.name for one in context.trust_bundles for source in context.trust_bundle(one).sources}
+    sources = {name for name in sources if not is_placeholder(name)}
     if sources:
         context.issuance = Issuance(objects, operators, frozenset(sources))
     context.installations = [_with_certificates(context, one) for one in installations]
@@ -200,7 +201,11 @@ def _bundles_of_sources(context: LintContext, one: Object) -> Iterator[KnownBund
     """Yield the Secrets and ConfigMaps at hand that a Bundle reads, each as the bundle that it is a part of."""
     trust = context.trust_bundle(one)
     for source in trust.sources:
-        named = [other for other in context.of_kind(source.kind) if other.name == source.name and source.name]
+        named = [
+            other
+            for other in context.of_kind(source.kind)
+            if other.name == source.name and not is_placeholder(source.name)
+        ]
         for other in nearest([other for other in named if is_related(other.file, one.file)], one.file, _file_of)[:1]:
             if source.kind == "Secret":
                 secret = _secret(context, other, "ca")

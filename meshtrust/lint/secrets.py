@@ -22,8 +22,8 @@ class CredentialSecret:
         namespace: Its namespace; empty where that is given elsewhere.
         role: Whether it is the identity issuer's, that of a CA which signs, or that of a webhook.
         manifest: The object, as it was read.
-        scheme: `identity.issuer.scheme` of the Helm values that go with it; none where they are not at hand.
-        roots: The trusted roots; none where they are not at hand.
+        scheme: `identity.issuer.scheme` of the Helm values that go with it; None if they are not at hand.
+        roots: The trusted roots; None if they are not at hand.
         locate: Tells where a dotted path of the object stands.
     """
 
@@ -76,7 +76,7 @@ class CredentialSecret:
         return "sops" in self.manifest or any(map(is_placeholder, values))
 
     def content(self, key: str) -> str | None:
-        """Return what a member holds; none where it has none, or one that cannot be read."""
+        """Return what a member holds; None if it has none, or one that cannot be read."""
         if key in self._plain:
             return text(self._plain[key])
         value = mapping(self.manifest.get("data")).get(key)
@@ -168,7 +168,7 @@ def _scheme(secret: CredentialSecret) -> Iterator[Violation]:
     "certificates by the type pass this one over, and a type cannot be changed later.",
     source="cert-manager pkg/controller/certificates/issuing/internal/secret.go, getCertificateSecret; Kubernetes, "
     "Secret types",
-    fix="Make it anew with type: kubernetes.io/tls",
+    fix="Make a new one with type: kubernetes.io/tls",
 )
 def _type(secret: CredentialSecret) -> Iterator[Violation]:
     kind = secret.manifest.get("type")

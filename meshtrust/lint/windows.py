@@ -1,4 +1,4 @@
-"""Lifetimes: when a certificate is issued anew, and whether what it signs lives on until then."""
+"""Lifetimes: when a certificate is issued again, and whether what it signs lives on until then."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,13 +18,13 @@ Role = Literal["issuer", "intermediate", "anchor", "webhook"]
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
-    """How long a certificate lives, and when in its life cert-manager issues it anew.
+    """How long a certificate lives, and when in its life cert-manager issues it again.
 
     Attributes:
         name: What says so; empty where the members' names say it all.
         role: What the certificate is for.
         duration: Its lifetime.
-        renew_before: How long before its end it is issued anew.
+        renew_before: How long before its end it is issued again.
         leaf: How long the certificates live that the identity issuer signs.
         defaulted: Whether nothing says when it is issued again, so that cert-manager's default counts.
         duration_name: Name of the member that holds the lifetime.
@@ -57,7 +57,7 @@ class Window:
 
     @property
     def renews_after(self) -> timedelta:
-        """How long after it was issued it is issued anew."""
+        """How long after it was issued it is issued again."""
         return self.duration - self.renew_before
 
 
@@ -73,7 +73,7 @@ class LifetimeUnderCA:
         ca: The CA, as it is called within a sentence.
         ca_says: Where the CA's lifetime stands, and what it is.
         ca_duration: Its lifetime.
-        ca_renew_before: How long before its end the CA is issued anew; none where it is not.
+        ca_renew_before: How long before its end the CA is issued again; None if it is not.
         location: Where the certificate's lifetime stands.
     """
 
@@ -172,7 +172,7 @@ def _below_a_leaf(window: Window) -> Iterator[Violation]:
 @WINDOWS.rule(
     "MT305",
     "warning",
-    "A CA is issued anew when most of its life is still to come",
+    "A CA is issued again when most of its life is still to come",
     reason="renewBefore counts from the end. Meant as a long life with a renewal shortly before its end, a value "
     "close to the duration renews the CA shortly after it was issued instead: the guide's 8760h with 7320h does so "
     "after 60 days, not after ten months.",
@@ -185,7 +185,7 @@ def _renewed_early(window: Window) -> Iterator[Violation]:
         swapped = format_duration(window.renews_after)
         yield Violation(
             text=f"{window.said} of {window.duration_name} "
-            f'"{format_duration(window.duration)}", so that it is issued anew {_long(window.renews_after)} after each '
+            f'"{format_duration(window.duration)}", so that it is issued again {_long(window.renews_after)} after each '
             "issue, with most of its life to come",
             fix=f'Set it to "{swapped}" if that long before its end is meant',
             member=window.renew_before_name,
@@ -221,7 +221,7 @@ def _outlives_its_ca(lifetime: LifetimeUnderCA) -> Iterator[Violation]:
     "MT307",
     "error",
     "A certificate issued just before its CA's renewal outlives the CA",
-    reason="A CA's renewal does not issue anew what it signed. A certificate from its last moment before the renewal "
+    reason="A CA's renewal does not re-issue what it signed. A certificate from its last moment before the renewal "
     "lives its whole duration; the CA that signed it ends renewBefore after.",
     source="cert-manager issues 5558 and 5864 (a CA's renewal leaves its children as they are)",
     fix="Set the CA's renewBefore above the duration of what it signs",
@@ -231,7 +231,7 @@ def _outlives_its_renewed_ca(lifetime: LifetimeUnderCA) -> Iterator[Violation]:
     if left is not None and left <= lifetime.duration < lifetime.ca_duration:
         yield Violation(
             text=f'is "{format_duration(lifetime.duration)}", and {lifetime.ca} has only {format_duration(left)} '
-            f"to live when it is issued anew: {lifetime.what} signed just before that would outlive it",
+            f"to live when it is issued again: {lifetime.what} signed just before that would outlive it",
             member=lifetime.duration_name,
         )
 

@@ -1,4 +1,4 @@
-"""Sound meshes in every carrier, with placeholders anywhere and PEM in every shape: no error about any, and no crash."""
+"""Meshes in every carrier, with placeholders anywhere and PEM in every shape: no error about a sound one, no crash."""
 
 import copy
 import json
@@ -78,9 +78,9 @@ def scalars(value, path=()):
 def with_placeholders(draw, value, at_most):
     """Return a value with some of its parts, whole or in their middle, left to be filled in."""
     changed = copy.deepcopy(value)
-    for path in draw(st.lists(st.sampled_from(list(scalars(changed))), max_size=at_most, unique=True)):
-        # A part of a path may be left out together with all that is below it.
-        path = path[: draw(st.integers(2, len(path)))] if len(path) > 2 else path
+    for whole in draw(st.lists(st.sampled_from(list(scalars(changed))), max_size=at_most, unique=True)):
+        # A map or a list may be left out together with all that is below it.
+        path = whole[: draw(st.integers(2, len(whole)))] if len(whole) > 2 else whole
         node = changed
         try:
             for part in path[:-1]:

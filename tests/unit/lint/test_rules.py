@@ -509,8 +509,8 @@ CASES = {
     ),
     "MT305": (
         [
-            (window("anchor", 8760, 7320), "so that it is issued anew 60 days after each issue"),
-            (window("intermediate", 48, 47), "so that it is issued anew 1h after each issue"),
+            (window("anchor", 8760, 7320), "so that it is issued again 60 days after each issue"),
+            (window("intermediate", 48, 47), "so that it is issued again 1h after each issue"),
         ],
         [window(), window("anchor", 8760, 1440), window("anchor", 48, 48)],
     ),
@@ -519,7 +519,7 @@ CASES = {
         [lifetime(8759)],
     ),
     "MT307": (
-        [(lifetime(48, 720, 48), "its CA has only 48h to live when it is issued anew")],
+        [(lifetime(48, 720, 48), "its CA has only 48h to live when it is issued again")],
         [lifetime(48, 720, 49), lifetime(48, 720), lifetime(720, 720, 48)],
     ),
     "MT311": (
@@ -583,7 +583,7 @@ CASES = {
     ),
     "MT321": (
         [
-            (renewed(renewBefore="7320h"), "anew by cert-manager 1440h (60 days) after each issue (8760h less 7320h)"),
+            (renewed(renewBefore="7320h"), "again by cert-manager 1440h (60 days) after each issue (8760h less 7320h)"),
             (renewed(privateKey={}), "5840h (243 days) after each issue (8760h less 2920h), with a new key"),
             (renewed(renewBeforePercentage=10), "7884h"),
         ],
