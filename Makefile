@@ -3,13 +3,14 @@ VENV   := .venv
 PYTHON := $(VENV)/bin/python
 STACK  ?= dev
 TESTS  ?= tests
+CASES  ?= ../shared/cases/lint
 # Where the last set-up left off; it is done again when the requirements change.
 READY  := $(VENV)/.requirements-dev
 AUDIT  := .venv-audit
 BENCHED := .venv-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help rehearse rehearse-rotation preview test soak faults bench check docs lock sbom audit clean
+.PHONY: help rehearse rehearse-rotation preview test cases soak faults bench check docs lock sbom audit clean
 
 help: ## Show what can be made
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +46,9 @@ test: $(READY) ## Pass every check, and every test but those of soak (TESTS=path
 	@$(MAKE) --no-print-directory check
 	@$(PYTHON) -m rehearsal build
 	@$(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not soak" $(TESTS)
+
+cases: $(READY) ## Hold the linter against inputs whose verdicts are known (CASES=folder)
+	@$(PYTHON) -m tests.unit.lint.cases $(CASES)
 
 soak: $(READY) ## The long tests: whole lives and whole fleets, and a rotation that is killed at 20 random moments
 	@MESHTRUST_KILLS=20 $(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m soak $(TESTS)

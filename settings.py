@@ -20,6 +20,7 @@ from components.webhook_certificates import WebhookPolicy
 from meshtrust.deployment import Deployment
 from meshtrust.identity_name import IdentityName
 from meshtrust.issuer_mode import CERT_MANAGER_MODES, SIGNING_MODES, IssuerMode
+from meshtrust.lint import leaf_of
 from meshtrust.rotation import Trust
 from program.configuration.anchors import read_anchor
 from program.configuration.issuer import read_issuer
@@ -213,7 +214,9 @@ def _read(reader: Reader, last: Deployment, *, for_cluster: bool = True) -> Sett
     charts = reader.charts("linkerd", versions.LINKERD, ("linkerd-crds", "linkerd-control-plane"))
     if for_cluster:
         reader.refuse_set("clusters", "and only an anchor stack signs for others (meshtrust:role)")
-    issuer = read_issuer(reader, mode, trust_domain, anchor)
+    values = read_linkerd_values(reader, owns_webhooks=webhooks is not None)
+    leaf = leaf_of(values, hidden=reader.is_encrypted("linkerd.values"))
+    issuer = read_issuer(reader, mode, trust_domain, anchor, leaf)
     cert_manager = _read_cert_manager(reader, timeout_seconds, needed=needs_cert_manager)
     linkerd = LinkerdInstallation(
         namespace=reader.dns_label("linkerd.namespace"),
@@ -222,7 +225,7 @@ def _read(reader: Reader, last: Deployment, *, for_cluster: bool = True) -> Sett
         crds=replace(charts, version=reader.text("linkerd.crdsVersion") or charts.version),
         ha=reader.flag("linkerd.ha"),
         install_gateway_api=reader.flag("linkerd.installGatewayApi"),
-        values=read_linkerd_values(reader, owns_webhooks=webhooks is not None),
+        values=values,
         timeout_seconds=timeout_seconds,
         encrypted=reader.is_encrypted("linkerd.values"),
     )

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from benchmarks import deploy, fleet, guard, preview, renewal, rotation, status
+from benchmarks import deploy, fleet, guard, lint, preview, renewal, rotation, status
 from benchmarks.machine import facts, keep
 from benchmarks.targets import judge, verdict
 
@@ -18,6 +18,7 @@ BENCHMARKS: dict[str, Callable[[], dict[str, Any]]] = {
     "renewal": renewal.measure,
     "rotation": rotation.measure,
     "fleet": fleet.measure,
+    "lint": lint.measure,
 }
 
 

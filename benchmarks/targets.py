@@ -40,6 +40,10 @@ TARGETS: Mapping[str, tuple[Target, ...]] = {
     ),
     "rotation": (Target(what="the seconds of a rotation of 10 times the workloads", path=("secondsRatio",), most=10),),
     "fleet": (Target(what="the seconds of a look into 100 times the clusters", path=("secondsRatio",), most=100),),
+    "lint": (
+        Target(what="lint of a tree of 3,000 documents against reading them", path=("ratio", "tree"), most=1.0),
+        Target(what="lint of a dump of 1,500 Secrets against reading it", path=("ratio", "dump"), most=1.0),
+    ),
 }
 
 

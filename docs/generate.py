@@ -20,7 +20,7 @@ from benchmarks.__main__ import BENCHMARKS
 from benchmarks.machine import RESULTS
 from benchmarks.targets import judge, verdict
 from meshtrust.cli import EXIT_CODES, app
-from meshtrust.lint import GROUPS
+from meshtrust.lint import RULE_SETS
 
 DOCS = Path(__file__).parent
 # What the suite of faults found out when it was last recorded (make faults).
@@ -120,18 +120,31 @@ $ helm template my-chart | .venv/bin/python -m meshtrust lint -       # standard
 $ .venv/bin/python -m meshtrust lint . --format sarif --output lint.sarif
 ```
 
-It reads YAML (cert-manager's Certificates and Issuers, Secrets, trust-manager's Bundles, the ConfigMap
-linkerd-identity-trust-roots, Namespaces, Helm values, Flux HelmReleases, Argo CD Applications, Lists of a cluster)
-and PEM (bundles, chains, keys, known by their names and their content). What belongs together is judged together: an
-issuer with the bundle, the Helm values and the CA that are nearest to it, in the same file, the same directory, or
-the fewest directories away. What has nothing to do with Linkerd is left alone, and no key is ever shown.
+It reads YAML and JSON: cert-manager's Certificates and Issuers, Secrets, trust-manager's Bundles and ClusterBundles,
+the ConfigMap linkerd-identity-trust-roots, Namespaces, webhook configurations, Lists, several objects in one file; and
+Helm values of Linkerd in values files (at the top, or below a subchart's name or alias), HelmReleases of Flux,
+Applications and ApplicationSets of Argo CD (with their parameters), HelmCharts of k3s, helmfiles, Kustomize
+(helmCharts, patches, generators), Buoyant's ControlPlane, and wherever else they stand. And it reads PEM: bundles,
+chains, keys. What belongs together is told by references, not by names:
 
-An error breaks the mesh, or will. A warning may, or breaks a tool. A note is good to know. `--ignore MT320` leaves a
-rule out.
+- a certificate and what signed it: by its signature and key identifiers
+- a Certificate, its Issuer and the CA's Secret: by the names that they give of each other
+- an issuer and its bundle, a release and its values: by the directory, which is the same, one above or one below; two
+  that lie side by side may be those of two clusters
+- a PEM file and Linkerd: by what refers to it, what it signed, its name, or what lies beside it; one that the user
+  names is always judged
+
+A template is not judged, and neither is a value that is yet to be filled in (`{{ }}`, `${}`, `$VAR`, `@X@`,
+`<path:…>`, `ENC[…]` and the like). What one file of values, or a patch, does not say may stand in another, and is at
+most a note. What has nothing to do with Linkerd is left alone: the last line counts it by kind, and says how much was
+judged. No key is shown.
+
+An error breaks the mesh, or will. A warning may, or breaks a tool. A note is good to know. Some rules are milder where
+something may be otherwise than it looks. `--ignore MT320` leaves a rule out.
 
 | exit code | meaning |
 | --- | --- |
-| 0 | nothing is wrong (with `--strict`: there is no warning either) |
+| 0 | nothing is wrong in what was judged (with `--strict`: no warning either), or nothing was there to judge |
 | 1 | there are errors (with `--strict`: or warnings) |
 | 2 | wrong usage |
 | 3 | something cannot be read, and was not judged; or the report could not be written |
@@ -141,7 +154,7 @@ rule out.
 def lint_rules() -> str:
     """Return the reference of the linter's rules as Markdown."""
     parts = [LINT_HEAD]
-    for group in GROUPS:
+    for group in RULE_SETS:
         parts.append(f"## {group.title}\n")
         parts += [
             f"### {rule.id} ({rule.severity}): {rule.title}\n\n"

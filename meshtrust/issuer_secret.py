@@ -10,8 +10,9 @@ from meshtrust.chain import ChainError, verify_chain
 from meshtrust.cluster import ClusterError
 from meshtrust.lint.credentials import CREDENTIALS, Credentials
 from meshtrust.lint.facts import certificate_facts
+from meshtrust.lint.linkerd import KUBERNETES_TLS
 from meshtrust.lint.rule import Finding
-from meshtrust.lint.secrets import KUBERNETES_TLS, SECRETS, CredentialSecret
+from meshtrust.lint.secrets import SECRETS, CredentialSecret
 from meshtrust.pem import PemError, fingerprint, read_bundle
 
 NAME = "linkerd-identity-issuer"
@@ -80,7 +81,7 @@ def judge_issuer_secret(
     credentials = Credentials(
         name=held.name, role="issuer", chain=chain, key=held.content(held.private_key), roots=trusted, at=now
     )
-    found = [*SECRETS.judge(held), *CREDENTIALS.judge(credentials)]
+    found = [*SECRETS.check(held), *CREDENTIALS.check(credentials)]
     yield from (finding for finding in found if finding.severity != "note")
     if signer:
         yield from _judge_signer(held.name, chain, roots, signer, now)

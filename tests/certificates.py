@@ -1,5 +1,6 @@
 """Certificates for tests, made on the spot: no key lies in the repository."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -9,6 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import NameOID
+from OpenSSL import crypto
 
 SigningKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
 
@@ -135,3 +137,21 @@ def make_certificate(
     signer = issuer.key if issuer else key
     hashed = None if isinstance(signer, ed25519.Ed25519PrivateKey) else algorithm or hashes.SHA256()
     return Pair(builder.sign(signer, hashed), key)
+
+
+def make_v1_root(common_name: str = "root.linkerd.cluster.local") -> Pair:
+    """Make a root of X.509 version 1, which `cryptography` makes none of."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    with warnings.catch_warnings():
+        # pyOpenSSL would have certificates made by `cryptography`.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        made, pair = crypto.X509(), crypto.PKey.from_cryptography_key(key)
+        made.set_version(0)
+        made.set_serial_number(x509.random_serial_number())
+        made.get_subject().CN = common_name
+        made.set_issuer(made.get_subject())
+        made.gmtime_adj_notBefore(-3600)
+        made.gmtime_adj_notAfter(10 * 365 * 86400)
+        made.set_pubkey(pair)
+        made.sign(pair, "sha256")
+    return Pair(made.to_cryptography(), key)

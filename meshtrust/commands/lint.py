@@ -1,5 +1,6 @@
 """`meshtrust lint`: judges the files of people who need not use Pulumi."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from io import StringIO
@@ -9,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from meshtrust.lint import RULES, Finding, lint_material, read_files
+from meshtrust.lint import RULES, Finding, LintResult, lint_material, read_files
 from meshtrust.lint.report import as_json, as_sarif, print_text, summary
 
 FOUND, UNREADABLE = 1, 3
@@ -44,28 +45,25 @@ def lint(
     if unknown:
         msg = f"there is no rule {', '.join(unknown)}; docs/lint.md lists them"
         raise typer.BadParameter(msg, param_hint="--ignore")
-    material = read_files(paths)
-    findings = [
-        finding
-        for finding in lint_material(material, datetime.now(UTC))
-        if finding.rule is None or finding.rule.id not in left_out
-    ]
-    _write(_rendered(findings, material.files, format_, output), findings, material.files, output)
+    result = lint_material(read_files(paths), datetime.now(UTC))
+    findings = [one for one in result.findings if one.rule is None or one.rule.id not in left_out]
+    result = replace(result, findings=findings)
+    _write(_rendered(result, format_, output), result, output)
     raise typer.Exit(_exit_code(findings, strict=strict))
 
 
-def _rendered(findings: list[Finding], files: int, format_: Format, output: Path | None) -> str:
+def _rendered(result: LintResult, format_: Format, output: Path | None) -> str:
     if format_ is Format.JSON:
-        return as_json(findings, files) + "\n"
+        return as_json(result) + "\n"
     if format_ is Format.SARIF:
-        return as_sarif(findings, RULES) + "\n"
+        return as_sarif(result.findings, RULES) + "\n"
     console = Console(file=StringIO(), force_terminal=output is None and Console().is_terminal)
     with console.capture() as captured:
-        print_text(findings, files, console)
+        print_text(result, console)
     return captured.get()
 
 
-def _write(text: str, findings: list[Finding], files: int, output: Path | None) -> None:
+def _write(text: str, result: LintResult, output: Path | None) -> None:
     if output is None:
         typer.echo(text, nl=False)
         return
@@ -74,7 +72,7 @@ def _write(text: str, findings: list[Finding], files: int, output: Path | None) 
     except OSError as error:
         typer.echo(f"error: the report cannot be written to {output}: {error.strerror}", err=True)
         raise typer.Exit(UNREADABLE) from None
-    typer.echo(f"{summary(findings, files)} Written to {output}.", err=True)
+    typer.echo(f"{summary(result)} Written to {output}.", err=True)
 
 
 def _exit_code(findings: list[Finding], *, strict: bool) -> int:

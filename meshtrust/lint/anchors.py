@@ -9,13 +9,13 @@ from cryptography import x509
 
 from meshtrust.durations import format_duration
 from meshtrust.lint.facts import CertificateFacts, certificate_facts
+from meshtrust.lint.linkerd import ANCHOR_KEYS, ECDSA_SIGNATURES, RSA_SIGNATURES
 from meshtrust.lint.pem_text import PemText, read_pem
-from meshtrust.lint.rule import Finding, Group, Location, Wrong
+from meshtrust.lint.rule import Finding, Location, RuleSet, Violation
 from meshtrust.lint.values import listed
 
 # linkerd2 pkg/issuercerts/issuercerts.go, expirationWarningThresholdInDays.
 _SOON = timedelta(days=60)
-_ALGORITHMS = ("ECDSA on secp256r1", "RSA of 2048 bits", "RSA of 4096 bits")
 _REQUIRED_USAGES = ("server auth", "client auth")
 
 
@@ -25,7 +25,7 @@ class Anchor:
 
     Attributes:
         root: The certificate.
-        at: The moment at which it is judged; none where its dates are judged elsewhere.
+        at: The moment at which it is judged; None if its dates are judged elsewhere.
         location: Where it stands.
     """
 
@@ -80,9 +80,13 @@ class Bundle:
         """Return the location of one of the text's lines."""
         return self.location and self.location.below(lines)
 
+    def about_text(self, text: str, line: int = 0, fix: str | None = None) -> Violation:
+        """Return what is wrong with the text itself, which is nothing while a part of it is yet to be filled in."""
+        return Violation(text=text, fix=fix, location=self.below(line), value=self.text)
 
-ANCHORS = Group[Anchor]("A trust anchor")
-BUNDLES = Group[Bundle]("A bundle of trust anchors")
+
+ANCHORS = RuleSet[Anchor]("A trust anchor")
+BUNDLES = RuleSet[Bundle]("A bundle of trust anchors")
 
 
 @ANCHORS.rule(
@@ -95,7 +99,7 @@ BUNDLES = Group[Bundle]("A bundle of trust anchors")
 )
 def _anchor_key(anchor: Anchor) -> Iterator[str]:
     algorithm = anchor.root.key.algorithm
-    if algorithm in _ALGORITHMS:
+    if algorithm in ANCHOR_KEYS:
         return
     if algorithm.startswith("ECDSA"):
         yield f"has an {algorithm.replace('ECDSA', 'ECDSA key')}, and Linkerd takes only P-256"
@@ -113,10 +117,10 @@ def _anchor_key(anchor: Anchor) -> Iterator[str]:
     "signs with SHA-384 or SHA-512 as soon as the signing key is larger than P-256 or RSA 2048.",
     source="linkerd2 pkg/issuercerts/issuercerts.go, checkECDSACertRequirements and checkRSACertRequirements; "
     "cert-manager pkg/util/pki/csr.go, signatureAlgorithmFromPublicKey",
-    fix="Make the root anew with an ECDSA P-256 key, which signs with SHA-256",
+    fix="Make a new root with an ECDSA P-256 key, which signs with SHA-256",
 )
 def _anchor_signature(anchor: Anchor) -> Iterator[str]:
-    taken = ("SHA256-RSA",) if anchor.root.key.algorithm.startswith("RSA") else ("ECDSA-SHA256", "SHA256-RSA")
+    taken = RSA_SIGNATURES if anchor.root.key.algorithm.startswith("RSA") else ECDSA_SIGNATURES
     if anchor.root.signature not in taken:
         yield f"is not signed with SHA-256 but with {anchor.root.signature}, and Linkerd takes only {listed(taken)}"
 
@@ -131,7 +135,7 @@ def _anchor_signature(anchor: Anchor) -> Iterator[str]:
     fix="Trust the root that issued it instead, or know that its key alone is your anchor",
 )
 def _anchor_self_signed(anchor: Anchor) -> Iterator[str]:
-    if not anchor.root.self_issued:
+    if not anchor.root.self_signed:
         issuer = anchor.root.certificate.issuer.rfc4514_string()
         yield f"is not self-signed but issued by {issuer or 'a CA without a name'}, so that it is no root"
 
@@ -143,11 +147,26 @@ def _anchor_self_signed(anchor: Anchor) -> Iterator[str]:
     reason="A certificate without the CA flag may sign none: neither the identity service nor a proxy accepts what it "
     "issued.",
     source="RFC 5280 §4.2.1.9; Go crypto/x509 x509.go, CheckSignatureFrom",
-    fix="Make the root anew with basic constraints CA:TRUE",
+    fix="Make a new root with basic constraints CA:TRUE",
+    applies=lambda anchor: not anchor.root.is_v1,
 )
 def _anchor_ca(anchor: Anchor) -> Iterator[str]:
     if not anchor.root.ca:
-        yield "is not marked as a CA"
+        yield "is not marked as a CA, so that nothing it signs chains to a trusted root"
+
+
+@ANCHORS.rule(
+    "MT110",
+    "note",
+    "The certificate is of X.509 version 1",
+    reason="Version 1 has no CA flag to set. Go and the proxies take such a certificate as a root; other verifiers "
+    "need not.",
+    source="Go crypto/x509 verify.go, isValid, and x509.go, CheckSignatureFrom; rustls-webpki src/trust_anchor.rs",
+    fix="Make the next root one of version 3, with basic constraints CA:TRUE",
+    applies=lambda anchor: anchor.root.is_v1,
+)
+def _anchor_version(_: Anchor) -> Iterator[str]:
+    yield "is of X.509 version 1"
 
 
 @ANCHORS.rule(
@@ -156,7 +175,7 @@ def _anchor_ca(anchor: Anchor) -> Iterator[str]:
     "The key usage does not include certificate signing",
     reason="A CA whose key usage leaves out certificate signing may sign none; Go refuses all it issued.",
     source="RFC 5280 §4.2.1.3; Go crypto/x509 x509.go, CheckSignatureFrom",
-    fix="Make the root anew with the key usages certificate signing and CRL signing",
+    fix="Make a new root with the key usages certificate signing and CRL signing",
 )
 def _anchor_key_usage(anchor: Anchor) -> Iterator[str]:
     if not anchor.root.signs_certificates:
@@ -170,7 +189,7 @@ def _anchor_key_usage(anchor: Anchor) -> Iterator[str]:
     reason="Below the root come the identity issuer, itself a CA, and the leaf. A path length of 0 lets only leaves "
     "follow.",
     source="RFC 5280 §4.2.1.9; Go crypto/x509 verify.go, isValid",
-    fix="Make the root anew without a path length, or with 1, or 2 where an intermediate comes between",
+    fix="Make a new root without a path length, or with 1, or 2 where an intermediate comes between",
 )
 def _anchor_path_length(anchor: Anchor) -> Iterator[str]:
     if anchor.root.path_length == 0:
@@ -184,7 +203,7 @@ def _anchor_path_length(anchor: Anchor) -> Iterator[str]:
     reason="A list of extended key usages in a root binds all below it in Go's verifier, which Linkerd asks for "
     "server auth: the identity service refuses its issuer.",
     source="Go crypto/x509 verify.go, checkChainForKeyUsage; linkerd2 pkg/tls/cred.go, Verify (no KeyUsages given)",
-    fix="Make the root anew without extended key usages, as CAs are best made",
+    fix="Make a new root without extended key usages, as CAs are best made",
 )
 def _anchor_extended_usages(anchor: Anchor) -> Iterator[str]:
     missing = missing_usages(anchor.root)
@@ -227,12 +246,14 @@ def _anchor_expiring(anchor: Anchor) -> Iterator[str]:
     "error",
     "There is no certificate in the bundle",
     reason="The identity service ends at its start where it finds no anchor, and no proxy gets an identity.",
-    source="linkerd2 pkg/tls/codec.go, DecodePEMCertPool; controller/cmd/identity/main.go",
+    source="linkerd2 pkg/tls/codec.go, DecodePEMCertPool; controller/cmd/identity/main.go; Go encoding/pem",
     fix="Put the trusted roots there as PEM",
 )
-def _bundle_empty(bundle: Bundle) -> Iterator[str]:
-    if not (bundle.pem.certificates or bundle.pem.unreadable):
-        yield "holds no certificate"
+def _bundle_empty(bundle: Bundle) -> Iterator[Violation]:
+    pem = bundle.pem
+    if not (pem.certificates or pem.unreadable):
+        what, fix = pem.shape or ("", "")
+        yield bundle.about_text(f"holds no certificate that Linkerd reads{what and f': it {what}'}", fix=fix or None)
 
 
 @BUNDLES.rule(
@@ -243,9 +264,9 @@ def _bundle_empty(bundle: Bundle) -> Iterator[str]:
     source="linkerd2 pkg/tls/codec.go, decodeCertificatePEM",
     fix="Replace the block by the root's PEM as it was issued",
 )
-def _bundle_unreadable(bundle: Bundle) -> Iterator[Wrong]:
+def _bundle_unreadable(bundle: Bundle) -> Iterator[Violation]:
     for block, reason in bundle.pem.unreadable:
-        yield Wrong(text=f"holds a block that cannot be read: {reason}", location=bundle.below(block.line))
+        yield Violation(text=f"holds a block that cannot be read: {reason}", location=bundle.below(block.line))
 
 
 @BUNDLES.rule(
@@ -253,14 +274,13 @@ def _bundle_unreadable(bundle: Bundle) -> Iterator[Wrong]:
     "error",
     "There is a BEGIN line that Go does not take for the beginning of a block",
     reason="Go passes over a block that is indented, has no END line of the same name, or holds what is not base64. "
-    "The root in it is not trusted, and no message says so.",
+    "The root in it is not trusted, and no message says so; after the last block, Linkerd refuses the whole bundle.",
     source="Go encoding/pem, Decode",
     fix="Write BEGIN and END at the start of their lines, with the whole block between",
 )
-def _bundle_passed_over(bundle: Bundle) -> Iterator[str]:
-    lost = bundle.pem.begun - len(bundle.pem.blocks)
-    if lost > 0:
-        yield f"has {bundle.pem.begun} BEGIN lines, of which Go reads {len(bundle.pem.blocks)} blocks"
+def _bundle_passed_over(bundle: Bundle) -> Iterator[Violation]:
+    for line, why in bundle.pem.lost if bundle.pem.blocks else ():
+        yield bundle.about_text(f"has a BEGIN line that {why}", line)
 
 
 @BUNDLES.rule(
@@ -273,10 +293,10 @@ def _bundle_passed_over(bundle: Bundle) -> Iterator[str]:
     "identity.yaml",
     fix="Remove the key, and take it for known: rotate to a new trust anchor",
 )
-def _bundle_private_key(bundle: Bundle) -> Iterator[Wrong]:
+def _bundle_private_key(bundle: Bundle) -> Iterator[Violation]:
     for block in bundle.pem.blocks:
         if "PRIVATE KEY" in block.label:
-            yield Wrong(text="holds a private key", location=bundle.below(block.line))
+            yield Violation(text="holds a private key", location=bundle.below(block.line))
 
 
 @BUNDLES.rule(
@@ -288,10 +308,10 @@ def _bundle_private_key(bundle: Bundle) -> Iterator[Wrong]:
     source="linkerd2 pkg/tls/codec.go, decodeCertificatePEM (returns no rest)",
     fix="Remove the block; a certificate that openssl wrote with -trustout has to be written as plain x509",
 )
-def _bundle_other_block(bundle: Bundle) -> Iterator[Wrong]:
+def _bundle_other_block(bundle: Bundle) -> Iterator[Violation]:
     for block in bundle.pem.blocks:
         if block.label != "CERTIFICATE" and "PRIVATE KEY" not in block.label:
-            yield Wrong(text=f"holds {block}", location=bundle.below(block.line))
+            yield Violation(text=f"holds {block}", location=bundle.below(block.line))
 
 
 @BUNDLES.rule(
@@ -302,13 +322,13 @@ def _bundle_other_block(bundle: Bundle) -> Iterator[Wrong]:
     source="linkerd2 pkg/tls/codec.go, DecodePEMCertificates; linkerd2 issue 3414",
     fix="End the text with the END line of the last certificate",
 )
-def _bundle_trailing(bundle: Bundle) -> Iterator[Wrong]:
+def _bundle_trailing(bundle: Bundle) -> Iterator[Violation]:
     text = bundle.text.strip() if bundle.trimmed else bundle.text
     pem = read_pem(text)
     if pem.blocks and pem.rest_line is not None:
         follows = text.split("\n", pem.rest_line)[-1]
         what = "text" if follows.strip() else "a blank line"
-        yield Wrong(text=f"has {what} after its last certificate", location=bundle.below(pem.rest_line))
+        yield bundle.about_text(f"has {what} after its last certificate", pem.rest_line)
 
 
 @BUNDLES.rule(
@@ -336,11 +356,11 @@ def _bundle_trimmed(bundle: Bundle) -> Iterator[str]:
     source="linkerd2 pkg/inject/inject.go, injectObjectMeta; multicluster/cmd/check.go",
     fix="Remove all but the first",
 )
-def _bundle_duplicates(bundle: Bundle) -> Iterator[Wrong]:
+def _bundle_duplicates(bundle: Bundle) -> Iterator[Violation]:
     seen: set[str] = set()
     for block, facts in bundle.pem.certificates:
         if facts.fingerprint in seen:
-            yield Wrong(text=f"holds {facts.subject} more than once", location=bundle.below(block.line))
+            yield Violation(text=f"holds {facts.subject} more than once", location=bundle.below(block.line))
         seen.add(facts.fingerprint)
 
 
@@ -352,14 +372,15 @@ def _bundle_duplicates(bundle: Bundle) -> Iterator[Wrong]:
     source="Go crypto/x509 verify.go, isValid; linkerd2 pkg/identity/service.go, loadCredentials",
     fix="Make a new trust anchor and issuer; Linkerd's guide on replacing expired certificates says how",
 )
-def _bundle_none_valid(bundle: Bundle) -> Iterator[str]:
+def _bundle_none_valid(bundle: Bundle) -> Iterator[Violation]:
     roots = bundle.roots
     if roots and not any(root.not_before <= bundle.at <= root.not_after for root in roots):
-        yield f"holds {len(roots)} roots, and none of them is valid on {bundle.at:%Y-%m-%d}"
+        count = f"{len(roots)} root{'s' if len(roots) > 1 else ''}"
+        yield bundle.about_text(f"holds {count}, and none of them is valid on {bundle.at:%Y-%m-%d}")
 
 
 def missing_usages(facts: CertificateFacts) -> list[str]:
-    """Return the extended key usages that a certificate's list leaves out; none where it has no list."""
+    """Return the extended key usages that a certificate's list leaves out; None if it has no list."""
     usages = facts.extended_usages
     return [] if usages is None else [usage for usage in _REQUIRED_USAGES if usage not in usages]
 
@@ -388,6 +409,6 @@ def lint_trust_anchor(certificate: x509.Certificate, at: datetime | None = None)
 
     Args:
         certificate: The root.
-        at: The moment at which it is judged; none where its dates are judged elsewhere.
+        at: The moment at which it is judged; None if its dates are judged elsewhere.
     """
-    return ANCHORS.judge(Anchor(root=certificate_facts(certificate), at=at))
+    return ANCHORS.check(Anchor(root=certificate_facts(certificate), at=at))

@@ -1,13 +1,13 @@
-"""What else has to be as Linkerd expects it: the control plane's namespace, and trust-manager's Bundle."""
+"""The control plane's namespace, and the names of Linkerd's trust roots, as Linkerd expects them."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from meshtrust.lint.rule import Group, Location, Wrong
-from meshtrust.lint.values import at, mapping, sequence, shown
-
-TRUST_ROOTS, TRUST_ROOTS_KEY = "linkerd-identity-trust-roots", "ca-bundle.crt"
+from meshtrust.lint.linkerd import CONTROL_PLANE_LABEL, NO_WEBHOOKS_LABEL, TRUST_ROOTS
+from meshtrust.lint.objects import Object
+from meshtrust.lint.rule import Location, RuleSet, Violation
+from meshtrust.lint.values import at, listed, mapping, sequence, shown, text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +18,7 @@ class ControlPlaneNamespace:
         object_name: Its name in Kubernetes.
         manifest: The object, as it was read.
         cni: Whether Linkerd's CNI plugin is used, so that proxies need no rights to set up iptables.
-        selector: Labels by which trust-manager's Bundle finds it; none where no Bundle is at hand.
+        selector: Selector by which trust-manager's Bundle finds it; empty if no Bundle is at hand.
         locate: Tells where a dotted path of the object stands.
     """
 
@@ -44,31 +44,7 @@ class ControlPlaneNamespace:
         return mapping(at(self.manifest, "metadata.labels"))
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrustBundle:
-    """trust-manager's Bundle of Linkerd's trust anchors.
-
-    Attributes:
-        manifest: The object, as it was read.
-        locate: Tells where a dotted path of the object stands.
-    """
-
-    manifest: Mapping[str, Any]
-    locate: Callable[[str], Location | None] = lambda _: None
-
-    @property
-    def name(self) -> str:
-        """The name."""
-        return f"Bundle {TRUST_ROOTS}"
-
-    @property
-    def location(self) -> Location | None:
-        """Where it stands."""
-        return self.locate("spec")
-
-
-NAMESPACES = Group[ControlPlaneNamespace]("The control plane's Namespace")
-TRUST_BUNDLES = Group[TrustBundle]("trust-manager's Bundle")
+NAMESPACES = RuleSet[ControlPlaneNamespace]("The control plane's Namespace")
 
 
 @NAMESPACES.rule(
@@ -82,17 +58,19 @@ TRUST_BUNDLES = Group[TrustBundle]("trust-manager's Bundle")
     "linkerd.io, Automatically Rotating Control Plane TLS Credentials",
     fix="Set the labels before the chart is installed",
 )
-def _labels(namespace: ControlPlaneNamespace) -> Iterator[Wrong]:
+def _labels(namespace: ControlPlaneNamespace) -> Iterator[Violation]:
     wanted = {
-        "linkerd.io/is-control-plane": "true",
+        CONTROL_PLANE_LABEL: "true",
         "linkerd.io/control-plane-ns": namespace.object_name,
-        "config.linkerd.io/admission-webhooks": "disabled",
+        NO_WEBHOOKS_LABEL: "disabled",
     }
     for label, value in wanted.items():
         has = namespace.labels.get(label)
         if has != value:
             said = "no label" if has is None else f"{shown(has)} as its label"
-            yield Wrong(text=f"has {said} {label}, which should be {shown(value)}", fix=f"Set {label}: {shown(value)}")
+            yield Violation(
+                text=f"has {said} {label}, which should be {shown(value)}", fix=f"Set {label}: {shown(value)}"
+            )
 
 
 @NAMESPACES.rule(
@@ -104,10 +82,10 @@ def _labels(namespace: ControlPlaneNamespace) -> Iterator[Wrong]:
     source="linkerd2 charts/linkerd-control-plane/templates/namespace.yaml",
     fix="Set pod-security.kubernetes.io/enforce: privileged, or use the CNI plugin",
 )
-def _pod_security(namespace: ControlPlaneNamespace) -> Iterator[Wrong]:
+def _pod_security(namespace: ControlPlaneNamespace) -> Iterator[Violation]:
     level = namespace.labels.get("pod-security.kubernetes.io/enforce")
     if level in ("baseline", "restricted") and not namespace.cni:
-        yield Wrong(text=f"enforces {shown(level)}")
+        yield Violation(text=f"enforces {shown(level)}")
 
 
 @NAMESPACES.rule(
@@ -118,11 +96,11 @@ def _pod_security(namespace: ControlPlaneNamespace) -> Iterator[Wrong]:
     source="linkerd2 charts/linkerd-control-plane/templates/namespace.yaml",
     fix="Set the annotation linkerd.io/inject: disabled",
 )
-def _not_injected(namespace: ControlPlaneNamespace) -> Iterator[Wrong]:
+def _not_injected(namespace: ControlPlaneNamespace) -> Iterator[Violation]:
     has = mapping(at(namespace.manifest, "metadata.annotations")).get("linkerd.io/inject")
     if has != "disabled":
         said = "no annotation" if has is None else f"{shown(has)} as its annotation"
-        yield Wrong(text=f"has {said} linkerd.io/inject")
+        yield Violation(text=f"has {said} linkerd.io/inject")
 
 
 @NAMESPACES.rule(
@@ -133,40 +111,58 @@ def _not_injected(namespace: ControlPlaneNamespace) -> Iterator[Wrong]:
     source="trust-manager, API reference of Bundle; linkerd2 charts/partials/templates/_proxy.tpl",
     fix="Give the Namespace the labels that the Bundle selects by, before the chart is installed",
 )
-def _selected(namespace: ControlPlaneNamespace) -> Iterator[str]:
+def _selected(namespace: ControlPlaneNamespace) -> Iterator[Violation]:
     # The API server gives every namespace its name as a label.
     labels = {"kubernetes.io/metadata.name": namespace.object_name, **namespace.labels}
-    for label, value in namespace.selector.items():
+    by = f"by which Bundle {TRUST_ROOTS} selects it"
+    for label, value in mapping(namespace.selector.get("matchLabels")).items():
         if labels.get(label) != value:
-            yield f"has no label {shown(label)} of {shown(value)}, by which Bundle {TRUST_ROOTS} selects it"
+            yield Violation(
+                text=f"has no label {shown(label)} of {shown(value)}, {by}", value=[value, labels.get(label)]
+            )
+    for expression in map(mapping, sequence(namespace.selector.get("matchExpressions"))):
+        key, operator, values = (expression.get(name) for name in ("key", "operator", "values"))
+        label = text(key)
+        has = labels.get(label)
+        fits = {
+            "In": has in sequence(values),
+            "NotIn": has not in sequence(values),
+            "Exists": label in labels,
+            "DoesNotExist": label not in labels,
+        }
+        if not fits.get(text(operator), True):
+            of = f" {listed(values)}" if values else ""
+            yield Violation(text=f"does not fit {label} {operator}{of}, {by}", value=[expression, has])
 
 
-@TRUST_BUNDLES.rule(
-    "MT611",
-    "error",
-    "The Bundle is not written where Linkerd reads it",
-    reason="Linkerd's pods read the key ca-bundle.crt of a ConfigMap that bears the Bundle's name, and hang until it "
-    "is there.",
-    source="linkerd2 charts/partials/templates/_proxy.tpl; trust-manager, API reference of Bundle",
-    fix="Set spec.target.configMap.key: ca-bundle.crt",
+@dataclass(frozen=True, kw_only=True)
+class TrustRootsSecret:
+    """A Secret with the name of the ConfigMap that Linkerd reads its trust anchors from."""
+
+    one: Object
+
+    @property
+    def name(self) -> str:
+        """The name."""
+        return self.one.title
+
+    @property
+    def location(self) -> Location | None:
+        """Where it stands."""
+        return self.one.locate("kind")
+
+
+TRUST_ROOTS_SECRETS = RuleSet[TrustRootsSecret]("A Secret with the name of the trust roots")
+
+
+@TRUST_ROOTS_SECRETS.rule(
+    "MT621",
+    "warning",
+    "The trust roots are in a Secret",
+    reason="Every pod of the control plane reads its trust anchors from the ConfigMap linkerd-identity-trust-roots; a "
+    "Secret of that name is mounted by nothing.",
+    source="linkerd2 charts/partials/templates/_proxy.tpl",
+    fix="Make it a ConfigMap with the key ca-bundle.crt, unless it is the source of that ConfigMap",
 )
-def _target(bundle: TrustBundle) -> Iterator[Wrong]:
-    key = at(bundle.manifest, "spec.target.configMap.key")
-    if key != TRUST_ROOTS_KEY:
-        said = "is not set" if key is None else f"is {shown(key)}"
-        yield Wrong(text=said, member="spec.target.configMap.key", location=bundle.locate("spec.target"))
-
-
-@TRUST_BUNDLES.rule(
-    "MT612",
-    "error",
-    "The mesh would trust public CAs",
-    reason="useDefaultCAs adds every CA that browsers trust: whoever has a certificate of one could pass for a "
-    "workload, and Linkerd refuses bundles with their algorithms.",
-    source="trust-manager, API reference of Bundle; linkerd2 pkg/issuercerts/issuercerts.go",
-    fix="Remove the source useDefaultCAs",
-)
-def _public_cas(bundle: TrustBundle) -> Iterator[Wrong]:
-    for source in sequence(at(bundle.manifest, "spec.sources")):
-        if mapping(source).get("useDefaultCAs") is True:
-            yield Wrong(text="has useDefaultCAs among its sources", location=bundle.locate("spec.sources"))
+def _trust_roots_secret(_: TrustRootsSecret) -> Iterator[str]:
+    yield f"is a Secret, and Linkerd reads a ConfigMap of the name {TRUST_ROOTS}"

@@ -11,22 +11,27 @@ from meshtrust.chain import ChainError, verify_chain
 from meshtrust.durations import format_duration
 from meshtrust.lint.anchors import expiring_soon, missing_usages, outside_validity
 from meshtrust.lint.facts import CertificateFacts, KeyFacts, path_to_root, read_key
+from meshtrust.lint.linkerd import CLOCK_SKEW, ECDSA_SIGNATURES, LEAF_LIFETIME
 from meshtrust.lint.pem_text import PemText, read_pem
-from meshtrust.lint.rule import Group, Location, Wrong
+from meshtrust.lint.rule import Location, RuleSet, Violation
 from meshtrust.lint.values import listed
 
-# linkerd-control-plane chart, values.yaml: identity.issuer.issuanceLifetime and clockSkewAllowance.
-LEAF_LIFETIME = timedelta(hours=24)
-CLOCK_SKEW = timedelta(seconds=20)
-_KEY_LABELS = ("EC PRIVATE KEY", "RSA PRIVATE KEY", "PRIVATE KEY")
+KEY_LABELS = ("EC PRIVATE KEY", "RSA PRIVATE KEY", "PRIVATE KEY")
 
 
 @dataclass(frozen=True, kw_only=True)
 class LeafLifetime:
-    """How long Linkerd means a proxy's certificate to live, and by how much it widens that for clocks that differ."""
+    """How long Linkerd means a proxy's certificate to live.
+
+    Attributes:
+        issuance: The lifetime.
+        skew: By how much Linkerd widens it for clocks that differ.
+        hidden: Whether both are secret, and no message may show them.
+    """
 
     issuance: timedelta = LEAF_LIFETIME
     skew: timedelta = CLOCK_SKEW
+    hidden: bool = False
 
     @property
     def whole(self) -> timedelta:
@@ -34,6 +39,8 @@ class LeafLifetime:
         return self.issuance + self.skew
 
     def __str__(self) -> str:
+        if self.hidden:
+            return "the life of a proxy's certificate, issuanceLifetime and clockSkewAllowance together"
         return (
             f"the {format_duration(self.issuance)} of a proxy's certificate and the {format_duration(self.skew)} of "
             "clock skew that Linkerd adds"
@@ -48,8 +55,8 @@ class Credentials:
         name: What holds them.
         role: Whether it is the identity issuer, or a CA that signs it.
         chain: The certificate, followed by what is served with it.
-        key: Its private key; none where it is not at hand. Nothing prints it.
-        roots: The trusted roots; none where they are not at hand.
+        key: Its private key; None if it is not at hand. Nothing prints it.
+        roots: The trusted roots; None if they are not at hand.
         at: The moment at which all of it is judged.
         leaf: How long the certificates live that the issuer signs.
         location: Where the chain begins.
@@ -78,9 +85,9 @@ class Credentials:
 
     @cached_property
     def key_facts(self) -> KeyFacts | None:
-        """The public half of the key; none where there is no key, or none that Linkerd reads."""
+        """The public half of the key; None if there is no key, or none that Linkerd reads."""
         blocks = read_pem(self.key or "").blocks
-        return read_key(blocks[0].label, blocks[0].der) if blocks and blocks[0].label in _KEY_LABELS else None
+        return read_key(blocks[0].label, blocks[0].der) if blocks and blocks[0].label in KEY_LABELS else None
 
     @cached_property
     def path(self) -> list[CertificateFacts]:
@@ -94,7 +101,14 @@ class Credentials:
         return self.location and self.location.below(lines[0]) if lines else self.location
 
 
-CREDENTIALS = Group[Credentials]("The identity issuer's credentials, and those of the CAs above it")
+# Certificates that are made in one go for equally long end in the order in which they were made.
+_MADE_TOGETHER = timedelta(hours=1)
+
+CREDENTIALS = RuleSet[Credentials]("The identity issuer's credentials, and those of the CAs above it")
+
+
+def _is_issuer(credentials: Credentials) -> bool:
+    return credentials.role == "issuer"
 
 
 @CREDENTIALS.rule(
@@ -105,10 +119,11 @@ CREDENTIALS = Group[Credentials]("The identity issuer's credentials, and those o
     "every other issuer.",
     source="linkerd2 pkg/issuercerts/issuercerts.go, CheckIssuerCertAlgoRequirements; pkg/tls/ca.go, createTemplate",
     fix="Issue it with an ECDSA key of 256 bits",
+    applies=_is_issuer,
 )
 def _issuer_key(credentials: Credentials) -> Iterator[str]:
     for facts in credentials.certificates[:1]:
-        if credentials.role == "issuer" and not facts.key.is_p256:
+        if not facts.key.is_p256:
             yield f"has a key of the kind {facts.key.algorithm}, and Linkerd takes only ECDSA P-256"
 
 
@@ -121,10 +136,11 @@ def _issuer_key(credentials: Credentials) -> Iterator[str]:
     source="linkerd2 pkg/issuercerts/issuercerts.go, checkECDSACertRequirements; cert-manager pkg/util/pki/csr.go, "
     "SignCertificate",
     fix="Let a CA with an ECDSA P-256 or RSA 2048 key sign it",
+    applies=_is_issuer,
 )
 def _issuer_signature(credentials: Credentials) -> Iterator[str]:
     for facts in credentials.certificates[:1]:
-        if credentials.role == "issuer" and facts.signature not in ("ECDSA-SHA256", "SHA256-RSA"):
+        if facts.signature not in ECDSA_SIGNATURES:
             yield f"is signed with {facts.signature}, and Linkerd takes only ECDSA-SHA256 and SHA256-RSA"
 
 
@@ -138,10 +154,12 @@ def _issuer_signature(credentials: Credentials) -> Iterator[str]:
     source="linkerd2 pkg/identity/service.go, loadCredentials; RFC 5280 §4.2.1.9; linkerd2 issue 6428",
     fix="Issue it as a CA (isCA: true in a cert-manager Certificate)",
 )
-def _chain_ca(credentials: Credentials) -> Iterator[Wrong]:
+def _chain_ca(credentials: Credentials) -> Iterator[Violation]:
     for facts in credentials.certificates:
         if not facts.ca:
-            yield Wrong(text=f"holds {facts.subject}, which is not marked as a CA", location=credentials.below(facts))
+            yield Violation(
+                text=f"holds {facts.subject}, which is not marked as a CA", location=credentials.below(facts)
+            )
 
 
 @CREDENTIALS.rule(
@@ -154,11 +172,11 @@ def _chain_ca(credentials: Credentials) -> Iterator[Wrong]:
     "check_key_usage_cert_sign",
     fix='Issue it with the key usage "cert sign"',
 )
-def _chain_key_usage(credentials: Credentials) -> Iterator[Wrong]:
+def _chain_key_usage(credentials: Credentials) -> Iterator[Violation]:
     for facts in credentials.certificates:
         if not facts.signs_certificates:
             text = f"holds {facts.subject}, whose key usage does not include certificate signing"
-            yield Wrong(text=text, location=credentials.below(facts))
+            yield Violation(text=text, location=credentials.below(facts))
 
 
 @CREDENTIALS.rule(
@@ -171,13 +189,13 @@ def _chain_key_usage(credentials: Credentials) -> Iterator[Wrong]:
     "check_basic_constraints",
     fix="Issue it without a path length, or with a larger one",
 )
-def _chain_path_length(credentials: Credentials) -> Iterator[Wrong]:
+def _chain_path_length(credentials: Credentials) -> Iterator[Violation]:
     if not credentials.certificates:
         return
     first = 0 if credentials.role == "issuer" else 1
     for needed, facts in enumerate(credentials.path, first):
         if facts.path_length is not None and facts.path_length < needed:
-            yield Wrong(
+            yield Violation(
                 text=f"chains to {facts.subject}, whose path length is {facts.path_length}: {needed} "
                 f"CA{'s' if needed > 1 else ''} come between it and a leaf",
                 location=credentials.below(facts),
@@ -195,7 +213,7 @@ def _chain_path_length(credentials: Credentials) -> Iterator[Wrong]:
     "linkerd2-proxy linkerd/meshtls/src/creds",
     fix="Issue it without extended key usages, or with both",
 )
-def _chain_extended_usages(credentials: Credentials) -> Iterator[Wrong]:
+def _chain_extended_usages(credentials: Credentials) -> Iterator[Violation]:
     for facts in credentials.certificates:
         missing = missing_usages(facts)
         if missing:
@@ -203,7 +221,7 @@ def _chain_extended_usages(credentials: Credentials) -> Iterator[Wrong]:
                 f"holds {facts.subject}, limited to the extended key usages {listed(facts.extended_usages)}, "
                 f"without {listed(missing)}"
             )
-            yield Wrong(text=text, location=credentials.below(facts))
+            yield Violation(text=text, location=credentials.below(facts))
 
 
 @CREDENTIALS.rule(
@@ -214,11 +232,11 @@ def _chain_extended_usages(credentials: Credentials) -> Iterator[Wrong]:
     source="linkerd2 pkg/tls/cred.go, ValidateAndCreateCreds",
     fix="Put the certificate and the key there that were issued together",
 )
-def _key_matches(credentials: Credentials) -> Iterator[Wrong]:
+def _key_matches(credentials: Credentials) -> Iterator[Violation]:
     key, certificates = credentials.key_facts, credentials.certificates
     if key and certificates and all(facts.key.public != key.public for facts in certificates):
         text = f"has a key that does not match its first certificate, {certificates[0].subject}"
-        yield Wrong(text=text, location=credentials.key_location)
+        yield Violation(text=text, location=credentials.key_location)
 
 
 @CREDENTIALS.rule(
@@ -245,8 +263,22 @@ def _chain_verifies(credentials: Credentials) -> Iterator[str]:
             [facts.certificate for facts in credentials.roots],
             min(max(credentials.at, starts), ends),
         )
-    except ChainError as error:
-        yield f"holds a certificate that is not trusted: {error}"
+    except ChainError:
+        yield f"holds a certificate that is not trusted: {_why_untrusted(credentials)}"
+
+
+def _why_untrusted(credentials: Credentials) -> str:
+    """Return why no path leads from the first certificate to a trusted root."""
+    top, roots = credentials.path[-1], credentials.roots or ()
+    names = listed(f"{root.subject} (sha256 {root.fingerprint[:16]})" for root in roots)
+    if top.self_signed and top.fingerprint in {root.fingerprint for root in roots}:
+        return f"{top.subject} is trusted, and may not sign it"
+    if top.self_signed:
+        return f"it is under {top.subject} (sha256 {top.fingerprint[:16]}), and the trusted roots are {names}"
+    issuer = top.certificate.issuer.rfc4514_string() or "a CA without a name"
+    if any(root.certificate.subject == top.certificate.issuer for root in roots):
+        return f"{top.subject} is signed by another key than that of the trusted root {issuer}"
+    return f"{top.subject} is signed by {issuer}, which is not among the trusted roots, {names}, nor in the chain"
 
 
 # These say why a chain does not verify; that it does not is then no news.
@@ -303,21 +335,21 @@ def _others_in_order(credentials: Credentials) -> Iterator[str]:
     source="linkerd2 pkg/tls/codec.go, DecodePEMKey",
     fix="Write the key as one PKCS#8 block: openssl pkcs8 -topk8 -nocrypt",
 )
-def _key_kind(credentials: Credentials) -> Iterator[Wrong]:
+def _key_kind(credentials: Credentials) -> Iterator[Violation]:
     if credentials.key is None:
         return
-    blocks = read_pem(credentials.key).blocks
-    wrong = None
-    if not blocks:
-        wrong = "has a key that is no PEM"
-    elif blocks[0].label not in _KEY_LABELS:
+    pem, wrong = read_pem(credentials.key), None
+    blocks = pem.blocks
+    if pem.shape is not None:
+        wrong = f"has a key that {pem.shape[0]}"
+    elif blocks[0].label not in KEY_LABELS:
         wrong = f"has a key that begins with {blocks[0]}"
     elif credentials.key_facts is None:
         wrong = f"has a key in {blocks[0]} that cannot be read"
     elif not credentials.key_facts.algorithm.startswith(("ECDSA", "RSA")):
         wrong = f"has a key of the kind {credentials.key_facts.algorithm}"
     if wrong:
-        yield Wrong(text=wrong, location=credentials.key_location)
+        yield Violation(text=wrong, location=credentials.key_location, value=credentials.key)
 
 
 @CREDENTIALS.rule(
@@ -327,12 +359,12 @@ def _key_kind(credentials: Credentials) -> Iterator[Wrong]:
     reason="The identity service verifies its issuer at its start, at every reload and at every request: outside its "
     "validity no proxy gets a certificate.",
     source="linkerd2 pkg/identity/service.go, ensureIssuerStillValid",
-    fix="Issue it anew; where cert-manager does that, find out why it did not: kubectl describe certificate",
+    fix="Issue a new one; where cert-manager does that, find out why it did not: kubectl describe certificate",
 )
-def _chain_validity(credentials: Credentials) -> Iterator[Wrong]:
+def _chain_validity(credentials: Credentials) -> Iterator[Violation]:
     for facts in credentials.certificates:
         for said in outside_validity(facts, credentials.at):
-            yield Wrong(text=f"holds {facts.subject}, which {said}", location=credentials.below(facts))
+            yield Violation(text=f"holds {facts.subject}, which {said}", location=credentials.below(facts))
 
 
 @CREDENTIALS.rule(
@@ -342,16 +374,16 @@ def _chain_validity(credentials: Credentials) -> Iterator[Wrong]:
     reason="No leaf outlives what signed it: with less life left than a leaf is meant to have, proxies get "
     "certificates that end early, and at last none. Told from the last third of its life on, at most 60 days before.",
     source="linkerd2 pkg/tls/ca.go, createTemplate; pkg/issuercerts/issuercerts.go, CheckExpiringSoon",
-    fix="Issue it anew; where cert-manager does that, find out why it did not: kubectl describe certificate",
+    fix="Issue a new one; where cert-manager does that, find out why it did not: kubectl describe certificate",
 )
-def _chain_expiring(credentials: Credentials) -> Iterator[Wrong]:
+def _chain_expiring(credentials: Credentials) -> Iterator[Violation]:
     for position, facts in enumerate(credentials.certificates):
         said = list(expiring_soon(facts, credentials.at))
         left = facts.not_after - credentials.at
         if not said and position == 0 and credentials.role == "issuer" and timedelta() <= left < credentials.leaf.whole:
             said = [f"has {format_duration(left)} to live, less than {credentials.leaf}"]
         for text in said:
-            yield Wrong(text=f"holds {facts.subject}, which {text}", location=credentials.below(facts))
+            yield Violation(text=f"holds {facts.subject}, which {text}", location=credentials.below(facts))
 
 
 @CREDENTIALS.rule(
@@ -363,15 +395,15 @@ def _chain_expiring(credentials: Credentials) -> Iterator[Wrong]:
     source="RFC 5280 §6.1.3; linkerd2 pkg/tls/ca.go, findFirstExpiration; cert-manager issue 5864",
     fix="Issue it for a shorter time, or renew the CA first",
 )
-def _chain_outlives(credentials: Credentials) -> Iterator[Wrong]:
+def _chain_outlives(credentials: Credentials) -> Iterator[Violation]:
     path = credentials.path if credentials.certificates else []
     for lower, upper in pairwise(path):
-        if lower.not_after > upper.not_after:
+        if lower.not_after > upper.not_after + _MADE_TOGETHER:
             text = (
-                f"chains {lower.subject}, valid until {lower.not_after:%Y-%m-%d}, to {upper.subject}, which ends on "
-                f"{upper.not_after:%Y-%m-%d}"
+                f"chains {lower.subject}, valid until {lower.not_after:%Y-%m-%d %H:%M} UTC, to {upper.subject}, which "
+                f"ends on {upper.not_after:%Y-%m-%d %H:%M} UTC"
             )
-            yield Wrong(text=text, location=credentials.below(lower))
+            yield Violation(text=text, location=credentials.below(lower))
 
 
 @CREDENTIALS.rule(
@@ -382,10 +414,11 @@ def _chain_outlives(credentials: Credentials) -> Iterator[Wrong]:
     "issuer cannot be renewed without rotating the trust anchor.",
     source="linkerd2 cli/cmd/options.go, initializeIssuerCredentials",
     fix="Keep a root off the cluster, and let it sign an issuer",
+    applies=_is_issuer,
 )
 def _issuer_is_anchor(credentials: Credentials) -> Iterator[str]:
     for facts in credentials.certificates[:1]:
-        if credentials.role == "issuer" and facts.self_issued:
+        if facts.self_signed:
             yield f"holds {facts.subject}, which is its own issuer"
 
 
@@ -398,20 +431,24 @@ def _issuer_is_anchor(credentials: Credentials) -> Iterator[str]:
     source="linkerd2 pkg/tls/codec.go, DecodePEMCertificates; pkg/tls/cred.go, DecodePEMCrt",
     fix="Write certificates there and nothing else, up to the END line of the last",
 )
-def _chain_text(credentials: Credentials) -> Iterator[Wrong]:
+def _chain_text(credentials: Credentials) -> Iterator[Violation]:
     pem = credentials.pem
-    if not pem.blocks:
-        yield Wrong(text="holds no certificate")
+    if not (pem.certificates or pem.unreadable):
+        what, fix = pem.shape or ("", "")
+        wrong = f"holds no certificate that Linkerd reads{what and f': it {what}'}"
+        yield Violation(text=wrong, fix=fix or None, value=credentials.chain, location=credentials.location)
     for block, reason in pem.unreadable:
-        yield Wrong(text=f"holds a block that cannot be read: {reason}", location=_line(credentials, block.line))
+        yield Violation(text=f"holds a block that cannot be read: {reason}", location=_line(credentials, block.line))
     for block in pem.blocks:
         if block.label != "CERTIFICATE":
             wrong = f"holds {block} among its certificates"
-            yield Wrong(text=wrong, location=_line(credentials, block.line))
-    if pem.begun > len(pem.blocks) > 0:
-        yield Wrong(text=f"has {pem.begun} BEGIN lines, of which Go reads {len(pem.blocks)} blocks")
+            yield Violation(text=wrong, location=_line(credentials, block.line))
+    for line, why in pem.lost if pem.blocks else ():
+        wrong = f"has a BEGIN line that {why}"
+        yield Violation(text=wrong, location=_line(credentials, line), value=credentials.chain)
     if pem.blocks and pem.rest_line is not None:
-        yield Wrong(text="has something after its last certificate", location=_line(credentials, pem.rest_line))
+        wrong = "has something after its last certificate"
+        yield Violation(text=wrong, location=_line(credentials, pem.rest_line), value=credentials.chain)
 
 
 def _line(credentials: Credentials, lines: int) -> Location | None:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import TypeVar
 
 from cryptography import x509
@@ -11,6 +12,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, SignatureAlgorithmOID
 
+from meshtrust.lint.linkerd import P256
 from meshtrust.pem import fingerprint
 
 E = TypeVar("E", bound=x509.ExtensionType)
@@ -48,7 +50,7 @@ class KeyFacts:
     @property
     def is_p256(self) -> bool:
         """Whether it is the key that Linkerd asks for."""
-        return self.algorithm == "ECDSA on secp256r1"
+        return self.algorithm == P256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,9 +64,9 @@ class CertificateFacts:
         key: Its public key.
         signature: Its signature's algorithm, such as "ECDSA-SHA256".
         ca: Whether it is marked as a CA.
-        path_length: How many CAs may follow below it; none where that is not limited.
+        path_length: How many CAs may follow below it; None if that is not limited.
         signs_certificates: Whether its key usage, if it has one, includes certificate signing.
-        extended_usages: Its extended key usages by name or OID; none where it has no such list.
+        extended_usages: Its extended key usages by name or OID; None if it has no such list.
         not_before: Start of its validity, UTC.
         not_after: End of its validity, UTC.
     """
@@ -81,10 +83,28 @@ class CertificateFacts:
     not_before: datetime
     not_after: datetime
 
+    @cached_property
+    def self_signed(self) -> bool:
+        """Whether its own key signed it, as a root's does; a name is no proof, as a root and its issuer may share one.
+
+        Where the signature cannot be verified here, its key identifiers tell.
+        """
+        if self.certificate.issuer != self.certificate.subject:
+            return False
+        try:
+            self.certificate.verify_directly_issued_by(self.certificate)
+        except InvalidSignature:
+            return False
+        except (ValueError, TypeError, UnsupportedAlgorithm):
+            own = _extension(self.certificate, x509.SubjectKeyIdentifier)
+            above = _extension(self.certificate, x509.AuthorityKeyIdentifier)
+            return own is None or above is None or above.key_identifier in (None, own.digest)
+        return True
+
     @property
-    def self_issued(self) -> bool:
-        """Whether it names itself as its issuer, as a root does."""
-        return self.certificate.issuer == self.certificate.subject
+    def is_v1(self) -> bool:
+        """Whether it is of X.509 version 1, which has no CA flag and no other extension."""
+        return self.certificate.version is x509.Version.v1
 
     def issued(self, other: "CertificateFacts") -> bool:
         """Whether its key signed another certificate that names it as its issuer."""
@@ -117,7 +137,7 @@ def certificate_facts(certificate: x509.Certificate) -> CertificateFacts:
 
 
 def read_key(label: str, der: bytes) -> KeyFacts | None:
-    """Return the public half of a private key, or nothing where the key cannot be read.
+    """Return the public half of a private key, or None if the key cannot be read.
 
     Args:
         label: Label of its PEM block, which says how it is encoded.
@@ -127,17 +147,23 @@ def read_key(label: str, der: bytes) -> KeyFacts | None:
         key = serialization.load_der_private_key(der, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         return None
-    kinds: dict[str, type | tuple[type, ...]] = {
-        "EC PRIVATE KEY": ec.EllipticCurvePrivateKey,
-        "RSA PRIVATE KEY": rsa.RSAPrivateKey,
-    }
-    return _key_facts(key.public_key()) if isinstance(key, kinds.get(label, object)) else None
+    return _key_facts(key.public_key()) if _FORMS.get(label) == _form(der) else None
+
+
+# What follows the version in each form of a key, as a tag of ASN.1: RFC 5958, RFC 5915, RFC 8017.
+_FORMS = {"PRIVATE KEY": 0x30, "EC PRIVATE KEY": 0x04, "RSA PRIVATE KEY": 0x02}
+
+
+def _form(der: bytes) -> int:
+    """Return the tag of what follows the version in a private key's DER."""
+    start = 2 + (der[1] & 0x7F if der[1] & 0x80 else 0)
+    return der[start + 2 + der[start + 1]]
 
 
 def path_to_root(first: CertificateFacts, others: Sequence[CertificateFacts]) -> list[CertificateFacts]:
     """Return a certificate, what issued it, what issued that, and so on, as far as others have it."""
     path = [first]
-    while not path[-1].self_issued:
+    while not path[-1].self_signed:
         above = next((other for other in others if other not in path and other.issued(path[-1])), None)
         if above is None:
             break

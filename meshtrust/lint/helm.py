@@ -1,18 +1,27 @@
 """Helm values of linkerd-control-plane."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 from meshtrust.durations import parse_duration
-from meshtrust.lint.credentials import CLOCK_SKEW, LEAF_LIFETIME, LeafLifetime
-from meshtrust.lint.rule import Finding, Group, Location, Wrong
-from meshtrust.lint.secrets import KUBERNETES_TLS, LINKERD_TLS
-from meshtrust.lint.values import at, is_placeholder, listed, mapping, sequence, shown, text
+from meshtrust.lint.credentials import LeafLifetime
+from meshtrust.lint.linkerd import (
+    CLOCK_SKEW,
+    KUBERNETES_TLS,
+    LEAF_LIFETIME,
+    LINKERD_TLS,
+    UNINJECTED_NAMESPACES,
+    WEBHOOK_SECTIONS,
+    WEBHOOK_VALUES,
+)
+from meshtrust.lint.rule import Finding, Location, RuleSet, Violation
+from meshtrust.lint.values import at, listed, mapping, misspelling, overlaid, sequence, shown, text
 
-_WEBHOOKS = ("proxyInjector", "profileValidator", "policyValidator")
-# linkerd2 charts/linkerd-control-plane/values.yaml, proxyInjector.namespaceSelector.
-_EXCLUDED = ("kube-system", "cert-manager")
+# What of the values is at hand: all of them, one layer of several, a part of an unknown whole, or what a cluster keeps
+# of those that Linkerd was installed with.
+Extent = Literal["whole", "layer", "part", "record"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,19 +31,22 @@ class HelmValues:
     Attributes:
         name: What holds them.
         values: The values, as they were read.
-        partial: Whether values from elsewhere come on top, so that nothing can be said of what is missing.
-        anchors_elsewhere: Whether other values that go with these have the trust anchors.
-        cert_manager: Namespace of cert-manager; none where it is not known.
+        extent: What of them is at hand: all of them; one layer of several, as one file of values is, so that what is
+            missing is at most worth a note; or a part of an unknown whole.
+        cert_manager: Namespace of cert-manager; None if it is not known.
         left_alone: Namespaces that are labelled so that Linkerd's webhooks leave them alone.
+        certificates: The webhooks' Certificates at hand, as <namespace>/<name>, by the section of the values.
+        known_certificates: All Certificates at hand, likewise.
         locate: Tells where a dotted path of the values stands.
     """
 
     name: str
     values: Mapping[str, Any]
-    partial: bool = False
-    anchors_elsewhere: bool = False
+    extent: Extent = "whole"
     cert_manager: str | None = None
     left_alone: frozenset[str] = frozenset()
+    certificates: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    known_certificates: frozenset[str] = frozenset()
     locate: Callable[[str], Location | None] = lambda _: None
 
     @property
@@ -46,9 +58,14 @@ class HelmValues:
         """Return what a dotted path leads to, or nothing."""
         return at(self.values, path)
 
-    def wrong(self, path: str, text: str, fix: str | None = None) -> Wrong:
+    def violation(self, path: str, text: str, fix: str | None = None) -> Violation:
         """Return what is wrong with a value."""
-        return Wrong(text=text, fix=fix, member=path, location=self.locate(path))
+        return Violation(text=text, fix=fix, member=path, location=self.locate(path), value=self.get(path))
+
+    def missing(self, path: str, text: str, fix: str | None = None) -> Iterator[Violation]:
+        """Yield that a value is missing, as far as that is known: it may stand in another layer."""
+        if self.extent in ("whole", "layer"):
+            yield replace(self.violation(path, text, fix), severity="note" if self.extent == "layer" else None)
 
     @property
     def scheme(self) -> str:
@@ -77,7 +94,18 @@ class HelmValues:
         return LeafLifetime(issuance=read[0], skew=read[1])
 
 
-HELM = Group[HelmValues]("Helm values of linkerd-control-plane")
+# Names of the values whose misspelling is told, by the section that they are in.
+_KNOWN_VALUES: Mapping[str, tuple[str, ...]] = {
+    "": ("identityTrustAnchorsPEM", "identityTrustDomain", "clusterDomain", "webhookFailurePolicy", *WEBHOOK_SECTIONS),
+    "identity": ("issuer", "externalCA"),
+    "identity.issuer": ("scheme", "tls", "issuanceLifetime", "clockSkewAllowance"),
+    "identity.issuer.tls": ("crtPEM", "keyPEM"),
+    **dict.fromkeys(WEBHOOK_SECTIONS, WEBHOOK_VALUES),
+}
+# Kubernetes, object names: a DNS subdomain.
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
+
+HELM = RuleSet[HelmValues]("Helm values of linkerd-control-plane")
 
 
 @HELM.rule(
@@ -90,10 +118,11 @@ HELM = Group[HelmValues]("Helm values of linkerd-control-plane")
     fix="Set identityTrustAnchorsPEM to the bundle, or identity.externalCA: true where something else writes the "
     "ConfigMap linkerd-identity-trust-roots",
 )
-def _anchors(helm: HelmValues) -> Iterator[Wrong]:
-    said = helm.get("identity.issuer.scheme") is not None or helm.get("identity.issuer.tls") is not None
-    if said and not (helm.anchors.strip() or helm.get("identity.externalCA") or helm.partial or helm.anchors_elsewhere):
-        yield helm.wrong("identityTrustAnchorsPEM", "is not set, and identity.externalCA is not true")
+def _anchors(helm: HelmValues) -> Iterator[Violation]:
+    said = helm.extent == "whole" or any(helm.get(f"identity.issuer.{name}") is not None for name in ("scheme", "tls"))
+    if said and not helm.anchors.strip() and not helm.get("identity.externalCA"):
+        wrong = "is not set, so that there are no trust anchors, and identity.externalCA is not true"
+        yield from helm.missing("identityTrustAnchorsPEM", wrong)
 
 
 @HELM.rule(
@@ -105,9 +134,9 @@ def _anchors(helm: HelmValues) -> Iterator[Wrong]:
     source="linkerd2 charts/linkerd-control-plane/templates/identity.yaml; charts/partials/templates/_metadata.tpl",
     fix="Remove identityTrustAnchorsPEM, or set identity.externalCA: false",
 )
-def _external_with_anchors(helm: HelmValues) -> Iterator[Wrong]:
+def _external_with_anchors(helm: HelmValues) -> Iterator[Violation]:
     if helm.get("identity.externalCA") is True and helm.anchors.strip():
-        yield helm.wrong("identityTrustAnchorsPEM", "is set, and identity.externalCA is true")
+        yield helm.violation("identityTrustAnchorsPEM", "is set, and identity.externalCA is true")
 
 
 @HELM.rule(
@@ -118,13 +147,17 @@ def _external_with_anchors(helm: HelmValues) -> Iterator[Wrong]:
     source="linkerd2 charts/linkerd-control-plane/templates/identity.yaml (required)",
     fix="Set identity.issuer.scheme: kubernetes.io/tls and let cert-manager write the Secret, or give both values",
 )
-def _issuer_given(helm: HelmValues) -> Iterator[Wrong]:
+def _issuer_given(helm: HelmValues) -> Iterator[Violation]:
     tls = mapping(helm.get("identity.issuer.tls"))
     given = [name for name in ("crtPEM", "keyPEM") if text(tls.get(name)).strip()]
-    asked = helm.get("identity.issuer.scheme") == LINKERD_TLS or given
-    if asked and helm.scheme == LINKERD_TLS and len(given) < 2 and not helm.partial:
-        missing = [name for name in ("crtPEM", "keyPEM") if name not in given]
-        yield helm.wrong("identity.issuer.tls", f"lacks {listed(missing)}, which scheme linkerd.io/tls needs")
+    missing = [name for name in ("crtPEM", "keyPEM") if name not in given]
+    scheme = helm.get("identity.issuer.scheme")
+    if scheme is None and not given and helm.extent == "whole":
+        wrong = "is not set, so that it is linkerd.io/tls, with which the chart asks for crtPEM and keyPEM"
+        yield from helm.missing("identity.issuer.scheme", wrong, "Set it to kubernetes.io/tls with cert-manager")
+    elif missing and (scheme == LINKERD_TLS or (scheme is None and given)):
+        wrong = f"lacks {listed(missing)}, which scheme linkerd.io/tls needs"
+        yield from helm.missing("identity.issuer.tls", wrong)
 
 
 @HELM.rule(
@@ -136,10 +169,10 @@ def _issuer_given(helm: HelmValues) -> Iterator[Wrong]:
     source="linkerd2 controller/cmd/identity/main.go; cli/cmd/options.go",
     fix="Set it to kubernetes.io/tls",
 )
-def _scheme(helm: HelmValues) -> Iterator[Wrong]:
+def _scheme(helm: HelmValues) -> Iterator[Violation]:
     scheme = helm.get("identity.issuer.scheme")
-    if scheme is not None and scheme not in (KUBERNETES_TLS, LINKERD_TLS) and not is_placeholder(scheme):
-        yield helm.wrong("identity.issuer.scheme", f"is {shown(scheme)}")
+    if scheme is not None and scheme not in (KUBERNETES_TLS, LINKERD_TLS):
+        yield helm.violation("identity.issuer.scheme", f"is {shown(scheme)}, which is none that Linkerd knows")
 
 
 @HELM.rule(
@@ -151,10 +184,10 @@ def _scheme(helm: HelmValues) -> Iterator[Wrong]:
     source="linkerd2 charts/linkerd-control-plane/templates/identity.yaml; Helm, storage of releases",
     fix="Set identity.issuer.scheme: kubernetes.io/tls, and let cert-manager write the Secret linkerd-identity-issuer",
 )
-def _key_in_values(helm: HelmValues) -> Iterator[Wrong]:
+def _key_in_values(helm: HelmValues) -> Iterator[Violation]:
     key = text(helm.get("identity.issuer.tls.keyPEM"))
-    if key.strip() and not is_placeholder(key):
-        yield helm.wrong("identity.issuer.tls.keyPEM", "holds the private key")
+    if key.strip():
+        yield helm.violation("identity.issuer.tls.keyPEM", "holds the private key")
 
 
 @HELM.rule(
@@ -166,11 +199,11 @@ def _key_in_values(helm: HelmValues) -> Iterator[Wrong]:
     source="linkerd2 charts/linkerd-control-plane/templates/identity.yaml",
     fix="Remove identity.issuer.tls",
 )
-def _issuer_unused(helm: HelmValues) -> Iterator[Wrong]:
+def _issuer_unused(helm: HelmValues) -> Iterator[Violation]:
     tls = mapping(helm.get("identity.issuer.tls"))
     given = [name for name in ("crtPEM", "keyPEM") if text(tls.get(name)).strip()]
     if helm.scheme == KUBERNETES_TLS and given:
-        yield helm.wrong("identity.issuer.tls", f"has {listed(given)}, and the scheme is kubernetes.io/tls")
+        yield helm.violation("identity.issuer.tls", f"has {listed(given)}, and the scheme is kubernetes.io/tls")
 
 
 @HELM.rule(
@@ -181,16 +214,16 @@ def _issuer_unused(helm: HelmValues) -> Iterator[Wrong]:
     source="linkerd2 controller/cmd/identity/main.go",
     fix='Write hours, minutes and seconds, such as "24h0m0s" or "20s"',
 )
-def _durations(helm: HelmValues) -> Iterator[Wrong]:
+def _durations(helm: HelmValues) -> Iterator[Violation]:
     for member in ("issuanceLifetime", "clockSkewAllowance"):
         path = f"identity.issuer.{member}"
         value = helm.get(path)
-        if value is None or is_placeholder(value):
+        if value is None:
             continue
         try:
             parse_duration(text(value))
         except ValueError:
-            yield helm.wrong(path, f"is {shown(value)}, which is not a Go duration")
+            yield helm.violation(path, f"is {shown(value)}, which is not a Go duration")
 
 
 _VALIDATION = "linkerd2 charts/partials/templates/_validate.tpl"
@@ -204,10 +237,10 @@ _VALIDATION = "linkerd2 charts/partials/templates/_validate.tpl"
     source=_VALIDATION,
     fix="Keep one of them: injectCaFrom for a Certificate, injectCaFromSecret for a Secret",
 )
-def _two_injections(helm: HelmValues) -> Iterator[Wrong]:
+def _two_injections(helm: HelmValues) -> Iterator[Violation]:
     for webhook, given in _webhooks(helm):
         if {"injectCaFrom", "injectCaFromSecret"} <= given:
-            yield helm.wrong(webhook, "sets both injectCaFrom and injectCaFromSecret")
+            yield helm.violation(webhook, "sets both injectCaFrom and injectCaFromSecret")
 
 
 @HELM.rule(
@@ -218,10 +251,10 @@ def _two_injections(helm: HelmValues) -> Iterator[Wrong]:
     source=_VALIDATION,
     fix="Remove caBundle, so that the CA follows the certificate",
 )
-def _injection_and_bundle(helm: HelmValues) -> Iterator[Wrong]:
+def _injection_and_bundle(helm: HelmValues) -> Iterator[Violation]:
     for webhook, given in _webhooks(helm):
         if "caBundle" in given and given & {"injectCaFrom", "injectCaFromSecret"}:
-            yield helm.wrong(webhook, "sets caBundle beside injectCaFrom or injectCaFromSecret")
+            yield helm.violation(webhook, "sets caBundle beside injectCaFrom or injectCaFromSecret")
 
 
 @HELM.rule(
@@ -232,10 +265,10 @@ def _injection_and_bundle(helm: HelmValues) -> Iterator[Wrong]:
     source=_VALIDATION,
     fix="Set injectCaFrom to <namespace>/<Certificate>",
 )
-def _no_ca(helm: HelmValues) -> Iterator[Wrong]:
+def _no_ca(helm: HelmValues) -> Iterator[Violation]:
     for webhook, given in _webhooks(helm):
-        if given == {"externalSecret"} and not helm.partial:
-            yield helm.wrong(webhook, "sets externalSecret and no CA")
+        if given == {"externalSecret"}:
+            yield from helm.missing(webhook, "sets externalSecret and no CA")
 
 
 @HELM.rule(
@@ -246,10 +279,10 @@ def _no_ca(helm: HelmValues) -> Iterator[Wrong]:
     source=_VALIDATION,
     fix="Set externalSecret: true",
 )
-def _no_external_secret(helm: HelmValues) -> Iterator[Wrong]:
+def _no_external_secret(helm: HelmValues) -> Iterator[Violation]:
     for webhook, given in _webhooks(helm):
-        if given & {"injectCaFrom", "injectCaFromSecret"} and "externalSecret" not in given and not helm.partial:
-            yield helm.wrong(webhook, "sets injectCaFrom or injectCaFromSecret, and not externalSecret")
+        if given & {"injectCaFrom", "injectCaFromSecret"} and "externalSecret" not in given:
+            yield from helm.missing(webhook, "sets injectCaFrom or injectCaFromSecret, and not externalSecret")
 
 
 @HELM.rule(
@@ -263,27 +296,71 @@ def _no_external_secret(helm: HelmValues) -> Iterator[Wrong]:
     fix="Install cert-manager in the namespace cert-manager, label its namespace "
     "config.linkerd.io/admission-webhooks=disabled, or add it to proxyInjector.namespaceSelector",
 )
-def _deadlock(helm: HelmValues) -> Iterator[Wrong]:
+def _deadlock(helm: HelmValues) -> Iterator[Violation]:
     namespace = helm.cert_manager
     if helm.get("webhookFailurePolicy") != "Fail" or namespace is None or namespace in helm.left_alone:
         return
     if namespace not in _excluded(helm):
-        yield helm.wrong("webhookFailurePolicy", f'is "Fail", and cert-manager is in namespace {shown(namespace)}')
+        yield helm.violation("webhookFailurePolicy", f'is "Fail", and cert-manager is in namespace {shown(namespace)}')
+
+
+@HELM.rule(
+    "MT516",
+    "error",
+    "A webhook's CA is to be injected from what is not there",
+    reason="The chart hands injectCaFrom to cert-manager's cainjector, which takes <namespace>/<Certificate>, and "
+    "injectCaFromSecret, which takes <namespace>/<Secret>. What it does not find it injects nothing from: the API "
+    "server then trusts none of the webhook's certificates, and with failurePolicy Fail no pod is made.",
+    source="cert-manager pkg/controller/cainjector/sources.go; linkerd2 "
+    "charts/linkerd-control-plane/templates/proxy-injector-rbac.yaml",
+    fix="Set it to <namespace>/<name> of the Certificate, such as linkerd/linkerd-proxy-injector",
+)
+def _injected_from(helm: HelmValues) -> Iterator[Violation]:
+    for webhook, given in _webhooks(helm):
+        for member in sorted(given & {"injectCaFrom", "injectCaFromSecret"}):
+            path, what = f"{webhook}.{member}", "Certificate" if member == "injectCaFrom" else "Secret"
+            name = helm.get(path)
+            namespace, slash, own = text(name).partition("/")
+            if not slash:
+                yield helm.violation(path, f"is {shown(name)}, which has no namespace")
+            elif not (_NAME.fullmatch(namespace) and _NAME.fullmatch(own)):
+                wrong = f"is {shown(name)}, which names no {what}: an object of Kubernetes cannot be called that"
+                yield helm.violation(path, wrong)
+            elif what == "Certificate" and helm.certificates.get(webhook) and name not in helm.known_certificates:
+                known = listed(sorted(helm.certificates[webhook]))
+                yield helm.violation(path, f"is {shown(name)}, and the webhook's Certificate is {known}")
+
+
+@HELM.rule(
+    "MT517",
+    "error",
+    "The name of a value is misspelt",
+    reason="Helm takes values of any name. What the chart does not know has no effect, as if nothing were set.",
+    source="linkerd2 charts/linkerd-control-plane/values.yaml",
+    fix="Write it as the chart does",
+)
+def _misspelt(helm: HelmValues) -> Iterator[Violation]:
+    for path, names in _KNOWN_VALUES.items():
+        section = mapping(helm.get(path)) if path else helm.values
+        for name in section:
+            meant = misspelling(str(name), names)
+            if meant is not None:
+                member = f"{path}.{name}".lstrip(".")
+                yield helm.violation(member, f"is no value of the chart; {meant} is", f"Write {meant}")
 
 
 def _webhooks(helm: HelmValues) -> Iterator[tuple[str, set[str]]]:
     """Yield the webhooks with the names of what is set for them, as Helm tells set from unset."""
-    for webhook in _WEBHOOKS:
+    for webhook in WEBHOOK_SECTIONS:
         values = mapping(helm.get(webhook))
-        names = ("externalSecret", "caBundle", "injectCaFrom", "injectCaFromSecret")
-        yield webhook, {name for name in names if values.get(name)}
+        yield webhook, {name for name in WEBHOOK_VALUES[:4] if values.get(name)}
 
 
 def _excluded(helm: HelmValues) -> list[str]:
     """Return the namespaces that the injector's selector leaves out by name."""
     expressions = helm.get("proxyInjector.namespaceSelector.matchExpressions")
     if expressions is None:
-        return list(_EXCLUDED)
+        return list(UNINJECTED_NAMESPACES)
     return [
         text(name)
         for expression in sequence(expressions)
@@ -292,10 +369,24 @@ def _excluded(helm: HelmValues) -> list[str]:
     ]
 
 
+def leaf_of(values: Mapping[str, Any], *, hidden: bool = False) -> LeafLifetime:
+    """Return how long proxies' certificates live by Helm values, with the chart's defaults.
+
+    Args:
+        values: The values.
+        hidden: Whether they are secret.
+    """
+    return replace(HelmValues(name="", values=values).leaf, hidden=hidden)
+
+
 def lint_helm_values(values: Mapping[str, Any]) -> Iterator[Finding]:
     """Judge the values of a stack, which the program completes.
 
     Args:
         values: The values.
     """
-    return HELM.judge(HelmValues(name="", values=values, anchors_elsewhere=True))
+    return HELM.check(HelmValues(name="", values=overlaid(values, _COMPLETED)))
+
+
+# What the program sets itself, as far as rules ask for it.
+_COMPLETED = {"identityTrustAnchorsPEM": "<the bundle>", "identity": {"issuer": {"scheme": KUBERNETES_TLS}}}

@@ -1,15 +1,21 @@
-"""Installations of Linkerd among what was read: Helm values, plain, of a Flux HelmRelease or an Argo CD Application."""
+"""Installations of Linkerd among what was read: its Helm values, each with what the files around them say."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import PurePath
-from typing import Any
 
-from meshtrust.lint.files import Document, Material, read_yaml
-from meshtrust.lint.helm import HelmValues
+from meshtrust.lint.carriers import Carried, carried_by_object, carried_by_values, chart_of, target_of
+from meshtrust.lint.documents import Document
+from meshtrust.lint.files import Unread
+from meshtrust.lint.helm import Extent, HelmValues
+from meshtrust.lint.kustomize import Kustomizations
+from meshtrust.lint.linkerd import NO_WEBHOOKS_LABEL
 from meshtrust.lint.objects import Object, nearest
 from meshtrust.lint.rule import Location
 from meshtrust.lint.values import at, mapping, sequence, text
+
+_CLUSTER_RESOURCES = re.compile(r"--cluster-resource-namespace=(\S+)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,148 +24,114 @@ class Installation:
 
     Attributes:
         file: The file that holds them.
-        namespace: Namespace that they are installed into; empty where that is not said.
+        namespace: Namespace that they are installed into; empty if that is not said.
         helm: The values.
+        carrier: The object or the document that carries them.
     """
 
     file: str
     namespace: str
     helm: HelmValues
+    carrier: Object | Document | None = None
 
 
-def find_installations(documents: Sequence[Document], objects: Sequence[Object]) -> list[Installation]:
-    """Return the installations, each with what the files around it say.
+@dataclass(frozen=True, kw_only=True)
+class Operators:
+    """Namespaces of the operators that read Secrets in a namespace of their own, each with the file that says so.
+
+    Attributes:
+        cert_manager: Where cert-manager runs.
+        cluster_resources: Where cert-manager reads what ClusterIssuers name.
+        trust: Where trust-manager reads what its Bundles name.
+    """
+
+    cert_manager: list[tuple[str, str]]
+    cluster_resources: list[tuple[str, str]]
+    trust: list[tuple[str, str]]
+
+
+def find_operators(objects: Sequence[Object]) -> Operators:
+    """Return where cert-manager and trust-manager are, and which namespaces they read, as far as objects say so."""
+    found = Operators(cert_manager=[], cluster_resources=[], trust=[])
+    for one in objects:
+        labels = mapping(one.get("metadata.labels"))
+        if one.kind == "Deployment" and one.namespace:
+            if labels.get("app.kubernetes.io/name") == "cert-manager" or one.name == "cert-manager":
+                found.cert_manager.append((one.file, one.namespace))
+                named = _CLUSTER_RESOURCES.search(" ".join(_arguments(one)))
+                if named and not named.group(1).startswith("$"):
+                    found.cluster_resources.append((one.file, named.group(1)))
+        elif one.kind in ("HelmRelease", "Application", "HelmChart") and target_of(one):
+            chart = chart_of(one)
+            if chart == "cert-manager":
+                found.cert_manager.append((one.file, target_of(one)))
+                found.cluster_resources.append((one.file, _value(one, "clusterResourceNamespace") or target_of(one)))
+            elif chart in ("trust-manager", "cert-manager-trust"):
+                found.trust.append((one.file, _value(one, "app.trust.namespace") or "cert-manager"))
+    return found
+
+
+def find_installations(
+    documents: Sequence[Document], objects: Sequence[Object], kustomizations: Kustomizations, operators: Operators
+) -> tuple[list[Installation], list[Unread]]:
+    """Return the installations, and the texts of values that are no YAML.
 
     Args:
         documents: All documents that were read.
         objects: All objects among them.
+        kustomizations: Which of them are patches or are patched.
+        operators: Where cert-manager is.
     """
-    found = [one for document in documents for one in _values_of(document)]
-    found += [values for one in objects for values in _values_of_object(one)]
-    cert_manager = _cert_manager_namespaces(objects)
+    found = [one for document in documents for one in carried_by_values(document)]
+    for one in objects:
+        found += carried_by_object(one, part=kustomizations.is_part(one.file))
     left_alone = frozenset(
         one.name
         for one in objects
-        if one.kind == "Namespace"
-        and mapping(one.get("metadata.labels")).get("config.linkerd.io/admission-webhooks") == "disabled"
+        if one.kind == "Namespace" and mapping(one.get("metadata.labels")).get(NO_WEBHOOKS_LABEL) == "disabled"
     )
-    complete = []
-    for values in found:
-        beside = [other for other in found if PurePath(other.file).parent == PurePath(values.file).parent]
-        near = nearest(cert_manager, values.file, lambda one: one[0])
-        helm = replace(
-            values.helm,
-            anchors_elsewhere=any(other.helm.anchors.strip() for other in beside),
-            cert_manager=near[0][1] if near else None,
-            left_alone=left_alone,
+    installations = [_installation(one, _extent(one, found), operators, left_alone) for one in found]
+    unread = [
+        Unread(
+            name=one.name,
+            kind="template" if broken.template else "yaml",
+            reason="are a template, which is not judged" if broken.template else f"are no YAML: {broken.reason}",
+            location=Location(one.file, broken.line + 1),
         )
-        complete.append(replace(values, helm=helm))
-    return complete
+        for one in found
+        for broken in one.unparsed
+    ]
+    return installations, unread
 
 
-def _looks_like_values(value: Any) -> bool:
-    issuer = mapping(at(value, "identity.issuer"))
-    return (
-        any(name in mapping(value) for name in ("identityTrustAnchorsPEM", "identityTrustDomain"))
-        or bool(issuer.keys() & {"scheme", "tls", "issuanceLifetime", "clockSkewAllowance"})
-        or at(value, "identity.externalCA") is not None
-        or any(
-            mapping(at(value, webhook)).keys() & {"externalSecret", "injectCaFrom", "injectCaFromSecret", "caBundle"}
-            for webhook in ("proxyInjector", "profileValidator", "policyValidator")
-        )
+def _extent(one: Carried, others: Sequence[Carried]) -> Extent:
+    """Return what of some values is at hand: of layers in one directory, any may have what another lacks."""
+    directory = PurePath(one.file).parent
+    beside = [other for other in others if other is not one and PurePath(other.file).parent == directory]
+    trusted = any(
+        other.values.get("identityTrustAnchorsPEM") or at(other.values, "identity.externalCA") for other in beside
     )
+    return "part" if one.extent == "layer" and trusted else one.extent
 
 
-def _values_of(document: Document) -> Iterator[Installation]:
-    """Yield the Helm values that a document is, or holds for a subchart."""
-    if mapping(document.value).get("kind") is not None:
-        return
-    for path in ("", "linkerd-control-plane"):
-        value = at(document.value, path) if path else document.value
-        if _looks_like_values(value):
-            yield _values(document, (path,), value, "Helm value", partial=document.defaults)
+def _installation(one: Carried, extent: Extent, operators: Operators, left_alone: frozenset[str]) -> Installation:
+    near = nearest(operators.cert_manager, one.file, lambda known: known[0])
+    helm = HelmValues(
+        name=one.name,
+        values=one.values,
+        extent=extent,
+        cert_manager=near[0][1] if near else None,
+        left_alone=left_alone,
+        locate=one.locate,
+    )
+    return Installation(file=one.file, namespace=one.namespace, helm=helm, carrier=one.carrier)
 
 
-def _values(
-    document: Document,
-    path: tuple[str | int, ...],
-    value: Any,
-    name: str,
-    *,
-    namespace: str = "",
-    partial: bool = False,
-) -> Installation:
-    def locate(member: str) -> Location:
-        return document.locate(*path, member)
-
-    helm = HelmValues(name=name, values=mapping(value), partial=partial, locate=locate)
-    return Installation(file=document.file, namespace=namespace, helm=helm)
+def _arguments(deployment: Object) -> list[str]:
+    containers = sequence(deployment.get("spec.template.spec.containers"))
+    return [text(argument) for container in containers for argument in sequence(mapping(container).get("args"))]
 
 
-def _values_of_object(one: Object) -> Iterator[Installation]:
-    """Yield the Helm values of a Flux HelmRelease or an Argo CD Application."""
-    name = f"{one.kind} {one.name}, value"
-    if one.kind == "HelmRelease":
-        value = one.get("spec.values")
-        if _chart(one) == "linkerd-control-plane" or _looks_like_values(value):
-            yield _values(
-                one.document,
-                (*one.path, "spec.values"),
-                value,
-                name,
-                namespace=_target(one),
-                partial=bool(one.get("spec.valuesFrom")),
-            )
-    elif one.kind == "Application":
-        for path, source in _sources(one):
-            helm = mapping(mapping(source).get("helm"))
-            partial = bool(helm.keys() & {"parameters", "valueFiles", "fileParameters"})
-            inline = text(helm.get("values"))
-            if helm.get("valuesObject") is not None:
-                found = [(one.document, (*one.path, *path, "helm.valuesObject"), helm["valuesObject"])]
-            else:
-                found = [(document, (), document.value) for document in _inline(one, (*path, "helm.values"), inline)]
-            for document, where, value in found:
-                if mapping(source).get("chart") == "linkerd-control-plane" or _looks_like_values(value):
-                    yield _values(document, where, value, name, namespace=_target(one), partial=partial)
-
-
-def _inline(one: Object, path: tuple[str | int, ...], inline: str) -> list[Document]:
-    """Return the documents of YAML that stands in YAML as a text."""
-    location = one.document.locate(*one.path, *path)
-    material = Material()
-    read_yaml(one.file, inline, material, 0 if location.line is None or location.folded else location.line - 1)
-    return material.documents
-
-
-def _sources(one: Object) -> list[tuple[tuple[str | int, ...], Any]]:
-    """Return an Application's sources, of which it has one or several, each with its path."""
-    several = sequence(one.get("spec.sources"))
-    if several:
-        return [(("spec.sources", index), source) for index, source in enumerate(several)]
-    return [(("spec.source",), one.get("spec.source"))]
-
-
-def _chart(one: Object) -> str:
-    if one.kind == "HelmRelease":
-        return text(one.get("spec.chart.spec.chart")) or text(one.get("spec.chartRef.name"))
-    charts = [text(mapping(source).get("chart")) for _, source in _sources(one)]
-    return next(filter(None, charts), "")
-
-
-def _target(one: Object) -> str:
-    """Return the namespace that a release is installed into."""
-    return text(one.get("spec.targetNamespace")) or text(one.get("spec.destination.namespace")) or one.namespace
-
-
-def _cert_manager_namespaces(objects: Sequence[Object]) -> list[tuple[str, str]]:
-    """Return the namespaces that cert-manager is in, each with the file that says so."""
-    found = []
-    for one in objects:
-        labels = mapping(one.get("metadata.labels"))
-        controller = labels.get("app.kubernetes.io/name") == "cert-manager" or one.name == "cert-manager"
-        if one.kind == "Deployment" and controller and one.namespace:
-            found.append((one.file, one.namespace))
-        elif one.kind in ("HelmRelease", "Application") and _chart(one) == "cert-manager" and _target(one):
-            found.append((one.file, _target(one)))
-    return found
+def _value(one: Object, path: str) -> str:
+    values = one.get("spec.values") or one.get("spec.source.helm.valuesObject")
+    return text(at(values, path))

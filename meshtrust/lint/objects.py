@@ -1,11 +1,11 @@
 """Kubernetes objects among what was read, and which of them lie closest to each other."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, TypeVar
 
-from meshtrust.lint.files import Document
+from meshtrust.lint.documents import Document
 from meshtrust.lint.rule import Location
 from meshtrust.lint.values import at, mapping, sequence, text
 
@@ -13,6 +13,9 @@ T = TypeVar("T")
 
 # Deeper no List of Lists goes.
 _DEEPEST_LIST = 3
+# Deeper in a resource that carries values no manifest stands.
+_DEEPEST_OBJECT = 8
+_CARRIERS = {"HelmRelease", "Application", "ApplicationSet"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +44,7 @@ class Object:
 
     @property
     def group(self) -> str:
-        """Group of its API; empty for the core."""
+        """RuleSet of its API; empty for the core."""
         return text(self.manifest.get("apiVersion")).rpartition("/")[0]
 
     @property
@@ -54,6 +57,11 @@ class Object:
         """Its namespace; empty where that is given elsewhere."""
         return text(at(self.manifest, "metadata.namespace"))
 
+    @property
+    def title(self) -> str:
+        """Its kind, namespace and name, as a sentence begins with it."""
+        return f"{self.kind} {'/'.join(filter(None, (self.namespace, self.name)))}".strip()
+
     def get(self, path: str) -> Any:
         """Return what a dotted path leads to, or nothing."""
         return at(self.manifest, path)
@@ -64,22 +72,56 @@ class Object:
 
 
 def objects_of(document: Document) -> Iterator[Object]:
-    """Yield the objects of a document; a List is taken apart."""
+    """Yield the objects of a document; a List is taken apart, and so is a list of manifests."""
     waiting: list[tuple[tuple[str | int, ...], Any]] = [((), document.value)]
     while waiting:
         path, manifest = waiting.pop(0)
+        if isinstance(manifest, list) and not path:
+            waiting += [((index,), item) for index, item in enumerate(manifest)]
+            continue
         kind = text(mapping(manifest).get("kind"))
         if kind.endswith("List") and len(path) < 2 * _DEEPEST_LIST:
-            waiting += [
-                ((*path, "items", index), item) for index, item in enumerate(sequence(mapping(manifest).get("items")))
-            ]
+            waiting += [((*path, "items", index), item) for index, item in enumerate(_items(manifest))]
         elif kind and mapping(manifest).get("apiVersion"):
             yield Object(document=document, path=path, manifest=manifest)
+            if kind in _CARRIERS:
+                yield from _embedded(document, path, manifest)
+        elif not path:
+            yield from _embedded(document, path, manifest)
+
+
+def _embedded(document: Document, path: tuple[str | int, ...], value: Any) -> Iterator[Object]:
+    """Yield the objects that stand within another, such as a chart's value of further manifests."""
+    waiting = [(path, value)]
+    while waiting:
+        where, found = waiting.pop(0)
+        is_object = isinstance(found, Mapping) and text(found.get("kind")) and text(found.get("apiVersion"))
+        if is_object and isinstance(found.get("metadata"), Mapping) and where != path:
+            yield Object(document=document, path=where, manifest=found)
+        elif len(where) < len(path) + _DEEPEST_OBJECT:
+            members = found.items() if isinstance(found, Mapping) else enumerate(sequence(found))
+            waiting += [((*where, key if isinstance(key, int) else str(key)), member) for key, member in members]
+
+
+def _items(manifest: Mapping[str, Any]) -> list[Any]:
+    """Return the items of a List; the kind of a typed one is that of its items, which the API leaves out."""
+    given = {"apiVersion": manifest.get("apiVersion"), "kind": text(manifest.get("kind")).removesuffix("List")}
+    return [
+        {**given, **item} if given["kind"] and isinstance(item, Mapping) else item
+        for item in sequence(manifest.get("items"))
+    ]
 
 
 def same_namespace(one: Object, other: Object) -> bool:
     """Whether two objects may be in one namespace: where it is given elsewhere, they may."""
     return not one.namespace or not other.namespace or one.namespace == other.namespace
+
+
+def is_related(one: str, other: str) -> bool:
+    """Whether two files lie in one directory, or one of them below the other's, as the files of one cluster do."""
+    first, second = PurePath(one).parts[:-1], PurePath(other).parts[:-1]
+    shortest = min(len(first), len(second))
+    return first[:shortest] == second[:shortest]
 
 
 def nearest(candidates: Sequence[T], file: str, file_of: Callable[[T], str]) -> list[T]:

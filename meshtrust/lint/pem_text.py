@@ -2,12 +2,17 @@
 
 import binascii
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from meshtrust.lint.facts import CertificateFacts, certificate_facts
 from meshtrust.pem import PemError, read_certificate
 
 _BEGIN, _END, _DASHES = "-----BEGIN ", "-----END ", "-----"
+BYTE_ORDER_MARK = "\ufeff"
+# The base64 of "-----BEGIN", and of what every certificate's DER begins with.
+_ENCODED_BEGIN, _ENCODED_DER = "LS0tLS1CRUdJT", ("MII", "MIG")
+_BASE64 = re.compile(r"[A-Za-z0-9+/=\s]+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,17 +40,20 @@ class PemText:
 
     Attributes:
         blocks: The blocks that Go finds, in their order.
-        certificates: Those that are certificates, with what they say.
+        certificates: Those that Linkerd reads: all certificates up to the first block that is none.
         unreadable: Those that claim to be certificates and cannot be read, with the reason.
-        begun: How many BEGIN lines there are in all; Go passes over those that it cannot read.
-        rest_line: The line, from 0, where text follows the last block; none where nothing does.
+        lost: BEGIN lines that Go does not take for the beginning of a block, each with the reason; None if Linkerd
+            does not look.
+        rest_line: The line, from 0, where text follows the last block; None if nothing does, or Linkerd does not look.
+        shape: What the text is instead, if Go finds no block in it, and how to make a PEM of it; None if it finds one.
     """
 
     blocks: tuple[Block, ...]
     certificates: tuple[tuple[Block, CertificateFacts], ...]
     unreadable: tuple[tuple[Block, str], ...]
-    begun: int
+    lost: tuple[tuple[int, str], ...]
     rest_line: int | None
+    shape: tuple[str, str] | None
 
 
 def read_pem(text: str) -> PemText:
@@ -53,7 +61,8 @@ def read_pem(text: str) -> PemText:
 
     Source: ``Decode`` of Go's ``encoding/pem``, called again and again on what it leaves over, as linkerd2
     ``pkg/tls/codec.go`` does: a block begins and ends at the start of a line, what cannot be read is passed over, and
-    of what follows a block only the rest of its last line belongs to it.
+    of what follows a block only the rest of its last line belongs to it. The first block that is no certificate ends
+    what Linkerd reads.
     """
     blocks: list[Block] = []
     position = 0
@@ -64,20 +73,114 @@ def read_pem(text: str) -> PemText:
         block, position = found
         blocks.append(block)
     rest = text.count("\n", 0, position) if position < len(text) else None
-    certificates, unreadable = [], []
+    certificates, unreadable, last_line = [], [], None
     for block in blocks:
-        if block.label == "CERTIFICATE":
-            try:
-                certificates.append((block, certificate_facts(read_certificate(block.der))))
-            except PemError as error:
-                unreadable.append((block, str(error)))
+        if block.label != "CERTIFICATE":
+            last_line = block.line
+            break
+        try:
+            certificates.append((block, certificate_facts(read_certificate(block.der))))
+        except PemError:
+            # The parser's own words are about its parts.
+            what = "it is empty" if not block.der else "it is cut off, altered, or no X.509 certificate"
+            unreadable.append((block, what))
     return PemText(
         blocks=tuple(blocks),
         certificates=tuple(certificates),
         unreadable=tuple(unreadable),
-        begun=text.count(_BEGIN),
-        rest_line=rest,
+        lost=tuple(one for one in _lost(text, blocks) if last_line is None or one[0] < last_line),
+        rest_line=rest if last_line is None else None,
+        shape=None if blocks else _shape(text),
     )
+
+
+def _lost(text: str, blocks: Sequence[Block]) -> list[tuple[int, str]]:
+    """Return the BEGIN lines that are not those of the blocks that were read, each with the reason."""
+    found, read = [], {block.line for block in blocks}
+    for match in re.finditer(_BEGIN, text):
+        line = text.count("\n", 0, match.start())
+        if line not in read:
+            found.append((line, _why_lost(text, match.start())))
+    return found
+
+
+def _why_lost(text: str, begin: int) -> str:
+    before = text[text.rfind("\n", 0, begin) + 1 : begin]
+    if before == BYTE_ORDER_MARK:
+        return "stands behind a byte order mark"
+    if before:
+        return "is indented" if not before.strip() else "does not stand at the start of its line"
+    label = _line(text, begin).removeprefix(_BEGIN)
+    if not label.endswith(_DASHES):
+        return "does not end with five dashes"
+    end = text.find("\n" + _END, begin)
+    following = text.find("\n" + _BEGIN, begin + 1)
+    if end < 0 or 0 <= following < end:
+        indented = re.search(r"\n[ \t]+-----END ", text[begin : following if following > 0 else None])
+        return "has an END line that is indented" if indented else "has no END line"
+    if _line(text, end + 1) != f"{_END}{label}":
+        return "has an END line of another name"
+    return "is followed by what is not base64"
+
+
+_PLAIN_FIX = "Write it as PEM, from the BEGIN line to the END line, each at the start of its line"
+
+
+def _shape(text: str) -> tuple[str, str]:
+    """Return what a text without any block is, as a predicate, and how to make a PEM of it."""
+    for is_it, what, fix in _SHAPES:
+        if is_it(text):
+            return what, fix
+    if _BEGIN in text:
+        return f"has a BEGIN line that {_why_lost(text, text.index(_BEGIN))}", _PLAIN_FIX
+    return "holds no PEM", _PLAIN_FIX
+
+
+def _is_bare_base64(text: str) -> bool:
+    return text.strip().startswith(_ENCODED_DER) and _BASE64.fullmatch(text) is not None
+
+
+# What people write in place of a PEM, and how to make one of it; the first that fits counts.
+_SHAPES: tuple[tuple[Callable[[str], bool], str, str], ...] = (
+    (lambda text: not text, "is empty", _PLAIN_FIX),
+    (lambda text: not text.strip(), "is blank", _PLAIN_FIX),
+    (
+        lambda text: text.startswith(BYTE_ORDER_MARK),
+        "begins with a UTF-8 byte order mark, behind which Go finds no BEGIN line",
+        "Save it as UTF-8 without a byte order mark",
+    ),
+    (lambda text: "B\0E\0G\0I\0N" in text, "is UTF-16", "Save it as UTF-8 without a byte order mark"),
+    (
+        lambda text: text[:2] in ("0\x82", "0\ufffd"),
+        "is DER, not PEM",
+        "Turn it into PEM: openssl x509 -inform der",
+    ),
+    (
+        lambda text: "".join(text.split()).startswith(_ENCODED_BEGIN),
+        "is the base64 of a PEM, encoded once too often",
+        "Write the PEM itself: base64 -d takes one layer off",
+    ),
+    (
+        _is_bare_base64,
+        "is base64 without BEGIN and END lines",
+        "Put the line -----BEGIN CERTIFICATE----- before it, and -----END CERTIFICATE----- after it",
+    ),
+    (
+        lambda text: _BEGIN in text and "\\n" in text,
+        "has its line breaks written out as \\n",
+        'Write real line breaks, or the text in double quotes ("…")',
+    ),
+    (
+        lambda text: _BEGIN in text and "\r" in text and "\n" not in text,
+        "has line ends of CR alone",
+        "Save it with line ends of LF",
+    ),
+    (
+        lambda text: _BEGIN in text and "\n" not in text.strip(),
+        "has its whole PEM in one line",
+        "Keep its line breaks: in YAML a text after | has them, and one after > has not",
+    ),
+)
 
 
 def _next_block(text: str, position: int) -> tuple[Block, int] | None:
@@ -111,7 +214,7 @@ def _read_block(text: str, begin: int, end: int) -> Block | None:
         return None
     try:
         der = binascii.a2b_base64(encoded, strict_mode=True)
-    except binascii.Error:
+    except (binascii.Error, ValueError):
         return None
     return Block(label=label, der=der, line=text.count("\n", 0, begin))
 

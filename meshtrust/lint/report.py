@@ -12,26 +12,51 @@ from rich.console import Console
 from rich.text import Text
 
 from meshtrust.lint.rule import SEVERITIES, Finding, Rule, Severity
+from meshtrust.lint.runner import LintResult
 
 _STYLES: dict[Severity, str] = {"error": "bold red", "warning": "yellow", "note": "cyan"}
+# So many kinds of documents and so many files are named that were not judged; of the rest their number.
+_MOST_NAMED = 8
 SARIF_SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 
 
-def summary(findings: Sequence[Finding], files: int) -> str:
-    """Return one sentence on how much was found in how many files."""
-    counted = Counter(finding.severity for finding in findings)
+def summary(result: LintResult) -> str:
+    """Return how much was found in how much, and what was not judged, as sentences.
+
+    "Nothing wrong" is said only of what was judged.
+    """
+    counted = Counter(finding.severity for finding in result.findings)
     parts = [_count(counted[severity], severity) for severity in SEVERITIES if counted[severity]]
-    return f"{', '.join(parts) or 'Nothing wrong'} in {_count(files, 'file')}."
+    where = f"in {_count(result.files, 'file')}"
+    if parts or result.judged:
+        judged = f"{result.judged or 'nothing'} judged"
+        said = f"{', '.join(parts) or 'Nothing wrong'} {where} ({judged})."
+    elif result.files:
+        said = f"Nothing was judged: nothing {where} is Linkerd's credentials, as far as can be told."
+    else:
+        said = "Nothing was judged: there is no file of YAML, JSON or PEM."
+    return said + _passed_over(result)
+
+
+def _passed_over(result: LintResult) -> str:
+    kinds = [f"{number} {kind}" for kind, number in result.passed_over.most_common(_MOST_NAMED)]
+    more = len(result.passed_over) - len(kinds)
+    kinds += [f"{_count(more, 'other kind')}"] if more > 0 else []
+    files = list(result.pem_files[:_MOST_NAMED])
+    more = len(result.pem_files) - len(files)
+    files += [_count(more, "other PEM file")] if more > 0 else []
+    said = f" Not judged, as nothing ties it to Linkerd: {', '.join([*kinds, *files])}." if kinds or files else ""
+    return said + (" A PEM file is judged where it is named." if files else "")
 
 
 def _count(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
-def print_text(findings: Sequence[Finding], files: int, console: Console) -> None:
+def print_text(result: LintResult, console: Console) -> None:
     """Print findings for a person: by file, each with what is wrong, why, and what to do."""
     shown = ""
-    for finding in findings:
+    for finding in result.findings:
         file, line = _place(finding)
         if file != shown:
             console.print(Text(file, style="bold underline"), soft_wrap=True)
@@ -46,16 +71,18 @@ def print_text(findings: Sequence[Finding], files: int, console: Console) -> Non
             console.print(Text(f"      why: {finding.rule.reason}", style="dim"), soft_wrap=True)
             console.print(Text(f"      source: {finding.rule.source}", style="dim"), soft_wrap=True)
         console.print(Text(f"      fix: {finding.fix}."), soft_wrap=True)
-    console.print(Text(summary(findings, files)), soft_wrap=True)
+    console.print(Text(summary(result)), soft_wrap=True)
 
 
-def as_json(findings: Sequence[Finding], files: int) -> str:
+def as_json(result: LintResult) -> str:
     """Return findings as JSON: a list of flat objects, and how many there are of each severity."""
-    counted = Counter(finding.severity for finding in findings)
+    counted = Counter(finding.severity for finding in result.findings)
     document = {
-        "files": files,
+        "files": result.files,
+        "judged": result.judged,
+        "notJudged": {"documents": dict(result.passed_over.most_common()), "pemFiles": list(result.pem_files)},
         "summary": {severity: counted[severity] for severity in SEVERITIES},
-        "findings": [_flat(finding) for finding in findings],
+        "findings": [_flat(finding) for finding in result.findings],
     }
     return json.dumps(document, indent=2, ensure_ascii=False)
 

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
+from meshtrust.lint.values import has_placeholder
 from meshtrust.pem import without_private_keys
 
 Severity = Literal["error", "warning", "note"]
@@ -61,7 +62,7 @@ class Finding:
         wrong: What is wrong with it, naming the value.
         fix: What to do about it.
         severity: An error stops a run, a warning is shown.
-        rule: The rule that it breaks; none where a configuration says something that cannot be read at all.
+        rule: The rule that it breaks; None if a configuration says something that cannot be read at all.
         location: Where it stands, where it was read from a file.
     """
 
@@ -78,7 +79,7 @@ class Finding:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wrong:
+class Violation:
     """What a rule says of its subject, with what differs from the rule's and the subject's own.
 
     Attributes:
@@ -86,12 +87,18 @@ class Wrong:
         fix: What to do, where there is something more precise than the rule's.
         member: What of the subject it is about, such as `spec.duration`.
         location: Where it stands, where that is not the subject's place.
+        value: The value that is wrong: while it is a placeholder, nothing is.
+        severity: How bad it is, where that is less than the rule has it.
+        elsewhere: Whether it is that something is missing, and may stand elsewhere, so that nothing is known.
     """
 
     text: str
     fix: str | None = None
     member: str = ""
     location: Location | None = None
+    value: Any = None
+    severity: Severity | None = None
+    elsewhere: bool = False
 
 
 class Subject(Protocol):
@@ -107,10 +114,10 @@ class Subject(Protocol):
 
 
 S = TypeVar("S", bound=Subject)
-Check = Callable[[S], Iterable[Wrong | str]]
+Check = Callable[[S], Iterable[Violation | str]]
 
 
-class Group(Generic[S]):
+class RuleSet(Generic[S]):
     """The rules of one kind of subject.
 
     Attributes:
@@ -119,36 +126,49 @@ class Group(Generic[S]):
 
     def __init__(self, title: str) -> None:
         self.title = title
-        self._checks: list[tuple[Rule, Check[S]]] = []
+        self._checks: list[tuple[Rule, Callable[[S], bool], Check[S]]] = []
 
     @property
     def rules(self) -> list[Rule]:
         """The rules, in the order of their ids."""
-        return sorted((rule for rule, _ in self._checks), key=lambda rule: rule.id)
+        return sorted((rule for rule, _, _ in self._checks), key=lambda rule: rule.id)
 
     def rule(
-        self, rule_id: str, severity: Severity, title: str, *, reason: str, source: str, fix: str
+        self,
+        rule_id: str,
+        severity: Severity,
+        title: str,
+        *,
+        reason: str,
+        source: str,
+        fix: str,
+        applies: Callable[[S], bool] = lambda _: True,
     ) -> Callable[[Check[S]], Check[S]]:
-        """Return a decorator that makes a rule of a function, which yields what is wrong with a subject."""
+        """Return a decorator that makes a rule of a function, which yields what is wrong with a subject.
+
+        The function is asked only about subjects that the rule applies to.
+        """
         rule = Rule(id=rule_id, severity=severity, title=title, reason=reason, source=source, fix=fix)
 
         def register(check: Check[S]) -> Check[S]:
-            self._checks.append((rule, check))
+            self._checks.append((rule, applies, check))
             return check
 
         return register
 
-    def judge(self, subject: S) -> Iterator[Finding]:
-        """Yield what the rules find wrong with a subject."""
-        for rule, check in self._checks:
-            for said in check(subject):
-                wrong = Wrong(text=said) if isinstance(said, str) else said
+    def check(self, subject: S) -> Iterator[Finding]:
+        """Yield what the rules find wrong with a subject; a value that is yet to be filled in is never wrong."""
+        for rule, applies, check in self._checks:
+            for said in check(subject) if applies(subject) else ():
+                wrong = Violation(text=said) if isinstance(said, str) else said
+                if wrong.elsewhere or has_placeholder(wrong.value):
+                    continue
                 # Rules do not show keys; names, which they do show, may hold anything.
                 yield Finding(
                     subject=without_private_keys(" ".join(filter(None, (subject.name, wrong.member)))),
                     wrong=without_private_keys(wrong.text),
                     fix=wrong.fix or rule.fix,
-                    severity=rule.severity,
+                    severity=wrong.severity or rule.severity,
                     rule=rule,
                     location=wrong.location or subject.location,
                 )

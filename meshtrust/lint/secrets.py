@@ -7,13 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from meshtrust.lint.facts import CertificateFacts, path_to_root
+from meshtrust.lint.linkerd import KUBERNETES_TLS, SECRET_KEYS
 from meshtrust.lint.pem_text import read_pem
-from meshtrust.lint.rule import Group, Location, Wrong
+from meshtrust.lint.rule import Location, RuleSet, Violation
 from meshtrust.lint.values import is_placeholder, listed, mapping, shown, text
-
-KUBERNETES_TLS, LINKERD_TLS = "kubernetes.io/tls", "linkerd.io/tls"
-# linkerd2 controller/cmd/identity/main.go: what each scheme's certificate and key are called in the Secret.
-_KEYS = {KUBERNETES_TLS: ("tls.crt", "tls.key"), LINKERD_TLS: ("crt.pem", "key.pem")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,16 +20,16 @@ class CredentialSecret:
     Attributes:
         object_name: Its name in Kubernetes.
         namespace: Its namespace; empty where that is given elsewhere.
-        role: Whether it is the identity issuer's, or that of a CA.
+        role: Whether it is the identity issuer's, that of a CA which signs, or that of a webhook.
         manifest: The object, as it was read.
-        scheme: `identity.issuer.scheme` of the Helm values that go with it; none where they are not at hand.
-        roots: The trusted roots; none where they are not at hand.
+        scheme: `identity.issuer.scheme` of the Helm values that go with it; None if they are not at hand.
+        roots: The trusted roots; None if they are not at hand.
         locate: Tells where a dotted path of the object stands.
     """
 
     object_name: str
     namespace: str
-    role: Literal["issuer", "ca"]
+    role: Literal["issuer", "ca", "webhook"]
     manifest: Mapping[str, Any]
     scheme: str | None = None
     roots: tuple[CertificateFacts, ...] | None = None
@@ -47,6 +44,11 @@ class CredentialSecret:
     def location(self) -> Location | None:
         """Where it stands."""
         return self.locate("metadata")
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it says nothing of what it holds, so that something else writes it."""
+        return not mapping(self.manifest.get("data")) and not self._plain
 
     @property
     def keys(self) -> list[str]:
@@ -74,15 +76,15 @@ class CredentialSecret:
         return "sops" in self.manifest or any(map(is_placeholder, values))
 
     def content(self, key: str) -> str | None:
-        """Return what a member holds; none where it has none, or one that cannot be read."""
+        """Return what a member holds; None if it has none, or one that cannot be read."""
         if key in self._plain:
             return text(self._plain[key])
         value = mapping(self.manifest.get("data")).get(key)
         if value is None:
-            return None
+            return "" if key in mapping(self.manifest.get("data")) else None
         try:
-            return base64.b64decode(text(value), validate=True).decode(errors="replace")
-        except (binascii.Error, ValueError):
+            return decode(text(value))
+        except ValueError:
             return None
 
     def place(self, key: str) -> Location | None:
@@ -92,16 +94,34 @@ class CredentialSecret:
         location = self.locate(f"data.{key}")
         return location and replace(location, folded=True)
 
-    def wrong(self, key: str, text: str, fix: str | None = None) -> Wrong:
+    def violation(self, key: str, text: str, fix: str | None = None) -> Violation:
         """Return what is wrong with a member."""
-        return Wrong(text=text, fix=fix, member=key, location=self.place(key) or self.location)
+        return Violation(text=text, fix=fix, member=key, location=self.place(key) or self.location)
 
     def certificates(self, key: str) -> list[CertificateFacts]:
         """Return the certificates that a member holds, as far as they can be read."""
         return [facts for _, facts in read_pem(self.content(key) or "").certificates]
 
 
-SECRETS = Group[CredentialSecret]("A Secret of credentials")
+def decode(text: str) -> str:
+    """Return what a text in base64 holds, as Go decodes it: it passes over line ends.
+
+    Raises:
+        ValueError: It is not base64.
+    """
+    plain = text.replace("\r", "").replace("\n", "")
+    try:
+        return base64.b64decode(plain, validate=True).decode(errors="replace")
+    except binascii.Error as error:
+        msg = "it is not base64"
+        raise ValueError(msg) from error
+
+
+SECRETS = RuleSet[CredentialSecret]("A Secret of credentials")
+
+
+def _is_issuer(secret: CredentialSecret) -> bool:
+    return secret.role == "issuer"
 
 
 @SECRETS.rule(
@@ -113,10 +133,10 @@ SECRETS = Group[CredentialSecret]("A Secret of credentials")
     source="linkerd2 controller/cmd/identity/main.go; cert-manager pkg/util/kube/pki.go, SecretTLSKeyPair",
     fix="Write both under the names that go with the scheme",
 )
-def _both_there(secret: CredentialSecret) -> Iterator[Wrong]:
+def _both_there(secret: CredentialSecret) -> Iterator[Violation]:
     for key in (secret.certificate_key, secret.private_key):
         if key not in secret.keys:
-            yield Wrong(text=f"has no {key}; it holds {listed(secret.keys)}")
+            yield Violation(text=f"has no {key}; it holds {listed(secret.keys)}")
 
 
 @SECRETS.rule(
@@ -127,14 +147,17 @@ def _both_there(secret: CredentialSecret) -> Iterator[Wrong]:
     "Secret holds.",
     source="linkerd2 controller/cmd/identity/main.go; charts/linkerd-control-plane/values.yaml",
     fix="Set identity.issuer.scheme: kubernetes.io/tls, or write the Secret as that scheme asks",
+    applies=_is_issuer,
 )
-def _scheme(secret: CredentialSecret) -> Iterator[Wrong]:
-    if secret.role != "issuer" or secret.scheme is None:
+def _scheme(secret: CredentialSecret) -> Iterator[Violation]:
+    if secret.scheme is None:
         return
-    wanted = _KEYS.get(secret.scheme, _KEYS[KUBERNETES_TLS])
+    wanted = SECRET_KEYS.get(secret.scheme, SECRET_KEYS[KUBERNETES_TLS])
     has = (secret.certificate_key, secret.private_key)
     if has != wanted and has[0] in secret.keys:
-        yield Wrong(text=f"holds {listed(has)}, and the chart's scheme {shown(secret.scheme)} reads {listed(wanted)}")
+        yield Violation(
+            text=f"holds {listed(has)}, and the chart's scheme {shown(secret.scheme)} reads {listed(wanted)}"
+        )
 
 
 @SECRETS.rule(
@@ -145,13 +168,13 @@ def _scheme(secret: CredentialSecret) -> Iterator[Wrong]:
     "certificates by the type pass this one over, and a type cannot be changed later.",
     source="cert-manager pkg/controller/certificates/issuing/internal/secret.go, getCertificateSecret; Kubernetes, "
     "Secret types",
-    fix="Make it anew with type: kubernetes.io/tls",
+    fix="Make a new one with type: kubernetes.io/tls",
 )
-def _type(secret: CredentialSecret) -> Iterator[Wrong]:
+def _type(secret: CredentialSecret) -> Iterator[Violation]:
     kind = secret.manifest.get("type")
     if secret.certificate_key == "tls.crt" and "tls.crt" in secret.keys and kind != KUBERNETES_TLS:
         text = "has no type, which means Opaque" if kind is None else f"is of type {shown(kind)}"
-        yield Wrong(text=text, location=secret.locate("type") or secret.location)
+        yield Violation(text=text, location=secret.locate("type") or secret.location)
 
 
 @SECRETS.rule(
@@ -162,10 +185,11 @@ def _type(secret: CredentialSecret) -> Iterator[Wrong]:
     "issuer Secret's ca.crt, and fail where there is none. The mesh itself does not read it.",
     source="linkerd2 pkg/issuercerts/issuercerts.go, FetchExternalIssuerData",
     fix="Write the root there that the issuer chains to",
+    applies=_is_issuer,
 )
-def _ca_there(secret: CredentialSecret) -> Iterator[Wrong]:
-    if secret.role == "issuer" and "tls.crt" in secret.keys and "ca.crt" not in secret.keys:
-        yield Wrong(text=f"has no ca.crt; it holds {listed(secret.keys)}")
+def _ca_there(secret: CredentialSecret) -> Iterator[Violation]:
+    if "tls.crt" in secret.keys and "ca.crt" not in secret.keys:
+        yield Violation(text=f"has no ca.crt; it holds {listed(secret.keys)}")
 
 
 @SECRETS.rule(
@@ -177,12 +201,13 @@ def _ca_there(secret: CredentialSecret) -> Iterator[Wrong]:
     "intermediate.",
     source="cert-manager pkg/util/pki/parse_certificate_chain.go; linkerd2 pkg/issuercerts/issuercerts.go",
     fix="Write the root after the intermediate into tls.crt of the Secret that the Issuer signs with",
+    applies=_is_issuer,
 )
-def _ca_is_a_root(secret: CredentialSecret) -> Iterator[Wrong]:
+def _ca_is_a_root(secret: CredentialSecret) -> Iterator[Violation]:
     trusted = {facts.fingerprint for facts in secret.roots or ()}
-    for facts in secret.certificates("ca.crt") if secret.role == "issuer" else []:
-        if not facts.self_issued and facts.fingerprint not in trusted:
-            yield secret.wrong("ca.crt", f"holds {facts.subject}, which is not self-signed")
+    for facts in secret.certificates("ca.crt"):
+        if not facts.self_signed and facts.fingerprint not in trusted:
+            yield secret.violation("ca.crt", f"holds {facts.subject}, which is not self-signed")
 
 
 @SECRETS.rule(
@@ -193,12 +218,15 @@ def _ca_is_a_root(secret: CredentialSecret) -> Iterator[Wrong]:
     "work.",
     source="linkerd2 pkg/issuercerts/issuercerts.go, FetchExternalIssuerData; pkg/healthcheck/healthcheck.go",
     fix="Write the root there that the issuer chains to, and trust it in the bundle",
+    applies=_is_issuer,
 )
-def _ca_is_trusted(secret: CredentialSecret) -> Iterator[Wrong]:
+def _ca_is_trusted(secret: CredentialSecret) -> Iterator[Violation]:
     trusted = {facts.fingerprint for facts in secret.roots or ()}
-    for facts in secret.certificates("ca.crt") if secret.role == "issuer" and trusted else []:
-        if facts.self_issued and facts.fingerprint not in trusted:
-            yield secret.wrong("ca.crt", f"holds {facts.subject}, which is none of the {len(trusted)} trusted roots")
+    for facts in secret.certificates("ca.crt") if trusted else []:
+        if facts.self_signed and facts.fingerprint not in trusted:
+            yield secret.violation(
+                "ca.crt", f"holds {facts.subject}, which is none of the {len(trusted)} trusted roots"
+            )
 
 
 @SECRETS.rule(
@@ -209,10 +237,12 @@ def _ca_is_trusted(secret: CredentialSecret) -> Iterator[Wrong]:
     source="Kubernetes, Secrets: data and stringData",
     fix="Encode it, or write it under stringData",
 )
-def _base64(secret: CredentialSecret) -> Iterator[Wrong]:
+def _base64(secret: CredentialSecret) -> Iterator[Violation]:
     for key in ("tls.crt", "tls.key", "ca.crt", "crt.pem", "key.pem"):
         if key in mapping(secret.manifest.get("data")) and key not in secret._plain and secret.content(key) is None:
-            yield secret.wrong(key, "is not base64")
+            value = mapping(secret.manifest.get("data"))[key]
+            hint = "; it is PEM as it is, which belongs under stringData" if "-----BEGIN" in text(value) else ""
+            yield secret.violation(key, f"is not base64{hint}")
 
 
 @SECRETS.rule(
@@ -223,8 +253,38 @@ def _base64(secret: CredentialSecret) -> Iterator[Wrong]:
     "in tls.crt that is the intermediate, which `linkerd check` then takes for the trust anchor.",
     source="cert-manager pkg/util/pki/csr.go, SignCSRTemplate; pkg/util/pki/parse_certificate_chain.go",
     fix="Write the root after the intermediate into tls.crt",
+    applies=lambda secret: secret.role == "ca",
 )
-def _ca_has_its_root(secret: CredentialSecret) -> Iterator[Wrong]:
-    certificates = secret.certificates("tls.crt") if secret.role == "ca" else []
-    if certificates and not path_to_root(certificates[0], certificates[1:])[-1].self_issued:
-        yield secret.wrong("tls.crt", f"holds {certificates[0].subject}, and not the root above it")
+def _ca_has_its_root(secret: CredentialSecret) -> Iterator[Violation]:
+    certificates = secret.certificates("tls.crt")
+    if certificates and not path_to_root(certificates[0], certificates[1:])[-1].self_signed:
+        yield secret.violation("tls.crt", f"holds {certificates[0].subject}, and not the root above it")
+
+
+@SECRETS.rule(
+    "MT409",
+    "error",
+    "A CA's Secret holds more than one chain",
+    reason="cert-manager reads tls.crt of a CA's Secret as one chain, from the CA up to its root, and issues nothing "
+    "where it is none: two roots in it stop every renewal.",
+    source="cert-manager pkg/util/pki/parse_certificate_chain.go (certificate chain is malformed or broken)",
+    fix="Keep the signing CA and what is above it there; trust the other root in the bundle alone",
+    applies=lambda secret: secret.role == "ca",
+)
+def _one_chain(secret: CredentialSecret) -> Iterator[Violation]:
+    certificates = list({facts.fingerprint: facts for facts in secret.certificates("tls.crt")}.values())
+    roots = [facts for facts in certificates if facts.self_signed]
+    if len(roots) > 1:
+        subjects = listed(facts.subject for facts in roots)
+        yield secret.violation(
+            "tls.crt", f"holds {len(roots)} roots, {subjects}, with which cert-manager issues nothing"
+        )
+        return
+    above = {
+        id(lower) for lower in certificates if any(upper is not lower and upper.issued(lower) for upper in certificates)
+    }
+    tops = [facts for facts in certificates if id(facts) not in above]
+    if len(tops) > 1:
+        subjects = listed(facts.subject for facts in tops)
+        wrong = f"holds {len(tops)} chains, up to {subjects}, with which cert-manager issues nothing"
+        yield secret.violation("tls.crt", wrong)

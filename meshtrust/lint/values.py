@@ -1,12 +1,29 @@
 """Values of any type, as YAML gives them: asked for safely, and shown without giving away a key."""
 
+import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 _LONGEST = 60
-# Filled in by something else before Kubernetes or Helm sees it: Flux, Helm, Argo CD's plugins, SOPS, vals.
-_PLACEHOLDER = re.compile(r"\s*(\$\{|\$\(|\{\{|<[a-z]+:|ENC\[|ref\+|vault:)")
+# Filled in by something else before Kubernetes or Helm sees it: Helm, helmfile, Flux, Argo CD and its plugins,
+# Terraform, Jinja, ERB, envsubst, kustomize, Concourse, Azure DevOps, Autoconf, SOPS, vals, 1Password, and people.
+# In a text these stand anywhere.
+TEMPLATE = re.compile(
+    r"""\$\{ | \$\( | \$\[\[ | \{\s*\{ | \{% | \{\# | %\{ | <% | \[\[ | \(\( | \#\{ | %[A-Z_]{2,}%
+    | \$[A-Za-z_]\w* | @[@{]?[A-Za-z_][\w.-]*[@}]@? | __[A-Za-z]\w*?__ | <tag:""",
+    re.VERBOSE,
+)
+# A text may be one of these as a whole.
+_PLACEHOLDER = re.compile(
+    r"""\s* (?: <[^<>\n]+>\s*$ | <[a-z]+: | ENC\[ | (?:secret)?ref\+ | vault: | op://
+    | (?i:change|replace|fill)[-_ ]?(?i:me)\b | [A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\s*$ )""",
+    re.VERBOSE,
+)
+# Bytes that are no text may have anything in them.
+_BINARY = re.compile(r"[\x00-\x08\x0e-\x1f\ufffd]")
+# A part that somebody left out before the text was shown to others.
+_LEFT_OUT = re.compile(r"\.{3}|…|[xX]{8}")
 
 
 def shown(value: Any) -> str:
@@ -38,12 +55,45 @@ def text(value: Any) -> str:
 
 
 def at(value: Any, path: str) -> Any:
-    """Return what a dotted path leads to, or nothing."""
+    """Return what a dotted path leads to, or None; a placeholder on the way stands for all that is below it."""
     for name in path.split("."):
+        if is_placeholder(value):
+            break
         value = mapping(value).get(name)
     return value
 
 
 def is_placeholder(value: Any) -> bool:
-    """Whether a text is one that something else fills in later, so that it says nothing yet."""
-    return isinstance(value, str) and _PLACEHOLDER.match(value) is not None
+    """Whether a text has a part that something else fills in later, so that it says nothing yet."""
+    if not isinstance(value, str) or _BINARY.search(value):
+        return False
+    return bool(TEMPLATE.search(value) or _PLACEHOLDER.match(value) or _LEFT_OUT.search(value))
+
+
+def has_placeholder(value: Any) -> bool:
+    """Whether a value, or anything in a list or a map, is a placeholder."""
+    if isinstance(value, Mapping):
+        return any(map(has_placeholder, [*value, *value.values()]))
+    return any(map(has_placeholder, value)) if isinstance(value, list) else is_placeholder(value)
+
+
+def overlaid(below: Mapping[str, Any], above: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return maps laid over each other as Helm does: lists and texts replace each other, maps are merged."""
+    both = {**below}
+    for name, value in above.items():
+        under = below.get(name)
+        both[name] = overlaid(under, value) if isinstance(under, Mapping) and isinstance(value, Mapping) else value
+    return both
+
+
+def misspelling(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that a name is most likely meant to be; None if it is known, or like none of them."""
+    names = list(known)
+    if name in names or is_placeholder(name):
+        return None
+    same = [one for one in names if _plain(one) == _plain(name)]
+    return next(iter(same or difflib.get_close_matches(name, names, n=1, cutoff=0.8)), None)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[-_ ]", "", name).lower()

@@ -1,4 +1,4 @@
-"""Lifetimes: when a certificate is issued anew, and whether what it signs lives on until then."""
+"""Lifetimes: when a certificate is issued again, and whether what it signs lives on until then."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from typing import Literal
 
 from meshtrust.durations import format_duration
 from meshtrust.lint.credentials import LeafLifetime
-from meshtrust.lint.rule import Finding, Group, Location, Wrong
+from meshtrust.lint.rule import Finding, Location, RuleSet, Violation
 
 # cert-manager, pkg/apis/certmanager/v1: MinimumCertificateDuration and MinimumRenewBefore.
 MINIMUM_DURATION = timedelta(hours=1)
@@ -18,14 +18,15 @@ Role = Literal["issuer", "intermediate", "anchor", "webhook"]
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
-    """How long a certificate lives, and when in its life cert-manager issues it anew.
+    """How long a certificate lives, and when in its life cert-manager issues it again.
 
     Attributes:
         name: What says so; empty where the members' names say it all.
         role: What the certificate is for.
         duration: Its lifetime.
-        renew_before: How long before its end it is issued anew.
+        renew_before: How long before its end it is issued again.
         leaf: How long the certificates live that the identity issuer signs.
+        defaulted: Whether nothing says when it is issued again, so that cert-manager's default counts.
         duration_name: Name of the member that holds the lifetime.
         renew_before_name: Name of the member that holds the other.
         duration_location: Where the lifetime stands.
@@ -37,6 +38,7 @@ class Window:
     duration: timedelta
     renew_before: timedelta
     leaf: LeafLifetime = field(default_factory=LeafLifetime)
+    defaulted: bool = False
     duration_name: str = "spec.duration"
     renew_before_name: str = "spec.renewBefore"
     duration_location: Location | None = None
@@ -48,13 +50,19 @@ class Window:
         return self.renew_before_location or self.duration_location
 
     @property
+    def said(self) -> str:
+        """What is written of the renewal, as a predicate."""
+        length = format_duration(self.renew_before)
+        return f'is not set, which makes it "{length}"' if self.defaulted else f'is "{length}"'
+
+    @property
     def renews_after(self) -> timedelta:
-        """How long after it was issued it is issued anew."""
+        """How long after it was issued it is issued again."""
         return self.duration - self.renew_before
 
 
 @dataclass(frozen=True, kw_only=True)
-class Succession:
+class LifetimeUnderCA:
     """A certificate and the CA that signs it, by their lifetimes.
 
     Attributes:
@@ -65,7 +73,7 @@ class Succession:
         ca: The CA, as it is called within a sentence.
         ca_says: Where the CA's lifetime stands, and what it is.
         ca_duration: Its lifetime.
-        ca_renew_before: How long before its end the CA is issued anew; none where it is not.
+        ca_renew_before: How long before its end the CA is issued again; None if it is not.
         location: Where the certificate's lifetime stands.
     """
 
@@ -80,8 +88,8 @@ class Succession:
     location: Location | None = None
 
 
-WINDOWS = Group[Window]("Lifetime and renewal")
-SUCCESSIONS = Group[Succession]("A certificate's lifetime and its CA's")
+WINDOWS = RuleSet[Window]("Lifetime and renewal")
+LIFETIMES_UNDER_CAS = RuleSet[LifetimeUnderCA]("A certificate's lifetime and its CA's")
 
 
 @WINDOWS.rule(
@@ -90,13 +98,14 @@ SUCCESSIONS = Group[Succession]("A certificate's lifetime and its CA's")
     "The lifetime is below cert-manager's minimum",
     reason="cert-manager's webhook refuses a Certificate of less than an hour.",
     source="cert-manager pkg/apis/certmanager/v1/const.go, MinimumCertificateDuration",
-    fix="Set it to 48h, or to anything from 1h up",
+    fix="Set it to 48h, or to anything from 1h up that is above renewBefore",
 )
-def _minimum_duration(window: Window) -> Iterator[Wrong]:
+def _minimum_duration(window: Window) -> Iterator[Violation]:
     if window.duration < MINIMUM_DURATION:
         minimum = format_duration(MINIMUM_DURATION)
-        yield Wrong(
+        yield Violation(
             text=f'is "{format_duration(window.duration)}", below cert-manager\'s minimum of {minimum}',
+            fix=_fix(window),
             member=window.duration_name,
             location=window.duration_location,
         )
@@ -110,11 +119,12 @@ def _minimum_duration(window: Window) -> Iterator[Wrong]:
     source="cert-manager pkg/apis/certmanager/v1/const.go, MinimumRenewBefore",
     fix="Set it to 25h, or to anything from 5m up",
 )
-def _minimum_renew_before(window: Window) -> Iterator[Wrong]:
+def _minimum_renew_before(window: Window) -> Iterator[Violation]:
     if window.renew_before < MINIMUM_RENEW_BEFORE:
         minimum = format_duration(MINIMUM_RENEW_BEFORE)
-        yield Wrong(
-            text=f'is "{format_duration(window.renew_before)}", below cert-manager\'s minimum of {minimum}',
+        yield Violation(
+            text=f"{window.said}, below cert-manager's minimum of {minimum}",
+            fix=_fix(window),
             member=window.renew_before_name,
         )
 
@@ -127,12 +137,13 @@ def _minimum_renew_before(window: Window) -> Iterator[Wrong]:
     source="cert-manager internal/apis/certmanager/validation/certificate.go, ValidateDuration",
     fix="Set it to 25h with a duration of 48h, or to anything below the duration",
 )
-def _renewed_at_once(window: Window) -> Iterator[Wrong]:
+def _renewed_at_once(window: Window) -> Iterator[Violation]:
     if window.renew_before >= window.duration:
-        yield Wrong(
-            text=f'is "{format_duration(window.renew_before)}", not below {window.duration_name} '
+        yield Violation(
+            text=f"{window.said}, not below {window.duration_name} "
             f'("{format_duration(window.duration)}"), so that every {_WHAT[window.role]} would be due for renewal the '
             "moment it is issued",
+            fix=_fix(window),
             member=window.renew_before_name,
         )
 
@@ -146,14 +157,14 @@ def _renewed_at_once(window: Window) -> Iterator[Wrong]:
     source="linkerd2 pkg/tls/ca.go, createTemplate; charts/linkerd-control-plane/values.yaml, issuanceLifetime and "
     "clockSkewAllowance",
     fix="Set it to 25h",
+    applies=lambda window: window.role == "issuer",
 )
-def _below_a_leaf(window: Window) -> Iterator[Wrong]:
-    if window.role == "issuer" and window.renew_before < min(window.leaf.whole, window.duration):
-        needed = format_duration(_rounded_up(window.leaf.whole))
-        yield Wrong(
-            text=f'is "{format_duration(window.renew_before)}", below {window.leaf}: an issuer close to its renewal '
+def _below_a_leaf(window: Window) -> Iterator[Violation]:
+    if window.renew_before < min(window.leaf.whole, window.duration):
+        yield Violation(
+            text=f"{window.said}, below {window.leaf}: an issuer close to its renewal "
             "signs certificates that end with it",
-            fix=f"Set it to {needed}",
+            fix=_fix(window),
             member=window.renew_before_name,
         )
 
@@ -161,26 +172,27 @@ def _below_a_leaf(window: Window) -> Iterator[Wrong]:
 @WINDOWS.rule(
     "MT305",
     "warning",
-    "A CA is issued anew when most of its life is still to come",
+    "A CA is issued again when most of its life is still to come",
     reason="renewBefore counts from the end. Meant as a long life with a renewal shortly before its end, a value "
     "close to the duration renews the CA shortly after it was issued instead: the guide's 8760h with 7320h does so "
     "after 60 days, not after ten months.",
     source="cert-manager pkg/util/pki/renewaltime.go; linkerd.io, Automatically Rotating Control Plane TLS Credentials",
     fix="Set renewBefore to the time before the end that is meant",
+    applies=lambda window: window.role in ("anchor", "intermediate"),
 )
-def _renewed_early(window: Window) -> Iterator[Wrong]:
-    if window.role in ("anchor", "intermediate") and window.duration / 2 < window.renew_before < window.duration:
+def _renewed_early(window: Window) -> Iterator[Violation]:
+    if window.duration / 2 < window.renew_before < window.duration:
         swapped = format_duration(window.renews_after)
-        yield Wrong(
-            text=f'is "{format_duration(window.renew_before)}" of {window.duration_name} '
-            f'"{format_duration(window.duration)}", so that it is issued anew {_long(window.renews_after)} after each '
+        yield Violation(
+            text=f"{window.said} of {window.duration_name} "
+            f'"{format_duration(window.duration)}", so that it is issued again {_long(window.renews_after)} after each '
             "issue, with most of its life to come",
             fix=f'Set it to "{swapped}" if that long before its end is meant',
             member=window.renew_before_name,
         )
 
 
-@SUCCESSIONS.rule(
+@LIFETIMES_UNDER_CAS.rule(
     "MT306",
     "error",
     "A certificate lives as long as its CA, or longer",
@@ -189,33 +201,38 @@ def _renewed_early(window: Window) -> Iterator[Wrong]:
     source="RFC 5280 §6.1.3; cert-manager issue 5864",
     fix="Set a shorter duration, such as 48h, or give the CA a longer one",
 )
-def _outlives_its_ca(succession: Succession) -> Iterator[Wrong]:
-    if succession.duration >= succession.ca_duration:
-        fix = "Set a shorter duration, such as 48h, or give the anchor more days" if not succession.name else None
-        yield Wrong(
-            text=f'is "{format_duration(succession.duration)}", and {succession.ca_says}: {succession.what} would '
-            f"outlive {succession.ca} and be refused by every proxy from that day on",
+def _outlives_its_ca(lifetime: LifetimeUnderCA) -> Iterator[Violation]:
+    if lifetime.duration >= lifetime.ca_duration:
+        shorter = format_duration(_SOUND_DURATION)
+        fix = None
+        if lifetime.ca_duration <= _SOUND_DURATION:
+            fix = f"Give the CA a longer life, above {shorter}"
+        elif not lifetime.name:
+            fix = f"Set a shorter duration, such as {shorter}, or give the anchor more days"
+        yield Violation(
+            text=f'is "{format_duration(lifetime.duration)}", and {lifetime.ca_says}: {lifetime.what} would '
+            f"outlive {lifetime.ca} and be refused by every proxy from that day on",
             fix=fix,
-            member=succession.duration_name,
+            member=lifetime.duration_name,
         )
 
 
-@SUCCESSIONS.rule(
+@LIFETIMES_UNDER_CAS.rule(
     "MT307",
     "error",
     "A certificate issued just before its CA's renewal outlives the CA",
-    reason="A CA's renewal does not issue anew what it signed. A certificate from its last moment before the renewal "
+    reason="A CA's renewal does not re-issue what it signed. A certificate from its last moment before the renewal "
     "lives its whole duration; the CA that signed it ends renewBefore after.",
     source="cert-manager issues 5558 and 5864 (a CA's renewal leaves its children as they are)",
     fix="Set the CA's renewBefore above the duration of what it signs",
 )
-def _outlives_its_renewed_ca(succession: Succession) -> Iterator[Wrong]:
-    left = succession.ca_renew_before
-    if left is not None and left <= succession.duration < succession.ca_duration:
-        yield Wrong(
-            text=f'is "{format_duration(succession.duration)}", and {succession.ca} has only {format_duration(left)} '
-            f"to live when it is issued anew: {succession.what} signed just before that would outlive it",
-            member=succession.duration_name,
+def _outlives_its_renewed_ca(lifetime: LifetimeUnderCA) -> Iterator[Violation]:
+    left = lifetime.ca_renew_before
+    if left is not None and left <= lifetime.duration < lifetime.ca_duration:
+        yield Violation(
+            text=f'is "{format_duration(lifetime.duration)}", and {lifetime.ca} has only {format_duration(left)} '
+            f"to live when it is issued again: {lifetime.what} signed just before that would outlive it",
+            member=lifetime.duration_name,
         )
 
 
@@ -225,6 +242,25 @@ _WHAT: dict[Role, str] = {
     "anchor": "trust anchor",
     "webhook": "certificate",
 }
+
+
+# The guide's lifetime of an identity issuer.
+_SOUND_DURATION = timedelta(hours=48)
+
+
+def _fix(window: Window) -> str | None:
+    """Return what makes an identity issuer's lifetime and renewal sound together; None for other certificates.
+
+    Each rule's fix is this one, so that no fix leads to what another rule refuses.
+    """
+    if window.role != "issuer" or window.leaf.hidden:
+        return None
+    renew_before = _rounded_up(window.leaf.whole)
+    duration = max(_SOUND_DURATION, 2 * renew_before - timedelta(hours=2))
+    if renew_before < window.duration >= MINIMUM_DURATION:
+        return f"Set {window.renew_before_name} to {format_duration(renew_before)}"
+    both = f"{window.duration_name} to {format_duration(duration)}"
+    return f"Set {both} and {window.renew_before_name} to {format_duration(renew_before)}"
 
 
 def _rounded_up(length: timedelta) -> timedelta:
@@ -237,25 +273,32 @@ def _long(length: timedelta) -> str:
     return f"{length.days} days" if length >= timedelta(days=3) else format_duration(length)
 
 
-def lint_issuer_window(duration: timedelta, renew_before: timedelta, anchor_validity: timedelta) -> Iterator[Finding]:
+def lint_issuer_window(
+    duration: timedelta,
+    renew_before: timedelta,
+    anchor_validity: timedelta,
+    leaf: LeafLifetime = LeafLifetime(),  # noqa: B008 - it is frozen
+) -> Iterator[Finding]:
     """Judge the identity issuer's lifetime against cert-manager, the trust anchor and the proxies.
 
     Args:
         duration: Lifetime of the issuer.
         renew_before: How long before its end cert-manager re-issues it.
         anchor_validity: Lifetime of the trust anchor.
+        leaf: How long the certificates live that the issuer signs.
     """
-    yield from WINDOWS.judge(
+    yield from WINDOWS.check(
         Window(
             role="issuer",
             duration=duration,
             renew_before=renew_before,
+            leaf=leaf,
             duration_name="issuer.duration",
             renew_before_name="issuer.renewBefore",
         )
     )
-    yield from SUCCESSIONS.judge(
-        Succession(
+    yield from LIFETIMES_UNDER_CAS.check(
+        LifetimeUnderCA(
             duration=duration,
             duration_name="issuer.duration",
             ca="its trust anchor",

@@ -7,15 +7,25 @@ from datetime import timedelta
 from components.identity_issuer import IssuerPolicy, IssuerReference
 from components.trust_anchor import TrustAnchorArgs
 from meshtrust.issuer_mode import IssuerMode
-from meshtrust.lint import lint_issuer_window
+from meshtrust.lint import LeafLifetime, lint_issuer_window
 from program.configuration.reader import Reader
 
 
-def read_issuer(reader: Reader, mode: IssuerMode, trust_domain: str, anchor: TrustAnchorArgs) -> IssuerPolicy:
-    """Return who signs the identity issuer under a trust anchor, and for how long."""
+def read_issuer(
+    reader: Reader, mode: IssuerMode, trust_domain: str, anchor: TrustAnchorArgs, leaf: LeafLifetime
+) -> IssuerPolicy:
+    """Return who signs the identity issuer under a trust anchor, and for how long.
+
+    Args:
+        reader: Reads the configuration.
+        mode: Who signs.
+        trust_domain: The mesh's.
+        anchor: The trust anchor.
+        leaf: How long the certificates live that the issuer signs.
+    """
     duration, renew_before = reader.duration("issuer.duration"), reader.duration("issuer.renewBefore")
     if duration is not None and renew_before is not None:
-        for finding in lint_issuer_window(duration, renew_before, anchor.validity):
+        for finding in lint_issuer_window(duration, renew_before, anchor.validity, leaf):
             reader.findings.append(replace(finding, subject=reader.full_name(finding.subject)))
     references = _read_references(reader, anchor.generations)
     if mode == "external-issuer" and anchor.signer not in references:

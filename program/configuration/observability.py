@@ -8,7 +8,6 @@ from components.linkerd import LinkerdInstallation
 from components.observability import Monitoring, Watched
 from meshtrust.evidence import leaf_lifetime
 from meshtrust.issuer_mode import CERT_MANAGER_MODES
-from meshtrust.lint import LEAF_LIFETIME
 from program.configuration.reader import Reader
 
 
@@ -29,14 +28,14 @@ def read_observability(
         watched=Watched(
             namespace=linkerd.namespace,
             by_cert_manager=issuer.mode in CERT_MANAGER_MODES,
-            renewal=_renewal(issuer),
+            renewal=_renewal(issuer, leaf_lifetime(linkerd.values)),
             leaf_lifetime=leaf_lifetime(linkerd.values),
         ),
     )
     return monitoring if reader.flag("observability.enabled") else None
 
 
-def _renewal(issuer: IssuerPolicy) -> timedelta:
+def _renewal(issuer: IssuerPolicy, leaf: timedelta) -> timedelta:
     """Return how much life the identity issuer has left when it is time to renew it."""
     if issuer.mode in CERT_MANAGER_MODES:
         return issuer.renew_before
@@ -44,4 +43,4 @@ def _renewal(issuer: IssuerPolicy) -> timedelta:
         # A person does it.
         return min(timedelta(days=30), issuer.validity / 2)
     # A third party does it when it likes, but no later than a leaf's life before the end.
-    return LEAF_LIFETIME
+    return leaf

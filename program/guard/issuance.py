@@ -15,9 +15,10 @@ from components.trust_anchor import Signer
 from meshtrust import cert_manager, issuer_secret
 from meshtrust.cluster import Api, ClusterError, read_optional
 from meshtrust.deployment import Deployment
+from meshtrust.evidence import leaf_lifetime
 from meshtrust.issuer_mode import CERT_MANAGER_MODES, SIGNING_MODES
 from meshtrust.issuer_secret import judge_issuer_life, judge_issuer_secret
-from meshtrust.lint import LEAF_LIFETIME, Finding
+from meshtrust.lint import Finding
 from meshtrust.pem import read_bundle
 from meshtrust.polling import Tell
 from program.refusal import ending, telling
@@ -189,8 +190,8 @@ def _check_written(
         msg = f"The identity issuer that was written cannot sign for the mesh:\n{_listed(wrong)}"
         raise ClusterError(msg)
     _tell(found)
-    fix = "Have it renewed by whoever writes it: a proxy's certificate, which lives 24h, ends with it"
-    _tell(judge_issuer_life(secret, LEAF_LIFETIME, now, fix))
+    fix = "Have it renewed by whoever writes it: a proxy's certificate, which is meant to live longer, ends with it"
+    _tell(judge_issuer_life(secret, leaf_lifetime(settings.linkerd.values), now, fix))
 
 
 def _known_roots(settings: Settings, last: Deployment) -> dict[str, x509.Certificate]:

@@ -58,7 +58,7 @@ def test_an_intermediate_between_issuer_and_root_is_followed(root):
         ({"ca.crt": None}, "has no ca.crt; it holds tls.crt, tls.key"),
         ({"ca.crt": "text"}, "holds no certificate in ca.crt"),
         ({"tls.crt": b"/w=="}, "holds no certificate"),
-        ({"tls.key": "text"}, "has a key that is no PEM"),
+        ({"tls.key": "text"}, "has a key that holds no PEM"),
         ({"tls.key": make_certificate().key_pem}, "has a key that does not match its first certificate"),
         ({"ca.crt": make_certificate("another").pem}, "ca.crt holds CN=another, which is none of the 1 trusted roots"),
     ],

@@ -1,6 +1,7 @@
 """Bad input: one clear sentence each, all of them at once, before a single resource is registered."""
 
 import base64
+import logging
 
 import pulumi
 import pytest
@@ -21,6 +22,10 @@ def refused(config, **changes):
     with pytest.raises(pulumi.RunError) as caught:
         run_program({**config, **changed})
     return str(caught.value)
+
+
+def warnings_of(recording):
+    return "\n".join(message for level, message in recording.messages if level == logging.WARNING)
 
 
 @pytest.mark.parametrize(
@@ -242,11 +247,11 @@ def test_a_webhooks_key_is_refused_where_the_chart_makes_the_certificates_too(co
     assert "meshtrust:linkerd.values.proxyInjector.keyPEM holds a private key" in refused(config, **changes)
 
 
-def test_a_warning_about_an_encrypted_value_does_not_repeat_it(config, caplog):
+def test_a_warning_about_an_encrypted_value_does_not_repeat_it(config):
     values = {"identity": {"issuer": {"issuanceLifetime": 'hush"1d'}}}
-    run_program({**config, "meshtrust:linkerd.values": values}, secret_keys=["meshtrust:linkerd"])
-    assert "identity.issuer.issuanceLifetime is [secret], which is not a Go duration" in caplog.text
-    assert "hush" not in caplog.text
+    said = warnings_of(run_program({**config, "meshtrust:linkerd.values": values}, secret_keys=["meshtrust:linkerd"]))
+    assert "identity.issuer.issuanceLifetime is [secret], which is not a Go duration" in said
+    assert "hush" not in said
 
 
 KUBECONFIG = "apiVersion: v1\nusers:\n- user:\n    client-key-data: hush\n    token: hush\n"
@@ -318,16 +323,18 @@ def test_webhook_values_that_helm_would_fail_on_are_refused_before_it_does(confi
     assert "meshtrust:linkerd.values proxyInjector sets injectCaFrom or injectCaFromSecret, and not ext" in message
 
 
-def test_a_leaf_lifetime_that_linkerd_would_pass_over_is_a_warning(config, caplog):
-    run_program({**config, "meshtrust:linkerd.values": {"identity": {"issuer": {"issuanceLifetime": "1d"}}}})
-    assert 'meshtrust:linkerd.values identity.issuer.issuanceLifetime is "1d"' in caplog.text
+def test_a_leaf_lifetime_that_linkerd_would_pass_over_is_a_warning(config):
+    said = warnings_of(
+        run_program({**config, "meshtrust:linkerd.values": {"identity": {"issuer": {"issuanceLifetime": "1d"}}}})
+    )
+    assert 'meshtrust:linkerd.values identity.issuer.issuanceLifetime is "1d"' in said
 
 
-def test_a_root_that_ends_soon_is_a_warning(config, caplog):
+def test_a_root_that_ends_soon_is_a_warning(config):
     pair = make_certificate(age=700, days=30)
     anchors = {"meshtrust:anchors": ["2025", "2026"], "meshtrust:signer": "2026"}
-    run_program({**config, **anchors, "meshtrust:anchorCertificates": {"2025": pair.pem}})
-    assert 'meshtrust:anchorCertificates has "2025", which expires on' in caplog.text
+    said = warnings_of(run_program({**config, **anchors, "meshtrust:anchorCertificates": {"2025": pair.pem}}))
+    assert 'meshtrust:anchorCertificates has "2025", which expires on' in said
 
 
 def test_a_key_in_a_wrong_place_is_not_repeated(config):
@@ -350,9 +357,30 @@ def test_an_rsa_root_of_2048_bits_is_accepted(config):
     assert set(recording.outputs["roots"]) == {"2025", "2026"}
 
 
-def test_a_short_renewal_window_is_a_warning_not_an_error(config, caplog):
-    run_program({**config, "meshtrust:issuer.renewBefore": "12h"})
-    assert "below the 24h of a proxy's certificate" in caplog.text
+def test_a_short_renewal_window_is_a_warning_not_an_error(config):
+    said = warnings_of(run_program({**config, "meshtrust:issuer.renewBefore": "12h"}))
+    assert "below the 24h of a proxy's certificate" in said
+
+
+def test_a_longer_life_of_leaves_in_linkerd_values_needs_more_of_the_issuer(config):
+    values = {"identity": {"issuer": {"issuanceLifetime": "36h"}}}
+    said = warnings_of(run_program({**config, "meshtrust:linkerd.values": values}))
+    assert 'meshtrust:issuer.renewBefore is "25h", below the 36h of a proxy\'s certificate' in said
+    assert "Set issuer.renewBefore to 37h." in said
+
+
+def test_a_shorter_life_of_leaves_in_linkerd_values_needs_less_of_the_issuer(config):
+    values = {"identity": {"issuer": {"issuanceLifetime": "8h"}}}
+    recording = run_program({**config, "meshtrust:linkerd.values": values, "meshtrust:issuer.renewBefore": "12h"})
+    assert warnings_of(recording) == ""
+
+
+def test_a_life_of_leaves_that_the_stack_encrypts_is_not_shown(config):
+    values = {"identity": {"issuer": {"issuanceLifetime": "36h"}}}
+    said = warnings_of(run_program({**config, "meshtrust:linkerd.values": values}, secret_keys=["meshtrust:linkerd"]))
+    assert "below the life of a proxy's certificate, issuanceLifetime and clockSkewAllowance together" in said
+    assert "36h" not in said
+    assert "37h" not in said
 
 
 def test_what_is_at_most_is_accepted_and_so_is_empty_where_that_means_something(config):

@@ -11,7 +11,7 @@ from tests.certificates import make_certificate
 
 SOUND = "identity: {issuer: {scheme: kubernetes.io/tls}, externalCA: true}\n"
 WARNING = "identity: {issuer: {scheme: kubernetes.io/tls, issuanceLifetime: 1d}, externalCA: true}\n"
-ERROR = "identity: {issuer: {scheme: kubernetes.io/tls}}\n"
+ERROR = "identity: {issuer: {scheme: kubernetes-tls}, externalCA: true}\n"
 
 
 @pytest.fixture
@@ -30,13 +30,13 @@ def run(tmp_path):
 
 def test_nothing_wrong_exits_with_0(run):
     result = run(SOUND)
-    assert (result.exit_code, result.output) == (0, "Nothing wrong in 1 file.\n")
+    assert (result.exit_code, result.output) == (0, "Nothing wrong in 1 file (1 judged).\n")
 
 
 def test_an_error_exits_with_1(run):
     result = run(ERROR)
     assert result.exit_code == 1
-    assert "error MT501" in result.output
+    assert "error MT504" in result.output
 
 
 def test_a_warning_exits_with_1_only_where_that_is_asked_for(run):
@@ -53,7 +53,7 @@ def test_what_cannot_be_read_exits_with_3_whatever_else_is_wrong(run):
 
 
 def test_a_rule_can_be_left_out(run):
-    assert run(ERROR, "--ignore", "mt501").exit_code == 0
+    assert run(ERROR, "--ignore", "mt504").exit_code == 0
 
 
 def test_a_report_that_cannot_be_written_exits_with_3(run, tmp_path):
@@ -70,12 +70,12 @@ def test_wrong_usage_exits_with_2(run):
 
 
 def test_json_and_sarif_are_written_where_they_are_wanted(run, tmp_path):
-    assert json.loads(run(ERROR, "--format", "json").stdout)["findings"][0]["id"] == "MT501"
+    assert json.loads(run(ERROR, "--format", "json").stdout)["findings"][0]["id"] == "MT504"
     report = tmp_path / "report.sarif"
     result = run(ERROR, "--format", "sarif", "--output", str(report))
     assert result.exit_code == 1
-    assert json.loads(report.read_text())["runs"][0]["results"][0]["ruleId"] == "MT501"
-    assert "1 error in 1 file. Written to" in result.output
+    assert json.loads(report.read_text())["runs"][0]["results"][0]["ruleId"] == "MT504"
+    assert "1 error in 1 file (1 judged). Written to" in result.output
 
 
 @pytest.mark.parametrize("form", ["text", "json", "sarif"])

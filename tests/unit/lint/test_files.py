@@ -95,7 +95,7 @@ def lint(tmp_path):
 
 def found(*paths):
     places = []
-    for finding in lint_material(read_files(paths), datetime.now(UTC)):
+    for finding in lint_material(read_files(paths), datetime.now(UTC)).findings:
         assert not any(key in f"{finding} {finding!r}" for key in KEYS), "no finding repeats a key"
         assert finding.location
         assert finding.rule
@@ -320,9 +320,11 @@ def test_values_of_a_flux_release_are_judged_at_their_lines(lint):
 
 
 def test_values_of_an_argo_application_are_judged_at_their_lines(lint):
-    assert lint(**{"application.yaml": APPLICATION}) == [("application.yaml", 12, "MT513")]
+    places = [("application.yaml", 11, "MT501"), ("application.yaml", 11, "MT503"), ("application.yaml", 12, "MT513")]
+    assert lint(**{"application.yaml": APPLICATION}) == places
     as_object = APPLICATION.replace("values: |", "valuesObject:")
-    assert lint(**{"application.yaml": as_object}) == [("application.yaml", 12, "MT513")]
+    at = [("application.yaml", 10, "MT501"), ("application.yaml", 10, "MT503"), ("application.yaml", 12, "MT513")]
+    assert lint(**{"application.yaml": as_object}) == at
 
 
 def test_cert_manager_where_the_injector_may_lock_it_out_is_found(lint):
@@ -373,8 +375,8 @@ def test_pem_files_are_known_by_name_and_content_and_belong_together(lint):
 def test_a_certificate_and_key_with_the_names_of_a_secret_belong_together(lint):
     files = {"tls.crt": ISSUER.pem + INTERMEDIATE.pem, "tls.key": OTHER_ROOT.key_pem}
     assert [rule for _, _, rule in lint(**files)] == ["MT207"]
-    files = {"crt.pem": ISSUER.pem + INTERMEDIATE.pem, "key.pem": OTHER_ROOT.key_pem, "tls.crt": "", "tls.key": ""}
-    assert [rule for _, _, rule in lint(**files)] == ["MT207"]
+    files = {f"other/{name}": text for name, text in zip(("crt.pem", "key.pem"), files.values(), strict=True)}
+    assert [(file, rule) for file, _, rule in lint(**files)] == [("key.pem", "MT207"), ("tls.key", "MT207")]
 
 
 def test_a_bundle_in_pem_is_judged_at_its_lines(lint):
@@ -427,7 +429,9 @@ def test_a_file_that_is_not_text_is_one_finding(tmp_path):
     path = tmp_path / "ca.crt"
     path.write_bytes(b"\x30\x82\xff\xfe")
     assert found(path) == [("ca.crt", None, "MT001")]
-    assert found(tmp_path) == [], "below a directory it is somebody else's"
+    assert found(tmp_path) == [("ca.crt", None, "MT001")], "below a directory it is no less unread"
+    (tmp_path / "web.yaml").write_text(manifest("Deployment", "web"))
+    assert found(tmp_path) == [], "among what is not Linkerd's it is somebody else's"
 
 
 def test_a_directory_that_is_empty_has_no_finding(tmp_path):
@@ -461,8 +465,9 @@ def test_a_date_is_a_text_as_it_is_to_kubernetes(lint):
 
 
 def test_a_template_is_a_note(lint):
-    template = "kind: Secret\nmetadata:\n  name: {{ .Values.name }}\n{{- if .Values.x }}\n"
+    template = "kind: Secret\nmetadata:\n  name: {{ .Values.name }}-linkerd\n{{- if .Values.x }}\n"
     assert lint(**{"secret.yaml": template}) == [("secret.yaml", 3, "MT003")]
+    assert lint(**{"secret.yaml": template.replace("linkerd", "web")}) == [], "others' templates are others' business"
 
 
 def test_a_tag_of_somebodys_own_is_filled_in_later(lint):

@@ -5,7 +5,9 @@ import contextlib
 import copy
 import json
 import os
+import re
 import string
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -19,10 +21,18 @@ from hypothesis import strategies as st
 from meshtrust.chain import ChainError, verify_chain
 from meshtrust.deployment import Deployment
 from meshtrust.durations import format_duration, parse_duration
-from meshtrust.lint import RULES, lint_issuer_window, lint_material, lint_trust_anchor, read_files
+from meshtrust.lint import (
+    RULES,
+    LeafLifetime,
+    LintResult,
+    lint_issuer_window,
+    lint_material,
+    lint_trust_anchor,
+    read_files,
+)
 from meshtrust.lint.anchors import ANCHORS, BUNDLES, Bundle
 from meshtrust.lint.credentials import CREDENTIALS, Credentials
-from meshtrust.lint.files import Material, PemFile, read_yaml
+from meshtrust.lint.files import Material, PemFile, add_text
 from meshtrust.lint.report import as_json, as_sarif
 from meshtrust.pem import Identity, PemError, normalise_bundle, read_bundle
 from rehearsal.mocks import engine_config
@@ -103,9 +113,14 @@ ANYTHING = st.recursive(
 )
 
 
-def reported(findings):
+def result_of(findings):
+    return LintResult(findings=list(findings), files=1, judged=1, passed_over=Counter(), pem_files=())
+
+
+def reported(result):
     """Write findings in the forms that have all they say."""
-    return as_json(findings, 1) + as_sarif(findings, RULES)
+    result = result if isinstance(result, LintResult) else result_of(result)
+    return as_json(result) + as_sarif(result.findings, RULES)
 
 
 def refusal(text):
@@ -147,9 +162,9 @@ def test_any_credentials_are_judged(chain, key, roots):
     credentials = Credentials(
         name="Credentials", role="issuer", chain=chain, key=key, roots=tuple(bundle.roots) or None, at=NOW
     )
-    findings = [*BUNDLES.judge(bundle), *CREDENTIALS.judge(credentials)]
+    findings = [*BUNDLES.check(bundle), *CREDENTIALS.check(credentials)]
     for anchor in bundle.anchors:
-        findings += ANCHORS.judge(anchor)
+        findings += ANCHORS.check(anchor)
     assert not any(secret in reported(findings) for secret in SECRETS)
 
 
@@ -194,7 +209,7 @@ def manifests():
 MANIFESTS = manifests()
 UNCHANGED = Material()
 for one in MANIFESTS:
-    read_yaml("0.yaml", yaml.safe_dump(one), UNCHANGED)
+    add_text(UNCHANGED, "0.yaml", yaml.safe_dump(one))
 
 
 def paths_of(value, path=()):
@@ -236,8 +251,8 @@ def test_objects_with_anything_in_them_are_judged_and_no_key_is_repeated(objects
         if one is before:
             material.documents.append(read)
         else:
-            read_yaml(f"{number % 2}.yaml", yaml.safe_dump(one), material)
-            read_yaml(f"{number % 2}.json", json.dumps(one, default=str, skipkeys=True, indent="\t"), material)
+            add_text(material, f"{number % 2}.yaml", yaml.safe_dump(one))
+            add_text(material, f"{number % 2}.json", json.dumps(one, default=str, skipkeys=True, indent="\t"))
     assert not any(secret in reported(lint_material(material, NOW)) for secret in SECRETS)
 
 
@@ -285,8 +300,8 @@ YAML_TEXTS = st.lists(
 @checked
 def test_text_with_anything_like_yaml_is_judged(text):
     material = Material()
-    read_yaml("a.yaml", "kind: Secret\n" + text, material)
-    read_yaml("b.yaml", "identity:\n" + text, material)
+    add_text(material, "a.yaml", "kind: Secret\n" + text)
+    add_text(material, "b.yaml", "identity:\n" + text)
     reported(lint_material(material, NOW))
 
 
@@ -312,6 +327,17 @@ def test_any_lifetimes_are_judged(duration, renew_before, anchor):
     findings = list(lint_issuer_window(duration, renew_before, anchor))
     sound = timedelta(hours=1) <= duration < anchor and timedelta(hours=24, seconds=20) <= renew_before < duration
     assert sound == (not findings)
+
+
+@given(LENGTHS, LENGTHS, st.integers(1, 200))
+@checked
+def test_what_the_rules_advise_for_any_lifetimes_contradicts_none_of_them(duration, renew_before, leaf_hours):
+    leaf = LeafLifetime(issuance=timedelta(hours=leaf_hours))
+    anchor = timedelta(days=36500)
+    for finding in lint_issuer_window(min(duration, anchor / 2), renew_before, anchor, leaf):
+        advised = {"issuer.duration": min(duration, anchor / 2), "issuer.renewBefore": renew_before}
+        advised |= {key: parse_duration(length) for key, length in re.findall(r"(issuer\.\w+) to (\w+)", finding.fix)}
+        assert list(lint_issuer_window(advised["issuer.duration"], advised["issuer.renewBefore"], anchor, leaf)) == []
 
 
 @pytest.fixture(scope="module")

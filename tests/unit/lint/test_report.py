@@ -3,11 +3,13 @@
 import io
 import json
 import re
+from collections import Counter
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
-from meshtrust.lint import RULES, Finding, Location
+from meshtrust.lint import RULES, Finding, LintResult, Location
 from meshtrust.lint.report import as_json, as_sarif, print_text, summary
 
 RULE = next(rule for rule in RULES if rule.id == "MT304")
@@ -23,6 +25,16 @@ def finding(rule=RULE, wrong='is "12h"', location=HERE):
     )
 
 
+def result(*findings):
+    return LintResult(
+        findings=list(findings),
+        files=2,
+        judged=3,
+        passed_over=Counter({"Deployment": 2, "Issuer": 1}),
+        pem_files=("vpn/ca.pem",),
+    )
+
+
 FINDINGS = [
     finding(),
     finding(NOTE, "is [bold]not[/bold] markup", Location("east one/issuer.yaml")),
@@ -32,7 +44,7 @@ FINDINGS = [
 
 def test_the_text_has_what_is_wrong_why_the_source_and_the_fix_below_its_file():
     written = io.StringIO()
-    print_text(FINDINGS, 2, Console(file=written, width=80))
+    print_text(result(*FINDINGS), Console(file=written, width=80))
     lines = written.getvalue().splitlines()
     assert lines[:5] == [
         "east one/issuer.yaml",
@@ -43,16 +55,33 @@ def test_the_text_has_what_is_wrong_why_the_source_and_the_fix_below_its_file():
     ]
     assert lines[5] == f"  note {NOTE.id}  Certificate x is [bold]not[/bold] markup."
     assert lines[9] == "ü.pem"
-    assert lines[-1] == "2 warnings, 1 note in 2 files."
+    assert lines[-1] == f"2 warnings, 1 note in 2 files (3 judged).{NOT_JUDGED}"
 
 
-def test_nothing_wrong_is_said_as_well():
-    assert summary([], 1) == "Nothing wrong in 1 file."
+NOT_JUDGED = (
+    " Not judged, as nothing ties it to Linkerd: 2 Deployment, 1 Issuer, vpn/ca.pem. A PEM file is judged where it is "
+    "named."
+)
+
+
+def test_nothing_wrong_is_said_of_what_was_judged_alone():
+    assert summary(result()) == f"Nothing wrong in 2 files (3 judged).{NOT_JUDGED}"
+    nothing = replace(result(), judged=0, passed_over=Counter(), pem_files=())
+    assert summary(nothing).startswith("Nothing was judged: nothing in 2 files is")
+    assert summary(replace(nothing, files=0)) == "Nothing was judged: there is no file of YAML, JSON or PEM."
+
+
+def test_of_many_that_were_not_judged_the_rest_is_counted():
+    many = replace(result(), passed_over=Counter({f"Kind{n}": 1 for n in range(20)}), pem_files=tuple("abcdefghijk"))
+    assert "12 other kinds" in summary(many)
+    assert "3 other PEM files" in summary(many)
 
 
 def test_the_json_has_a_flat_object_for_each_finding():
-    document = json.loads(as_json(FINDINGS, 2))
+    document = json.loads(as_json(result(*FINDINGS)))
     assert document["files"] == 2
+    assert document["judged"] == 3
+    assert document["notJudged"] == {"documents": {"Deployment": 2, "Issuer": 1}, "pemFiles": ["vpn/ca.pem"]}
     assert document["summary"] == {"error": 0, "warning": 2, "note": 1}
     assert document["findings"][0] == {
         "id": "MT304",

@@ -9,18 +9,24 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from meshtrust.lint import GROUPS, RULES
+from meshtrust.lint import RULE_SETS, RULES
 from meshtrust.lint.anchors import Anchor, Bundle
+from meshtrust.lint.bundles import Source, TrustBundle
 from meshtrust.lint.certificates import CertificateSpec
-from meshtrust.lint.cluster import ControlPlaneNamespace, TrustBundle
+from meshtrust.lint.cluster import ControlPlaneNamespace, TrustRootsSecret
 from meshtrust.lint.credentials import Credentials
+from meshtrust.lint.documents import Document
 from meshtrust.lint.facts import certificate_facts
 from meshtrust.lint.files import Unread
 from meshtrust.lint.helm import HelmValues
+from meshtrust.lint.issuance import Signing
+from meshtrust.lint.objects import Object
 from meshtrust.lint.rule import Location
+from meshtrust.lint.schema import Duplicate, Manifest
 from meshtrust.lint.secrets import CredentialSecret
-from meshtrust.lint.windows import Succession, Window
-from tests.certificates import make_certificate
+from meshtrust.lint.webhooks import Webhook, WebhookSecret
+from meshtrust.lint.windows import LifetimeUnderCA, Window
+from tests.certificates import make_certificate, make_v1_root
 
 NOW = datetime.now(UTC)
 SERVER, CLIENT = ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH
@@ -73,9 +79,9 @@ def window(role="issuer", duration=48.0, renew_before=25.0):
     return Window(role=role, duration=timedelta(hours=duration), renew_before=timedelta(hours=renew_before))
 
 
-def succession(duration=48, ca_duration=8760, ca_renew_before=None):
+def lifetime(duration=48, ca_duration=8760, ca_renew_before=None):
     left = None if ca_renew_before is None else timedelta(hours=ca_renew_before)
-    return Succession(
+    return LifetimeUnderCA(
         duration=timedelta(hours=duration),
         ca="its CA",
         ca_says="the CA lives",
@@ -173,6 +179,10 @@ def selecting(*names):
     }
 
 
+def expression(operator, key, *values):
+    return {"matchExpressions": [{"key": key, "operator": operator, **({"values": list(values)} if values else {})}]}
+
+
 FAIL_AND_SELECT_NONE, FAIL_AND_SELECT = selecting(), selecting("kube-system", "security")
 LABELS = {
     "linkerd.io/is-control-plane": "true",
@@ -190,9 +200,73 @@ def namespace(labels=None, annotations=None, **changes):
     return ControlPlaneNamespace(object_name="linkerd", manifest={"metadata": metadata}, **changes)
 
 
-def trust_bundle(key="ca-bundle.crt", **source):
+def manifest(kind, spec=None, api="cert-manager.io/v1", name="x", **members):
+    value = {"apiVersion": api, "kind": kind, "metadata": {"name": name}, **members}
+    if spec is not None:
+        value["spec"] = spec
+    return Object(document=Document(file="x.yaml", value=value, node=None), path=(), manifest=value)
+
+
+def trust_bundle(key="ca-bundle.crt", source=None, **changes):
     spec = {"sources": [source or {"inLine": ROOT.pem}], "target": {"configMap": {"key": key}}}
-    return TrustBundle(manifest={"spec": spec})
+    return TrustBundle(one=manifest("Bundle", spec, "trust.cert-manager.io/v1alpha1"), **changes)
+
+
+def cluster_bundle(key="ca-bundle.crt", **spec):
+    target = {"configMap": {"data": [{"key": "other", "format": "PKCS12"}, {"key": key}]}}
+    one = manifest("ClusterBundle", {"target": target, **spec}, "trust-manager.io/v1alpha2")
+    return TrustBundle(one=one)
+
+
+def signing(issuer, role="issuer", kind="Issuer", **changes):
+    spec = {"secretName": "linkerd-identity-issuer", "issuerRef": {"name": "ca"}}
+    one = manifest("Certificate", spec, name="linkerd-identity-issuer")
+    return Signing(certificate=one, role=role, issuer=manifest(kind, issuer, name="ca"), **changes)
+
+
+def typed(spec, kind="Certificate", part=False, **changes):
+    required = {"secretName": "x", "issuerRef": {"name": "x"}} if kind == "Certificate" else {}
+    return Manifest(one=manifest(kind, {**required, **spec}, **changes), part=part)
+
+
+HOOK = make_certificate(
+    "linkerd-proxy-injector.linkerd.svc", ca=False, names=["linkerd-proxy-injector.linkerd.svc"]
+)
+ENDED_HOOK = make_certificate(ca=False, age=20, days=-10, names=["linkerd-proxy-injector.linkerd.svc"])
+SIGNED_HOOK = make_certificate("x", issuer=ROOT, ca=False, names=["linkerd-proxy-injector.linkerd.svc"])
+
+
+def hook_secret(pair=HOOK, key=None, authorities=(), **data):
+    held = data or {"tls_crt": pair.pem, "tls_key": (key or pair).key_pem}
+    return WebhookSecret(
+        secret=replace(secret("webhook", **held), object_name="linkerd-proxy-injector-k8s-tls"),
+        service="linkerd-proxy-injector",
+        at=NOW,
+        authorities=tuple(authority.certificate for authority in authorities),
+    )
+
+
+def configuration(authority, annotations=None, without=(), version="v1", **members):
+    service = {"name": "linkerd-proxy-injector", "namespace": "linkerd"}
+    webhook = {
+        "name": "linkerd-proxy-injector.linkerd.io",
+        "clientConfig": {"service": service, "caBundle": authority},
+        "sideEffects": "None",
+        "admissionReviewVersions": ["v1"],
+        **members,
+    }
+    kept = {name: value for name, value in webhook.items() if name not in without}
+    one = manifest("MutatingWebhookConfiguration", api=f"admissionregistration.k8s.io/{version}", webhooks=[kept])
+    one.manifest["metadata"]["annotations"] = annotations or {}
+    return Webhook(one=one, index=0)
+
+
+def injected(name, **changes):
+    return replace(webhook(externalSecret=True, injectCaFrom=name), **changes)
+
+
+def source(name="linkerd-identity-issuer", key="ca.crt"):
+    return Source(kind="Secret", name=name, key=key, location=Location("x.yaml"))
 
 
 def unread(kind):
@@ -230,6 +304,7 @@ CASES = {
     ),
     "MT103": ([(anchor(INTERMEDIATE), "is not self-signed but issued by CN=root")], [anchor(ROOT)]),
     "MT104": ([(anchor(make_certificate(ca=False)), "is not marked as a CA")], [anchor(ROOT)]),
+    "MT110": ([(anchor(make_v1_root()), "is of X.509 version 1")], [anchor(ROOT)]),
     "MT105": ([(anchor(make_certificate(key_cert_sign=False)), "without certificate signing")], [anchor(ROOT)]),
     "MT106": (
         [(anchor(make_certificate(path_length=0)), "a path length of 0")],
@@ -263,8 +338,11 @@ CASES = {
     ),
     "MT122": (
         [
-            (bundle(ROOT.pem, OTHER_ROOT.pem.replace("-----BEGIN", "  -----BEGIN")), "2 BEGIN lines, of which"),
-            (bundle(ROOT.pem, OTHER_ROOT.pem.replace("END CERTIFICATE", "END CERT")), "2 BEGIN lines, of which"),
+            (
+                bundle(ROOT.pem, OTHER_ROOT.pem.replace("-----BEGIN", "  -----BEGIN")),
+                "has a BEGIN line that is indented",
+            ),
+            (bundle(ROOT.pem, OTHER_ROOT.pem.replace("END CERTIFICATE", "END CERT")), "an END line of another name"),
         ],
         [bundle("# a comment\n", ROOT.pem, "# another\n", OTHER_ROOT.pem)],
     ),
@@ -291,7 +369,7 @@ CASES = {
     ),
     "MT127": ([(bundle(ROOT.pem, OTHER_ROOT.pem, ROOT.pem), "more than once")], [bundle(ROOT.pem, OTHER_ROOT.pem)]),
     "MT128": (
-        [(bundle(make_certificate(age=20, days=-10).pem), "holds 1 roots, and none of them is valid")],
+        [(bundle(make_certificate(age=20, days=-10).pem), "holds 1 root, and none of them is valid")],
         [bundle(make_certificate(age=20, days=-10).pem, ROOT.pem), bundle()],
     ),
     "MT201": (
@@ -338,9 +416,16 @@ CASES = {
     ),
     "MT208": (
         [
-            (credentials(ISSUER, INTERMEDIATE, roots=(OTHER_ROOT,)), "CN=issuer chains to none of the 1 trusted"),
-            (credentials(ISSUER), "CN=issuer chains to none"),
-            (credentials(EXPIRED, roots=(OTHER_ROOT,)), "CN=expired chains to none"),
+            (
+                credentials(ISSUER, INTERMEDIATE, roots=(OTHER_ROOT,)),
+                "CN=intermediate is signed by another key than that",
+            ),
+            (credentials(ISSUER), "CN=issuer is signed by CN=intermediate, which is not among the trusted roots"),
+            (credentials(OTHER_ROOT), "it is under CN=root"),
+            (
+                credentials(EXPIRED, roots=(OTHER_ROOT,)),
+                "CN=expired is signed by another key than that of the trusted root CN=root",
+            ),
         ],
         [
             SOUND,
@@ -363,7 +448,7 @@ CASES = {
     ),
     "MT211": (
         [
-            (credentials(ISSUER, key="no key"), "has a key that is no PEM"),
+            (credentials(ISSUER, key="no key"), "has a key that holds no PEM"),
             (credentials(ISSUER, key=PARAMETERS + ISSUER.key_pem), "begins with a block EC PARAMETERS"),
             (credentials(ISSUER, key=ENCRYPTED_KEY), "begins with a block ENCRYPTED PRIVATE KEY"),
             (credentials(ISSUER, key=BROKEN_KEY), "a block EC PRIVATE KEY that cannot be read"),
@@ -404,7 +489,7 @@ CASES = {
             (credentials(chain=""), "holds no certificate"),
             (credentials(chain=ISSUER.pem + "\n"), "has something after its last certificate"),
             (credentials(chain=ISSUER.pem + ROOT.key_pem), "a block EC PRIVATE KEY among its certificates"),
-            (credentials(chain=ISSUER.pem + " " + ROOT.pem), "2 BEGIN lines"),
+            (credentials(chain=ISSUER.pem + " " + ROOT.pem), "has a BEGIN line that is indented"),
             (credentials(chain=ISSUER.pem.replace("MII", "AAA")), "holds a block that cannot be read"),
         ],
         [SOUND, credentials(chain="# the issuer\n" + ISSUER.pem)],
@@ -424,18 +509,18 @@ CASES = {
     ),
     "MT305": (
         [
-            (window("anchor", 8760, 7320), "so that it is issued anew 60 days after each issue"),
-            (window("intermediate", 48, 47), "so that it is issued anew 1h after each issue"),
+            (window("anchor", 8760, 7320), "so that it is issued again 60 days after each issue"),
+            (window("intermediate", 48, 47), "so that it is issued again 1h after each issue"),
         ],
         [window(), window("anchor", 8760, 1440), window("anchor", 48, 48)],
     ),
     "MT306": (
-        [(succession(8760), 'is "8760h", and the CA lives: the issuer would outlive its CA')],
-        [succession(8759)],
+        [(lifetime(8760), 'is "8760h", and the CA lives: the issuer would outlive its CA')],
+        [lifetime(8759)],
     ),
     "MT307": (
-        [(succession(48, 720, 48), "its CA has only 48h to live when it is issued anew")],
-        [succession(48, 720, 49), succession(48, 720), succession(720, 720, 48)],
+        [(lifetime(48, 720, 48), "its CA has only 48h to live when it is issued again")],
+        [lifetime(48, 720, 49), lifetime(48, 720), lifetime(720, 720, 48)],
     ),
     "MT311": (
         [
@@ -498,7 +583,7 @@ CASES = {
     ),
     "MT321": (
         [
-            (renewed(renewBefore="7320h"), "anew by cert-manager 1440h (60 days) after each issue (8760h less 7320h)"),
+            (renewed(renewBefore="7320h"), "again by cert-manager 1440h (60 days) after each issue (8760h less 7320h)"),
             (renewed(privateKey={}), "5840h (243 days) after each issue (8760h less 2920h), with a new key"),
             (renewed(renewBeforePercentage=10), "7884h"),
         ],
@@ -519,6 +604,37 @@ CASES = {
             (certificate(WEBHOOK_SPEC, "webhook", isCA=True), "isCA is true"),
         ],
         [certificate(WEBHOOK_SPEC, "webhook"), certificate()],
+    ),
+    "MT331": (
+        [(signing({"selfSigned": {}}), "which is selfSigned, so that it is under no trust anchor")],
+        [signing({"ca": {"secretName": "x"}}), signing({"selfSigned": {}}, "anchor"), signing({"selfSigned": None})],
+    ),
+    "MT332": (
+        [
+            (signing({"vault": {"path": "pki/sign/linkerd"}}), 'path "pki/sign/linkerd"'),
+            (signing({"vault": {"path": "sign/linkerd"}}, "intermediate"), 'path "sign/linkerd"'),
+            (signing({"vault": {"path": "a/b/issue/linkerd"}}, "anchor", "ClusterIssuer"), "(ClusterIssuer ca)"),
+        ],
+        [
+            signing({"vault": {"path": "pki/root/sign-intermediate"}}),
+            signing({"vault": {"path": "pki/issuer/2026/sign-intermediate"}}),
+            signing({"vault": {"path": "${MOUNT}/sign/linkerd"}}),
+            signing({"vault": {"path": "pki/sign/linkerd"}}, "webhook"),
+        ],
+    ),
+    "MT333": ([(signing({"acme": {}}), "an ACME issuer")], [signing({"ca": {"secretName": "x"}})]),
+    "MT334": (
+        [(signing({"ca": {"secretName": "linkerd-identity-issuer"}}), "the one it is written to")],
+        [signing({"ca": {"secretName": "linkerd-trust-anchor"}})],
+    ),
+    "MT335": (
+        [
+            (
+                signing({"ca": {"secretName": "a"}}, reads="cert-manager", written=("linkerd",)),
+                "does not find Secret a: it is read in namespace cert-manager, and written to namespace linkerd",
+            )
+        ],
+        [signing({"ca": {"secretName": "a"}}, reads="cert-manager")],
     ),
     "MT401": (
         [
@@ -559,17 +675,52 @@ CASES = {
         [(secret("ca", tls_crt=INTERMEDIATE.pem), "holds CN=intermediate, and not the root above it")],
         [secret("ca", tls_crt=INTERMEDIATE.pem + ROOT.pem), secret("ca", tls_crt=ROOT.pem), secret(**TLS)],
     ),
+    "MT409": (
+        [
+            (secret("ca", tls_crt=ROOT.pem + OTHER_ROOT.pem), "holds 2 roots"),
+            (secret("ca", tls_crt=ISSUER.pem + OTHER_ROOT.pem), "holds 2 chains"),
+        ],
+        [
+            secret("ca", tls_crt=ROOT.pem + ROOT.pem),
+            secret("ca", tls_crt=ISSUER.pem + INTERMEDIATE.pem + ROOT.pem),
+            secret(tls_crt=ROOT.pem + OTHER_ROOT.pem),
+        ],
+    ),
+    "MT411": (
+        [
+            (hook_secret(tls_crt="", tls_key=HOOK.key_pem), "tls.crt holds no certificate: it is empty"),
+            (hook_secret(tls_crt=HOOK.pem, tls_key="x"), "tls.key holds no private key: it holds no PEM"),
+            (hook_secret(tls_crt=HOOK.pem), "has no tls.key; it holds tls.crt"),
+        ],
+        [hook_secret()],
+    ),
+    "MT412": ([(hook_secret(key=ROOT), "does not match the certificate")], [hook_secret(), hook_secret(tls_crt="x")]),
+    "MT413": (
+        [(hook_secret(make_certificate("linkerd-proxy-injector.linkerd.svc", ca=False)), "is for none, and not for")],
+        [hook_secret(), replace(hook_secret(), secret=replace(hook_secret().secret, namespace=""))],
+    ),
+    "MT414": ([(hook_secret(ENDED_HOOK), "expired on")], [hook_secret()]),
+    "MT415": (
+        [(hook_secret(SIGNED_HOOK, authorities=(OTHER_ROOT,)), "which its caBundle does not trust")],
+        [
+            hook_secret(SIGNED_HOOK, authorities=(OTHER_ROOT, ROOT)),
+            hook_secret(authorities=(HOOK,)),
+            hook_secret(SIGNED_HOOK),
+        ],
+    ),
     "MT501": (
         [
             (helm({"identity": {"issuer": {"scheme": "kubernetes.io/tls"}}}), "identityTrustAnchorsPEM is not set"),
-            (helm({"identity": {"issuer": {"tls": {"crtPEM": "x"}}}}), "is not set, and identity.externalCA"),
+            (
+                helm({"identity": {"issuer": {"tls": {"crtPEM": "x"}}}}),
+                "so that there are no trust anchors, and identity.externalCA",
+            ),
         ],
         [
             issuer_values(scheme="kubernetes.io/tls"),
             helm({"identity": {"externalCA": True, "issuer": {"scheme": "kubernetes.io/tls"}}}),
-            helm({"identity": {"issuer": {"scheme": "kubernetes.io/tls"}}}, partial=True),
-            helm({"identity": {"issuer": {"scheme": "kubernetes.io/tls"}}}, anchors_elsewhere=True),
-            helm({"identityTrustDomain": "cluster.local"}),
+            helm({"identity": {"issuer": {"scheme": "kubernetes.io/tls"}}}, extent="part"),
+            helm({"identityTrustDomain": "cluster.local"}, extent="layer"),
         ],
     ),
     "MT502": (
@@ -589,7 +740,7 @@ CASES = {
         [
             issuer_values(tls={"crtPEM": ISSUER.pem, "keyPEM": ISSUER.key_pem}),
             issuer_values(scheme="kubernetes.io/tls"),
-            helm({"identity": {"issuer": {"scheme": "linkerd.io/tls"}}}, partial=True),
+            helm({"identity": {"issuer": {"scheme": "linkerd.io/tls"}}}, extent="part"),
         ],
     ),
     "MT504": (
@@ -640,6 +791,46 @@ CASES = {
             helm(FAIL_AND_SELECT, cert_manager="security"),
         ],
     ),
+    "MT516": (
+        [
+            (injected("linkerd-proxy-injector"), "which has no namespace"),
+            (injected("linkerd/proxy_injector"), "which names no Certificate"),
+            (
+                injected(
+                    "linkerd/injector",
+                    certificates={"proxyInjector": frozenset({"linkerd/hook"})},
+                    known_certificates=frozenset({"linkerd/hook"}),
+                ),
+                "and the webhook's Certificate is linkerd/hook",
+            ),
+        ],
+        [injected("linkerd/injector"), injected("${NAMESPACE}/injector"), injected("")],
+    ),
+    "MT517": (
+        [
+            (helm({"identityTrustAnchorPEM": "x"}), "identityTrustAnchorPEM is no value of the chart; identityTrustAn"),
+            (helm({"identity": {"externalCa": True}}), "identity.externalCa is no value"),
+            (issuer_values(issuancelifetime="8h"), "issuanceLifetime is"),
+        ],
+        [issuer_values(scheme="x"), helm({"identityTrustAnchorsPEM": "x", "podAnnotations": {}, "proxy": {}})],
+    ),
+    "MT521": (
+        [
+            (configuration(encoded("not a certificate")), "caBundle holds no certificate: it holds no PEM"),
+            (configuration("-"), "it is not base64"),
+            (configuration(""), "it is empty"),
+        ],
+        [
+            configuration(encoded(ROOT.pem)),
+            configuration(None),
+            configuration("${CA}"),
+            configuration("Cg==", annotations={"cert-manager.io/inject-ca-from": "linkerd/x"}),
+        ],
+    ),
+    "MT522": (
+        [(configuration(None, without=("sideEffects",)), "a webhook without sideEffects")],
+        [configuration(None), configuration(None, without=("sideEffects",), version="v1beta1")],
+    ),
     "MT601": (
         [
             (namespace({}), "has no label linkerd.io/is-control-plane"),
@@ -659,27 +850,126 @@ CASES = {
         [namespace()],
     ),
     "MT604": (
-        [(namespace({"a": "c"}, selector={"a": "b"}), 'has no label "a" of "b", by which Bundle')],
         [
-            namespace({"a": "b"}, selector={"a": "b"}),
+            (namespace({"a": "c"}, selector={"matchLabels": {"a": "b"}}), 'has no label "a" of "b", by which Bundle'),
+            (namespace({"a": "c"}, selector=expression("In", "a", "b")), "does not fit a In b, by which Bundle"),
+            (namespace({"a": "c"}, selector=expression("NotIn", "a", "c")), "does not fit a NotIn c"),
+            (namespace({}, selector=expression("Exists", "a")), "does not fit a Exists"),
+            (namespace({"a": "c"}, selector=expression("DoesNotExist", "a")), "does not fit a DoesNotExist"),
+        ],
+        [
+            namespace({"a": "b"}, selector={"matchLabels": {"a": "b"}}),
             namespace({}),
-            namespace({}, selector={"kubernetes.io/metadata.name": "linkerd"}),
+            namespace({}, selector={"matchLabels": {"kubernetes.io/metadata.name": "linkerd"}}),
+            namespace({"a": "c"}, selector={"matchLabels": {"a": "${LABEL}"}}),
+            namespace({}, selector=expression("In", "kubernetes.io/metadata.name", "linkerd", "shop")),
+            namespace({}, selector=expression("NotIn", "a", "c")),
         ],
     ),
     "MT611": (
-        [(trust_bundle("ca.crt"), 'key is "ca.crt"'), (trust_bundle(None), "key is not set")],
+        [
+            (trust_bundle("ca.crt"), 'key is "ca.crt"'),
+            (trust_bundle(None), "key is not set"),
+            (cluster_bundle("roots.pem"), 'data is "roots.pem", so that the ConfigMap has no ca-bundle.crt'),
+        ],
+        [trust_bundle(), cluster_bundle(), trust_bundle("${KEY}"), trust_bundle(None, part=True)],
+    ),
+    "MT612": (
+        [
+            (trust_bundle(source={"useDefaultCAs": True}), "has useDefaultCAs among its sources"),
+            (cluster_bundle(defaultCAs={"provider": "System"}), 'has defaultCAs of provider "System"'),
+        ],
+        [trust_bundle(), cluster_bundle(defaultCAs={"provider": "Disabled"})],
+    ),
+    "MT613": (
+        [(trust_bundle(reads="cert-manager", elsewhere=((source(), ("linkerd",)),)), "written to namespace linkerd")],
         [trust_bundle()],
     ),
-    "MT612": ([(trust_bundle(useDefaultCAs=True), "has useDefaultCAs among its sources")], [trust_bundle()]),
+    "MT614": (
+        [(trust_bundle(source={"secret": {"name": "linkerd-identity-issuer", "key": "tls.crt"}}), "reads tls.crt of")],
+        [trust_bundle(source={"secret": {"name": "linkerd-identity-issuer", "key": "ca.crt"}}), trust_bundle()],
+    ),
+    "MT615": ([(trust_bundle(siblings=("Certificate x", "both come from y")), "both come from y")], [trust_bundle()]),
+    "MT621": (
+        [
+            (
+                TrustRootsSecret(one=manifest("Secret", api="v1", name="roots")),
+                "is a Secret, and Linkerd reads a ConfigMap",
+            )
+        ],
+        [],
+    ),
+    "MT701": (
+        [
+            (typed({}, api="cert-manager.io/v1alpha2"), "has apiVersion cert-manager.io/v1alpha2, which is not served"),
+            (typed({}, api="certmanager.k8s.io/v1alpha1"), "cert-manager.io/v1 is"),
+        ],
+        [typed({}), typed({}, "Bundle", api="trust.cert-manager.io/v1alpha1")],
+    ),
+    "MT702": (
+        [
+            (typed({"renewbefore": "25h"}), "spec.renewbefore is no field; renewBefore is. Write renewBefore."),
+            (typed({"privateKey": {"alogrithm": "RSA"}}), "spec.privateKey.alogrithm is no field; algorithm is"),
+            (typed({"ca": {"secretname": "x"}}, "Issuer"), "spec.ca.secretname is no field; secretName is"),
+            (
+                typed({"sources": [{"inline": "x"}]}, "Bundle", api="trust.cert-manager.io/v1alpha1"),
+                "spec.sources[0].inline is no field; inLine is",
+            ),
+            (typed({"ofANewVersion": 1}), "is no field of Certificate that is known here"),
+        ],
+        [
+            typed({"renewBefore": "25h", "$patch": "delete"}),
+            typed({"renewbefore": "25h"}, api="cert-manager.io/v1alpha2"),
+        ],
+    ),
+    "MT703": (
+        [
+            (
+                typed({"usages": ["certSign", "client auth"]}),
+                "has certSign, which is none of the API's. Write cert sign.",
+            ),
+            (
+                typed({"privateKey": {"rotationPolicy": "Allways"}}),
+                '"Allways", neither Never nor Always. Write Always.',
+            ),
+            (typed({"privateKey": {"algorithm": "ecdsa"}}), "Write ECDSA."),
+        ],
+        [typed({"usages": ["cert sign"]}), typed({"usages": ["${USAGE}"]}), typed({"privateKey": "${KEY}"})],
+    ),
+    "MT704": (
+        [
+            (typed({"isCA": "true"}), 'is "true", and has to be true or false'),
+            (typed({"privateKey": {"size": "256"}}), "has to be a number"),
+            (typed({"dnsNames": "x"}), "has to be a list"),
+            (typed({"privateKey": []}), "has to be a map"),
+            (typed({"secretName": 1}), "has to be a text"),
+            (typed({"privateKey": {"size": True}}), "has to be a number"),
+        ],
+        [typed({"isCA": True}), typed({"isCA": None}), typed({"isCA": "${CA}"})],
+    ),
+    "MT705": (
+        [(Manifest(one=manifest("Certificate", {"secretName": "x"})), "spec.issuerRef is missing")],
+        [typed({}), Manifest(one=manifest("Certificate", {"duration": "48h"}), part=True)],
+    ),
+    "MT711": (
+        [
+            (
+                Duplicate(title="X", path="a.b", lines=(8, 10), location=Location("x")),
+                "stands twice, in lines 8 and 10",
+            ),
+            (Duplicate(title="X", path="a", lines=(1, 2, 3), location=Location("x")), "stands 3 times"),
+        ],
+        [],
+    ),
 }
 
 
 def group_of(rule_id):
-    return next(group for group in GROUPS if any(rule.id == rule_id for rule in group.rules))
+    return next(group for group in RULE_SETS if any(rule.id == rule_id for rule in group.rules))
 
 
 def said(rule_id, subject):
-    return [str(found) for found in group_of(rule_id).judge(subject) if found.rule.id == rule_id]
+    return [str(found) for found in group_of(rule_id).check(subject) if found.rule.id == rule_id]
 
 
 WRONG = [(rule, subject, part) for rule, (wrong, _) in CASES.items() for subject, part in wrong]
@@ -697,8 +987,9 @@ def test_a_rule_leaves_alone_what_is_right(rule_id, subject):
 
 
 def test_every_rule_has_an_example_of_both():
-    assert sorted(CASES) == [rule.id for rule in RULES]
-    assert all(wrong and right for wrong, right in CASES.values())
+    assert sorted(CASES) == sorted(rule.id for rule in RULES)
+    # What these two judge is wrong by being there.
+    assert {rule for rule, (wrong, right) in CASES.items() if not (wrong and right)} == {"MT621", "MT711"}
 
 
 def test_a_rule_has_an_id_of_its_own_and_says_why_and_what_to_do():
@@ -712,12 +1003,12 @@ def test_a_rule_has_an_id_of_its_own_and_says_why_and_what_to_do():
 
 
 def test_sound_credentials_have_no_finding_at_all():
-    assert [str(found) for found in group_of("MT201").judge(SOUND)] == []
-    assert [str(found) for found in group_of("MT101").judge(anchor(ROOT))] == []
-    assert [str(found) for found in group_of("MT120").judge(bundle(ROOT.pem, OTHER_ROOT.pem))] == []
-    assert [str(found) for found in group_of("MT401").judge(secret(**TLS))] == []
-    assert [str(found) for found in group_of("MT311").judge(certificate())] == []
-    assert [str(found) for found in group_of("MT311").judge(anchor_certificate())] == []
-    assert [str(found) for found in group_of("MT311").judge(certificate(WEBHOOK_SPEC, "webhook"))] == []
-    assert [str(found) for found in group_of("MT301").judge(window())] == []
-    assert [str(found) for found in group_of("MT601").judge(namespace())] == []
+    assert [str(found) for found in group_of("MT201").check(SOUND)] == []
+    assert [str(found) for found in group_of("MT101").check(anchor(ROOT))] == []
+    assert [str(found) for found in group_of("MT120").check(bundle(ROOT.pem, OTHER_ROOT.pem))] == []
+    assert [str(found) for found in group_of("MT401").check(secret(**TLS))] == []
+    assert [str(found) for found in group_of("MT311").check(certificate())] == []
+    assert [str(found) for found in group_of("MT311").check(anchor_certificate())] == []
+    assert [str(found) for found in group_of("MT311").check(certificate(WEBHOOK_SPEC, "webhook"))] == []
+    assert [str(found) for found in group_of("MT301").check(window())] == []
+    assert [str(found) for found in group_of("MT601").check(namespace())] == []

@@ -1,0 +1,227 @@
+"""trust-manager's Bundles of Linkerd's trust anchors, of both APIs, and where their sources lead."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from meshtrust.lint.linkerd import IDENTITY_ISSUER, TRUST_ROOTS, TRUST_ROOTS_KEY
+from meshtrust.lint.objects import Object
+from meshtrust.lint.rule import Location, RuleSet, Violation
+from meshtrust.lint.values import has_placeholder, listed, mapping, sequence, shown, text
+
+GROUPS = ("trust.cert-manager.io", "trust-manager.io")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A Secret or a ConfigMap that a Bundle reads.
+
+    Attributes:
+        kind: Secret or ConfigMap.
+        name: Its name.
+        key: The member that is read.
+        location: Where it is named.
+    """
+
+    kind: str
+    name: str
+    key: str
+    location: Location
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrustBundle:
+    """trust-manager's Bundle of Linkerd's trust anchors.
+
+    Attributes:
+        one: The object.
+        part: Whether it is a patch or is patched.
+        reads: Namespace that trust-manager reads its sources in.
+        elsewhere: Sources that are written to other namespaces alone, each with those.
+        siblings: The identity issuer and what it is under instead of any of the sources; empty if it is under one.
+    """
+
+    one: Object
+    part: bool = False
+    reads: str = ""
+    elsewhere: tuple[tuple[Source, tuple[str, ...]], ...] = ()
+    siblings: tuple[str, str] | None = None
+
+    @property
+    def name(self) -> str:
+        """The name."""
+        return f"{self.one.kind} {TRUST_ROOTS}"
+
+    @property
+    def location(self) -> Location | None:
+        """Where it stands."""
+        return self.one.locate("spec")
+
+    @property
+    def is_cluster_bundle(self) -> bool:
+        """Whether it is of the newer API."""
+        return self.one.kind == "ClusterBundle"
+
+    @property
+    def keys(self) -> list[str]:
+        """The keys of the ConfigMap that it writes as PEM."""
+        if self.is_cluster_bundle:
+            data = sequence(self.one.get("spec.target.configMap.data"))
+            return [text(mapping(item).get("key")) for item in data if mapping(item).get("format") in (None, "PEM")]
+        key = self.one.get("spec.target.configMap.key")
+        return [str(key)] if key is not None else []
+
+    @property
+    def selector(self) -> Mapping[str, Any]:
+        """How it selects the namespaces that it writes the ConfigMap to."""
+        return mapping(self.one.get("spec.target.namespaceSelector"))
+
+    @property
+    def inline(self) -> list[tuple[str, Location]]:
+        """The roots that stand in it as texts, each with its place."""
+        if self.is_cluster_bundle:
+            content = self.one.get("spec.inLineCAs")
+            return [(content, self.one.locate("spec.inLineCAs"))] if isinstance(content, str) else []
+        return [
+            (content, self._locate(index, "inLine"))
+            for index, source in enumerate(sequence(self.one.get("spec.sources")))
+            if isinstance(content := mapping(source).get("inLine"), str)
+        ]
+
+    @property
+    def sources(self) -> list[Source]:
+        """The Secrets and ConfigMaps that it reads, by name."""
+        found = []
+        if self.is_cluster_bundle:
+            for index, source in enumerate(sequence(self.one.get("spec.sourceRefs"))):
+                location = self.one.document.locate(*self.one.path, "spec.sourceRefs", index)
+                found.append(_source(text(mapping(source).get("kind")), source, location))
+        else:
+            for index, source in enumerate(sequence(self.one.get("spec.sources"))):
+                for kind, member in (("Secret", "secret"), ("ConfigMap", "configMap")):
+                    if member in mapping(source):
+                        found.append(_source(kind, mapping(source)[member], self._locate(index, member)))
+        return found
+
+    @property
+    def is_known(self) -> bool:
+        """Whether every source is a Secret that is given by its name."""
+        several = len(sequence(self.one.get("spec.sources" if not self.is_cluster_bundle else "spec.sourceRefs")))
+        sources = self.sources
+        return (
+            several == len(sources) > 0
+            and not self.inline
+            and all(source.kind == "Secret" and source.name and not has_placeholder(source.name) for source in sources)
+        )
+
+    def _locate(self, index: int, member: str) -> Location:
+        return self.one.document.locate(*self.one.path, "spec.sources", index, member)
+
+
+def _source(kind: str, source: Any, location: Location) -> Source:
+    return Source(
+        kind=kind, name=text(mapping(source).get("name")), key=text(mapping(source).get("key")), location=location
+    )
+
+
+TRUST_BUNDLES = RuleSet[TrustBundle]("trust-manager's Bundle")
+
+
+def is_trust_bundle(one: Object) -> bool:
+    """Whether an object is the Bundle of Linkerd's trust anchors, of either API."""
+    return one.group in GROUPS and one.kind in ("Bundle", "ClusterBundle") and one.name == TRUST_ROOTS
+
+
+@TRUST_BUNDLES.rule(
+    "MT611",
+    "error",
+    "The Bundle is not written where Linkerd reads it",
+    reason="Linkerd's pods read the key ca-bundle.crt of a ConfigMap that bears the Bundle's name, and hang until it "
+    "is there.",
+    source="linkerd2 charts/partials/templates/_proxy.tpl; trust-manager, API reference of Bundle and ClusterBundle",
+    fix="Set spec.target.configMap.key: ca-bundle.crt; in a ClusterBundle spec.target.configMap.data[].key",
+    applies=lambda bundle: not bundle.part,
+)
+def _target(bundle: TrustBundle) -> Iterator[Violation]:
+    if TRUST_ROOTS_KEY not in bundle.keys:
+        member = f"spec.target.configMap.{'data' if bundle.is_cluster_bundle else 'key'}"
+        written = f"is {listed(map(shown, bundle.keys))}" if bundle.keys else "is not set"
+        yield Violation(
+            text=f"{written}, so that the ConfigMap has no {TRUST_ROOTS_KEY}",
+            member=member,
+            location=bundle.one.locate(member) if bundle.keys else bundle.one.locate("spec.target"),
+            value=bundle.one.get("spec.target") if bundle.one.get(member) is None else bundle.keys,
+        )
+
+
+@TRUST_BUNDLES.rule(
+    "MT612",
+    "error",
+    "The mesh would trust public CAs",
+    reason="useDefaultCAs, and defaultCAs of a ClusterBundle, add every CA that browsers trust: whoever has a "
+    "certificate of one could pass for a workload, and Linkerd refuses bundles with their algorithms.",
+    source="trust-manager, API reference of Bundle and ClusterBundle; linkerd2 pkg/issuercerts/issuercerts.go",
+    fix="Remove the source",
+)
+def _public_cas(bundle: TrustBundle) -> Iterator[Violation]:
+    for index, source in enumerate(sequence(bundle.one.get("spec.sources"))):
+        if mapping(source).get("useDefaultCAs") is True:
+            location = bundle.one.document.locate(*bundle.one.path, "spec.sources", index)
+            yield Violation(
+                text="has useDefaultCAs among its sources, so that the mesh trusts public CAs", location=location
+            )
+    provider = bundle.one.get("spec.defaultCAs.provider")
+    if provider not in (None, "Disabled"):
+        location = bundle.one.locate("spec.defaultCAs")
+        wrong = f"has defaultCAs of provider {shown(provider)}, so that the mesh trusts public CAs"
+        yield Violation(text=wrong, location=location, value=provider)
+
+
+@TRUST_BUNDLES.rule(
+    "MT613",
+    "warning",
+    "A source of the Bundle is in a namespace that trust-manager does not read",
+    reason="trust-manager reads the Secrets and ConfigMaps that a Bundle names in its trust namespace alone, by "
+    "default cert-manager. What it does not find there it publishes nothing of, and Linkerd's pods hang.",
+    source="trust-manager, app.trust.namespace of its chart; trust-manager issue 120",
+    fix="Write it to the trust namespace, or set app.trust.namespace",
+)
+def _source_found(bundle: TrustBundle) -> Iterator[Violation]:
+    for source, namespaces in bundle.elsewhere:
+        wrong = (
+            f"reads {source.kind} {source.name} in trust-manager's own namespace, {bundle.reads}, and it is written to "
+            f"namespace {listed(namespaces)}"
+        )
+        yield Violation(text=wrong, location=source.location)
+
+
+@TRUST_BUNDLES.rule(
+    "MT614",
+    "error",
+    "The Bundle trusts the identity issuer itself",
+    reason="tls.crt of the identity issuer's Secret is the issuer: with each renewal the mesh would have to trust "
+    "another certificate, which no running proxy does.",
+    source="linkerd.io, Automatically Rotating Control Plane TLS Credentials; linkerd2-proxy "
+    "linkerd/meshtls/src/creds/store.rs, validate",
+    fix="Name the trust anchor's Secret as the source, or the key ca.crt",
+)
+def _trusts_the_issuer(bundle: TrustBundle) -> Iterator[Violation]:
+    for source in bundle.sources:
+        if source.kind == "Secret" and source.name == IDENTITY_ISSUER and source.key == "tls.crt":
+            yield Violation(text=f"reads tls.crt of Secret {IDENTITY_ISSUER}", location=source.location)
+
+
+@TRUST_BUNDLES.rule(
+    "MT615",
+    "error",
+    "The identity issuer is not under a trust anchor of the Bundle",
+    reason="Trust anchor and identity issuer are siblings where one Issuer signs both, and strangers where two CAs do: "
+    "no path leads from the issuer to a root that proxies trust, and the identity service refuses it.",
+    source="Go crypto/x509 verify.go; linkerd2 pkg/identity/service.go, loadCredentials",
+    fix="Let an Issuer with the anchor's Secret (spec.ca.secretName) sign the identity issuer, or trust its own root",
+)
+def _siblings(bundle: TrustBundle) -> Iterator[str]:
+    if bundle.siblings is not None:
+        issuer, above = bundle.siblings
+        names = listed(f"Secret {source.name}" for source in bundle.sources)
+        yield f"has the trust anchor of {names}, which has not signed the identity issuer ({issuer}): {above}"

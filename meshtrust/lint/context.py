@@ -1,0 +1,175 @@
+"""All that was read, sorted, and what belongs to what: an issuer to its bundle, a bundle to its sources."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+from pathlib import PurePath
+
+from meshtrust.lint.anchors import Bundle
+from meshtrust.lint.bundles import TrustBundle, is_trust_bundle
+from meshtrust.lint.credentials import LeafLifetime
+from meshtrust.lint.facts import CertificateFacts
+from meshtrust.lint.helm import HelmValues
+from meshtrust.lint.installations import Installation
+from meshtrust.lint.issuance import Issuance
+from meshtrust.lint.kustomize import Kustomizations
+from meshtrust.lint.linkerd import IDENTITY_ISSUER
+from meshtrust.lint.objects import Object, is_related, nearest
+from meshtrust.lint.values import has_placeholder, mapping, text
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownBundle:
+    """A trust bundle that was read.
+
+    Attributes:
+        file: The file that has it.
+        bundle: The bundle.
+        is_whole: Whether the mesh trusts nothing besides.
+        is_judged: Whether it is judged, and not only known.
+    """
+
+    file: str
+    bundle: Bundle
+    is_whole: bool = True
+    is_judged: bool = True
+
+
+@dataclass(kw_only=True)
+class LintContext:
+    """All that was read, sorted.
+
+    Attributes:
+        at: The moment at which it is judged.
+        objects: Kubernetes objects.
+        kustomizations: What Kustomizations say of files.
+        installations: Helm values of Linkerd.
+        issuance: The graph of issuers.
+        bundles: Trust bundles.
+        judged: Objects that were judged, by their identity.
+        carriers: Objects and documents that carry Helm values, by their identity.
+    """
+
+    at: datetime
+    objects: list[Object]
+    kustomizations: Kustomizations
+    installations: list[Installation]
+    issuance: Issuance
+    bundles: list[KnownBundle] = field(default_factory=list)
+    judged: set[int] = field(default_factory=set)
+    carriers: set[int] = field(default_factory=set)
+
+    @cached_property
+    def by_kind(self) -> dict[str, list[Object]]:
+        """The objects by their kind."""
+        found: dict[str, list[Object]] = {}
+        for one in self.objects:
+            found.setdefault(one.kind, []).append(one)
+        return found
+
+    def of_kind(self, *kinds: str) -> list[Object]:
+        """Return the objects of some kinds."""
+        return [one for kind in kinds for one in self.by_kind.get(kind, [])]
+
+    @cached_property
+    def trust_bundles(self) -> list[Object]:
+        """trust-manager's Bundles of Linkerd's trust anchors."""
+        return [one for one in self.of_kind("Bundle", "ClusterBundle") if is_trust_bundle(one)]
+
+    def is_part(self, one: Object) -> bool:
+        """Whether an object is a patch, or is patched, so that what it lacks may stand elsewhere."""
+        spec = mapping(one.get("spec"))
+        lacks = one.kind == "Certificate" and not spec.keys() & {"secretName", "issuerRef"}
+        marked = "$patch" in mapping(one.manifest) or "$patch" in spec
+        return lacks or marked or self.kustomizations.is_part(one.file)
+
+    def roots_near(self, file: str) -> tuple[CertificateFacts, ...] | None:
+        """Return the roots that the mesh of a file trusts; None if they are not at hand, or not all of them.
+
+        Bundles of other directories beside it may be those of another mesh.
+        """
+        known = [one for one in self.bundles if one.bundle.roots and is_related(one.file, file)]
+        near = nearest(known, file, lambda one: one.file)
+        if not near or not all(one.is_whole and not has_placeholder(one.bundle.text) for one in near):
+            return None
+        return tuple(root for one in near for root in one.bundle.roots)
+
+    def helms_near(self, file: str) -> list[HelmValues]:
+        """Return the Helm values that go with a file; none of another directory beside it, unless they are the only."""
+        related = [one for one in self.installations if is_related(one.file, file)]
+        return [one.helm for one in nearest(related, file, lambda one: one.file)]
+
+    def trust_domain_near(self, file: str) -> str | None:
+        """Return the trust domain of a file's mesh; None if it is not known, or several are."""
+        domains = {helm.trust_domain for helm in self.helms_near(file)}
+        return next(iter(domains)) if len(domains) == 1 and not has_placeholder(list(domains)) else None
+
+    def leaf_near(self, file: str) -> LeafLifetime:
+        """Return how long proxies' certificates live, by the Helm values that go with a file."""
+        helms = self.helms_near(file) or [one.helm for one in self.installations]
+        leaves = [helm.leaf for helm in helms]
+        return min(leaves, key=lambda leaf: leaf.whole, default=LeafLifetime())
+
+    def scheme_near(self, file: str) -> str | None:
+        """Return the scheme of the identity issuer by a file's Helm values; None if they name none, or several."""
+        named = {text(helm.get("identity.issuer.scheme")) for helm in self.helms_near(file)} - {""}
+        return next(iter(named)) if len(named) == 1 and not has_placeholder(list(named)) else None
+
+    def uses_cni(self, file: str) -> bool:
+        """Whether a mesh uses Linkerd's CNI plugin, so that its proxies need no rights to set up iptables."""
+        helms = self.helms_near(file) or [one.helm for one in self.installations]
+        plugin = any("linkerd-cni" in one.name or "linkerd2-cni" in one.name for one in self.objects)
+        return plugin or any(helm.get("cniEnabled") is True for helm in helms)
+
+    def trust_bundle(self, one: Object) -> TrustBundle:
+        """Return a Bundle, with where its sources lead."""
+        reads = self.issuance.trusting_namespaces(one.file, trust=True)
+        bundle = TrustBundle(one=one, part=self.is_part(one), reads=reads)
+        elsewhere = []
+        for source in bundle.sources if not has_placeholder(reads) else []:
+            namespaces = (
+                self.issuance.written_elsewhere(source.name, reads)
+                if source.kind == "Secret" and not has_placeholder(source.name)
+                else ()
+            )
+            if namespaces:
+                elsewhere.append((source, namespaces))
+        return TrustBundle(
+            one=one,
+            part=bundle.part,
+            reads=reads,
+            elsewhere=tuple(elsewhere),
+            siblings=self._siblings(one, [source.name for source in bundle.sources]) if bundle.is_known else None,
+        )
+
+    def _siblings(self, bundle: Object, sources: Sequence[str]) -> tuple[str, str] | None:
+        """Return the identity issuer and what it is under, if that is certainly none of a Bundle's sources."""
+        makers = [self.issuance.makers(name) for name in sources]
+        if IDENTITY_ISSUER in sources or not all(makers):
+            return None
+        for issuer, role in self.issuance.certificates:
+            if role != "issuer" or not is_related(issuer.file, bundle.file):
+                continue
+            chain = [issuer, *self.issuance.above(issuer)]
+            top, signer = chain[-1], self.issuance.issuer(chain[-1])
+            secrets = {text(one.get("spec.secretName")) for one in chain[1:]}
+            secrets |= {text(one.get("spec.ca.secretName")) for one in map(self.issuance.issuer, chain) if one}
+            if secrets & set(sources) or has_placeholder(sorted(secrets)):
+                continue
+            reference = top.get("spec.issuerRef")
+            shared = bool(reference) and any(one.get("spec.issuerRef") == reference for made in makers for one in made)
+            self_signed = signer is not None and signer.get("spec.selfSigned") is not None
+            if shared and not self_signed:
+                kind, name = text(mapping(reference).get("kind")) or "Issuer", text(mapping(reference).get("name"))
+                return issuer.title, f"both come from {kind} {name}"
+            if self_signed and top is not issuer:
+                return issuer.title, f"that is under {top.title}"
+        return None
+
+    def directories(self) -> frozenset[str]:
+        """Return the directories that have something of Linkerd."""
+        files = [one.file for one in self.installations] + [one.file for one in self.bundles]
+        files += [one.file for one, _ in self.issuance.certificates]
+        files += [one.file for one in self.objects if id(one) in self.judged]
+        return frozenset(str(PurePath(file).parent) for file in files)

@@ -1,0 +1,361 @@
+"""Objects as the API server takes them: served versions, names of fields, their types and the values they may have."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from meshtrust.lint.objects import Object
+from meshtrust.lint.rule import Location, RuleSet, Violation
+from meshtrust.lint.values import at, listed, mapping, misspelling, shown, text
+
+# A field is a type, a tuple of the texts that it may be, a map of fields, a list of one of these, or anything.
+Field = Any
+_ANY, _NUMBER = object, int
+_REFERENCE = {"name": str, "key": str}
+_SELECTOR = {"matchLabels": dict, "matchExpressions": list}
+USAGES = (
+    *("signing", "digital signature", "content commitment", "key encipherment", "key agreement", "data encipherment"),
+    *("cert sign", "crl sign", "encipher only", "decipher only", "any", "server auth", "client auth", "code signing"),
+    *("email protection", "s/mime", "ipsec end system", "ipsec tunnel", "ipsec user", "timestamping", "ocsp signing"),
+    *("microsoft sgc", "netscape sgc"),
+)
+# cert-manager 1.21, deploy/crds; durations are judged by a rule of their own.
+_CERTIFICATE = {
+    "additionalOutputFormats": list,
+    "commonName": str,
+    "dnsNames": [str],
+    "duration": _ANY,
+    "emailAddresses": [str],
+    "encodeUsagesInRequest": bool,
+    "ipAddresses": [str],
+    "isCA": bool,
+    "issuerRef": {"group": str, "kind": str, "name": str},
+    "keystores": dict,
+    "literalSubject": str,
+    "nameConstraints": dict,
+    "otherNames": list,
+    "privateKey": {
+        "algorithm": ("RSA", "ECDSA", "Ed25519"),
+        "encoding": ("PKCS1", "PKCS8"),
+        "rotationPolicy": ("Never", "Always"),
+        "size": _NUMBER,
+    },
+    "renewBefore": _ANY,
+    "renewBeforePercentage": _NUMBER,
+    "renewal": {"policy": ("RenewBefore", "Disabled"), "windows": list},
+    "revisionHistoryLimit": _NUMBER,
+    "secretName": str,
+    "secretTemplate": {"annotations": dict, "labels": dict},
+    "signatureAlgorithm": (
+        *("SHA256WithRSA", "SHA384WithRSA", "SHA512WithRSA"),
+        *("ECDSAWithSHA256", "ECDSAWithSHA384", "ECDSAWithSHA512", "PureEd25519"),
+    ),
+    "subject": dict,
+    "uris": [str],
+    "usages": [USAGES],
+}
+_ISSUER = {
+    "acme": dict,
+    "ca": {"secretName": str, "crlDistributionPoints": list, "issuingCertificateURLs": list, "ocspServers": list},
+    "selfSigned": {"crlDistributionPoints": list},
+    "vault": {
+        "auth": dict,
+        "caBundle": str,
+        "caBundleSecretRef": _REFERENCE,
+        "clientCertSecretRef": _REFERENCE,
+        "clientKeySecretRef": _REFERENCE,
+        "namespace": str,
+        "path": str,
+        "server": str,
+        "serverName": str,
+    },
+    "venafi": dict,
+}
+# trust-manager 0.25, pkg/apis.
+_SOURCE = {"name": str, "key": str, "selector": _SELECTOR, "includeAllKeys": bool}
+_BUNDLE = {
+    "sources": [{"configMap": _SOURCE, "secret": _SOURCE, "inLine": str, "useDefaultCAs": bool}],
+    "target": {
+        "configMap": {"key": str, "metadata": dict},
+        "secret": {"key": str, "metadata": dict},
+        "additionalFormats": dict,
+        "namespaceSelector": _SELECTOR,
+    },
+}
+_TARGET = {"data": [{"key": str, "format": ("PEM", "PKCS12"), "password": str, "profile": str}], "metadata": dict}
+_CLUSTER_BUNDLE = {
+    "sourceRefs": [{"kind": ("ConfigMap", "Secret"), "name": str, "key": str, "selector": _SELECTOR}],
+    "defaultCAs": {"provider": ("System", "Disabled")},
+    "inLineCAs": str,
+    "target": {"configMap": _TARGET, "secret": _TARGET, "namespaceSelector": _SELECTOR},
+}
+_SPECS: Mapping[str, Field] = {
+    "Certificate": _CERTIFICATE,
+    "Issuer": _ISSUER,
+    "ClusterIssuer": _ISSUER,
+    "Bundle": _BUNDLE,
+    "ClusterBundle": _CLUSTER_BUNDLE,
+}
+_REQUIRED: Mapping[str, tuple[str, ...]] = {"Certificate": ("secretName", "issuerRef", "issuerRef.name")}
+_SERVED = {
+    "cert-manager.io": "cert-manager.io/v1",
+    "certmanager.k8s.io": "cert-manager.io/v1",
+    "admissionregistration.k8s.io": "admissionregistration.k8s.io/v1",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """An object as it was written.
+
+    Attributes:
+        one: The object.
+        part: Whether it is a patch or is patched, so that what it lacks may stand elsewhere.
+    """
+
+    one: Object
+    part: bool = False
+
+    @property
+    def name(self) -> str:
+        """The name."""
+        return self.one.title
+
+    @property
+    def location(self) -> Location | None:
+        """Where it stands."""
+        return self.one.locate("spec")
+
+    @property
+    def is_served(self) -> bool:
+        """Whether the API server still serves its version."""
+        version = text(self.one.manifest.get("apiVersion"))
+        return _SERVED.get(self.one.group, version) == version
+
+    def violation(self, path: str, text: str, fix: str | None = None) -> Violation:
+        """Return what is wrong with a field of the spec, by its path."""
+        dotted = path.replace("[", ".").replace("]", "")
+        parts = [int(part) if part.isdigit() else part for part in dotted.split(".") if part]
+        location = self.one.document.locate(*self.one.path, "spec", *parts)
+        return Violation(text=text, fix=fix, member=f"spec.{path}", location=location)
+
+
+MANIFESTS = RuleSet[Manifest]("An object as the API server takes it")
+
+
+@MANIFESTS.rule(
+    "MT701",
+    "error",
+    "The version of the API is not served any more",
+    reason="The API server refuses an object of a version that it does not serve. cert-manager serves v1 alone since "
+    "1.6, in which some fields have other names; Kubernetes serves v1 of webhook configurations alone since 1.22.",
+    source="cert-manager, Upgrading from v1.5 to v1.6; Kubernetes, Deprecated API Migration Guide",
+    fix="Write it as the version that is served",
+)
+def _served_version(manifest: Manifest) -> Iterator[Violation]:
+    if not manifest.is_served:
+        version = manifest.one.manifest.get("apiVersion")
+        served = _SERVED[manifest.one.group]
+        yield Violation(
+            text=f"has apiVersion {shown(version).strip(chr(34))}, which is not served any more; {served} is",
+            fix=f"Write it as apiVersion {served}; of old Certificates cmctl convert does that",
+            location=manifest.one.locate("apiVersion"),
+        )
+
+
+@MANIFESTS.rule(
+    "MT702",
+    "error",
+    "A field is not one of the object's",
+    reason="kubectl refuses an object with a field that its schema does not have; others, Helm and GitOps engines "
+    "among them, may drop the field without a word, so that a default is in force.",
+    source="Kubernetes, field validation; cert-manager deploy/crds; trust-manager pkg/apis",
+    fix="Write the field's name as the schema has it, or remove it",
+    applies=lambda manifest: manifest.is_served,
+)
+def _known_fields(manifest: Manifest) -> Iterator[Violation]:
+    for problem in _problems(manifest):
+        if problem.kind == "field":
+            yield problem.violation
+
+
+@MANIFESTS.rule(
+    "MT703",
+    "error",
+    "A field has a value that the API does not know",
+    reason="The schema lists the values that the field may have, to the letter; the API server refuses every other.",
+    source="cert-manager deploy/crds; trust-manager pkg/apis",
+    fix="Use one of the values that the schema lists",
+    applies=lambda manifest: manifest.is_served,
+)
+def _known_values(manifest: Manifest) -> Iterator[Violation]:
+    for problem in _problems(manifest):
+        if problem.kind == "value":
+            yield problem.violation
+
+
+@MANIFESTS.rule(
+    "MT704",
+    "error",
+    "A field has a value of another type than the API's",
+    reason="The API server refuses an object with a text where a number, a list or true and false belong, and the "
+    "other way round.",
+    source="cert-manager deploy/crds; trust-manager pkg/apis",
+    fix="Write the value as the schema has it; a text in quotes is no number and neither true nor false",
+    applies=lambda manifest: manifest.is_served,
+)
+def _known_types(manifest: Manifest) -> Iterator[Violation]:
+    for problem in _problems(manifest):
+        if problem.kind == "type":
+            yield problem.violation
+
+
+@MANIFESTS.rule(
+    "MT705",
+    "error",
+    "A field is missing that the API asks for",
+    reason="The API server refuses a Certificate without secretName or issuerRef.",
+    source="cert-manager deploy/crds",
+    fix="Set it",
+    applies=lambda manifest: manifest.is_served and not manifest.part,
+)
+def _required_fields(manifest: Manifest) -> Iterator[Violation]:
+    spec = manifest.one.get("spec")
+    for path in _REQUIRED.get(manifest.one.kind, ()):
+        parent = at(spec, path.rpartition(".")[0]) if "." in path else spec
+        if isinstance(parent, Mapping) and path.rpartition(".")[2] not in parent:
+            yield manifest.violation(path, "is missing", f"Set spec.{path}")
+
+
+@dataclass(frozen=True)
+class _Problem:
+    kind: str
+    violation: Violation
+
+
+def _problems(manifest: Manifest) -> Iterator[_Problem]:
+    fields = _SPECS.get(manifest.one.kind)
+    if fields is not None:
+        yield from _check("", manifest.one.get("spec"), fields, manifest)
+    reference = mapping(manifest.one.get("spec.issuerRef"))
+    # Other groups have kinds of their own.
+    if reference.get("kind") and reference.get("group") in (None, "", "cert-manager.io"):
+        yield from _check_choice("issuerRef.kind", reference["kind"], ("Issuer", "ClusterIssuer"), manifest)
+
+
+def _check(path: str, value: Any, expected: Field, manifest: Manifest) -> Iterator[_Problem]:
+    if value is None or expected is _ANY:
+        return
+    if isinstance(expected, tuple):
+        yield from _check_choice(path, value, expected, manifest)
+        return
+    kind: Any = expected if isinstance(expected, type) else type(expected)
+    # A number may be written 256.0, as tools that make it from JSON do.
+    whole = isinstance(value, float) and value.is_integer()
+    fits: bool = isinstance(value, Mapping if kind is dict else kind) or (kind is int and whole)
+    if not fits or (kind is int and isinstance(value, bool)):
+        wrong = manifest.violation(path, f"is {shown(value)}, and has to be {_TYPES[kind]}")
+        yield _Problem("type", replace(wrong, value=value))
+    elif isinstance(expected, dict):
+        for name, member in value.items():
+            below = f"{path}.{name}".lstrip(".")
+            if name in expected:
+                yield from _check(below, member, expected[name], manifest)
+            else:
+                yield from _check_name(below, text(name), expected, manifest)
+    elif isinstance(expected, list) and isinstance(expected[0], tuple):
+        yield from _check_choices(path, value, expected[0], manifest)
+    elif isinstance(expected, list):
+        for index, item in enumerate(value):
+            yield from _check(f"{path}[{index}]", item, expected[0], manifest)
+
+
+_TYPES: Mapping[type, str] = {
+    dict: "a map",
+    list: "a list",
+    str: "a text",
+    bool: "true or false, without quotes",
+    int: "a number, without quotes",
+}
+
+
+def _check_name(path: str, name: str, expected: Mapping[str, Field], manifest: Manifest) -> Iterator[_Problem]:
+    """Yield that a field is not one of its map's; one that is like none of them may be of a newer version."""
+    if name.startswith("$"):
+        return
+    meant = misspelling(name, expected)
+    said = f"is no field; {meant} is" if meant else f"is no field of {manifest.one.kind} that is known here"
+    wrong = manifest.violation(path, said, f"Write {meant}" if meant else None)
+    yield _Problem("field", replace(wrong, severity=None if meant else "note", value=name))
+
+
+def _check_choice(path: str, value: Any, allowed: tuple[str, ...], manifest: Manifest) -> Iterator[_Problem]:
+    if value not in allowed:
+        meant = misspelling(text(value), allowed)
+        wrong = manifest.violation(path, f"is {shown(value)}, {_neither(allowed)}", f"Write {meant}" if meant else None)
+        yield _Problem("value", replace(wrong, value=value))
+
+
+def _check_choices(path: str, values: list[Any], allowed: tuple[str, ...], manifest: Manifest) -> Iterator[_Problem]:
+    wrong = [value for value in values if value not in allowed]
+    if wrong:
+        near = [misspelling(text(value), allowed) for value in wrong]
+        are = "is none" if len(wrong) == 1 else "are none"
+        said = f"has {listed(map(_quoted, wrong))}, which {are} of the API's"
+        found = manifest.violation(path, said, f"Write {listed(near)}" if all(near) else None)
+        yield _Problem("value", replace(found, value=values))
+
+
+def _neither(allowed: tuple[str, ...]) -> str:
+    return f"neither {' nor '.join(allowed)}" if len(allowed) == 2 else f"none of {listed(allowed)}"
+
+
+def _quoted(value: Any) -> str:
+    return shown(value).strip('"')
+
+
+def is_misspelt(spec: Any, *names: str) -> bool:
+    """Whether a Certificate's spec has, in place of one of its fields, a name that is meant to be it."""
+    return any(misspelling(text(given), _CERTIFICATE) in names for given in mapping(spec))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Duplicate:
+    """A key that stands more than once in one map of a document.
+
+    Attributes:
+        title: What the document is.
+        path: The key, with all that leads to it.
+        lines: Its lines in the file, from 1.
+        location: Where it stands last.
+    """
+
+    title: str
+    path: str
+    lines: tuple[int, ...]
+    location: Location
+
+    @property
+    def name(self) -> str:
+        """The name."""
+        return f"{self.title} {self.path}"
+
+
+DUPLICATES = RuleSet[Duplicate]("A key that stands twice")
+
+
+@DUPLICATES.rule(
+    "MT711",
+    "warning",
+    "A key stands twice in one map",
+    reason="A key may stand in a map once. kustomize refuses the file, and so do Flux and kubectl -k; kubectl apply "
+    "and Helm take the last one without a word.",
+    source="YAML 1.2 §3.2.1.1; kustomize, kyaml",
+    fix="Remove all but the one that is meant",
+)
+def _duplicate(duplicate: Duplicate) -> Iterator[str]:
+    times = "twice" if len(duplicate.lines) == 2 else f"{len(duplicate.lines)} times"
+    yield (
+        f"stands {times}, in lines {' and '.join(map(str, duplicate.lines))}; the last one counts, if the file is "
+        "taken at all"
+    )
