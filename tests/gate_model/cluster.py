@@ -140,11 +140,19 @@ class Cluster:
             pod.deleted = self.now
             pod.gone = self.now + timedelta(seconds=self.random.randint(1, 60) if seconds is None else seconds)
 
-    def restart_containers(self, pod: Pod) -> None:
-        """Restart a pod's containers in place, as after a crash."""
+    def restart_proxy(self, pod: Pod) -> None:
+        """Restart the container of a pod's proxy in place, as after a crash."""
         if pod.proxy is not None:
             pod.restarts += 1
-            self._start(pod)
+            self._start_proxy(pod)
+
+    def restart_program(self, pod: Pod) -> None:
+        """Restart a pod's other container in place: it reads what its node has last brought into its mounts."""
+        if pod.phase == "Running" and pod.program_started is not None:
+            pod.program_restarts += 1
+            pod.program_started = self.now
+            if pod.component == "identity":
+                pod.start_identity()
 
     def end(self, pod: Pod, phase: str) -> None:
         """End a pod's containers for good."""
@@ -295,6 +303,8 @@ class Cluster:
             if pod.proxy is not None:
                 leaf = pod.proxy.leaf
                 yield leaf.is_due if leaf is not None and leaf.is_due > self.now else self.now + _RETRY
+                if leaf is not None:
+                    yield leaf.ends
         if any(len(self.pods_of(workload)) < workload.replicas for workload in self.workloads):
             yield self.now + _RETRY
 
@@ -303,11 +313,11 @@ class Cluster:
         self._sync()
         for pod in self.pods:
             if pod.phase == "Pending" and pod.is_placed and pod.proxy is None and pod.starts <= self.now:
-                self._start(pod)
+                self._start_proxy(pod)
             if pod.phase == "Pending" and pod.proxy is not None and pod.ready <= self.now:
-                pod.phase = "Running"
-            if pod.component == "identity" and pod.proxy is not None and pod.issuer is None:
-                pod.start_identity()
+                self._start_program(pod)
+            if pod.component == "identity" and pod.program_started is not None and pod.issuer is None:
+                self.restart_program(pod)
         self.pods = [pod for pod in self.pods if pod.gone is None or pod.gone > self.now]
         self._certify()
         self._heal()
@@ -333,13 +343,15 @@ class Cluster:
                 if pod.proxy is not None and pod.issuer is not None and not pod.is_deaf:
                     pod.reload()
 
-    def _start(self, pod: Pod) -> None:
-        if pod.restarts == 0:
-            for mount, content in ((pod.trust_roots, pod.mesh.bundle), (pod.credentials, pod.mesh.secret)):
-                if mount is not None:
-                    mount.content, mount.due = content, None
+    def _start_proxy(self, pod: Pod) -> None:
         bundle = pod.mesh.bundle if pod.bundle is None else pod.bundle
         pod.proxy = Proxy(bundle=bundle, started=self.now)
+
+    def _start_program(self, pod: Pod) -> None:
+        pod.phase, pod.program_started = "Running", self.now
+        for mount, content in ((pod.trust_roots, pod.mesh.bundle), (pod.credentials, pod.mesh.secret)):
+            if mount is not None:
+                mount.content, mount.due = content, None
         if pod.component == "identity":
             pod.start_identity()
 
@@ -354,6 +366,10 @@ class Cluster:
             if proxy is None or (proxy.leaf is not None and proxy.leaf.is_due > self.now):
                 continue
             asked = pod if pod.component == "identity" else self._pick(self._signing(pod.mesh))
+            if not pod.is_reachable:
+                # It shows what it has once its node is back, unless that has ended by then.
+                proxy.leaf = proxy.leaf if proxy.leaf is not None and proxy.leaf.ends > self.now else None
+                continue
             if asked is None or asked.issuer is None or asked.issuer.ends <= self.now:
                 continue
             shown = asked.proxy.leaf if asked is not pod and asked.proxy is not None else None

@@ -42,7 +42,7 @@ def connect(pod: Pod, port: int, cluster: "Cluster") -> Connection:
     """Return a connection to a port of a pod."""
     if pod.proxy is None or pod.phase not in ("Pending", "Running"):
         return _Refused(port)
-    is_up = pod.phase == "Running" and pod.ready <= cluster.now
+    is_up = pod.phase == "Running" and pod.program_started is not None
     if port == 4191:
         page = _Http(lambda _method, path, _body: _admin(pod, path), cluster)
         leaf = pod.proxy.leaf

@@ -20,6 +20,7 @@ from tests.gate_model.pki import as_pem, root
 from tests.gate_model.pods import Pod, Workload
 
 _APPS, _BATCH, _ROLLOUTS = "apps/v1", "batch/v1", "argoproj.io/v1alpha1"
+_EXTERNAL = "workload.linkerd.io/v1beta1"
 _KINDS = {
     "Deployment": (_APPS, "deployments"),
     "StatefulSet": (_APPS, "statefulsets"),
@@ -53,6 +54,8 @@ class ModelApi:
         """
         self._count()
         assert method == "GET", f"a look changes nothing: {method} {what}"
+        if request.get("base") == "/apis":
+            return _read_group(str(request["url"]), what)
         version, url = request.get("version", "v1"), str(request["url"]).strip("/")
         namespace, params = request.get("namespace"), request.get("params") or {}
         plural, _, name = url.partition("/")
@@ -101,7 +104,7 @@ class ModelApi:
             ("v1", "secrets"): lambda: [_secret(mesh) for mesh in cluster.meshes],
             ("v1", "namespaces"): lambda: _namespaces(cluster),
             (_APPS, "replicasets"): lambda: list(_replica_sets(cluster)),
-            ("workload.linkerd.io/v1beta1", "externalworkloads"): lambda: _externals(cluster),
+            (_EXTERNAL, "externalworkloads"): lambda: _externals(cluster),
             **{kind: lambda wanted=name: _workloads(cluster, wanted) for name, kind in _KINDS.items()},
         }
 
@@ -134,6 +137,14 @@ class _Session:
         if frame is None:
             raise httpx_ws.WebSocketDisconnect
         return frame
+
+
+def _read_group(group: str, what: str) -> dict[str, Any]:
+    """Return an API group as discovery has it."""
+    if group != _EXTERNAL.partition("/")[0]:
+        msg = f"The {what} does not exist."
+        raise NotFoundError(msg, "not found")
+    return {"name": group, "preferredVersion": {"groupVersion": _EXTERNAL, "version": _EXTERNAL.partition("/")[2]}}
 
 
 def _is_selected(item: Mapping[str, Any], params: Mapping[str, str]) -> bool:
@@ -222,12 +233,13 @@ def _status(pod: Pod, now: datetime) -> dict[str, Any]:
         state = {"waiting": {"reason": "PodInitializing"}}
     proxy = {"name": "linkerd-proxy", "state": state, "ready": runs, "started": runs, "restartCount": pod.restarts}
     is_up = pod.phase == "Running"
+    waits = {"waiting": {"reason": "PodInitializing"}} if runs else state
     app = {
         "name": pod.component or "app",
-        "state": {"running": {"startedAt": _time(pod.ready)}} if is_up else state if not runs else {"waiting": {}},
+        "state": {"running": {"startedAt": _time(pod.program_started)}} if is_up and pod.program_started else waits,
         "ready": is_up,
         "started": is_up,
-        "restartCount": pod.restarts,
+        "restartCount": pod.program_restarts,
     }
     return {
         "phase": pod.phase,
@@ -396,7 +408,7 @@ def _externals(cluster: Cluster) -> list[dict[str, Any]]:
     """Return ExternalWorkloads (linkerd2 ``controller/gen/apis/externalworkload/v1beta1/types.go``)."""
     return [
         {
-            "apiVersion": "workload.linkerd.io/v1beta1",
+            "apiVersion": _EXTERNAL,
             "kind": "ExternalWorkload",
             "metadata": {"namespace": entry.namespace, "name": entry.name, "uid": entry.name},
             "spec": {

@@ -5,6 +5,7 @@ import selectors
 from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from typing import Any, TypeVar
+from unittest import mock
 
 import time_machine
 
@@ -41,7 +42,7 @@ class ModelLoop(asyncio.SelectorEventLoop):
 
     def run_in(self, cluster: Cluster, work: Coroutine[Any, Any, T]) -> T:
         """Return what comes of some work in a cluster, which goes on while the work waits."""
-        with time_machine.travel(cluster.now, tick=False) as traveller:
+        with time_machine.travel(cluster.now, tick=False) as traveller, mock.patch("time.monotonic", self.time):
 
             def passes(seconds: float) -> None:
                 self._seconds += seconds

@@ -187,12 +187,22 @@ class GateMachine(RuleBasedStateMachine):
         if pod := _choose(pick, self.cluster.pods):
             self.cluster.delete(pod, seconds)
 
-    @rule(pick=_PICK)
-    def crash_pod(self, pick: int) -> None:
+    @rule(pick=_PICK, what=st.sampled_from(("proxy", "program", "both")))
+    def crash_pod(self, pick: int, what: str) -> None:
         """Restart a pod's containers in place, of the control plane too."""
         self._count()
         if pod := _choose(pick, self.cluster.pods):
-            self.cluster.restart_containers(pod)
+            if what != "program":
+                self.cluster.restart_proxy(pod)
+            if what != "proxy":
+                self.cluster.restart_program(pod)
+
+    @rule(pick=_PICK)
+    def lose_node(self, pick: int) -> None:
+        """Cut the node of a pod off, whose processes go on, or have it come back."""
+        self._count()
+        if pod := _choose(pick, self._pods):
+            pod.is_reachable = not pod.is_reachable
 
     # What goes wrong in the control plane.
 
@@ -263,7 +273,7 @@ class GateMachine(RuleBasedStateMachine):
         """Have something happen to pods, as it may at any moment of a run."""
         events: list[Callable[[], object]] = [
             lambda: self.cluster.advance(timedelta(seconds=pick % 100)),
-            lambda: self.cluster.restart_containers(self.cluster.pods[pick % len(self.cluster.pods)]),
+            lambda: self.cluster.restart_proxy(self.cluster.pods[pick % len(self.cluster.pods)]),
             lambda: self.cluster.restart(self.cluster.workloads[pick % len(self.cluster.workloads)]),
             lambda: self.cluster.delete(self.cluster.pods[pick % len(self.cluster.pods)], pick % 60),
         ]

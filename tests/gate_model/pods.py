@@ -113,7 +113,9 @@ class Pod:
         is_reachable: Whether its node answers.
         is_placed: Whether it has a node.
         proxy: Its proxy's process; nothing before it starts and once it has ended.
-        restarts: How often its containers restarted.
+        restarts: How often its proxy's container restarted.
+        program_started: When its other container started; nothing before it does.
+        program_restarts: How often that one restarted.
         trust_roots: The ConfigMap that its control-plane container mounts.
         credentials: The Secret that the identity service mounts.
         anchors: What the identity service read at its start.
@@ -143,6 +145,8 @@ class Pod:
     is_placed: bool = True
     proxy: Proxy | None = None
     restarts: int = 0
+    program_started: datetime | None = None
+    program_restarts: int = 0
     trust_roots: Mount | None = None
     credentials: Mount | None = None
     anchors: frozenset[str] = frozenset()
@@ -170,7 +174,7 @@ class Pod:
 
     def serves(self, component: str, now: datetime) -> bool:
         """Whether it answers as a part of the control plane: for a moment longer than it is deleted."""
-        is_up = self.phase == "Running" and self.ready <= now and self.proxy is not None
+        is_up = self.phase == "Running" and self.proxy is not None and self.is_reachable
         is_listed = self.deleted is None or now < self.deleted + timedelta(seconds=10)
         return self.component == component and is_up and is_listed
 

@@ -52,6 +52,7 @@ class Program:
 
     def __init__(self, cluster: Cluster, trust: Trust, loop: ModelLoop, tally: Tally) -> None:
         self.trust = trust
+        self.acknowledged: dict[str, str] = {}
         self.api = ModelApi(cluster)
         self._cluster, self._loop, self._tally = cluster, loop, tally
         self._mesh = cluster.meshes[0]
@@ -78,7 +79,10 @@ class Program:
         """Return what the gate finds."""
         self._tally.looks += 1
         roots = {name: root(name).certificate for name in step.before.anchors} if step.before else {}
-        return self._loop.run_in(self._cluster, find_blockers(self.api, self._mesh.namespace, step, roots))
+        return self._loop.run_in(
+            self._cluster,
+            find_blockers(self.api, self._mesh.namespace, step, roots, acknowledged=self.acknowledged),
+        )
 
     def run(self, step: Step, *, killed_after: int | None = None, meanwhile: Callable[[], None] | None = None) -> Run:
         """Look, and take the step if nothing blocks it.
