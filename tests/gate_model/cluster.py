@@ -134,6 +134,24 @@ class Cluster:
                 self.delete(pod)
         self._reconcile()
 
+    def move(self, mesh: Mesh, signer: str, bundle: str) -> None:
+        """Bring another installation to a signer and a bundle, all its pods with it, as its own operators do."""
+        if mesh.bundle != bundle:
+            self.publish(mesh, bundle)
+            self.release(mesh, bundle)
+            self.settle()
+            self._restart_all(mesh)
+        if mesh.signer != signer:
+            self.order(mesh, signer)
+            self.settle()
+            self._restart_all(mesh)
+
+    def _restart_all(self, mesh: Mesh) -> None:
+        for workload in self.workloads:
+            if workload.mesh is mesh:
+                self.restart(workload)
+        self.settle()
+
     def delete(self, pod: Pod, seconds: int | None = None) -> None:
         """Delete a pod; it goes on for its grace period."""
         if pod.deleted is None:

@@ -8,7 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from meshtrust.pem import sha256_hex
 from meshtrust.rotation import Trust
-from tests.gate_model.cluster import Cluster
+from tests.gate_model.cluster import Cluster, External
 from tests.gate_model.loop import ModelLoop
 from tests.gate_model.person import persist
 from tests.gate_model.pki import fingerprint_of, make_bundle, read_generations
@@ -203,6 +203,26 @@ class GateMachine(RuleBasedStateMachine):
         self._count()
         if pod := _choose(pick, self._pods):
             pod.is_reachable = not pod.is_reachable
+
+    # Who else trusts the root.
+
+    @precondition(lambda self: not self.cluster.externals)
+    @rule()
+    def add_external(self) -> None:
+        """Bring a machine outside of the cluster into the mesh, with what the bundle holds and what signs."""
+        self._count()
+        trusted = read_generations(self.mesh.bundle)
+        self.cluster.externals.append(External("shop", "vm-1", trusted, self.mesh.secret.generation))
+
+    @precondition(lambda self: len(self.cluster.meshes) == 1 and self.program.trust.phase == "steady")
+    @rule()
+    def install_another(self) -> None:
+        """Install Linkerd in a second namespace under the same root."""
+        self._count()
+        trust = self.program.trust
+        if read_generations(self.mesh.bundle) == {trust.signer} and self.cluster.needed() == {trust.signer}:
+            other = self.cluster.install("linkerd-two", trust.signer, by_trust_manager=False, fixed_end=False)
+            self.cluster.add(Workload("Deployment", "lab", "probe", other))
 
     # What goes wrong in the control plane.
 

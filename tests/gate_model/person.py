@@ -6,6 +6,7 @@ from meshtrust.gate import Blocker
 from meshtrust.rollout import can_restart
 from meshtrust.rotation import Step
 from tests.gate_model.cluster import Cluster
+from tests.gate_model.pki import make_bundle
 from tests.gate_model.program import Program, Run
 
 _ROUNDS = 8
@@ -47,7 +48,7 @@ def _cure(cluster: Cluster, program: Program, blocker: Blocker, step: Step) -> N
     pod = next((pod for pod in cluster.pods if str(pod) == blocker.subject), None)
     if blocker.is_external:
         _see_to(cluster, blocker.subject, step)
-        program.acknowledged[blocker.subject] = "seen to"
+        program.acknowledged.setdefault(step.name, {})[blocker.subject] = "seen to"
     elif "inject --manual" in blocker.reason:
         for workload in cluster.workloads:
             if str(workload) == blocker.subject:
@@ -76,4 +77,5 @@ def _see_to(cluster: Cluster, subject: str, step: Step) -> None:
                 entry.signer, entry.leaf = step.after.signer, None
     for mesh in cluster.meshes[1:]:
         if subject.endswith(f" {mesh.namespace}"):
-            cluster.move(mesh, step.after.signer, step.kind)
+            kept = tuple(sorted({*step.after.anchors, mesh.signer}))
+            cluster.move(mesh, step.after.signer if step.kind == "retire" else mesh.signer, make_bundle(kept))

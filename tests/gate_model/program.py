@@ -6,9 +6,9 @@ ready).
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 
-from meshtrust.gate import Blocker, find_blockers
+from meshtrust.gate import Blocker, find_blockers, find_latecomers
 from meshtrust.rotation import Step, Trust, find_step, plan_abort, plan_rotation
 from tests.gate_model.cluster import Cluster
 from tests.gate_model.kubernetes import ModelApi
@@ -27,6 +27,7 @@ class Tally:
     looks: int = 0
     refused: int = 0
     killed: int = 0
+    overtaken: int = 0
     cured: int = 0
     taken: dict[str, int] = field(default_factory=dict)
 
@@ -52,7 +53,7 @@ class Program:
 
     def __init__(self, cluster: Cluster, trust: Trust, loop: ModelLoop, tally: Tally) -> None:
         self.trust = trust
-        self.acknowledged: dict[str, str] = {}
+        self.acknowledged: dict[str, dict[str, str]] = {}
         self.api = ModelApi(cluster)
         self._cluster, self._loop, self._tally = cluster, loop, tally
         self._mesh = cluster.meshes[0]
@@ -81,7 +82,9 @@ class Program:
         roots = {name: root(name).certificate for name in step.before.anchors} if step.before else {}
         return self._loop.run_in(
             self._cluster,
-            find_blockers(self.api, self._mesh.namespace, step, roots, acknowledged=self.acknowledged),
+            find_blockers(
+                self.api, self._mesh.namespace, step, roots, acknowledged=self.acknowledged.get(step.name)
+            ),
         )
 
     def run(self, step: Step, *, killed_after: int | None = None, meanwhile: Callable[[], None] | None = None) -> Run:
@@ -92,13 +95,25 @@ class Program:
             killed_after: After how many of its changes the run is killed; nothing for one that is not.
             meanwhile: What happens in the cluster between the look and the first change.
         """
+        since = self._cluster.now
         if blockers := self.look(step):
             self._tally.refused += 1
             return Run(blockers)
         if meanwhile:
             meanwhile()
+        if blockers := self._look_again(step, since):
+            self._tally.overtaken += 1
+            return Run(blockers)
         self._tally.take(step.kind)
         return Run(is_done=self._deploy(step.after, killed_after))
+
+    def _look_again(self, step: Step, since: datetime) -> list[Blocker]:
+        """Return what has come since the look, right before the Certificate changes."""
+        if step.kind != "switch":
+            return []
+        [signer] = step.generations
+        late = find_latecomers(self.api, self._mesh.namespace, root(signer).certificate, signer, since)
+        return self._loop.run_in(self._cluster, late)
 
     def deploy_again(self) -> bool:
         """Deploy what is deployed (``pulumi up --refresh``), and return whether the run came to its end."""
