@@ -158,6 +158,10 @@ class Cluster:
             pod.deleted = self.now
             pod.gone = self.now + timedelta(seconds=self.random.randint(1, 60) if seconds is None else seconds)
 
+    def delete_by_force(self, pod: Pod) -> None:
+        """Delete a pod for good, as of a node that is switched off."""
+        self.pods.remove(pod)
+
     def restart_proxy(self, pod: Pod) -> None:
         """Restart the container of a pod's proxy in place, as after a crash."""
         if pod.proxy is not None:
@@ -276,7 +280,9 @@ class Cluster:
 
     def is_ready(self, pod: Pod) -> bool:
         """Whether a pod is ready, as its readiness probes see it."""
-        is_up = pod.phase == "Running" and pod.ready <= self.now and pod.proxy is not None and pod.proxy.leaf is not None
+        is_up = (
+            pod.phase == "Running" and pod.ready <= self.now and pod.proxy is not None and pod.proxy.leaf is not None
+        )
         return is_up and (pod.component != "identity" or pod.issuer is not None)
 
     def is_rolled_out(self, mesh: Mesh) -> bool:
@@ -311,7 +317,7 @@ class Cluster:
             elif mesh.fixed_end is None:
                 yield mesh.secret.made + _RENEWED_AFTER
         for pod in self.pods:
-            if pod.gone is not None:
+            if pod.gone is not None and pod.is_reachable:
                 yield pod.gone
             if pod.phase == "Pending":
                 yield from (pod.starts, pod.ready)
@@ -336,7 +342,8 @@ class Cluster:
                 self._start_program(pod)
             if pod.component == "identity" and pod.program_started is not None and pod.issuer is None:
                 self.restart_program(pod)
-        self.pods = [pod for pod in self.pods if pod.gone is None or pod.gone > self.now]
+        # A pod on a node that is cut off stays, and its processes too, until someone deletes it by force.
+        self.pods = [pod for pod in self.pods if pod.gone is None or pod.gone > self.now or not pod.is_reachable]
         self._certify()
         self._heal()
         self._reconcile()
@@ -392,7 +399,9 @@ class Cluster:
                 continue
             shown = asked.proxy.leaf if asked is not pod and asked.proxy is not None else None
             if shown is not None and shown.generation not in proxy.trusts:
-                msg = f"pod {pod}, which trusts {_names(proxy)}, refuses {asked}, whose leaf is under {shown.generation}"
+                msg = (
+                    f"pod {pod}, which trusts {_names(proxy)}, refuses {asked}, whose leaf is under {shown.generation}"
+                )
                 raise Unsafe(msg)
             leaf = make_leaf(asked.issuer, pod.identity, self.now)
             if leaf.generation not in proxy.trusts:
@@ -457,7 +466,6 @@ class Cluster:
             if f"{workload.name}-{number}" in held:
                 self.delete(held[f"{workload.name}-{number}"])
 
+
 def _names(proxy: Proxy) -> str:
     return ", ".join(sorted(proxy.trusts))
-
-

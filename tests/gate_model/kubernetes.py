@@ -13,6 +13,7 @@ import httpx_ws
 import yaml
 
 from meshtrust.cluster import METADATA_ONLY, NotFoundError
+from tests.fake_cluster import proxy, stamp
 from tests.gate_model.cluster import Cluster
 from tests.gate_model.connections import Connection, connect
 from tests.gate_model.mesh import Mesh
@@ -29,8 +30,6 @@ _KINDS = {
     "CronJob": (_BATCH, "cronjobs"),
     "Rollout": (_ROLLOUTS, "rollouts"),
 }
-_ADMIN = {"containerPort": 4191, "name": "linkerd-admin"}
-_ANCHORS = "LINKERD2_PROXY_IDENTITY_TRUST_ANCHORS"
 
 
 class ModelApi:
@@ -90,7 +89,7 @@ class ModelApi:
         if pod is None:
             raise httpx_ws.WebSocketUpgradeError(httpx.Response(404))
         async with asyncio.timeout(seconds):
-            yield _Session(connect(pod, port, self._cluster) if pod.is_reachable else None, port)
+            yield _Session(connect(pod, port) if pod.is_reachable else None, port)
 
     def _count(self) -> None:
         self.requests += 1
@@ -173,44 +172,26 @@ def _has_label(labels: Mapping[str, str], term: str) -> bool:
     return term.removeprefix("!") not in labels if term.startswith("!") else term in labels
 
 
-def _time(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
 def _pod(pod: Pod, now: datetime) -> dict[str, Any]:
     metadata: dict[str, Any] = {
         "namespace": pod.namespace,
         "name": pod.name,
         "uid": pod.uid,
-        "creationTimestamp": _time(pod.created),
+        "creationTimestamp": stamp(pod.created),
         "labels": pod.labels,
         "annotations": pod.annotations,
     }
     if owner := _owner(pod):
         metadata["ownerReferences"] = [owner]
     if pod.deleted is not None and pod.gone is not None:
-        metadata |= {"deletionTimestamp": _time(pod.gone), "deletionGracePeriodSeconds": 30}
-    variable: dict[str, Any] = {"name": _ANCHORS, "value": pod.bundle}
-    if pod.bundle is None:
-        reference = {"name": "linkerd-identity-trust-roots", "key": "ca-bundle.crt"}
-        variable = {"name": _ANCHORS, "valueFrom": {"configMapKeyRef": reference}}
-    proxy: dict[str, Any] = {
-        "name": "linkerd-proxy",
-        "image": "proxy",
-        "env": [
-            {"name": "_l5d_ns", "value": pod.mesh.namespace},
-            {"name": "_l5d_trustdomain", "value": "cluster.local"},
-            {"name": "LINKERD2_PROXY_IDENTITY_LOCAL_NAME", "value": pod.identity},
-            variable,
-        ],
-        "ports": [{"containerPort": 4143, "name": "linkerd-proxy"}, _ADMIN],
-    }
+        metadata |= {"deletionTimestamp": stamp(pod.gone), "deletionGracePeriodSeconds": 30}
+    container = proxy(pod.bundle, pod.mesh.namespace)
     init = [{"name": "linkerd-init", "image": "init"}]
     containers = [{"name": pod.component or "app", "image": "app"}]
     if pod.is_sidecar:
-        init.append({**proxy, "restartPolicy": "Always"})
+        init.append({**container, "restartPolicy": "Always"})
     else:
-        containers.append(proxy)
+        containers.append(container)
     return {
         "metadata": metadata,
         "spec": {
@@ -226,7 +207,7 @@ def _pod(pod: Pod, now: datetime) -> dict[str, Any]:
 def _status(pod: Pod, now: datetime) -> dict[str, Any]:
     runs = pod.proxy is not None
     if pod.proxy is not None:
-        state: dict[str, Any] = {"running": {"startedAt": _time(pod.proxy.started)}}
+        state: dict[str, Any] = {"running": {"startedAt": stamp(pod.proxy.started)}}
     elif pod.phase in ("Succeeded", "Failed"):
         state = {"terminated": {"exitCode": 0 if pod.phase == "Succeeded" else 1}}
     else:
@@ -236,7 +217,7 @@ def _status(pod: Pod, now: datetime) -> dict[str, Any]:
     waits = {"waiting": {"reason": "PodInitializing"}} if runs else state
     app = {
         "name": pod.component or "app",
-        "state": {"running": {"startedAt": _time(pod.program_started)}} if is_up and pod.program_started else waits,
+        "state": {"running": {"startedAt": stamp(pod.program_started)}} if is_up and pod.program_started else waits,
         "ready": is_up,
         "started": is_up,
         "restartCount": pod.program_restarts,
@@ -244,7 +225,7 @@ def _status(pod: Pod, now: datetime) -> dict[str, Any]:
     return {
         "phase": pod.phase,
         "podIP": "10.0.0.1",
-        "startTime": _time(pod.created),
+        "startTime": stamp(pod.created),
         "conditions": [
             {"type": "PodScheduled", "status": "True"},
             {"type": "Initialized", "status": "True" if pod.ready <= now else "False"},
@@ -289,7 +270,7 @@ def _replica_sets(cluster: Cluster) -> Iterator[dict[str, Any]]:
                     "namespace": pod.namespace,
                     "name": name,
                     "uid": f"ReplicaSet-{name}",
-                    "creationTimestamp": _time(pod.created),
+                    "creationTimestamp": stamp(pod.created),
                     "labels": {key: value for key, value in pod.labels.items() if key.endswith("template-hash")},
                     "ownerReferences": [owner],
                 },
@@ -304,14 +285,11 @@ def _template(workload: Workload) -> dict[str, Any]:
     containers: list[dict[str, Any]] = [{"name": workload.component or "app", "image": "app"}]
     init: list[dict[str, Any]] = []
     if workload.component or workload.manual_bundle is not None:
-        variable: dict[str, Any] = {"name": _ANCHORS, "value": workload.manual_bundle}
-        if workload.component:
-            reference = {"name": "linkerd-identity-trust-roots", "key": "ca-bundle.crt"}
-            variable = {"name": _ANCHORS, "valueFrom": {"configMapKeyRef": reference}}
-            annotations |= workload.mesh.annotations
+        container = proxy(None if workload.component else workload.manual_bundle, workload.mesh.namespace)
+        (init if workload.is_sidecar else containers).append(container)
         labels["linkerd.io/control-plane-ns"] = workload.mesh.namespace
-        proxy = {"name": "linkerd-proxy", "image": "proxy", "env": [variable], "ports": [_ADMIN]}
-        (init if workload.is_sidecar else containers).append(proxy)
+        if workload.component:
+            annotations |= workload.mesh.annotations
     else:
         annotations["linkerd.io/inject"] = "enabled"
     return {
@@ -367,7 +345,7 @@ def _configmaps(mesh: Mesh) -> list[dict[str, Any]]:
                 "namespace": mesh.namespace,
                 "name": "linkerd-identity-trust-roots",
                 "managedFields": [
-                    {"manager": manager, "time": _time(written), "fieldsV1": {"f:data": {"f:ca-bundle.crt": {}}}}
+                    {"manager": manager, "time": stamp(written), "fieldsV1": {"f:data": {"f:ca-bundle.crt": {}}}}
                     for manager, written in mesh.written.items()
                 ],
             },

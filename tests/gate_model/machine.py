@@ -40,9 +40,7 @@ class GateMachine(RuleBasedStateMachine):
     def install(self, seed: int, *, by_trust_manager: bool, has_fixed_end: bool) -> None:
         """Begin with a mesh at rest."""
         self.cluster = Cluster(seed)
-        self.mesh = self.cluster.install(
-            "linkerd", _FIRST, by_trust_manager=by_trust_manager, fixed_end=has_fixed_end
-        )
+        self.mesh = self.cluster.install("linkerd", _FIRST, by_trust_manager=by_trust_manager, fixed_end=has_fixed_end)
         self.cluster.add(Workload("Deployment", "shop", "web", self.mesh))
         self.cluster.settle()
         self.ends = self.cluster.now + _DAYS

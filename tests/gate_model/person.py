@@ -10,7 +10,6 @@ from tests.gate_model.pki import make_bundle
 from tests.gate_model.program import Program, Run
 
 _ROUNDS = 8
-LENIENT = True
 
 
 class Stuck(AssertionError):
@@ -42,9 +41,6 @@ def persist(cluster: Cluster, program: Program, step: Step) -> Run:
 
 def _cure(cluster: Cluster, program: Program, blocker: Blocker, step: Step) -> None:
     """Do what one blocker says, and nothing where it says only to wait."""
-    if LENIENT and "its issuer is not under" in blocker.reason:
-        program.deploy_again()
-        return
     pod = next((pod for pod in cluster.pods if str(pod) == blocker.subject), None)
     if blocker.is_external:
         _see_to(cluster, blocker.subject, step)
@@ -58,14 +54,10 @@ def _cure(cluster: Cluster, program: Program, blocker: Blocker, step: Step) -> N
         for workload in cluster.workloads:
             if str(workload) == str(blocker.workload):
                 cluster.restart(workload)
-    elif pod is not None and LENIENT and not pod.is_reachable:
+    elif pod is not None and "--force" in blocker.reason and not pod.is_reachable:
+        cluster.delete_by_force(pod)
+    elif pod is not None and re.search(r"delete (its pods|that|it)|kubectl .* delete (pod|job)", blocker.reason):
         cluster.delete(pod)
-        pod.gone = cluster.now
-    elif pod is not None and re.search(r"delete (its pods|that|it)|kubectl .* delete pod", blocker.reason):
-        cluster.delete(pod)
-        if not pod.is_reachable:
-            # Deleting it for good is what ends it there.
-            pod.gone = cluster.now
 
 
 def _see_to(cluster: Cluster, subject: str, step: Step) -> None:

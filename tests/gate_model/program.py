@@ -82,9 +82,7 @@ class Program:
         roots = {name: root(name).certificate for name in step.before.anchors} if step.before else {}
         return self._loop.run_in(
             self._cluster,
-            find_blockers(
-                self.api, self._mesh.namespace, step, roots, acknowledged=self.acknowledged.get(step.name)
-            ),
+            find_blockers(self.api, self._mesh.namespace, step, roots, acknowledged=self.acknowledged.get(step.name)),
         )
 
     def run(self, step: Step, *, killed_after: int | None = None, meanwhile: Callable[[], None] | None = None) -> Run:
