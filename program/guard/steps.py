@@ -102,14 +102,15 @@ async def _keep(api: "Api | None", settings: Settings, last: Deployment, fleet: 
 async def _look(api: "Api | None", settings: Settings, last: Deployment, step: Step) -> list[Blocker]:
     if api is None:
         return []
-    for subject, reason in settings.gate.acknowledged.items():
+    acknowledged = settings.gate.acknowledged.get(step.name, {})
+    for subject, reason in acknowledged.items():
         pulumi.log.info(f"{subject} is not waited for, because meshtrust:gate.acknowledged says: {reason}")
     return await find_blockers(
         api,
         settings.linkerd.namespace,
         step,
         last.certificates,
-        acknowledged=settings.gate.acknowledged,
+        acknowledged=acknowledged,
         in_fleet=bool(settings.anchor_stack),
     )
 

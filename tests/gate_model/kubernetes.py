@@ -140,10 +140,11 @@ class _Session:
 
 def _read_group(group: str, what: str) -> dict[str, Any]:
     """Return an API group as discovery has it."""
-    if group != _EXTERNAL.partition("/")[0]:
-        msg = f"The {what} does not exist."
-        raise NotFoundError(msg, "not found")
-    return {"name": group, "preferredVersion": {"groupVersion": _EXTERNAL, "version": _EXTERNAL.partition("/")[2]}}
+    for version in (_EXTERNAL, _ROLLOUTS):
+        if version.startswith(f"{group}/"):
+            return {"name": group, "preferredVersion": {"groupVersion": version}}
+    msg = f"The {what} does not exist."
+    raise NotFoundError(msg, "not found")
 
 
 def _is_selected(item: Mapping[str, Any], params: Mapping[str, str]) -> bool:

@@ -45,17 +45,18 @@ def _cure(cluster: Cluster, program: Program, blocker: Blocker, step: Step) -> N
     if blocker.is_external:
         _see_to(cluster, blocker.subject, step)
         program.acknowledged.setdefault(step.name, {})[blocker.subject] = "seen to"
-    elif "inject --manual" in blocker.reason:
+    elif "its template holds roots" in blocker.reason:
         for workload in cluster.workloads:
             if str(workload) == blocker.subject:
-                workload.manual_bundle = workload.mesh.bundle
+                is_taken_out = "Take the proxy out" in blocker.reason
+                workload.manual_bundle = None if is_taken_out else workload.mesh.bundle
                 cluster.restart(workload)
+    elif pod is not None and "--force" in blocker.reason and not pod.is_reachable:
+        cluster.delete_by_force(pod)
     elif blocker.curable and blocker.workload is not None and can_restart(blocker.workload):
         for workload in cluster.workloads:
             if str(workload) == str(blocker.workload):
                 cluster.restart(workload)
-    elif pod is not None and "--force" in blocker.reason and not pod.is_reachable:
-        cluster.delete_by_force(pod)
     elif pod is not None and re.search(r"delete (its pods|that|it)|kubectl .* delete (pod|job)", blocker.reason):
         cluster.delete(pod)
 
