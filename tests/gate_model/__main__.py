@@ -9,7 +9,7 @@ from tests.gate_model.runner import run_round
 
 
 def main() -> int:
-    """Run rounds until there are enough steps, print each scenario that is unsafe or stuck, and return the exit code."""
+    """Run rounds until there are enough steps, print what is unsafe or stuck, and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.gate_model", description=__doc__)
     parser.add_argument("--steps", type=int, default=20_000, help="the steps to take at least")
     parser.add_argument("--seed", type=int, help="the seed of the first round, to repeat one")

@@ -1,11 +1,11 @@
 """The cluster of the model: its processes, and what kubelets, controllers and clocks do with them as time goes on.
 
-Rules, by their sources: linkerd2-proxy ``linkerd/meshtls`` and ``identity-client/src/certify.rs`` (anchors fixed for the
-life of a proxy, its own new leaf validated, renewal at 70 %); linkerd2 ``controller/cmd/identity/main.go``,
-``pkg/identity/service.go`` and ``pkg/tls/creds_watcher.go`` (anchors read once, issuer reloaded, or missed: issue 15109);
-``controller/proxy-injector/webhook.go`` (the mounted bundle is read at each injection); Kubernetes ``pkg/kubelet`` (a
-mounted object is written within the sync period and the cache's life; a ``configMapKeyRef`` is resolved as the container
-starts).
+Rules, by their sources: linkerd2-proxy ``linkerd/meshtls`` and ``identity-client/src/certify.rs`` (anchors fixed for
+the life of a proxy, its own new leaf validated, renewal at 70 %); linkerd2 ``controller/cmd/identity/main.go``,
+``pkg/identity/service.go`` and ``pkg/tls/creds_watcher.go`` (anchors read once, issuer reloaded, or missed: issue
+15109); ``controller/proxy-injector/webhook.go`` (the mounted bundle is read at each injection); Kubernetes
+``pkg/kubelet`` (a mounted object is written within the sync period and the cache's life; a ``configMapKeyRef`` is
+resolved as the container starts).
 """
 
 import itertools
@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 
 from meshtrust.pem import sha256_hex
 from tests.gate_model.mesh import Mesh
-from tests.gate_model.oracle import Unsafe, check_handshakes
+from tests.gate_model.oracle import UnsafeError, check_handshakes
 from tests.gate_model.pki import START, Leaf, make_bundle, make_issuer, make_leaf
 from tests.gate_model.pods import CONTROL_PLANE, Mount, Pod, Proxy, Workload
 
@@ -68,7 +68,15 @@ class Cluster:
         self.externals: list[External] = []
         self._numbers = itertools.count(1)
 
-    def install(self, namespace: str, generation: str, *, by_trust_manager: bool, fixed_end: bool) -> Mesh:
+    def install(
+        self,
+        namespace: str,
+        generation: str,
+        *,
+        by_trust_manager: bool = False,
+        fixed_end: bool = False,
+        is_old: bool = False,
+    ) -> Mesh:
         """Install Linkerd under a generation, and return it once its pods run."""
         end = START + timedelta(days=90) if fixed_end else None
         mesh = Mesh(
@@ -78,6 +86,7 @@ class Cluster:
             secret=make_issuer(generation, self.now, end),
             signer=generation,
             fixed_end=end,
+            is_old=is_old,
         )
         mesh.annotate(mesh.bundle)
         mesh.written["helm"] = self.now
@@ -104,7 +113,7 @@ class Cluster:
         """Write the bundle into the ConfigMap; kubelets bring it into pods later."""
         if bundle == mesh.bundle:
             return
-        mesh.bundle = bundle
+        mesh.previous, mesh.bundle = mesh.bundle, bundle
         mesh.written[manager] = self.now
         for pod in self.pods:
             if pod.mesh is mesh and pod.trust_roots is not None:
@@ -251,7 +260,7 @@ class Cluster:
         """Let time go on, and everything happen that is due.
 
         Raises:
-            Unsafe: A handshake fails meanwhile.
+            UnsafeError: A handshake fails meanwhile.
         """
         end = self.now + span
         while True:
@@ -264,7 +273,7 @@ class Cluster:
         """Make sure that all live proxies accept each other.
 
         Raises:
-            Unsafe: Two do not.
+            UnsafeError: Two do not.
         """
         pods = [(f"pod {pod}", pod.proxy) for pod in self.pods if pod.proxy is not None]
         outside = [(f"external workload {entry.namespace}/{entry.name}", entry) for entry in self.externals]
@@ -369,7 +378,12 @@ class Cluster:
                     pod.reload()
 
     def _start_proxy(self, pod: Pod) -> None:
-        bundle = pod.mesh.bundle if pod.bundle is None else pod.bundle
+        bundle = pod.bundle
+        if bundle is None:
+            # A kubelet resolves the reference from its cache, which may be a minute old; for a new pod it asks anew.
+            mesh, is_cached = pod.mesh, pod.restarts > 0 and self.random.random() < 0.5
+            is_late = max(mesh.written.values()) + timedelta(minutes=1) > self.now
+            bundle = mesh.previous if is_cached and is_late and mesh.previous else mesh.bundle
         pod.proxy = Proxy(bundle=bundle, started=self.now)
 
     def _start_program(self, pod: Pod) -> None:
@@ -402,18 +416,18 @@ class Cluster:
                 msg = (
                     f"pod {pod}, which trusts {_names(proxy)}, refuses {asked}, whose leaf is under {shown.generation}"
                 )
-                raise Unsafe(msg)
+                raise UnsafeError(msg)
             leaf = make_leaf(asked.issuer, pod.identity, self.now)
             if leaf.generation not in proxy.trusts:
                 msg = f"pod {pod}, which trusts {_names(proxy)}, refuses its own new leaf under {leaf.generation}"
-                raise Unsafe(msg)
+                raise UnsafeError(msg)
             proxy.leaf = leaf
         for entry in self.externals:
             if entry.leaf is None or entry.leaf.is_due <= self.now:
                 entry.leaf = make_leaf(make_issuer(entry.signer, self.now), entry.name, self.now)
                 if entry.leaf.generation not in entry.trusts:
                     msg = f"external workload {entry.name} refuses its own new leaf under {entry.signer}"
-                    raise Unsafe(msg)
+                    raise UnsafeError(msg)
 
     def _signing(self, mesh: Mesh) -> list[Pod]:
         return [pod for pod in self._of(mesh) if pod.serves("identity", self.now) and self.is_ready(pod)]

@@ -6,7 +6,7 @@ those of `tests.fake_cluster`, over connections that need no socket.
 
 from datetime import UTC, datetime
 from email.utils import format_datetime
-from functools import lru_cache
+from functools import cache
 from typing import Any, Protocol
 
 from cryptography import x509
@@ -24,6 +24,7 @@ class Connection(Protocol):
     @property
     def is_closed(self) -> bool:
         """Whether the pod has hung up."""
+        ...
 
     def __call__(self, data: bytes) -> bytes:
         """Take what was sent, and return what is answered to it.
@@ -41,13 +42,17 @@ def connect(pod: Pod, port: int) -> Connection:
     if port == 4191:
         leaf = pod.proxy.leaf
         tls = _Tls([*leaf.chain], LEAF_KEY, pod.identity) if leaf else None
-        return _Either(tls, _Http(proxy_answers(pod.proxy.bundle)))
+        return _Either(tls, _Http(_unknown if pod.mesh.is_old else proxy_answers(pod.proxy.bundle)))
     if pod.component == "identity" and port == 9990 and is_up and pod.issuer is not None:
-        return _Http(identity_answers(pod.issuer.pair))
+        return _Http(identity_answers(None if pod.mesh.is_old else pod.issuer.pair))
     if pod.component == "proxy-injector" and port == 8443 and is_up and pod.trust_roots is not None:
         pair, bundle = _webhook(), str(pod.trust_roots.content)
         return _Tls([pair.certificate], pair.key, "", _Http(injector_answers(lambda: bundle)))
     return _Refused(port)
+
+
+def _unknown(_method: str, _path: str, _body: bytes) -> tuple[int, bytes]:
+    return 404, b""
 
 
 class _Refused:
@@ -58,12 +63,12 @@ class _Refused:
     def __init__(self, port: int) -> None:
         self._port = port
 
-    def __call__(self, _: bytes) -> bytes:
+    def __call__(self, data: bytes) -> bytes:  # noqa: ARG002
         msg = f"failed to connect to localhost:{self._port}: connection refused"
         raise ConnectionError(msg)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _webhook() -> Pair:
     return make_certificate("linkerd-proxy-injector.linkerd.svc", ca=False)
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import httpx
@@ -104,7 +105,7 @@ class ModelApi:
             ("v1", "namespaces"): lambda: _namespaces(cluster),
             (_APPS, "replicasets"): lambda: list(_replica_sets(cluster)),
             (_EXTERNAL, "externalworkloads"): lambda: _externals(cluster),
-            **{kind: lambda wanted=name: _workloads(cluster, wanted) for name, kind in _KINDS.items()},
+            **{kind: partial(_workloads, cluster, name) for name, kind in _KINDS.items()},
         }
 
 

@@ -1,4 +1,4 @@
-"""An event loop whose time is the model's: a look that sleeps, or waits for what does not answer, takes no real time."""
+"""An event loop whose time is the model's: a look that waits takes no real time."""
 
 import asyncio
 import selectors

@@ -1,7 +1,8 @@
 """The state machine: all that may happen in a cluster in any order, with a rotation going on in it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
+from typing import TypeVar
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
@@ -14,6 +15,8 @@ from tests.gate_model.person import persist
 from tests.gate_model.pki import fingerprint_of, make_bundle, read_generations
 from tests.gate_model.pods import Pod, Workload
 from tests.gate_model.program import Program, Tally
+
+T = TypeVar("T")
 
 _FIRST = "2026"
 _MOST_PODS, _MOST_WORKLOADS = 18, 9
@@ -36,11 +39,15 @@ class GateMachine(RuleBasedStateMachine):
         """Let go of the loop."""
         self.loop.close()
 
-    @initialize(seed=st.integers(0, 1 << 32), by_trust_manager=st.booleans(), has_fixed_end=st.booleans())
-    def install(self, seed: int, *, by_trust_manager: bool, has_fixed_end: bool) -> None:
+    @initialize(
+        seed=st.integers(0, 1 << 32), by_trust_manager=st.booleans(), has_fixed_end=st.booleans(), is_old=st.booleans()
+    )
+    def install(self, seed: int, *, by_trust_manager: bool, has_fixed_end: bool, is_old: bool) -> None:
         """Begin with a mesh at rest."""
         self.cluster = Cluster(seed)
-        self.mesh = self.cluster.install("linkerd", _FIRST, by_trust_manager=by_trust_manager, fixed_end=has_fixed_end)
+        self.mesh = self.cluster.install(
+            "linkerd", _FIRST, by_trust_manager=by_trust_manager, fixed_end=has_fixed_end, is_old=is_old
+        )
         self.cluster.add(Workload("Deployment", "shop", "web", self.mesh))
         self.cluster.settle()
         self.ends = self.cluster.now + _DAYS
@@ -219,7 +226,7 @@ class GateMachine(RuleBasedStateMachine):
         self._count()
         trust = self.program.trust
         if read_generations(self.mesh.bundle) == {trust.signer} and self.cluster.needed() == {trust.signer}:
-            other = self.cluster.install("linkerd-two", trust.signer, by_trust_manager=False, fixed_end=False)
+            other = self.cluster.install("linkerd-two", trust.signer)
             self.cluster.add(Workload("Deployment", "lab", "probe", other))
 
     # What goes wrong in the control plane.
@@ -301,5 +308,5 @@ class GateMachine(RuleBasedStateMachine):
         TALLY.steps += 1
 
 
-def _choose(pick: int, found: list) -> object:
+def _choose(pick: int, found: Sequence[T]) -> T | None:
     return found[pick % len(found)] if found else None

@@ -22,6 +22,8 @@ class Mesh:
         annotations: Annotations of the control plane's templates.
         released: The bundle of the last release.
         written: When who wrote the ConfigMap did so last.
+        previous: What the ConfigMap held before that.
+        is_old: Whether its version tells neither what a proxy was started with nor when the issuer ends.
     """
 
     namespace: str
@@ -34,6 +36,8 @@ class Mesh:
     annotations: dict[str, str] = field(default_factory=dict)
     released: str = ""
     written: dict[str, datetime] = field(default_factory=dict)
+    previous: str = ""
+    is_old: bool = False
 
     def annotate(self, bundle: str) -> None:
         """Put on the templates of the control plane what a release with this bundle does.

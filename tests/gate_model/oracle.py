@@ -7,7 +7,7 @@ from typing import Protocol
 from tests.gate_model.pki import Leaf
 
 
-class Unsafe(AssertionError):
+class UnsafeError(AssertionError):
     """A handshake that fails though nobody did anything unsafe by hand."""
 
 
@@ -23,20 +23,21 @@ class Peer(Protocol):
 def check_handshakes(peers: Iterable[tuple[str, Peer]], now: datetime) -> None:
     """Make sure that every two live proxies accept each other's certificate.
 
-    A proxy accepts what chains to one of its anchors and is valid in time, whatever the end of the root
-    (linkerd2-proxy ``linkerd/meshtls``, shared/design notes on Linkerd §3.3: webpki roots carry no validity).
+    A proxy accepts what chains to one of its anchors and is valid in time, whatever the end of the root (linkerd2-proxy
+    ``linkerd/meshtls``; roots of rustls-webpki have no end).
 
     Raises:
-        Unsafe: Two do not.
+        UnsafeError: Two do not.
     """
     live = [(name, peer, peer.leaf) for name, peer in peers if peer.leaf is not None]
     for name, _, leaf in live:
         if leaf.ends <= now:
             msg = f"{name} has had no new certificate since its own ended at {leaf.ends:%m-%d %H:%M}"
-            raise Unsafe(msg)
+            raise UnsafeError(msg)
     shown = {leaf.generation: name for name, _, leaf in live}
     for name, peer, _ in live:
         if refused := shown.keys() - peer.trusts:
             root = min(refused)
-            msg = f"{name}, which trusts {', '.join(sorted(peer.trusts))}, refuses {shown[root]}, whose leaf is under {root}"
-            raise Unsafe(msg)
+            trusted = ", ".join(sorted(peer.trusts))
+            msg = f"{name}, which trusts {trusted}, refuses {shown[root]}, whose leaf is under {root}"
+            raise UnsafeError(msg)

@@ -12,7 +12,7 @@ from tests.gate_model.program import Program, Run
 _ROUNDS = 8
 
 
-class Stuck(AssertionError):
+class StuckError(AssertionError):
     """A step that stays blocked whatever its blockers say is done."""
 
 
@@ -20,8 +20,8 @@ def persist(cluster: Cluster, program: Program, step: Step) -> Run:
     """Take a step, and do before it what its blockers say.
 
     Raises:
-        Stuck: That does not unblock it.
-        Unsafe: A handshake fails.
+        StuckError: That does not unblock it.
+        UnsafeError: A handshake fails.
     """
     history: list[str] = []
     for _ in range(_ROUNDS):
@@ -36,7 +36,7 @@ def persist(cluster: Cluster, program: Program, step: Step) -> Run:
         cluster.settle()
     listed = "\n  then ".join(history)
     msg = f"{step} stays blocked though a person does what is said:\n  {listed}"
-    raise Stuck(msg)
+    raise StuckError(msg)
 
 
 def _cure(cluster: Cluster, program: Program, blocker: Blocker, step: Step) -> None:

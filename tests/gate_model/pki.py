@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import time_machine
 from cryptography import x509
@@ -64,14 +64,14 @@ class Leaf:
         return self.made + (self.ends - self.made) * 0.7
 
 
-@lru_cache(maxsize=None)
+@cache
 def root(generation: str) -> Pair:
     """Return a generation's root, which outlives every run of the model."""
     with time_machine.travel(START - _DAY, tick=False):
         return make_certificate(f"root.linkerd.cluster.local {generation}", days=3650)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _intermediate(generation: str) -> Pair:
     with time_machine.travel(START - _DAY, tick=False):
         return make_certificate(f"intermediate {generation}", issuer=root(generation), days=3600, path_length=1)

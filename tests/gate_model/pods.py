@@ -1,7 +1,7 @@
 """Pods of the model, and the processes in them: what each holds in memory, whatever the API server says of it.
 
-Rules: linkerd2-proxy ``linkerd/meshtls`` (anchors and leaf of a proxy), linkerd2 ``controller/cmd/identity/main.go`` and
-``pkg/identity/service.go`` (the identity service), ``controller/proxy-injector/webhook.go`` (an injector).
+Rules: linkerd2-proxy ``linkerd/meshtls`` (anchors and leaf of a proxy), linkerd2 ``controller/cmd/identity/main.go``
+and ``pkg/identity/service.go`` (the identity service), ``controller/proxy-injector/webhook.go`` (an injector).
 """
 
 from dataclasses import dataclass, field

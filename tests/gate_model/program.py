@@ -1,7 +1,7 @@
-"""The runs of a stack in the model: the step found and judged by the code under test, then what a run changes, in order.
+"""The runs of a stack in the model: the code under test finds and judges a step, then a run changes things one by one.
 
-Source of the order: `program.cluster_stack` (issuer, then the bundle, then Linkerd's templates; outputs once its pods are
-ready).
+Source of the order: `program.cluster_stack` (the issuer, then the bundle, then Linkerd's templates; outputs once its
+pods are ready).
 """
 
 from collections.abc import Callable, Iterator

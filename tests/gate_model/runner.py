@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.gate_model.machine import GateMachine
-from tests.gate_model.oracle import Unsafe
-from tests.gate_model.person import Stuck
+from tests.gate_model.oracle import UnsafeError
+from tests.gate_model.person import StuckError
 
 _STEPS = 50
 
@@ -57,7 +57,7 @@ def run_round(number: int, *, examples: int, shrink: bool = False) -> Failure | 
                     report_multiple_bugs=False,
                 ),
             )
-    except (Unsafe, Stuck) as error:
-        kind = "unsafe" if isinstance(error, Unsafe) else "stuck"
+    except (UnsafeError, StuckError) as error:
+        kind = "unsafe" if isinstance(error, UnsafeError) else "stuck"
         return Failure(kind, str(error), "\n".join(getattr(error, "__notes__", ())))
     return None
