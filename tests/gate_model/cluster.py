@@ -160,6 +160,9 @@ class Cluster:
             if workload.mesh is mesh:
                 self.restart(workload)
         self.settle()
+        for pod in self._of(mesh):
+            if pod.workload is not None and pod.revision != pod.workload.revision:
+                self.delete_by_force(pod)
 
     def delete(self, pod: Pod, seconds: int | None = None) -> None:
         """Delete a pod; it goes on for its grace period."""
