@@ -6,15 +6,15 @@ those of `tests.fake_cluster`, over connections that need no socket.
 
 from datetime import UTC, datetime
 from email.utils import format_datetime
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Protocol
 
 from cryptography import x509
 from OpenSSL import SSL
 
-from tests.certificates import Pair, make_certificate
+from tests.certificates import make_certificate
 from tests.fake_cluster import HANDSHAKE, Answer, identity_answers, injector_answers, proxy_answers
-from tests.gate_model.pki import LEAF_KEY
+from tests.gate_model.pki import LEAF_KEY, Leaf
 from tests.gate_model.pods import Pod
 
 
@@ -40,14 +40,12 @@ def connect(pod: Pod, port: int) -> Connection:
         return _Refused(port)
     is_up = pod.phase == "Running" and pod.program_started is not None
     if port == 4191:
-        leaf = pod.proxy.leaf
-        tls = _Tls([*leaf.chain], LEAF_KEY, pod.identity) if leaf else None
-        return _Either(tls, _Http(_unknown if pod.mesh.is_old else proxy_answers(pod.proxy.bundle)))
+        return _Either(pod, _Http(_unknown if pod.mesh.is_old else proxy_answers(pod.proxy.bundle)))
     if pod.component == "identity" and port == 9990 and is_up and pod.issuer is not None:
         return _Http(identity_answers(None if pod.mesh.is_old else pod.issuer.pair))
     if pod.component == "proxy-injector" and port == 8443 and is_up and pod.trust_roots is not None:
-        pair, bundle = _webhook(), str(pod.trust_roots.content)
-        return _Tls([pair.certificate], pair.key, "", _Http(injector_answers(lambda: bundle)))
+        bundle = str(pod.trust_roots.content)
+        return _Tls(_webhook(), "", _Http(injector_answers(lambda: bundle)))
     return _Refused(port)
 
 
@@ -69,8 +67,23 @@ class _Refused:
 
 
 @cache
-def _webhook() -> Pair:
-    return make_certificate("linkerd-proxy-injector.linkerd.svc", ca=False)
+def _webhook() -> SSL.Context:
+    pair = make_certificate("linkerd-proxy-injector.linkerd.svc", ca=False)
+    return _context((pair.certificate,), pair.key)
+
+
+@lru_cache(maxsize=256)
+def _of_leaf(leaf: Leaf) -> SSL.Context:
+    return _context(leaf.chain, LEAF_KEY)
+
+
+def _context(chain: tuple[x509.Certificate, ...], key: Any) -> SSL.Context:
+    context = SSL.Context(SSL.TLS_SERVER_METHOD)
+    context.use_certificate(chain[0])
+    context.use_privatekey(key)
+    for certificate in chain[1:]:
+        context.add_extra_chain_cert(certificate)
+    return context
 
 
 class _Http:
@@ -105,12 +118,7 @@ class _Tls:
 
     is_closed = False
 
-    def __init__(self, chain: list[x509.Certificate], key: Any, name: str, inner: _Http | None = None) -> None:
-        context = SSL.Context(SSL.TLS_SERVER_METHOD)
-        context.use_certificate(chain[0])
-        context.use_privatekey(key)
-        for certificate in chain[1:]:
-            context.add_extra_chain_cert(certificate)
+    def __init__(self, context: SSL.Context, name: str, inner: _Http | None = None) -> None:
         self._connection, self._inner, self._name = SSL.Connection(context, None), inner, name
         self._connection.set_accept_state()
         self._is_met = False
@@ -146,8 +154,8 @@ class _Tls:
 class _Either:
     """A port that speaks TLS, once there is a certificate, and HTTP without."""
 
-    def __init__(self, tls: _Tls | None, plain: _Http) -> None:
-        self._tls, self._plain = tls, plain
+    def __init__(self, pod: Pod, plain: _Http) -> None:
+        self._pod, self._plain = pod, plain
         self._chosen: _Tls | _Http | None = None
 
     @property
@@ -157,5 +165,7 @@ class _Either:
 
     def __call__(self, data: bytes) -> bytes:
         if self._chosen is None:
-            self._chosen = self._tls if self._tls is not None and data[0] == HANDSHAKE else self._plain
+            leaf = self._pod.proxy.leaf if self._pod.proxy is not None else None
+            is_tls = leaf is not None and data[0] == HANDSHAKE
+            self._chosen = _Tls(_of_leaf(leaf), self._pod.identity) if leaf is not None and is_tls else self._plain
         return self._chosen(data)

@@ -59,6 +59,12 @@ class ModelApi:
         version, url = request.get("version", "v1"), str(request["url"]).strip("/")
         namespace, params = request.get("namespace"), request.get("params") or {}
         plural, _, name = url.partition("/")
+        if name and plural == "pods":
+            for pod in self._cluster.pods:
+                if (pod.namespace, pod.name) == (namespace, name):
+                    return _pod(pod, self._cluster.now)
+            msg = f"The {what} does not exist: {name}."
+            raise NotFoundError(msg, "not found")
         kinds = self._objects()
         if (version, plural) not in kinds:
             msg = f"The {what} does not exist: {version} {url}."

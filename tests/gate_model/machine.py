@@ -40,13 +40,13 @@ class GateMachine(RuleBasedStateMachine):
         self.loop.close()
 
     @initialize(
-        seed=st.integers(0, 1 << 32), by_trust_manager=st.booleans(), has_fixed_end=st.booleans(), is_old=st.booleans()
+        seed=st.integers(0, 1 << 32), by_trust_manager=st.booleans(), has_fixed_end=st.booleans(), age=st.integers(0, 5)
     )
-    def install(self, seed: int, *, by_trust_manager: bool, has_fixed_end: bool, is_old: bool) -> None:
+    def install(self, seed: int, *, by_trust_manager: bool, has_fixed_end: bool, age: int) -> None:
         """Begin with a mesh at rest."""
         self.cluster = Cluster(seed)
         self.mesh = self.cluster.install(
-            "linkerd", _FIRST, by_trust_manager=by_trust_manager, fixed_end=has_fixed_end, is_old=is_old
+            "linkerd", _FIRST, by_trust_manager=by_trust_manager, fixed_end=has_fixed_end, is_old=age == 5
         )
         self.cluster.add(Workload("Deployment", "shop", "web", self.mesh))
         self.cluster.settle()
