@@ -172,7 +172,9 @@ class GateMachine(RuleBasedStateMachine):
     def keep_pod_from_starting(self, pick: int, ending: str) -> None:
         """Make a pod whose init containers go on and on beside its proxy, or which finds no node."""
         self._count()
-        workload = _choose(pick, [entry for entry in self._workloads if entry.kind in _KEPT and entry.replicas])
+        # A StatefulSet makes no pod more than it has names for.
+        kinds = [kind for kind in _KEPT if kind != "StatefulSet"]
+        workload = _choose(pick, [entry for entry in self._workloads if entry.kind in kinds and entry.replicas])
         pod = self._make(workload) if workload and len(self.cluster.pods) < _MOST_PODS else None
         if pod is not None:
             pod.ready += timedelta(days=5)
