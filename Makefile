@@ -4,13 +4,14 @@ PYTHON := $(VENV)/bin/python
 STACK  ?= dev
 TESTS  ?= tests
 CASES  ?= ../shared/cases/lint
+STEPS  ?= 20000
 # Where the last set-up left off; it is done again when the requirements change.
 READY  := $(VENV)/.requirements-dev
 AUDIT  := .venv-audit
 BENCHED := .venv-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help rehearse rehearse-rotation preview test cases soak faults bench check docs lock sbom audit clean
+.PHONY: help rehearse rehearse-rotation preview test cases soak gate faults bench check docs lock sbom audit clean
 
 help: ## Show what can be made
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +53,9 @@ cases: $(READY) ## Hold the linter against inputs whose verdicts are known (CASE
 
 soak: $(READY) ## The long tests: whole lives and whole fleets, and a rotation that is killed at 20 random moments
 	@MESHTRUST_KILLS=20 $(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m soak $(TESTS)
+
+gate: $(READY) ## Look for a step that the gate lets through and that breaks a handshake (STEPS=20000, SEED=n)
+	@$(PYTHON) -m tests.gate_model --steps $(STEPS) $(if $(SEED),--seed $(SEED))
 
 faults: $(READY) ## The suite of faults, and keep what it finds out (then: make docs)
 	@$(PYTHON) -m pytest --record-faults tests/rehearsal/faults

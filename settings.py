@@ -66,12 +66,13 @@ class GateSettings:
     Attributes:
         mode: ``enforce`` refuses it, ``warn`` only tells.
         overrides: Reasons for which a step goes ahead all the same, by the step's name.
-        acknowledged: How what cannot be seen from the cluster was seen to, by the object's kind and name.
+        acknowledged: How what cannot be seen from the cluster was seen to, by the step's name and the object's kind and
+            name: what trusts the new root at a switch may show a certificate under the old one at the retirement.
     """
 
     mode: str
     overrides: Mapping[str, str]
-    acknowledged: Mapping[str, str]
+    acknowledged: Mapping[str, Mapping[str, str]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -273,12 +274,20 @@ def _read_gate(reader: Reader) -> GateSettings:
                 "gate.overrides", f"has {step} without a reason", "Say why the step may go ahead; the outputs keep it"
             )
         overrides[step] = str(reason).strip()
-    acknowledged = {}
-    for subject, reason in reader.mapping("gate.acknowledged").items():
-        if not isinstance(reason, str) or not reason.strip():
-            fix = "Say how it was seen to that it trusts the new signer"
-            reader.refuse("gate.acknowledged", f'has "{subject}" without a reason', fix)
-        acknowledged[subject] = str(reason).strip()
+    acknowledged: dict[str, dict[str, str]] = {}
+    for step, subjects in reader.mapping("gate.acknowledged").items():
+        if not _OVERRIDDEN.fullmatch(step) or not isinstance(subjects, Mapping):
+            reader.refuse(
+                "gate.acknowledged",
+                f'has "{step}", which is no step with names under it',
+                "Set it by the command in the refusal of the step, which names that and what is acknowledged",
+            )
+            continue
+        for subject, reason in subjects.items():
+            if not isinstance(reason, str) or not reason.strip():
+                fix = f"Say how it was seen to that {step} does not cut it off"
+                reader.refuse("gate.acknowledged", f'has "{subject}" without a reason', fix)
+            acknowledged.setdefault(step, {})[subject] = str(reason).strip()
     return GateSettings(mode=mode, overrides=overrides, acknowledged=acknowledged)
 
 

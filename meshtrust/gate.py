@@ -127,16 +127,16 @@ async def judge_step(
     root = fingerprint(roots[signer])
     manual = {owner for owner, trusted in outsiders.templates.items() if trusted is None or root not in trusted}
     if step.kind == "switch":
-        blockers = blocks_switch(mesh, root, signer, datetime.now(UTC), manual=manual)
+        blockers = blocks_switch(mesh, root, signer, datetime.now(UTC))
     else:
         remaining = [roots[name] for name in step.after.anchors]
         mesh, served, leaves = await _patiently_see_issuers(api, mesh, remaining)
         blockers = blocks_retire(mesh, remaining, served=served, leaves=leaves, now=datetime.now(UTC))
-        blockers += _lacking(mesh, root, signer, manual)
+        blockers += _lacking(mesh, root, signer)
     blockers += blocks_injection(injections, root, signer)
     blockers += await _blocks_outsiders(api, outsiders, step, roots)
     blockers = [entry for entry in blockers if not (entry.is_external and (acknowledged or {}).get(entry.subject))]
-    return await _name_owners(api, blockers)
+    return await _name_owners(api, blockers, manual)
 
 
 async def find_latecomers(
@@ -173,9 +173,7 @@ async def find_unserved(api: Api, mesh: Mesh) -> list[Blocker]:
     return blocks_served(mesh, served, leaves)
 
 
-def blocks_switch(
-    mesh: Mesh, root: str, name: str, now: datetime, *, manual: Collection[Workload] = ()
-) -> list[Blocker]:
+def blocks_switch(mesh: Mesh, root: str, name: str, now: datetime) -> list[Blocker]:
     """Return what keeps a root from signing: every proxy that does not trust it, control plane included.
 
     Args:
@@ -183,7 +181,6 @@ def blocks_switch(
         root: Fingerprint of the root that is to sign.
         name: Its generation, for the reasons.
         now: The time.
-        manual: Workloads whose template has other roots written in it.
 
     A proxy refuses a leaf that chains to none of its anchors, its own new one as well as a peer's (linkerd2-proxy
     ``linkerd/meshtls``); the identity service reads its anchors once (linkerd2 ``controller/cmd/identity/main.go``).
@@ -196,7 +193,7 @@ def blocks_switch(
         blockers.append(Blocker(subject=f"generation {name}", reason=reason, curable=False))
     if root not in known:
         blockers.append(Blocker(subject=mesh.bundle_name, reason=f"does not hold {name}", deployable=True))
-    blockers += _untrusting(mesh, root, name, manual)
+    blockers += _untrusting(mesh, root, name)
     blockers += _blocks_identity(mesh, name)
     return blockers
 
@@ -375,6 +372,8 @@ def _blocks_leaves(
     for pod, leaf in leaves.items():
         if leaf.state == "unseen":
             reason = f"its live certificate cannot be seen: {leaf.reason}"
+            if not leaf.is_forbidden:
+                reason += f". {_delete_lost(pod)}"
         elif leaf.state == "shown" and not _chains(leaf.certificates, remaining, now):
             reason = "its live certificate is not under the anchors that remain"
         else:
@@ -383,24 +382,34 @@ def _blocks_leaves(
         yield Blocker(subject=str(pod), reason=reason, workload=pod.workload, curable=curable)
 
 
-def _untrusting(mesh: Mesh, root: str, name: str, manual: Collection[Workload] = ()) -> Iterable[Blocker]:
+def _delete_lost(pod: MeshedPod) -> str:
+    """Return what a person does about a pod that no longer answers to anyone.
+
+    Its processes may live on where its node is only cut off (Kubernetes, Force Delete StatefulSet Pods).
+    """
+    return (
+        "If its node is gone for good, and only then: "
+        f"kubectl -n {pod.namespace} delete pod {pod.name} --force --grace-period=0"
+    )
+
+
+def _untrusting(mesh: Mesh, root: str, name: str) -> Iterable[Blocker]:
     """Yield the pods whose proxies do not trust a root, or of which that cannot be seen."""
     for pod in mesh.pods:
         if pod.trust.state == "unseen":
-            reason = f"what its proxy trusts cannot be seen: {pod.trust.reason}"
+            reason = f"what its proxy trusts cannot be seen: {pod.trust.reason}. {_delete_lost(pod)}"
             yield Blocker(subject=str(pod), reason=reason, workload=pod.workload)
-    yield from _lacking(mesh, root, name, manual)
+    yield from _lacking(mesh, root, name)
 
 
-def _lacking(mesh: Mesh, root: str, name: str, manual: Collection[Workload]) -> Iterable[Blocker]:
+def _lacking(mesh: Mesh, root: str, name: str) -> Iterable[Blocker]:
     """Yield the pods whose proxies are known not to trust a root."""
     for pod in mesh.pods:
         if pod.anchors is not None and root not in pod.anchors:
             reason, curable = f"its proxy does not trust {name}", True
-            if pod.workload in manual:
-                reason, curable = f"{reason}, and a restart does not change that: its template holds its roots", False
-            elif pod.is_ending:
-                reason, curable = f"{reason}, and it is being deleted: wait until it is gone", False
+            if pod.is_ending:
+                reason = f"{reason}, and it is being deleted: wait until it is gone. {_delete_lost(pod)}"
+                curable = False
             yield Blocker(subject=str(pod), reason=reason, workload=pod.workload, curable=curable)
 
 
@@ -411,24 +420,22 @@ async def _blocks_outsiders(
     signer = step.after.signer
     root = fingerprint(roots[signer])
     blockers = [
-        _external(f"ExternalWorkload {name}", f"it runs outside of the cluster, and whether it trusts {signer}")
+        _external(step, f"ExternalWorkload {name}", f"it runs outside of the cluster, and whether it trusts {signer}")
         for name in outsiders.external
     ]
     blockers += [
-        _external(str(link), f"it leads to {link.target}, and whether the proxies there trust {signer}")
+        _external(step, str(link), f"it leads to {link.target}, and whether the proxies there trust {signer}")
         for link in outsiders.links
     ]
     blockers += [
-        _external(str(gateway), f"other clusters connect to it, and whether the proxies there trust {signer}")
+        _external(step, str(gateway), f"other clusters connect to it, and whether the proxies there trust {signer}")
         for gateway in outsiders.gateways
     ]
     for workload, trusted in sorted(outsiders.templates.items(), key=str):
         if trusted is None or root not in trusted:
-            place = f"{workload.kind.lower()}/{workload.name} -n {workload.namespace}"
             reason = (
                 f"its template holds roots without {signer}, as `linkerd inject --manual` writes them, and so does "
-                f"each pod that it makes. Write it again: kubectl get {place} -o yaml | linkerd uninject - | "
-                "linkerd inject --manual - | kubectl apply -f -"
+                f"each pod that it makes. {_write_again(workload)}"
             )
             blockers.append(Blocker(subject=str(workload), reason=reason, curable=False))
     shared = set(map(fingerprint, roots.values()))
@@ -437,18 +444,36 @@ async def _blocks_outsiders(
             continue
         found = list(await _blocks_other(api, other, step, roots))
         if found:
-            reason = f"it shares a root with this one, and {len(found)} of it would be cut off, such as {found[0]}"
             subject = f"Linkerd in namespace {other.namespace}"
+            reason = (
+                f"it shares a root with this one, and {len(found)} of it would be cut off, such as {found[0]}. Bring it "
+                f"to the new root, or if nothing goes between the two say so: {_acknowledging(step, subject)}"
+            )
             blockers.append(Blocker(subject=subject, reason=reason, curable=False, is_external=True))
     return blockers
 
 
-def _external(subject: str, what: str) -> Blocker:
+def _write_again(workload: Workload) -> str:
+    """Return how a template gets the roots of now; `linkerd inject` knows the kinds of Kubernetes itself."""
+    if workload.version:
+        return "Take the proxy out of it, so that the injector adds one to each pod"
+    place = f"{workload.kind.lower()}/{workload.name} -n {workload.namespace}"
+    return (
+        f"Write it again: kubectl get {place} -o yaml | linkerd uninject - | linkerd inject --manual - | "
+        "kubectl apply -f -"
+    )
+
+
+def _external(step: Step, subject: str, what: str) -> Blocker:
     reason = (
         f"{what}, or shows certificates under what is to be retired, cannot be seen from here. See to it, and say so: "
-        f"pulumi config set --path 'gate.acknowledged[\"{subject}\"]' <how it was seen to>"
+        f"{_acknowledging(step, subject)}"
     )
     return Blocker(subject=subject, reason=reason, curable=False, is_external=True)
+
+
+def _acknowledging(step: Step, subject: str) -> str:
+    return f"pulumi config set --path 'gate.acknowledged.{step.name}[\"{subject}\"]' <how it was seen to>"
 
 
 def _shares(other: Mesh, roots: Collection[str]) -> bool:
@@ -465,16 +490,24 @@ async def _blocks_other(api: Api, other: Mesh, step: Step, roots: Mapping[str, x
     return [*_blocks_issuer(other, remaining, now), *_blocks_leaves(leaves, remaining, now)]
 
 
-async def _name_owners(api: Api, blockers: Sequence[Blocker]) -> list[Blocker]:
-    """Return blockers with the owners that restarts are about, and with what a person does where none is possible."""
+async def _name_owners(api: Api, blockers: Sequence[Blocker], manual: Collection[Workload] = ()) -> list[Blocker]:
+    """Return blockers with the owners that restarts are about, and with what a person does where none is possible.
+
+    Args:
+        api: Client of the cluster.
+        blockers: What makes a step unsafe.
+        manual: Workloads that a restart gives no other roots, since their templates hold them.
+    """
     owners = await find_owners(api, [entry.workload for entry in blockers if entry.workload is not None])
     named = []
     for entry in blockers:
         workload = owners.get(entry.workload, entry.workload) if entry.workload is not None else None
-        reason = entry.reason
-        if workload is not None and entry.curable and not can_restart(workload):
+        reason, curable = entry.reason, entry.curable
+        if workload in manual:
+            reason, curable = f"{reason}, and a restart does not change that: its template holds its roots", False
+        elif workload is not None and curable and not can_restart(workload):
             reason = f"{reason}; {how_to_restart(workload)}"
-        named.append(replace(entry, workload=workload, reason=reason))
+        named.append(replace(entry, workload=workload, reason=reason, curable=curable))
     return named
 
 
@@ -561,9 +594,13 @@ async def _patiently_read_injections(api: Api, mesh: Mesh, root: str) -> dict[Me
 def _blocks_issuer(mesh: Mesh, remaining: Sequence[x509.Certificate], now: datetime) -> Iterable[Blocker]:
     subject = f"Secret {mesh.namespace}/linkerd-identity-issuer"
     if not mesh.issuer:
-        yield Blocker(subject=subject, reason="there is no issuer in it")
+        yield Blocker(subject=subject, reason="there is no issuer in it. Deploy once more", deployable=True)
     elif not _chains(mesh.issuer, remaining, now):
-        yield Blocker(subject=subject, reason="its issuer is not under the anchors that remain")
+        reason = (
+            "its issuer is not under the anchors that remain. Deploy once more what is deployed, or have who issues it "
+            "sign it under them"
+        )
+        yield Blocker(subject=subject, reason=reason, deployable=True)
 
 
 def _chains(certificates: Sequence[x509.Certificate], roots: Sequence[x509.Certificate], now: datetime) -> bool:

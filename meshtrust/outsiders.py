@@ -20,6 +20,7 @@ _OWNERS = {
     "CronJob": ("batch/v1", "cronjobs"),
     "Job": ("batch/v1", "jobs"),
 }
+_ROLLOUTS = ("argoproj.io", "rollouts")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,9 +54,10 @@ async def read_outsiders(api: Api, mesh: Mesh, *, in_fleet: bool) -> Outsiders:
     Raises:
         ClusterError: Something of it cannot be read.
     """
-    external, links, templates, others = await asyncio.gather(
+    external, links, rollouts, templates, others = await asyncio.gather(
         read_custom(api, "list of ExternalWorkloads", *_EXTERNAL),
         _no_links() if in_fleet else read_custom(api, "list of Links", *_LINKS),
+        read_custom(api, "list of Rollouts", *_ROLLOUTS),
         asyncio.gather(*(_read_templates(api, kind) for kind in _OWNERS)),
         read_others(api, mesh),
     )
@@ -65,7 +67,11 @@ async def read_outsiders(api: Api, mesh: Mesh, *, in_fleet: bool) -> Outsiders:
         ),
         links=tuple(sorted(map(Link.of, links or ()), key=str)),
         gateways=() if in_fleet else tuple(sorted({pod.workload for pod in mesh.pods if pod.is_gateway}, key=str)),
-        templates={owner: roots for found in templates for owner, roots in found.items()},
+        templates={
+            owner: roots
+            for found in (*templates, *(_read_template("Rollout", item) for item in rollouts or ()))
+            for owner, roots in found.items()
+        },
         others=tuple(others),
     )
 
@@ -76,20 +82,27 @@ async def _no_links() -> list[dict[str, Any]] | None:
 
 async def _read_templates(api: Api, kind: str) -> dict[Workload, frozenset[str] | None]:
     version, plural = _OWNERS[kind]
-    found = {}
+    found: dict[Workload, frozenset[str] | None] = {}
     async for item in read_items(api, f"list of {kind}s", version=version, url=plural):
-        metadata, spec = item["metadata"], item["spec"]
-        owner = controller_of(metadata)
+        owner = controller_of(item["metadata"])
         # What one of these controls has its template from that.
-        if (owner is not None and owner.kind in _OWNERS) or (kind == "Job" and _is_done(item)):
-            continue
-        template = (spec["jobTemplate"]["spec"] if kind == "CronJob" else spec)["template"]
-        container = proxy_container(template["spec"])
-        trust, reference = read_trust(container) if container else (None, None)
-        if trust is not None and reference is None:
-            workload = Workload(kind=kind, namespace=metadata["namespace"], name=metadata["name"])
-            found[workload] = trust.roots if trust.state == "trusts" else None
+        if not (owner is not None and owner.kind in _OWNERS) and not (kind == "Job" and _is_done(item)):
+            found |= _read_template(kind, item)
     return found
+
+
+def _read_template(kind: str, item: Mapping[str, Any]) -> dict[Workload, frozenset[str] | None]:
+    """Return the roots that are written in the template of a workload, by the workload; empty where none are."""
+    metadata, spec = item["metadata"], item["spec"]
+    # A Rollout may refer to a Deployment for its template.
+    template = (spec["jobTemplate"]["spec"] if kind == "CronJob" else spec).get("template") or {}
+    container = proxy_container(template.get("spec") or {})
+    trust, reference = read_trust(container) if container else (None, None)
+    if trust is None or reference is not None:
+        return {}
+    version = "" if kind in _OWNERS else str(item["apiVersion"])
+    workload = Workload(kind=kind, namespace=metadata["namespace"], name=metadata["name"], version=version)
+    return {workload: trust.roots if trust.state == "trusts" else None}
 
 
 def _is_done(job: Mapping[str, Any]) -> bool:

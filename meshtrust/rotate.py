@@ -237,7 +237,7 @@ async def prepare(target: Target, step: Step, way: Way, reporter: Reporter) -> N
         target.namespace,
         step,
         roots,
-        acknowledged=target.acknowledged,
+        acknowledged=target.acknowledged(step),
         in_fleet=target.in_fleet,
     ):
         reporter.blocked(blockers)

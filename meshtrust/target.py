@@ -9,6 +9,7 @@ from meshtrust.cluster import Api
 from meshtrust.cluster_client import connect
 from meshtrust.deployment import Deployment
 from meshtrust.preflight import check_cluster_uid, cluster_uid
+from meshtrust.rotation import Step
 from meshtrust.stack import Stack, StackError
 
 
@@ -49,11 +50,11 @@ class Target:
     stack: Stack | None
     deployed: Deployment | None
 
-    @property
-    def acknowledged(self) -> Mapping[str, str]:
-        """How what cannot be seen from the cluster was seen to, as the stack's file says, by the object's name."""
+    def acknowledged(self, step: Step) -> Mapping[str, str]:
+        """Return how what cannot be seen was seen to before a step, as the stack's file says, by the object's name."""
         found = self.stack.setting("gate.acknowledged") if self.stack else None
-        return found if isinstance(found, Mapping) else {}
+        named = found.get(step.name) if isinstance(found, Mapping) else None
+        return named if isinstance(named, Mapping) else {}
 
     @property
     def in_fleet(self) -> bool:

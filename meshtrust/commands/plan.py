@@ -150,7 +150,7 @@ async def _look(stack: str, directory: Any, to: str, at_once: int) -> Outlook:
             mesh,
             steps[0],
             deployed.certificates,
-            acknowledged=target.acknowledged,
+            acknowledged=target.acknowledged(steps[0]),
             in_fleet=target.in_fleet,
         )
     if target.stack and steps:

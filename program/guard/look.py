@@ -31,6 +31,6 @@ async def look(
         settings.linkerd.namespace,
         step,
         last.certificates if roots is None else roots,
-        acknowledged=settings.gate.acknowledged,
+        acknowledged=settings.gate.acknowledged.get(step.name, {}),
         in_fleet=bool(settings.anchor_stack),
     )

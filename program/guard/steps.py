@@ -191,7 +191,8 @@ async def _keep(api: "Api | None", settings: Settings, last: Deployment, fleet: 
 async def _look(api: "Api | None", settings: Settings, last: Deployment, step: Step) -> list[Blocker]:
     if api is None:
         return []
-    for subject, reason in settings.gate.acknowledged.items():
+    acknowledged = settings.gate.acknowledged.get(step.name, {})
+    for subject, reason in acknowledged.items():
         pulumi.log.info(f"{subject} is not waited for, because meshtrust:gate.acknowledged says: {reason}")
     return await look(api, settings, last, step)
 

@@ -202,7 +202,7 @@ def test_whoever_else_trusts_the_root_is_named_and_acknowledged_by_name(mesh, st
     for subject in (*outside, f"Deployment {APPLICATIONS}/idle"):
         assert f"- {subject}: " in written, written
     assert "impostor" not in written
-    switch(mesh, old, new, acknowledged=dict.fromkeys(outside, "seen to by the test"))
+    switch(mesh, old, new, acknowledged={f"switch-{new}": dict.fromkeys(outside, "seen to by the test")})
     written = mesh.refused()
     assert f"- Deployment {APPLICATIONS}/idle: its template holds roots without {new}" in written
     assert not [subject for subject in outside if f"- {subject}: " in written]

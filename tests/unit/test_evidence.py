@@ -343,7 +343,7 @@ def test_an_external_workload_is_named_until_it_is_acknowledged_by_name(step):
     external(made, "vm-2")
     first, second = blockers(made, step)
     assert first.startswith("ExternalWorkload shop/vm-1: it runs outside of the cluster, and whether it trusts 2027")
-    assert "pulumi config set --path 'gate.acknowledged[\"ExternalWorkload shop/vm-1\"]'" in first
+    assert f"pulumi config set --path 'gate.acknowledged.{step.name}[\"ExternalWorkload shop/vm-1\"]'" in first
     acknowledged = {"ExternalWorkload shop/vm-1": "its bundle has 2027"}
     assert blockers(made, step, acknowledged=acknowledged) == [second]
 
@@ -462,3 +462,31 @@ def test_roots_that_have_ended_are_not_replaced_while_certificates_under_them_st
         if port.chain:
             made.ports[key] = Port(port.answer, leaf(ended))
     assert blockers(made, REPLACE) == []
+
+
+def test_a_rollout_whose_template_holds_the_old_root_is_named_and_not_restarted_in_vain():
+    made = cluster()
+    version = "argoproj.io/v1alpha1"
+    made.objects["apis/argoproj.io"] = {"preferredVersion": {"groupVersion": version}}
+    made.objects[f"apis/{version}/rollouts"] = [
+        {**template("canary", OLD.pem), "apiVersion": version},
+        {"apiVersion": version, "metadata": {"namespace": "shop", "name": "refers"}, "spec": {"workloadRef": {}}},
+    ]
+    owner = {"apiVersion": version, "kind": "Rollout", "name": "canary", "controller": True}
+    made.add(
+        "apis/apps/v1/namespaces/shop/replicasets",
+        {"metadata": {"namespace": "shop", "name": "canary-7d9c", "ownerReferences": [owner]}},
+    )
+    add(made, "canary-1", anchors=OLD.pem, owner=("apps/v1", "ReplicaSet", "canary-7d9c"))
+    found = asyncio.run(find_blockers(made, "linkerd", SWITCH, ROOTS))
+    assert sorted(entry.subject for entry in found) == ["Rollout shop/canary", "shop/canary-1"]
+    assert not any(entry.curable for entry in found)
+    assert "Take the proxy out of it" in next(entry.reason for entry in found if entry.subject == "Rollout shop/canary")
+
+
+def test_an_issuer_that_a_killed_run_left_under_the_other_root_is_cured_by_another_deployment():
+    made = cluster()
+    made.set_issuer(ISSUER_OLD, OLD)
+    found = asyncio.run(find_blockers(made, "linkerd", RETIRE, ROOTS))
+    [secret] = [entry for entry in found if entry.subject == "Secret linkerd/linkerd-identity-issuer"]
+    assert secret.deployable

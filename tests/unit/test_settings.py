@@ -407,7 +407,11 @@ def test_an_update_refuses_to_run_without_a_cluster(config):
         ({"mode": "ask"}, 'meshtrust:gate.mode is "ask". Use one of enforce, warn'),
         ({"overrides": {"introduce-2027": "why"}}, 'has "introduce-2027", which names no step'),
         ({"overrides": {"switch-2027": " "}}, "has switch-2027 without a reason"),
-        ({"acknowledged": {"ExternalWorkload shop/vm-1": ""}}, 'has "ExternalWorkload shop/vm-1" without a reason'),
+        (
+            {"acknowledged": {"switch-2027": {"ExternalWorkload shop/vm-1": ""}}},
+            'has "ExternalWorkload shop/vm-1" without a reason',
+        ),
+        ({"acknowledged": {"ExternalWorkload shop/vm-1": "x"}}, 'has "ExternalWorkload shop/vm-1", which is no step'),
         ({"overrides": "switch-2027"}, "is 'switch-2027', not a map"),
     ],
 )

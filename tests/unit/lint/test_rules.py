@@ -229,9 +229,7 @@ def typed(spec, kind="Certificate", part=False, **changes):
     return Manifest(one=manifest(kind, {**required, **spec}, **changes), part=part)
 
 
-HOOK = make_certificate(
-    "linkerd-proxy-injector.linkerd.svc", ca=False, names=["linkerd-proxy-injector.linkerd.svc"]
-)
+HOOK = make_certificate("linkerd-proxy-injector.linkerd.svc", ca=False, names=["linkerd-proxy-injector.linkerd.svc"])
 ENDED_HOOK = make_certificate(ca=False, age=20, days=-10, names=["linkerd-proxy-injector.linkerd.svc"])
 SIGNED_HOOK = make_certificate("x", issuer=ROOT, ca=False, names=["linkerd-proxy-injector.linkerd.svc"])
 

@@ -1,0 +1,154 @@
+"""The runs of a stack in the model: the code under test finds and judges a step, then a run changes things one by one.
+
+Source of the order: `program.cluster_stack` (the issuer, then the bundle, then Linkerd's templates; outputs once its
+pods are ready).
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from meshtrust.gate import Blocker, find_blockers, find_latecomers
+from meshtrust.rotation import Step, Trust, find_step, plan_abort, plan_rotation
+from tests.gate_model.cluster import Cluster
+from tests.gate_model.kubernetes import ModelApi
+from tests.gate_model.loop import ModelLoop
+from tests.gate_model.pki import make_bundle, root
+
+_POLL = timedelta(seconds=15)
+_READY_WITHIN = 40
+
+
+@dataclass
+class Tally:
+    """What a run of the machine has gone through, so that it can be seen to have met what it is about."""
+
+    steps: int = 0
+    looks: int = 0
+    refused: int = 0
+    killed: int = 0
+    overtaken: int = 0
+    cured: int = 0
+    taken: dict[str, int] = field(default_factory=dict)
+
+    def take(self, kind: str) -> None:
+        """Count a step that was let through."""
+        self.taken[kind] = self.taken.get(kind, 0) + 1
+
+
+@dataclass
+class Run:
+    """What came of a run: what refused it, or whether it came to its end."""
+
+    blockers: list[Blocker] = field(default_factory=list)
+    is_done: bool = False
+
+
+class Program:
+    """The stack of a cluster.
+
+    Attributes:
+        trust: What its outputs say was deployed last.
+    """
+
+    def __init__(self, cluster: Cluster, trust: Trust, loop: ModelLoop, tally: Tally) -> None:
+        self.trust = trust
+        self.acknowledged: dict[str, dict[str, str]] = {}
+        self.api = ModelApi(cluster)
+        self._cluster, self._loop, self._tally = cluster, loop, tally
+        self._mesh = cluster.meshes[0]
+        # What the engine's state holds of each resource; a run changes only what differs from that.
+        self._state = (trust.signer, make_bundle(trust.anchors))
+        self._newest = int(trust.anchors[-1])
+
+    def propose(self, kind: str) -> Step | None:
+        """Return a step that can be configured now, by the code under test: one forward, or one back; nothing if none.
+
+        Args:
+            kind: ``forward`` or ``back``.
+        """
+        if kind == "back":
+            wanted = plan_abort(self.trust).after if self.trust.phase != "steady" else None
+        else:
+            to = self.trust.anchors[-1]
+            if self.trust.phase == "steady":
+                to = str(self._newest + 1)
+            wanted = plan_rotation(self.trust, to)[0].after
+        return find_step(self.trust, wanted) if wanted else None
+
+    def look(self, step: Step) -> list[Blocker]:
+        """Return what the gate finds."""
+        self._tally.looks += 1
+        roots = {name: root(name).certificate for name in step.before.anchors} if step.before else {}
+        return self._loop.run_in(
+            self._cluster,
+            find_blockers(self.api, self._mesh.namespace, step, roots, acknowledged=self.acknowledged.get(step.name)),
+        )
+
+    def run(self, step: Step, *, killed_after: int | None = None, meanwhile: Callable[[], None] | None = None) -> Run:
+        """Look, and take the step if nothing blocks it.
+
+        Args:
+            step: The step.
+            killed_after: After how many of its changes the run is killed; nothing for one that is not.
+            meanwhile: What happens in the cluster between the look and the first change.
+        """
+        since = self._cluster.now
+        if blockers := self.look(step):
+            self._tally.refused += 1
+            return Run(blockers)
+        if meanwhile:
+            meanwhile()
+        if blockers := self._look_again(step, since):
+            self._tally.overtaken += 1
+            return Run(blockers)
+        self._tally.take(step.kind)
+        return Run(is_done=self._deploy(step.after, killed_after))
+
+    def _look_again(self, step: Step, since: datetime) -> list[Blocker]:
+        """Return what has come since the look, right before the Certificate changes."""
+        if step.kind != "switch":
+            return []
+        [signer] = step.generations
+        late = find_latecomers(self.api, self._mesh.namespace, root(signer).certificate, signer, since)
+        return self._loop.run_in(self._cluster, late)
+
+    def deploy_again(self) -> bool:
+        """Deploy what is deployed (``pulumi up --refresh``), and return whether the run came to its end."""
+        self._state = ("", "")
+        return self._deploy(self.trust, None)
+
+    def _deploy(self, wanted: Trust, killed_after: int | None) -> bool:
+        self._newest = max(self._newest, *map(int, wanted.anchors))
+        for number, is_well in enumerate(self._changes(wanted)):
+            if not is_well:
+                return False
+            if number == killed_after:
+                self._tally.killed += 1
+                return False
+        self.trust = wanted
+        return True
+
+    def _changes(self, wanted: Trust) -> Iterator[bool]:
+        """Make the changes of a run one by one, and yield after each whether it came to its end."""
+        cluster, mesh = self._cluster, self._mesh
+        bundle = make_bundle(wanted.anchors)
+        if self._state[0] != wanted.signer:
+            cluster.order(mesh, wanted.signer)
+            self._state = (wanted.signer, self._state[1])
+            yield self._wait(lambda: mesh.secret.generation == wanted.signer)
+        if self._state[1] != bundle:
+            cluster.publish(mesh, bundle, "trust-manager" if mesh.by_trust_manager else "helm")
+            cluster.advance(timedelta(seconds=2))
+            yield True
+            cluster.release(mesh, bundle)
+            self._state = (self._state[0], bundle)
+            yield True
+        yield self._wait(lambda: cluster.is_rolled_out(mesh))
+
+    def _wait(self, is_reached: Callable[[], bool]) -> bool:
+        for _ in range(_READY_WITHIN):
+            if is_reached():
+                return True
+            self._cluster.advance(_POLL)
+        return False
