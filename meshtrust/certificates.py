@@ -164,7 +164,7 @@ async def _judge_ca(api: Api, issuer: Mapping[str, Any], now: datetime, commands
         roots=None,
         at=now,
     )
-    for finding in [*SECRETS.judge(secret), *CREDENTIALS.judge(credentials)]:
+    for finding in [*SECRETS.check(secret), *CREDENTIALS.check(credentials)]:
         if finding.rule is not None and finding.rule.id in _OF_ANY_CA:
             fix = f"Deploy the stack again, which writes it: {commands.deploy}" if commands.deploy else finding.fix
             wrong = f"{finding.wrong}: {cannot_sign(issuer['metadata']['name'])}"

@@ -13,7 +13,7 @@ from meshtrust.certificates import Commands, judge_certificates, judge_installat
 from meshtrust.cluster import Api, ForbiddenError, NotFoundError, read_items, read_optional
 from meshtrust.issuer_secret import NAME, is_refused, judge_issuer_secret
 from meshtrust.lint import Finding
-from meshtrust.lint.secrets import KUBERNETES_TLS, LINKERD_TLS
+from meshtrust.lint.linkerd import KUBERNETES_TLS, LINKERD_TLS
 from meshtrust.readiness import SCALED_DOWN, explain, is_ready, read_deployments
 from meshtrust.trust_manager import TRUST_ROOTS, VERSION
 from meshtrust.webhook_state import WebhookState, read_webhooks

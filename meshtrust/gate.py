@@ -446,8 +446,8 @@ async def _blocks_outsiders(
         if found:
             subject = f"Linkerd in namespace {other.namespace}"
             reason = (
-                f"it shares a root with this one, and {len(found)} of it would be cut off, such as {found[0]}. Bring it "
-                f"to the new root, or if nothing goes between the two say so: {_acknowledging(step, subject)}"
+                f"it shares a root with this one, and {len(found)} of it would be cut off, such as {found[0]}. "
+                f"Bring it to the new root, or if nothing goes between the two say so: {_acknowledging(step, subject)}"
             )
             blockers.append(Blocker(subject=subject, reason=reason, curable=False, is_external=True))
     return blockers
