@@ -6,6 +6,7 @@ _LONGEST = ("test_rotation.py", "test_modes.py", "test_rehearsal.py", "test_mesh
 
 def pytest_addoption(parser):
     parser.addoption("--record-faults", action="store_true", help="keep what the suite of faults finds out")
+    parser.addoption("--record-answers", action="store_true", help="keep what Pulumi's own plugins answer")
 
 
 def pytest_collection_modifyitems(config, items):

@@ -1,31 +1,28 @@
-"""What the engine asks of a provider: the calls of Pulumi's provider protocol, in process."""
-
-from __future__ import annotations
+"""Interface between the server, which speaks the engine's protocol, and the providers."""
 
 import abc
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Self
 
-from rehearsal.providers.errors import ProviderError
 from rehearsal.providers.values import Path, Properties
-
-
-class CheckError(ProviderError):
-    """Inputs that a provider does not accept; `failures` pairs a property (or "") with the reason."""
-
-    def __init__(self, failures: list[tuple[str, str]]) -> None:
-        super().__init__("; ".join(reason for _, reason in failures))
-        self.failures = failures
 
 
 @dataclass(frozen=True)
 class Operation:
-    """The resource a call is about, and what the call may use.
+    """The resource that a call is about, and what the call may use.
 
-    `timeout` is the custom timeout of the call in seconds, None if the program set none. `cancelled` is set when the
-    user interrupts. `ignore_changes` are the paths that the program leaves to others. `status` tells the user what a
-    long call waits for; `warn` gives a warning about the resource.
+    Attributes:
+        urn: Its URN.
+        type: Its type.
+        name: Its name in the program.
+        preview: Whether nothing may be changed.
+        timeout: The custom timeout of the call in seconds, None if the program set none.
+        ignore_changes: Paths that the program leaves to others.
+        cancelled: Set when the user interrupts.
+        status: Tells the user what a long call waits for.
+        warn: Gives a warning about the resource.
     """
 
     urn: str
@@ -39,46 +36,77 @@ class Operation:
     warn: Callable[[str], None] = lambda _message: None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Diff:
-    """How a resource would change: each changed path with `add`, `delete` or `update`.
+    """How a resource would change.
 
-    `replace` holds the paths among them that need a replacement.
+    Attributes:
+        names: The properties that change.
+        replaces: Those among them that need a replacement.
+        detailed: Each changed path with `add`, `delete` or `update`; None leaves it to the engine to find them.
+        replacing: The paths in `detailed` that need a replacement.
+        delete_before_replace: Whether the old resource goes first.
+        decided: Whether the provider has decided; otherwise the engine does.
     """
 
-    changes: dict[Path, str] = field(default_factory=dict)
-    replace: frozenset[Path] = frozenset()
+    names: frozenset[str] = frozenset()
+    replaces: frozenset[str] = frozenset()
+    detailed: Mapping[Path, str] | None = None
+    replacing: frozenset[Path] = frozenset()
     delete_before_replace: bool = False
+    decided: bool = True
 
-    def __bool__(self) -> bool:
-        return bool(self.changes)
+    @classmethod
+    def of_paths(
+        cls, changes: Mapping[Path, str], replacing: frozenset[Path], *, delete_before_replace: bool = False
+    ) -> Self:
+        """Return the difference that changed paths make.
+
+        Args:
+            changes: Each changed path with `add`, `delete` or `update`.
+            replacing: The paths among them that need a replacement.
+            delete_before_replace: Whether the old resource goes first.
+        """
+        return cls(
+            names=frozenset(str(path[0]) for path in changes),
+            replaces=frozenset(str(path[0]) for path in replacing),
+            detailed=changes,
+            replacing=replacing,
+            delete_before_replace=delete_before_replace,
+        )
 
 
 class Provider(abc.ABC):
-    """One provider. Inputs may hold secrets, and in a preview values not known yet."""
+    """One provider. Inputs may hold values that are not known yet, and secrets where it accepts them.
+
+    Attributes:
+        accepts_secrets: Whether the engine is to mark secrets among the inputs; otherwise it marks the outputs itself.
+    """
+
+    accepts_secrets = True
 
     @abc.abstractmethod
     def configure(self, config: Properties) -> None:
         """Take the configuration of the provider resource.
 
         Raises:
-            ProviderError: the configuration cannot be used.
+            ProviderError: The configuration cannot be used.
         """
 
     @abc.abstractmethod
     def diff_config(self, old: Properties, new: Properties) -> Diff:
-        """How the provider resource itself would change."""
+        """Return how the provider resource itself would change."""
 
     @abc.abstractmethod
     def serves(self, type_: str) -> bool:
-        """Whether the provider knows a resource type."""
+        """Return whether the provider knows a resource type."""
 
     @abc.abstractmethod
     def check(self, operation: Operation, old: Properties | None, new: Properties) -> Properties:
         """Validate new inputs and fill in what the provider decides (names).
 
         Raises:
-            CheckError: the inputs are not acceptable.
+            CheckError: The inputs are not acceptable.
         """
 
     @abc.abstractmethod
@@ -87,22 +115,22 @@ class Provider(abc.ABC):
 
     @abc.abstractmethod
     def create(self, operation: Operation, inputs: Properties) -> tuple[str, Properties]:
-        """Create the resource, or in a preview plan it; returns its id (empty in a preview) and outputs.
+        """Create the resource, or in a preview plan it; return its id (empty in a preview) and outputs.
 
         Raises:
-            InitError: it exists but did not become ready.
-            ProviderError: it could not be created.
+            InitError: It exists but did not become ready.
+            ProviderError: It could not be created.
         """
 
     @abc.abstractmethod
     def update(
         self, operation: Operation, resource_id: str, outputs: Properties, old: Properties, new: Properties
     ) -> Properties:
-        """Update the resource in place, or in a preview plan it; returns its outputs.
+        """Update the resource in place, or in a preview plan it; return its outputs.
 
         Raises:
-            InitError: it was updated but did not become ready.
-            ProviderError: it could not be updated.
+            InitError: It was updated but did not become ready.
+            ProviderError: It could not be updated.
         """
 
     @abc.abstractmethod
@@ -110,15 +138,21 @@ class Provider(abc.ABC):
         """Delete the resource; one that is gone already is deleted.
 
         Raises:
-            ProviderError: it could not be deleted.
+            ProviderError: It could not be deleted.
         """
 
     @abc.abstractmethod
     def read(
         self, operation: Operation, resource_id: str, inputs: Properties, outputs: Properties
     ) -> tuple[Properties, Properties] | None:
-        """The inputs and outputs of the resource as it is now, None if it is gone.
+        """Return the inputs and outputs of the resource as it is now, None if it is gone.
+
+        Args:
+            operation: The resource.
+            resource_id: Its id.
+            inputs: Its last inputs, empty for an import.
+            outputs: Its last outputs, empty for an import.
 
         Raises:
-            ProviderError: it could not be read.
+            ProviderError: It could not be read.
         """

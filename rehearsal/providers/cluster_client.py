@@ -1,7 +1,5 @@
 """A Kubernetes API client for any kind of object, on the authentication that kr8s takes from a kubeconfig."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import threading

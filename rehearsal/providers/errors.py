@@ -1,59 +1,34 @@
-"""What can go wrong, and the exit code it gives (the taxonomy of the real CLI: pkg/cmd/pulumi/cmd/exit_codes.go)."""
+"""Errors of a provider, which the engine shows with the resource that they are about."""
 
-from __future__ import annotations
-
-EXIT_ERROR = 1
-EXIT_CONFIGURATION = 2
-EXIT_STACK_NOT_FOUND = 6
-EXIT_NO_CHANGES = 7
-EXIT_CANCELLED = 8
-
-
-class CliError(Exception):
-    """An error with a message for the user. `exit_code` is what the process ends with."""
-
-    exit_code = EXIT_ERROR
-
-
-class UsageError(CliError):
-    """The command line cannot be served."""
-
-    exit_code = EXIT_CONFIGURATION
-
-
-class StackNotFoundError(CliError):
-    """No such stack, or none selected."""
-
-    exit_code = EXIT_STACK_NOT_FOUND
-
-
-class ChangesFoundError(CliError):
-    """`--expect-no-changes` was given and there were changes."""
-
-    exit_code = EXIT_NO_CHANGES
-
-
-class CancelledError(CliError):
-    """The user interrupted the operation."""
-
-    exit_code = EXIT_CANCELLED
-
-
-class BailError(CliError):
-    """The operation failed and its errors are already displayed."""
+from rehearsal.providers.values import Properties
 
 
 class ProviderError(Exception):
-    """A provider could not do what a step asked of it."""
+    """A provider cannot do what is asked of it."""
+
+
+class CheckError(ProviderError):
+    """Inputs are not acceptable.
+
+    Attributes:
+        failures: Pairs of a property, or an empty text, and the reason.
+    """
+
+    def __init__(self, failures: list[tuple[str, str]]) -> None:
+        super().__init__("; ".join(reason for _, reason in failures))
+        self.failures = failures
 
 
 class InitError(ProviderError):
-    """A resource exists but did not become ready; its state must be kept.
+    """A resource exists but did not become ready; its state is kept.
 
-    `reasons` are the failures one by one, `id` and `outputs` what is known of the resource.
+    Attributes:
+        resource_id: Its id.
+        outputs: What is known of it.
+        reasons: The failures one by one.
     """
 
-    def __init__(self, message: str, *, resource_id: str, outputs: dict[str, object], reasons: list[str]) -> None:
+    def __init__(self, message: str, *, resource_id: str, outputs: Properties, reasons: list[str]) -> None:
         super().__init__(message)
         self.resource_id = resource_id
         self.outputs = outputs

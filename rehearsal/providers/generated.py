@@ -1,45 +1,62 @@
 """Resources that exist only in state: made once from their inputs, replaced when those change.
 
-This is how the Terraform providers behind pulumi-tls and pulumi-random work: nearly every input forces replacement,
-and a default that is spelled out is no change.
+So work the Terraform providers behind pulumi-tls and pulumi-random, which are served by Pulumi's bridge
+(pulumi-terraform-bridge pkg/pf/tfbridge): the bridge compares the last outputs with what is planned, in which a default
+that is spelled out is no change, and says which properties change but not how.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from rehearsal.providers import values
-from rehearsal.providers.base import CheckError, Diff, Operation, Provider
-from rehearsal.providers.errors import ProviderError
-from rehearsal.providers.values import UNKNOWN, Path, Properties, Value
+from rehearsal.providers.base import Diff, Operation, Provider
+from rehearsal.providers.errors import CheckError, ProviderError
+from rehearsal.providers.values import UNKNOWN, Properties, Secret
 
 
 @dataclass(frozen=True)
 class Kind:
     """One resource type.
 
-    `generate` makes the id and the computed outputs from plain inputs. `defaults` are those of the real provider.
-    `in_place` inputs change without replacement, `kept` ones keep their old value when they are left out.
-    `outdated` tells from the outputs whether the resource needs replacing although no input changed: it names the
-    output that says so, or is empty.
+    Attributes:
+        generate: Makes the id and the computed outputs from the inputs and defaults.
+        computed: Names of the outputs that are not known before.
+        required: Names of inputs that must be given.
+        optional: Names of inputs without a default.
+        defaults: Inputs with a default.
+        secret: Names of inputs and outputs that are secret.
+        in_place: Names of inputs that change without a replacement.
+        kept: Names of inputs that keep their old value when they are left out.
+        recomputed: Whether a change of any input counts as one of each computed output.
+        validate: Returns what is wrong with the inputs that are known: pairs of a property's path and a reason.
+        planned: Makes outputs that follow from inputs alone, which may be unknown.
+        outdated: Name of the output that says so when the resource needs replacing although no input changed, by the
+            outputs; otherwise empty.
+        warning: Returns a warning about inputs, or an empty text.
+        import_error: The error of an import.
     """
 
     generate: Callable[[dict[str, Any]], tuple[str, Properties]]
     computed: tuple[str, ...]
     required: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
-    defaults: Mapping[str, Value] = field(default_factory=dict)
+    defaults: Mapping[str, Any] = field(default_factory=dict)
     secret: tuple[str, ...] = ()
     in_place: frozenset[str] = frozenset()
     kept: frozenset[str] = frozenset()
+    recomputed: bool = False
     validate: Callable[[dict[str, Any]], list[tuple[str, str]]] = lambda _inputs: []
+    planned: Callable[[dict[str, Any]], Properties] = lambda _inputs: {}
     outdated: Callable[[dict[str, Any]], str] = lambda _outputs: ""
+    warning: Callable[[dict[str, Any]], str] = lambda _inputs: ""
+    import_error: str = "This stand-in imports nothing. Install the real provider's plugin for it."
 
 
 class GeneratedProvider(Provider):
-    """A provider made of such resource types."""
+    """A provider made of such resource types. Like the bridge it leaves secrets among inputs to the engine."""
+
+    accepts_secrets = False
 
     def __init__(self, kinds: Mapping[str, Kind]) -> None:
         self._kinds = kinds
@@ -48,59 +65,59 @@ class GeneratedProvider(Provider):
         """Accept any configuration: nothing that is served depends on it."""
 
     def diff_config(self, old: Properties, new: Properties) -> Diff:
-        """Another version of the provider, which the package sets, is no change."""
-        return Diff(values.diff({**old, "version": ""}, {**new, "version": ""}))
+        """Say how the configuration changes, and leave it to the engine whether that matters."""
+        return Diff(detailed=values.diff(old, new), decided=False)
 
     def serves(self, type_: str) -> bool:
-        """Whether the provider knows a resource type."""
+        """Return whether the provider knows a resource type."""
         return type_ in self._kinds
 
     def check(self, operation: Operation, old: Properties | None, new: Properties) -> Properties:  # noqa: ARG002
-        """Refuse missing, unknown and unacceptable inputs."""
+        """Refuse missing and unacceptable inputs, and those that this stand-in does not know."""
         kind = self._kinds[operation.type]
-        failures = [
-            (name, f'Missing required argument. The argument "{name}" is required, but no definition was found.')
-            for name in kind.required
-            if name not in new
-        ]
         allowed = {*kind.required, *kind.optional, *kind.defaults}
-        failures += [
-            (name, f"this stand-in does not serve the argument {name} of {operation.type}.")
-            for name in new
-            if name not in allowed
-        ]
-        if not failures:
-            failures = kind.validate({k: v for k, v in values.plain(new).items() if not values.has_unknowns(v)})
-        if failures:
-            raise CheckError(failures)
-        return new
+        unserved = sorted(set(new) - allowed)
+        if unserved:
+            msg = f"This stand-in does not serve {', '.join(unserved)} of {operation.type}. Install the real provider."
+            raise ProviderError(msg)
+        known = {name: value for name, value in new.items() if not values.has_unknowns(value)}
+        reasons = [f"Missing required property '{name}'" for name in kind.required if name not in new]
+        reasons += [f"{reason} Examine values at '{operation.name}.{path}'." for path, reason in kind.validate(known)]
+        if reasons:
+            raise CheckError([("", reason) for reason in reasons])
+        return _with_secrets(kind, new)
 
-    def diff(self, operation: Operation, old: Properties, outputs: Properties, new: Properties) -> Diff:
-        """Compare against the outputs, which hold the defaults."""
+    def diff(self, operation: Operation, old: Properties, outputs: Properties, new: Properties) -> Diff:  # noqa: ARG002
+        """Compare what is planned with the outputs."""
         kind = self._kinds[operation.type]
-        changes: dict[Path, str] = {}
-        for name in {**old, **new}:
-            if name not in new and name in kind.kept:
-                continue
-            before = values.plain(outputs.get(name))
-            after = values.plain(new.get(name, kind.defaults.get(name)))
-            if after is UNKNOWN or before != after:
-                changes[(name,)] = "add" if before is None else "delete" if after is None else "update"
-        replace = frozenset(path for path in changes if path[0] not in kind.in_place)
-        outdated = kind.outdated(values.plain(outputs))
+        given = {**{name: outputs[name] for name in kind.kept if name in outputs}, **new}
+        planned = _planned(kind, given)
+        names = {
+            name
+            for name in {*kind.required, *kind.optional, *planned}
+            if values.has_unknowns(planned.get(name)) or planned.get(name) != outputs.get(name)
+        }
+        replaces = names - kind.in_place - set(kind.planned(planned))
+        outdated = kind.outdated({**outputs, **planned})
         if outdated:
-            changes[(outdated,)] = "update"
-            replace |= {(outdated,)}
-        return Diff(changes, replace)
+            names.add(outdated)
+            replaces.add(outdated)
+        if names and kind.recomputed:
+            names |= {*kind.computed, "id"}
+        return Diff(names=frozenset(names), replaces=frozenset(replaces))
 
     def create(self, operation: Operation, inputs: Properties) -> tuple[str, Properties]:
         """Generate the resource."""
         kind = self._kinds[operation.type]
-        settled = {**kind.defaults, **inputs}
+        planned = _planned(kind, inputs)
         if operation.preview:
-            return "", self._with_secrets(kind, settled | dict.fromkeys((*kind.computed, "id"), UNKNOWN))
-        identity, computed = kind.generate(values.plain(settled))
-        return identity, self._with_secrets(kind, {**settled, **computed, "id": identity})
+            unknown = dict.fromkeys((*kind.computed, *kind.kept, "id"), UNKNOWN)
+            return "", _with_secrets(kind, unknown | planned)
+        warning = kind.warning(planned)
+        if warning:
+            operation.warn(warning)
+        identity, computed = kind.generate(planned)
+        return identity, _with_secrets(kind, {**planned, **computed, "id": identity})
 
     def update(
         self,
@@ -112,23 +129,35 @@ class GeneratedProvider(Provider):
     ) -> Properties:
         """Record the inputs that change in place."""
         kind = self._kinds[operation.type]
-        if not kind.in_place:
-            raise ProviderError(f"{operation.type} cannot be updated in place")
-        return self._with_secrets(kind, {**outputs, **kind.defaults, **new})
+        updated = {**outputs, **_planned(kind, new)}
+        outdated = kind.outdated(updated)
+        return _with_secrets(kind, {**updated, outdated: UNKNOWN} if outdated else updated)
 
     def delete(self, operation: Operation, resource_id: str, inputs: Properties, outputs: Properties) -> None:
         """Do nothing: such a resource exists in the state only."""
 
     def read(
         self,
-        operation: Operation,  # noqa: ARG002
+        operation: Operation,
         resource_id: str,  # noqa: ARG002
         inputs: Properties,
         outputs: Properties,
     ) -> tuple[Properties, Properties] | None:
-        """Return what the state holds: such a resource exists nowhere else."""
-        return inputs, outputs
+        """Return what the state holds, and whether it is outdated by now: such a resource exists nowhere else."""
+        kind = self._kinds[operation.type]
+        if not outputs:
+            raise ProviderError(kind.import_error)
+        outdated = kind.outdated(outputs)
+        return _with_secrets(kind, inputs), _with_secrets(kind, {**outputs, **({outdated: True} if outdated else {})})
 
-    @staticmethod
-    def _with_secrets(kind: Kind, outputs: Properties) -> Properties:
-        return values.mark_secrets(outputs, {}, [name for name in kind.secret if name in outputs])
+
+def _planned(kind: Kind, inputs: Properties) -> Properties:
+    settled = {**kind.defaults, **inputs}
+    return {**settled, **kind.planned(settled)}
+
+
+def _with_secrets(kind: Kind, properties: Properties) -> Properties:
+    return {
+        name: Secret(value) if name in kind.secret and value is not UNKNOWN else value
+        for name, value in properties.items()
+    }

@@ -10,8 +10,6 @@ progress") until it is rolled back or uninstalled: neither the real provider nor
 Values go to helm on standard input, never in an argument or a file.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os
@@ -29,8 +27,8 @@ from typing import Any
 import yaml
 
 from rehearsal.providers import values
-from rehearsal.providers.base import CheckError, Diff, Operation
-from rehearsal.providers.errors import InitError, ProviderError
+from rehearsal.providers.base import Diff, Operation
+from rehearsal.providers.errors import CheckError, InitError, ProviderError
 from rehearsal.providers.values import UNKNOWN, Properties
 
 Body = dict[str, Any]
@@ -123,7 +121,7 @@ class HelmRelease:
         changes = {path: kind for path, kind in values.diff(live, wanted).items() if kind != "delete"}
         changes |= {path: kind for path, kind in values.diff(former, wanted).items() if kind == "delete"}
         replace = frozenset(path for path in changes if path[0] in ("name", "namespace"))
-        return Diff(changes, replace)
+        return Diff.of_paths(changes, replace)
 
     @staticmethod
     def planned(inputs: Properties) -> Properties:

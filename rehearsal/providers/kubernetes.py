@@ -8,8 +8,6 @@ namespaces that do not exist yet and of inputs not known yet, which are planned 
 OpenAPI validation ahead of the request, YAML rendering, client-side apply, `pulumi.com/replaceUnready`, lists.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import secrets
@@ -17,9 +15,9 @@ import threading
 from typing import Any
 
 from rehearsal.providers import kubernetes_diff, readiness, values
-from rehearsal.providers.base import CheckError, Diff, Operation, Provider
+from rehearsal.providers.base import Diff, Operation, Provider
 from rehearsal.providers.cluster_client import ApiError, ClusterClient, Kind, UnreachableError, parse_kubeconfig
-from rehearsal.providers.errors import InitError, ProviderError
+from rehearsal.providers.errors import CheckError, InitError, ProviderError
 from rehearsal.providers.helm import HelmRelease
 from rehearsal.providers.values import UNKNOWN, Properties
 
@@ -99,7 +97,7 @@ class KubernetesProvider(Provider):
             moved = _active_cluster(old) != _active_cluster(new)
             replace = {path for path in changes if moved and path[0] in ("kubeconfig", "context", "cluster")}
             replace |= {path for path in changes if path[0] == "clusterIdentifier" and old.get("clusterIdentifier")}
-        return Diff(changes, frozenset(replace))
+        return Diff.of_paths(changes, frozenset(replace))
 
     # The provider protocol
 

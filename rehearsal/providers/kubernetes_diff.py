@@ -4,8 +4,6 @@ The live object is cut down to the fields of the former inputs, so that what the
 is no difference, and what they changed is one (pulumi/pulumi-kubernetes: provider/pkg/provider/provider.go, Diff).
 """
 
-from __future__ import annotations
-
 import base64
 import binascii
 import copy
@@ -148,7 +146,7 @@ def compare(
     forced = _IDENTITY if patch else (*_IDENTITY, *_immutable(new, mutable_data=mutable_data))
     replace = frozenset(path for path in changes if any(path[: len(prefix)] == prefix for prefix in forced))
     named = bool(new["metadata"].get("name")) and new["metadata"].get("name") is not UNKNOWN
-    return Diff(changes, replace, bool(replace) and named and _same_place(live, new))
+    return Diff.of_paths(changes, replace, delete_before_replace=bool(replace) and named and _same_place(live, new))
 
 
 def _same_place(live: Body, new: Body) -> bool:

@@ -6,8 +6,6 @@ DaemonSets and Jobs for their own status; an object of any other kind counts as 
 where its observedGeneration, if it has one, has reached the object's generation.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable

@@ -3,10 +3,9 @@
 The rules are those of the Terraform provider behind it (hashicorp/terraform-provider-tls, internal/provider):
 serial numbers are random below 2^128 and are the certificates' ids; every certificate carries basic constraints;
 a CA always gets its subject key id (the SHA-1 of the public key); a certificate signed by another names that one's
-key id; a `maxPathLength` of 0 is lost, because Go's x509 takes a zero without `MaxPathLenZero` for unset.
+key id; a `maxPathLength` of 0 is lost, because Go's x509 takes a zero without `MaxPathLenZero` for unset. One thing
+is different: the parts of a name are UTF8Strings, where Go writes PrintableStrings if the letters allow that.
 """
-
-from __future__ import annotations
 
 import base64
 import datetime
@@ -24,7 +23,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from rehearsal.providers.errors import ProviderError
 from rehearsal.providers.generated import GeneratedProvider, Kind
-from rehearsal.providers.values import Properties
+from rehearsal.providers.values import UNKNOWN, Properties
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 
@@ -62,26 +61,28 @@ _EXTENDED_KEY_USAGES = {
     "microsoft_commercial_code_signing": x509.ObjectIdentifier(f"{_MICROSOFT}.2.1.22"),
     "microsoft_kernel_code_signing": x509.ObjectIdentifier(f"{_MICROSOFT}.61.1.1"),
 }
+# In the order of pkix.Name.ToRDNSequence in Go 1.26.
 _SUBJECT = {
     "country": NameOID.COUNTRY_NAME,
-    "organization": NameOID.ORGANIZATION_NAME,
-    "organizationalUnit": NameOID.ORGANIZATIONAL_UNIT_NAME,
-    "locality": NameOID.LOCALITY_NAME,
     "province": NameOID.STATE_OR_PROVINCE_NAME,
+    "locality": NameOID.LOCALITY_NAME,
     "streetAddresses": NameOID.STREET_ADDRESS,
     "postalCode": NameOID.POSTAL_CODE,
+    "organization": NameOID.ORGANIZATION_NAME,
+    "organizationalUnit": NameOID.ORGANIZATIONAL_UNIT_NAME,
     "commonName": NameOID.COMMON_NAME,
     "serialNumber": NameOID.SERIAL_NUMBER,
     "emailAddress": NameOID.EMAIL_ADDRESS,
 }
 _REQUEST_INPUTS = ("dnsNames", "ipAddresses", "uris", "subject")
-_CERTIFICATE_DEFAULTS = {
-    "earlyRenewalHours": 0,
-    "isCaCertificate": False,
-    "setSubjectKeyId": False,
-    "readyForRenewal": False,
-}
-_CERTIFICATE_COMPUTED = ("certPem", "validityStartTime", "validityEndTime", "readyForRenewal")
+_CERTIFICATE_DEFAULTS = {"earlyRenewalHours": 0, "isCaCertificate": False, "setSubjectKeyId": False}
+_CERTIFICATE_COMPUTED = ("certPem", "validityStartTime", "validityEndTime")
+
+_ALGORITHMS = ("RSA", "ECDSA", "ED25519")
+_NO_IMPORT = (
+    "Resource Import Not Implemented: This resource does not support import. Please contact the provider developer for "
+    "additional information."
+)
 
 _Builder = TypeVar("_Builder", x509.CertificateBuilder, x509.CertificateSigningRequestBuilder)
 
@@ -133,14 +134,18 @@ def _public_outputs(key: PrivateKey) -> tuple[str, Properties]:
     }
 
 
-def _load_key(pem: str, property_name: str) -> PrivateKey:
+def _load_key(pem: str, what: str) -> PrivateKey:
     try:
         key = serialization.load_pem_private_key(pem.encode(), None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise ProviderError(f"Failed to parse private key PEM: {property_name}: {error}") from error
+        if "-----BEGIN" not in pem:
+            reason: object = f"failed to decode PEM block: decoded bytes 0, undecoded {len(pem.encode())}"
+        else:
+            reason = error
+        raise ProviderError(f"Failed to parse {what} PEM: {reason}") from error
     if isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey):
         return key
-    raise ProviderError(f"Failed to parse private key PEM: {property_name}: unsupported key type")
+    raise ProviderError(f"Failed to parse {what} PEM: unsupported key type")
 
 
 def _algorithm(key: PrivateKey) -> str:
@@ -159,15 +164,14 @@ def _signature_hash(key: PrivateKey) -> hashes.SHA256 | hashes.SHA384 | hashes.S
 
 
 def _subject(given: dict[str, Any] | None) -> x509.Name:
-    attributes = []
-    for name, oid in _SUBJECT.items():
-        value = (given or {}).get(name)
-        attributes += [
-            x509.NameAttribute(oid, item)
-            for item in (value if isinstance(value, list) else [value])
-            if item is not None
-        ]
-    return x509.Name(attributes)
+    """Return a name as Go writes it: the values of one part are one set."""
+    parts = []
+    for part, oid in _SUBJECT.items():
+        value = (given or {}).get(part)
+        listed = value if isinstance(value, list) else [value] if value is not None else []
+        if listed:
+            parts.append(x509.RelativeDistinguishedName(x509.NameAttribute(oid, item) for item in listed))
+    return x509.Name(parts)
 
 
 def _alternative_names(inputs: dict[str, Any]) -> list[x509.GeneralName]:
@@ -187,7 +191,7 @@ def _add_names(builder: _Builder, names: Iterable[x509.GeneralName], *, subject_
 
 
 def _request(inputs: dict[str, Any]) -> tuple[str, Properties]:
-    key = _load_key(inputs["privateKeyPem"], "privateKeyPem")
+    key = _load_key(inputs["privateKeyPem"], "private key")
     subject = _subject(inputs.get("subject"))
     builder = x509.CertificateSigningRequestBuilder().subject_name(subject)
     builder = _add_names(builder, _alternative_names(inputs), subject_is_empty=False)
@@ -199,7 +203,7 @@ def _request(inputs: dict[str, Any]) -> tuple[str, Properties]:
 
 
 def _self_signed(inputs: dict[str, Any]) -> tuple[str, Properties]:
-    key = _load_key(inputs["privateKeyPem"], "privateKeyPem")
+    key = _load_key(inputs["privateKeyPem"], "private key")
     subject = _subject(inputs.get("subject"))
     identity, outputs = _certificate(
         inputs, subject, _alternative_names(inputs), key.public_key(), issuer=None, signer=key
@@ -211,14 +215,19 @@ def _locally_signed(inputs: dict[str, Any]) -> tuple[str, Properties]:
     try:
         request = x509.load_pem_x509_csr(inputs["certRequestPem"].encode())
     except ValueError as error:
-        raise ProviderError(f"Failed to parse certificate request PEM: {error}") from error
-    key = _load_key(inputs["caPrivateKeyPem"], "caPrivateKeyPem")
+        raise ProviderError(
+            "Failed to parse certificate request PEM: failed to decode PEM of expected type "
+            '"CERTIFICATE REQUEST" from bytes'
+        ) from error
+    key = _load_key(inputs["caPrivateKeyPem"], "CA private key")
     try:
         issuer = x509.load_pem_x509_certificate(inputs["caCertPem"].encode())
     except ValueError as error:
-        raise ProviderError(f"Failed to parse CA certificate PEM: {error}") from error
+        raise ProviderError(
+            'Failed to parse CA certificate PEM: failed to decode PEM of expected type "CERTIFICATE" from bytes'
+        ) from error
     if issuer.public_key() != key.public_key():
-        raise ProviderError("Failed to create certificate: provided PrivateKey doesn't match parent's PublicKey")
+        raise ProviderError("Failed to create certificate: x509: provided PrivateKey doesn't match parent's PublicKey")
     try:
         names = list(request.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
     except x509.ExtensionNotFound:
@@ -243,6 +252,9 @@ def _certificate(
     start = _now()
     end = start + datetime.timedelta(hours=inputs["validityPeriodHours"])
     is_ca = inputs["isCaCertificate"]
+    path_length = inputs.get("maxPathLength") or 0
+    if path_length > 0 and not is_ca:
+        raise ProviderError("Failed to create certificate: x509: only CAs are allowed to specify MaxPathLen")
     if is_ca and not list(subject):
         raise ProviderError(
             "Invalid Certificate Subject: Must contain at least one Distinguished Name when creating "
@@ -259,9 +271,8 @@ def _certificate(
         .not_valid_after(end)
     )
     builder = _add_usages(builder, inputs["allowedUses"])
-    path_length = inputs.get("maxPathLength")
     builder = builder.add_extension(
-        x509.BasicConstraints(ca=is_ca, path_length=path_length if is_ca and (path_length or 0) > 0 else None),
+        x509.BasicConstraints(ca=is_ca, path_length=path_length if path_length > 0 else None),
         critical=True,
     )
     key_id = _key_id(public_key) if is_ca or inputs["setSubjectKeyId"] else None
@@ -276,7 +287,6 @@ def _certificate(
         "certPem": certificate.public_bytes(serialization.Encoding.PEM).decode(),
         "validityStartTime": start.isoformat().replace("+00:00", "Z"),
         "validityEndTime": end.isoformat().replace("+00:00", "Z"),
-        "readyForRenewal": False,
     }
 
 
@@ -316,41 +326,79 @@ def _authority_key_id(
     return x509.AuthorityKeyIdentifier(digest, None, None)
 
 
-def _ready_for_renewal(outputs: dict[str, Any]) -> str:
+def _renewal(inputs: dict[str, Any]) -> Properties:
+    """Return what is planned for `readyForRenewal` (attribute_plan_modifier_bool/ready_for_renewal.go).
+
+    It takes a validity that is not known yet for none.
+    """
+    validity, early = inputs["validityPeriodHours"], inputs["earlyRenewalHours"]
+    hours = 0 if validity is UNKNOWN else validity
+    return {"readyForRenewal": hours == 0 or (early is not UNKNOWN and early >= hours)}
+
+
+def _due(outputs: dict[str, Any]) -> str:
+    """Return the output that says that a certificate is due for renewal; empty if it is not.
+
+    The rule is that of modifyPlanIfCertificateReadyForRenewal and modifyStateIfCertificateReadyForRenewal in
+    common_cert.go: without hours of early renewal a certificate is due when it ends.
+    """
     end = datetime.datetime.fromisoformat(outputs["validityEndTime"])
-    early = datetime.timedelta(hours=outputs.get("earlyRenewalHours") or 0)
-    return "readyForRenewal" if end - early <= datetime.datetime.now(datetime.UTC) else ""
+    early = datetime.timedelta(hours=outputs["earlyRenewalHours"])
+    return "readyForRenewal" if end - early <= _now() else ""
 
 
-def _no_match(name: str, allowed: Iterable[str], given: str) -> tuple[str, str]:
+def _no_authority(inputs: dict[str, Any]) -> str:
+    """Return the warning about a signer that is no authority."""
+    try:
+        signer = x509.load_pem_x509_certificate(inputs["caCertPem"].encode())
+        if signer.extensions.get_extension_for_class(x509.BasicConstraints).value.ca:
+            return ""
+    except x509.ExtensionNotFound:
+        pass
+    except ValueError:
+        return ""
+    return (
+        "[WARNING] Certificate provided as Authority does not appear to be a valid Certificate Authority. "
+        "The resulting certificate might fail certificate validation.: Potentially Invalid Certificate Authority"
+    )
+
+
+def _no_match(path: str, attribute: str, allowed: Iterable[str], given: str) -> tuple[str, str]:
     listed = " ".join(f'"{item}"' for item in allowed)
-    reason = f'Invalid Attribute Value Match. Attribute {name} value must be one of: [{listed}], got: "{given}".'
-    return name, reason
+    reason = f'Invalid Attribute Value Match. Attribute {attribute} value must be one of: [{listed}], got: "{given}".'
+    return path, reason
 
 
 def _check_key(inputs: dict[str, Any]) -> list[tuple[str, str]]:
     failures = []
     algorithm, curve = inputs.get("algorithm"), inputs.get("ecdsaCurve")
-    if algorithm not in (None, "RSA", "ECDSA", "ED25519"):
-        failures.append(_no_match("algorithm", ("RSA", "ECDSA", "ED25519"), algorithm))
-    if curve is not None and curve not in _CURVES:
-        failures.append(_no_match("ecdsaCurve", _CURVES, curve))
+    if algorithm not in (None, *_ALGORITHMS):
+        failures.append(_no_match("algorithm", "algorithm", _ALGORITHMS, algorithm))
+    if curve not in (None, *_CURVES):
+        failures.append(_no_match("ecdsaCurve", "ecdsa_curve", _CURVES, str(curve)))
     return failures
 
 
 def _check_certificate(inputs: dict[str, Any]) -> list[tuple[str, str]]:
-    known = {**_KEY_USAGES, **_EXTENDED_KEY_USAGES}
+    known = sorted({**_KEY_USAGES, **_EXTENDED_KEY_USAGES})
     failures = [
-        _no_match("allowedUses", sorted(known), use) for use in inputs.get("allowedUses") or [] if use not in known
+        _no_match(f"allowedUses[{index}]", f"allowed_uses[{index}]", known, use)
+        for index, use in enumerate(inputs.get("allowedUses") or [])
+        if use not in known
     ]
-    for name, least in (("validityPeriodHours", 0), ("earlyRenewalHours", 0), ("maxPathLength", -1)):
+    for name, attribute, least in (
+        ("validityPeriodHours", "validity_period_hours", 0),
+        ("earlyRenewalHours", "early_renewal_hours", 0),
+        ("maxPathLength", "max_path_length", -1),
+    ):
         if inputs.get(name, 0) < least:
-            failures.append((name, f"Attribute {name} value must be at least {least}, got: {inputs[name]}."))
+            reason = f"Attribute {attribute} value must be at least {least}, got: {inputs[name]}."
+            failures.append((name, f"Invalid Attribute Value. {reason}"))
     return failures
 
 
 def provider() -> GeneratedProvider:
-    """The tls provider."""
+    """Return the tls provider."""
     in_place = frozenset({"earlyRenewalHours"})
     kept = frozenset({"maxPathLength"})
     return GeneratedProvider(
@@ -369,7 +417,9 @@ def provider() -> GeneratedProvider:
                 required=("algorithm",),
                 defaults={"rsaBits": 2048, "ecdsaCurve": "P224"},
                 secret=("privateKeyPem", "privateKeyPemPkcs8", "privateKeyOpenssh"),
+                recomputed=True,
                 validate=_check_key,
+                import_error=_NO_IMPORT,
             ),
             "tls:index/certRequest:CertRequest": Kind(
                 _request,
@@ -377,6 +427,7 @@ def provider() -> GeneratedProvider:
                 required=("privateKeyPem",),
                 optional=_REQUEST_INPUTS,
                 secret=("privateKeyPem",),
+                import_error=_NO_IMPORT,
             ),
             "tls:index/selfSignedCert:SelfSignedCert": Kind(
                 _self_signed,
@@ -388,7 +439,9 @@ def provider() -> GeneratedProvider:
                 in_place=in_place,
                 kept=kept,
                 validate=_check_certificate,
-                outdated=_ready_for_renewal,
+                planned=_renewal,
+                outdated=_due,
+                import_error=_NO_IMPORT,
             ),
             "tls:index/locallySignedCert:LocallySignedCert": Kind(
                 _locally_signed,
@@ -400,7 +453,10 @@ def provider() -> GeneratedProvider:
                 in_place=in_place,
                 kept=kept,
                 validate=_check_certificate,
-                outdated=_ready_for_renewal,
+                planned=_renewal,
+                outdated=_due,
+                warning=_no_authority,
+                import_error=_NO_IMPORT,
             ),
         }
     )

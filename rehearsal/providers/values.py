@@ -1,23 +1,20 @@
-"""Property values as the engine holds them, and their three encodings.
+"""Property values, and how they are encoded for the engine.
 
-On the wire and in a deployment file Pulumi marks special values by a signature key inside an object; the
-signatures are part of the protocol (https://www.pulumi.com/docs, `deploymentMigration` and `resource.proto`).
-In memory a secret is a `Secret`, a value not known before the update is `UNKNOWN`, the rest is plain JSON.
+On the wire Pulumi marks special values by a signature key inside an object, and those that are not known by a text
+(sdk/go/common/resource/plugin/rpc.go). In memory a secret is a `Secret`, a value not known before the update is
+`UNKNOWN`, the rest is plain JSON.
 """
 
-from __future__ import annotations
-
-import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from google.protobuf import struct_pb2
 
-SIGNATURE: Final = "4dabf18193072939515e22adb298388d"
-SECRET_SIGNATURE: Final = "1b47061264138c4ac30d75fd1eb44270"  # noqa: S105 - a protocol constant
-UNKNOWN_TEXT: Final = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
+_SIGNATURE: Final = "4dabf18193072939515e22adb298388d"
+_SECRET_SIGNATURE: Final = "1b47061264138c4ac30d75fd1eb44270"  # noqa: S105 - a protocol constant
+_UNKNOWN_TEXT: Final = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
 
 Value: TypeAlias = Any
 Properties: TypeAlias = dict[str, Any]
@@ -25,7 +22,7 @@ Properties: TypeAlias = dict[str, Any]
 
 @dataclass(frozen=True)
 class Secret:
-    """A value that is encrypted at rest and never displayed."""
+    """A value that is encrypted in the state and never displayed."""
 
     value: Value
 
@@ -44,41 +41,42 @@ UNKNOWN: Final = Unknown()
 
 
 def from_wire(value: struct_pb2.Value) -> Value:
-    """Decode one protobuf value of the SDK's protocol."""
+    """Decode one value."""
     kind = value.WhichOneof("kind")
     if kind == "struct_value":
-        return _from_object(properties_from_wire(value.struct_value), lambda inner: inner, "value")
+        properties = properties_from_wire(value.struct_value)
+        return Secret(properties["value"]) if properties.get(_SIGNATURE) == _SECRET_SIGNATURE else properties
     if kind == "list_value":
         return [from_wire(item) for item in value.list_value.values]
     if kind == "number_value":
         number = value.number_value
         return int(number) if number.is_integer() else number
     if kind == "string_value":
-        return UNKNOWN if value.string_value == UNKNOWN_TEXT else value.string_value
+        return UNKNOWN if value.string_value == _UNKNOWN_TEXT else value.string_value
     if kind == "bool_value":
         return value.bool_value
     return None
 
 
 def properties_from_wire(struct: struct_pb2.Struct) -> Properties:
-    """Decode a property map of the SDK's protocol."""
+    """Decode a property map."""
     return {key: from_wire(value) for key, value in struct.fields.items()}
 
 
 def to_wire(value: Value) -> struct_pb2.Value:
-    """Encode one value for the SDK, which accepts strongly typed secrets."""
+    """Encode one value."""
     result = struct_pb2.Value()
     if isinstance(value, Secret):
         result.struct_value.CopyFrom(
             struct_pb2.Struct(
                 fields={
-                    SIGNATURE: struct_pb2.Value(string_value=SECRET_SIGNATURE),
+                    _SIGNATURE: struct_pb2.Value(string_value=_SECRET_SIGNATURE),
                     "value": to_wire(value.value),
                 }
             )
         )
     elif value is UNKNOWN:
-        result.string_value = UNKNOWN_TEXT
+        result.string_value = _UNKNOWN_TEXT
     elif isinstance(value, dict):
         result.struct_value.CopyFrom(properties_to_wire(value))
     elif isinstance(value, list):
@@ -95,66 +93,18 @@ def to_wire(value: Value) -> struct_pb2.Value:
 
 
 def properties_to_wire(properties: Mapping[str, Value]) -> struct_pb2.Struct:
-    """Encode a property map for the SDK."""
+    """Encode a property map."""
     return struct_pb2.Struct(fields={key: to_wire(value) for key, value in properties.items()})
 
 
-def to_state(value: Value, encrypt: Callable[[str], str]) -> Value:
-    """Encode for a deployment file; a secret becomes its JSON text, encrypted."""
-    if isinstance(value, Secret):
-        plaintext = json.dumps(to_state(value.value, encrypt), separators=(",", ":"))
-        return {SIGNATURE: SECRET_SIGNATURE, "ciphertext": encrypt(plaintext)}
-    if value is UNKNOWN:
-        return UNKNOWN_TEXT
-    if isinstance(value, dict):
-        return {key: to_state(item, encrypt) for key, item in sorted(value.items())}
-    if isinstance(value, list):
-        return [to_state(item, encrypt) for item in value]
-    return value
-
-
-def from_state(value: Value, decrypt: Callable[[str], str]) -> Value:
-    """Decode from a deployment file."""
-    if isinstance(value, dict):
-        decoded = {key: from_state(item, decrypt) for key, item in value.items()}
-        return _from_object(
-            decoded, lambda ciphertext: from_state(json.loads(decrypt(ciphertext)), decrypt), "ciphertext"
-        )
-    if isinstance(value, list):
-        return [from_state(item, decrypt) for item in value]
-    return UNKNOWN if value == UNKNOWN_TEXT else value
-
-
-def _from_object(properties: Properties, reveal: Callable[[Value], Value], field: str) -> Value:
-    if properties.get(SIGNATURE) != SECRET_SIGNATURE:
-        return properties
-    if field in properties:
-        return Secret(reveal(properties[field]))
-    # `stack export --show-secrets` writes the JSON text in the clear under this name.
-    return Secret(json.loads(properties["plaintext"]))
-
-
 def plain(value: Value) -> Value:
-    """The value without any secret marks, as a provider needs it."""
+    """Return a value without any secret marks."""
     if isinstance(value, Secret):
         return plain(value.value)
     if isinstance(value, dict):
         return {key: plain(item) for key, item in sorted(value.items())}
     if isinstance(value, list):
         return [plain(item) for item in value]
-    return value
-
-
-def masked(value: Value) -> Value:
-    """The value for display: every secret is the text `[secret]`."""
-    if isinstance(value, Secret):
-        return "[secret]"
-    if value is UNKNOWN:
-        return UNKNOWN_TEXT
-    if isinstance(value, dict):
-        return {key: masked(item) for key, item in sorted(value.items())}
-    if isinstance(value, list):
-        return [masked(item) for item in value]
     return value
 
 
@@ -169,17 +119,17 @@ def _any(value: Value, test: Callable[[Value], bool]) -> bool:
 
 
 def has_unknowns(value: Value) -> bool:
-    """Whether any part of the value is not known yet."""
+    """Return whether any part of a value is not known yet."""
     return _any(value, lambda item: item is UNKNOWN)
 
 
 def has_secrets(value: Value) -> bool:
-    """Whether any part of the value is secret."""
+    """Return whether any part of a value is secret."""
     return _any(value, lambda item: isinstance(item, Secret))
 
 
 def known(value: Value) -> Value:
-    """A copy without the parts that are not known yet."""
+    """Return a copy without the parts that are not known yet."""
     if isinstance(value, Secret):
         return Secret(known(value.value))
     if isinstance(value, dict):
@@ -187,24 +137,6 @@ def known(value: Value) -> Value:
     if isinstance(value, list):
         return [known(item) for item in value if item is not UNKNOWN]
     return value
-
-
-def mark_secrets(outputs: Properties, inputs: Mapping[str, Value], additional: Iterable[str]) -> Properties:
-    """Outputs of which those are secret that echo a secret input or that the program names.
-
-    The rule of the real engine: secretness of an input property extends to the output of the same name.
-    """
-    names = {key for key, value in inputs.items() if isinstance(value, Secret)} | set(additional)
-    result: Properties = {}
-    for key, value in outputs.items():
-        given = inputs.get(key)
-        if key in names:
-            result[key] = value if isinstance(value, Secret) else Secret(plain(value))
-        elif isinstance(value, dict) and isinstance(given, dict):
-            result[key] = mark_secrets(value, given, ())
-        else:
-            result[key] = value
-    return result
 
 
 Path: TypeAlias = tuple[str | int, ...]
@@ -249,7 +181,7 @@ def format_path(path: Path) -> str:
 
 
 def reset_path(path: Path, old: Value, new: Value) -> Value:
-    """`new` with the value at `path` put back to what it was in `old` (the rule of `ignoreChanges`)."""
+    """Return `new` with the value at `path` put back to what it was in `old` (the rule of `ignoreChanges`)."""
     if isinstance(new, Secret):
         return Secret(reset_path(path, plain(old), new.value))
     if isinstance(old, Secret):
@@ -283,7 +215,7 @@ def reset_path(path: Path, old: Value, new: Value) -> Value:
 
 
 def diff(old: Value, new: Value, path: Path = ()) -> dict[Path, str]:
-    """Every difference between two values: its path, and `add`, `delete` or `update`."""
+    """Return every difference between two values: its path, and `add`, `delete` or `update`."""
     old, new = _reveal(old), _reveal(new)
     if isinstance(old, dict) and isinstance(new, dict):
         found: dict[Path, str] = {}

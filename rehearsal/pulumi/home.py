@@ -28,14 +28,14 @@ def write_home(home: Path) -> None:
             for entry in installed.parent.iterdir():
                 (directory / entry.name).symlink_to(entry)
         else:
-            _write_plugin(directory, _executable(provider), provider, _pinned(provider))
+            _write_plugin(directory, _executable(provider), provider, pinned_version(provider))
     # Any version serves: the engine asks for none.
     _write_plugin(home / "plugins" / _LANGUAGE, "pulumi-language-python", "language")
 
 
 def plugin_directory(provider: str) -> str:
     """Return the name of the directory in which Pulumi keeps the plugin of the version that the program uses."""
-    return f"resource-{provider}-v{_pinned(provider)}"
+    return f"resource-{provider}-v{pinned_version(provider)}"
 
 
 def describe_plugins() -> str:
@@ -59,7 +59,8 @@ def _executable(provider: str) -> str:
     return f"pulumi-resource-{provider}"
 
 
-def _pinned(provider: str) -> str:
+def pinned_version(provider: str) -> str:
+    """Return the version of a provider that the program uses."""
     return version_of(f"pulumi-{provider}")
 
 

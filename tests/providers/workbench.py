@@ -1,135 +1,316 @@
-"""A scratch project with its own state directory, and the engine's command line on it."""
-
-from __future__ import annotations
+"""A provider's plugin as the engine has it: a process of its own, spoken to by Pulumi's provider protocol."""
 
 import contextlib
-import io
-import json
 import os
 import subprocess
 import sys
-import textwrap
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
-from unittest import mock
+from typing import Any
 
-from rehearsal.engine.cli import main
+import grpc
+from google.protobuf import empty_pb2
+from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc, provider_pb2, provider_pb2_grpc, status_pb2
 
-ROOT = Path(__file__).parents[2]
-ENGINE = (sys.executable, "-m", "rehearsal.engine")
+from rehearsal.providers.values import plain, properties_from_wire, properties_to_wire
+from rehearsal.pulumi.home import find_real, pinned_version
+
+PLUGIN = Path(__file__).parents[2] / "rehearsal/pulumi/plugin.py"
+STAND_IN, REAL = "stand-in", "real"
+# A plugin that does not answer is a failure, not a test that never ends.
+SECONDS = 120
+
+
+def kinds_of(provider: str) -> list[str]:
+    """Return which plugins of a provider can be tested here: the stand-in, and the real one where it is installed."""
+    return [STAND_IN, REAL] if find_real(provider) else [STAND_IN]
+
+
+def command_of(provider: str, kind: str) -> list[str]:
+    """Return the command of a plugin, which the engine's address follows."""
+    if kind == REAL:
+        return [str(find_real(provider))]
+    return [sys.executable, str(PLUGIN), provider, pinned_version(provider)]
+
+
+class Engine(engine_pb2_grpc.EngineServicer):
+    """The engine's side, which keeps what plugins log."""
+
+    def __init__(self) -> None:
+        self.logged: list[tuple[str, str]] = []
+
+    def Log(self, request: Any, context: Any) -> empty_pb2.Empty:  # noqa: ARG002, N802
+        if not request.ephemeral:
+            self.logged.append((engine_pb2.LogSeverity.Name(request.severity), request.message))
+        return empty_pb2.Empty()
+
+    def warnings(self) -> list[str]:
+        return [message for severity, message in self.logged if severity == "WARNING"]
+
+
+@contextlib.contextmanager
+def engine() -> Iterator[tuple[Engine, str]]:
+    """Serve an engine; yield it and its address."""
+    served = Engine()
+    server = grpc.server(ThreadPoolExecutor(max_workers=4))
+    engine_pb2_grpc.add_EngineServicer_to_server(served, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield served, f"127.0.0.1:{port}"
+    server.stop(None)
+
+
+class CallError(Exception):
+    """A call that the plugin answered with an error.
+
+    `resource` is what it says of a resource that is there all the same: id, properties, inputs and reasons.
+    """
+
+    def __init__(self, error: grpc.RpcError) -> None:
+        super().__init__(error.details())
+        self.code = error.code().name
+        self.message = str(error.details())
+        self.resource: dict[str, Any] | None = None
+        for key, value in error.trailing_metadata() or ():
+            if key == "grpc-status-details-bin":
+                for detail in status_pb2.Status.FromString(value).details:
+                    failed = provider_pb2.ErrorResourceInitFailed()
+                    if detail.Unpack(failed):
+                        self.resource = {
+                            "id": failed.id,
+                            "properties": properties_from_wire(failed.properties),
+                            "inputs": properties_from_wire(failed.inputs),
+                            "reasons": list(failed.reasons),
+                        }
 
 
 @dataclass
-class Result:
-    """How a command ended."""
+class Plugin:
+    """A plugin that runs, and the calls of the protocol; properties are those of `rehearsal.providers.values`.
 
-    code: int
-    out: str
-    err: str
+    Attributes:
+        process: Its process.
+        engine: The engine that it reports to.
+        stub: The calls as they are.
+        journal: Each call that was answered, by name, with the answer.
+    """
 
-    @property
-    def text(self) -> str:
-        return self.out + self.err
+    process: subprocess.Popen[str]
+    engine: Engine
+    stub: Any
+    journal: list[tuple[str, Any]] = field(default_factory=list)
+    accepts_secrets: bool = False
 
-
-@dataclass
-class Workbench:
-    """A project directory; `pulumi` is the command that stands for the CLI."""
-
-    directory: Path
-    pulumi: tuple[str, ...] = ENGINE
-    without: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        (self.directory / "state").mkdir(parents=True, exist_ok=True)
-        self.project()
-
-    def project(self, **extra: object) -> None:
-        """Write Pulumi.yaml."""
-        (self.directory / "Pulumi.yaml").write_text(json.dumps({"name": "bench", "runtime": "python", **extra}))
-
-    def program(self, text: str) -> None:
-        """Write the program; it may use `pulumi`, `tls`, `random` and `options`."""
-        header = (
-            "import os\nimport pulumi\nimport pulumi_random as random\nimport pulumi_tls as tls\n"
-            "from pulumi import ResourceOptions as options\n"
+    def configure(self, **config: Any) -> dict[str, Any]:
+        """Configure as the engine does: variables for old plugins, arguments for new ones."""
+        variables = {f"provider:config:{key}": str(value) for key, value in config.items()}
+        request = provider_pb2.ConfigureRequest(
+            variables=variables,
+            args=properties_to_wire(config),
+            acceptSecrets=True,
+            acceptResources=True,
+            sends_old_inputs=True,
+            sends_old_inputs_to_delete=True,
         )
-        (self.directory / "__main__.py").write_text(header + textwrap.dedent(text))
+        answer = self._call("Configure", request)
+        self.accepts_secrets = answer.acceptSecrets
+        return self._kept(
+            "configure", {"acceptSecrets": answer.acceptSecrets, "supportsPreview": answer.supportsPreview}
+        )
 
-    def run(self, *arguments: str, stdin: str = "", **environment: str) -> Result:
-        """Run one command; the engine's own in this process, which saves a second each, others as a child."""
-        if self.pulumi == ENGINE:
-            return self._run_here(arguments, stdin, self.variables(environment))
-        process = subprocess.run(
-            [*self.pulumi, *arguments],
-            cwd=self.directory,
-            env=self.variables(environment),
-            input=stdin,
-            capture_output=True,
+    def check_config(self, old: dict[str, Any], new: dict[str, Any]) -> Any:
+        return self._checked("CheckConfig", "pulumi:providers:any", "default", old, new)
+
+    def diff_config(self, old: dict[str, Any], new: dict[str, Any], *, ignore: Sequence[str] = ()) -> Any:
+        type_ = "pulumi:providers:any"
+        request = provider_pb2.DiffRequest(
+            id="id",
+            urn=urn(type_, "default"),
+            type=type_,
+            name="default",
+            olds=self._wire(old),
+            old_inputs=self._wire(old),
+            news=self._wire(new),
+            ignoreChanges=ignore,
+        )
+        return self._kept("diff_config", _diff(self._call("DiffConfig", request)))
+
+    def check(self, type_: str, new: dict[str, Any], old: dict[str, Any] | None = None, *, name: str = "it") -> Any:
+        """Return the checked inputs; with failures, the failures."""
+        return self._checked("Check", type_, name, old or {}, new)
+
+    def diff(
+        self,
+        type_: str,
+        outputs: dict[str, Any],
+        old: dict[str, Any],
+        new: dict[str, Any],
+        *,
+        ignore: Sequence[str] = (),
+        identity: str = "id",
+    ) -> dict[str, Any]:
+        request = provider_pb2.DiffRequest(
+            id=identity,
+            urn=urn(type_, "it"),
+            type=type_,
+            name="it",
+            olds=self._wire(outputs),
+            old_inputs=self._wire(old),
+            news=self._wire(new),
+            ignoreChanges=ignore,
+        )
+        return self._kept("diff", _diff(self._call("Diff", request)))
+
+    def create(
+        self, type_: str, inputs: dict[str, Any], *, preview: bool = False, timeout: float = 0, name: str = "it"
+    ) -> tuple[str, dict[str, Any]]:
+        request = provider_pb2.CreateRequest(
+            urn=urn(type_, name),
+            type=type_,
+            name=name,
+            properties=self._wire(inputs),
+            preview=preview,
+            timeout=timeout,
+        )
+        answer = self._call("Create", request)
+        made = answer.id, properties_from_wire(answer.properties)
+        self._kept("create", {"id": made[0], "properties": made[1]})
+        return made
+
+    def update(
+        self,
+        type_: str,
+        identity: str,
+        outputs: dict[str, Any],
+        old: dict[str, Any],
+        new: dict[str, Any],
+        *,
+        preview: bool = False,
+        timeout: float = 0,
+        ignore: Sequence[str] = (),
+    ) -> dict[str, Any]:
+        request = provider_pb2.UpdateRequest(
+            id=identity,
+            urn=urn(type_, "it"),
+            type=type_,
+            name="it",
+            olds=self._wire(outputs),
+            old_inputs=self._wire(old),
+            news=self._wire(new),
+            preview=preview,
+            timeout=timeout,
+            ignoreChanges=ignore,
+        )
+        return self._kept("update", properties_from_wire(self._call("Update", request).properties))
+
+    def delete(
+        self, type_: str, identity: str, outputs: dict[str, Any], inputs: dict[str, Any], *, timeout: float = 0
+    ) -> None:
+        request = provider_pb2.DeleteRequest(
+            id=identity,
+            urn=urn(type_, "it"),
+            type=type_,
+            name="it",
+            properties=self._wire(outputs),
+            old_inputs=self._wire(inputs),
+            timeout=timeout,
+        )
+        self._call("Delete", request)
+        self._kept("delete", None)
+
+    def read(
+        self, type_: str, identity: str, outputs: dict[str, Any] | None = None, inputs: dict[str, Any] | None = None
+    ) -> dict[str, Any] | None:
+        """Return id, properties and inputs; None if the resource is gone. With the id alone it is an import."""
+        request = provider_pb2.ReadRequest(
+            id=identity,
+            urn=urn(type_, "it"),
+            type=type_,
+            name="it",
+            properties=self._wire(outputs or {}),
+            inputs=self._wire(inputs or {}),
+        )
+        answer = self._call("Read", request)
+        found = {
+            "id": answer.id,
+            "properties": properties_from_wire(answer.properties),
+            "inputs": properties_from_wire(answer.inputs),
+        }
+        return self._kept("read", found if answer.id else None)
+
+    def cancel(self) -> None:
+        self._call("Cancel", empty_pb2.Empty())
+
+    def version(self) -> str:
+        return str(self._call("GetPluginInfo", empty_pb2.Empty()).version)
+
+    def _wire(self, properties: dict[str, Any]) -> Any:
+        """Encode properties as the engine does, which shows no secret as one to who does not know them."""
+        return properties_to_wire(properties if self.accepts_secrets else plain(properties))
+
+    def _checked(self, call: str, type_: str, name: str, old: dict[str, Any], new: dict[str, Any]) -> Any:
+        request = provider_pb2.CheckRequest(
+            urn=urn(type_, name),
+            type=type_,
+            name=name,
+            olds=self._wire(old),
+            news=self._wire(new),
+            randomSeed=b"\x07" * 32,
+        )
+        answer = self._call(call, request)
+        failures = sorted((failure.property, failure.reason) for failure in answer.failures)
+        return self._kept(call, failures or properties_from_wire(answer.inputs))
+
+    def _call(self, name: str, request: Any) -> Any:
+        try:
+            return getattr(self.stub, name)(request, timeout=SECONDS)
+        except grpc.RpcError as error:
+            failed = CallError(error)
+            self._kept(f"{name} fails", {"message": failed.message, "resource": failed.resource})
+            raise failed from None
+
+    def _kept(self, name: str, answer: Any) -> Any:
+        self.journal.append((name, answer))
+        return answer
+
+
+@contextlib.contextmanager
+def running(command: Sequence[str], environment: dict[str, str] | None = None) -> Iterator[Plugin]:
+    """Start a plugin as the engine does, with the engine's address as its last argument; stop it at the end."""
+    with engine() as (served, address):
+        process = subprocess.Popen(
+            [*command, address],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
             text=True,
-            check=False,
-            timeout=60,
+            env={**os.environ, **(environment or {})},
         )
-        return Result(process.returncode, process.stdout, process.stderr)
+        try:
+            with process.stdin, process.stdout:  # type: ignore[union-attr]
+                port = int(process.stdout.readline())  # type: ignore[union-attr]
+                limits = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+                with grpc.insecure_channel(f"127.0.0.1:{port}", options=limits) as channel:
+                    yield Plugin(process, served, provider_pb2_grpc.ResourceProviderStub(channel))
+        finally:
+            process.kill()
+            process.wait()
 
-    def _run_here(self, arguments: tuple[str, ...], stdin: str, variables: dict[str, str]) -> Result:
-        out, err = io.StringIO(), io.StringIO()
-        with (
-            contextlib.chdir(self.directory),
-            mock.patch.dict(os.environ, variables, clear=True),
-            mock.patch("sys.stdin", io.StringIO(stdin)),
-            contextlib.redirect_stdout(out),
-            contextlib.redirect_stderr(err),
-        ):
-            code = main(arguments)
-        return Result(code, out.getvalue(), err.getvalue())
 
-    def ok(self, *arguments: str, **environment: str) -> Result:
-        """Run one command that must succeed."""
-        result = self.run(*arguments, **environment)
-        assert result.code == 0, result.text
-        return result
+def urn(type_: str, name: str) -> str:
+    return f"urn:pulumi:dev::bench::{type_}::{name}"
 
-    def up(self, **environment: str) -> Result:
-        """Deploy without a preview."""
-        return self.ok("up", "--yes", "--skip-preview", **environment)
 
-    def plan(self, **environment: str) -> list[tuple[str, str]]:
-        """What a preview would do, as pairs of operation and resource name; the stack itself is left out."""
-        steps = self.digest(**environment).get("steps") or []
-        return [
-            (step["op"], step["urn"].rsplit("::", 1)[-1])
-            for step in steps
-            if "pulumi:pulumi:Stack::" not in step["urn"]
-        ]
-
-    def digest(self, **environment: str) -> dict:
-        return json.loads(self.ok("preview", "--json", **environment).out)
-
-    def outputs(self) -> dict:
-        return json.loads(self.ok("stack", "output", "--json", "--show-secrets").out)
-
-    @property
-    def state_file(self) -> Path:
-        return self.directory / "state/.pulumi/stacks/bench/dev.json"
-
-    def resources(self) -> dict[str, dict]:
-        """The resources of the state file by name, those that await deletion under `<name> (deleted)`."""
-        latest = json.loads(self.state_file.read_text())["checkpoint"]["latest"]
-        return {
-            item["urn"].rsplit("::", 1)[-1] + (" (deleted)" if item.get("delete") else ""): item
-            for item in latest.get("resources", [])
-        }
-
-    def variables(self, extra: dict[str, str]) -> dict[str, str]:
-        """The environment of a command."""
-        given = {
-            **os.environ,
-            "PULUMI_BACKEND_URL": f"file://{self.directory}/state",
-            "PULUMI_CONFIG_PASSPHRASE": "correct horse",
-            "PULUMI_HOME": str(self.directory / "home"),
-            "PULUMI_STACK": "dev",
-            "PYTHONPATH": str(ROOT),
-            **extra,
-        }
-        return {name: value for name, value in given.items() if name not in self.without}
+def _diff(answer: Any) -> dict[str, Any]:
+    return {
+        "changes": provider_pb2.DiffResponse.DiffChanges.Name(answer.changes),
+        "diffs": sorted(answer.diffs),
+        "replaces": sorted(answer.replaces),
+        "deleteBeforeReplace": answer.deleteBeforeReplace,
+        "hasDetailedDiff": answer.hasDetailedDiff,
+        "detailedDiff": {
+            path: f"{provider_pb2.PropertyDiff.Kind.Name(change.kind)}{' (input)' if change.inputDiff else ''}"
+            for path, change in sorted(answer.detailedDiff.items())
+        },
+    }
