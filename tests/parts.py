@@ -5,6 +5,8 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from rehearsal.pulumi.home import PROVIDERS, find_installed
+
 
 @dataclass(frozen=True)
 class Part:
@@ -21,6 +23,10 @@ class Part:
     how: str
 
 
+def _plugins_not_installed() -> list[str]:
+    return [provider for provider in PROVIDERS if not find_installed(provider)]
+
+
 PARTS = {
     "linkerd-charts": Part(
         lambda: bool(os.environ.get("LINKERD_CHARTS")),
@@ -31,5 +37,11 @@ PARTS = {
         lambda: bool(shutil.which(os.environ.get("LINKERD_CONTROLLER") or "linkerd-controller")),
         "Linkerd's own identity controller (the stand-in is tested alone)",
         "LINKERD_CONTROLLER=path, or on PATH",
+    ),
+    "pulumi-plugins": Part(
+        lambda: not _plugins_not_installed(),
+        f"Pulumi's own plugins {', '.join(_plugins_not_installed())} (the stand-ins were compared with the answers "
+        "that these gave when tests/providers/answers was written)",
+        "pulumi plugin install resource, in the versions of requirements.txt",
     ),
 }

@@ -4,7 +4,6 @@ import abc
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Self
 
 from rehearsal.providers.values import Path, Properties
 
@@ -36,44 +35,38 @@ class Operation:
     warn: Callable[[str], None] = lambda _message: None
 
 
+@dataclass(frozen=True)
+class Change:
+    """How one path changes.
+
+    Attributes:
+        kind: `add`, `delete` or `update`.
+        replaces: Whether the resource needs a replacement for it.
+        of_inputs: Whether it is a difference of inputs, and not of what the resource is now.
+    """
+
+    kind: str
+    replaces: bool = False
+    of_inputs: bool = False
+
+
 @dataclass(frozen=True, kw_only=True)
 class Diff:
     """How a resource would change.
 
     Attributes:
         names: The properties that change.
-        replaces: Those among them that need a replacement.
-        detailed: Each changed path with `add`, `delete` or `update`; None leaves it to the engine to find them.
-        replacing: The paths in `detailed` that need a replacement.
+        replaces: The properties or paths that need a replacement.
+        detailed: Each path that changes; None leaves it to the engine to find them.
         delete_before_replace: Whether the old resource goes first.
         decided: Whether the provider has decided; otherwise the engine does.
     """
 
     names: frozenset[str] = frozenset()
     replaces: frozenset[str] = frozenset()
-    detailed: Mapping[Path, str] | None = None
-    replacing: frozenset[Path] = frozenset()
+    detailed: Mapping[Path, Change] | None = None
     delete_before_replace: bool = False
     decided: bool = True
-
-    @classmethod
-    def of_paths(
-        cls, changes: Mapping[Path, str], replacing: frozenset[Path], *, delete_before_replace: bool = False
-    ) -> Self:
-        """Return the difference that changed paths make.
-
-        Args:
-            changes: Each changed path with `add`, `delete` or `update`.
-            replacing: The paths among them that need a replacement.
-            delete_before_replace: Whether the old resource goes first.
-        """
-        return cls(
-            names=frozenset(str(path[0]) for path in changes),
-            replaces=frozenset(str(path[0]) for path in replacing),
-            detailed=changes,
-            replacing=replacing,
-            delete_before_replace=delete_before_replace,
-        )
 
 
 class Provider(abc.ABC):

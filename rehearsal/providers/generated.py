@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rehearsal.providers import values
-from rehearsal.providers.base import Diff, Operation, Provider
+from rehearsal.providers.base import Change, Diff, Operation, Provider
 from rehearsal.providers.errors import CheckError, ProviderError
 from rehearsal.providers.values import UNKNOWN, Properties, Secret
 
@@ -66,7 +66,8 @@ class GeneratedProvider(Provider):
 
     def diff_config(self, old: Properties, new: Properties) -> Diff:
         """Say how the configuration changes, and leave it to the engine whether that matters."""
-        return Diff(detailed=values.diff(old, new), decided=False)
+        changes = {path: Change(kind, of_inputs=True) for path, kind in values.diff(old, new).items()}
+        return Diff(detailed=changes, decided=False)
 
     def serves(self, type_: str) -> bool:
         """Return whether the provider knows a resource type."""

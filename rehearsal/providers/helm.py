@@ -26,7 +26,7 @@ from typing import Any
 
 import yaml
 
-from rehearsal.providers import values
+from rehearsal.providers import kubernetes_diff, values
 from rehearsal.providers.base import Diff, Operation
 from rehearsal.providers.errors import CheckError, InitError, ProviderError
 from rehearsal.providers.values import UNKNOWN, Properties
@@ -34,32 +34,51 @@ from rehearsal.providers.values import UNKNOWN, Properties
 Body = dict[str, Any]
 
 _DEFAULT_SECONDS = 300
-_SERVED = {
-    "atomic",
-    "chart",
-    "cleanupOnFail",
-    "createNamespace",
-    "dependencyUpdate",
-    "description",
-    "devel",
-    "disableCRDHooks",
-    "disableWebhooks",
-    "forceUpdate",
-    "maxHistory",
-    "name",
-    "namespace",
-    "repositoryOpts",
-    "resetValues",
-    "reuseValues",
-    "skipAwait",
-    "skipCrds",
-    "timeout",
-    "values",
-    "version",
-    "waitForJobs",
+# What the real provider makes of arguments that are left out (helm_release.go, Release).
+_EMPTY = {
+    **dict.fromkeys(("description", "keyring", "postrender"), ""),
+    **dict.fromkeys(
+        (
+            "allowNullValues",
+            "atomic",
+            "cleanupOnFail",
+            "createNamespace",
+            "dependencyUpdate",
+            "devel",
+            "disableCRDHooks",
+            "disableOpenapiValidation",
+            "disableWebhooks",
+            "forceUpdate",
+            "lint",
+            "recreatePods",
+            "renderSubchartNotes",
+            "replace",
+            "resetValues",
+            "reuseValues",
+            "skipAwait",
+            "skipCrds",
+            "verify",
+            "waitForJobs",
+        ),
+        False,
+    ),
+    "timeout": 0,
+    "values": {},
+    "version": "",
 }
+_NOT_SERVED = {
+    "disableOpenapiValidation",
+    "keyring",
+    "lint",
+    "postrender",
+    "recreatePods",
+    "renderSubchartNotes",
+    "replace",
+    "verify",
+}
+_SERVED = {*_EMPTY, "chart", "maxHistory", "name", "namespace", "repositoryOpts"}
 # Set by the SDK for its own use.
-_IGNORED = {"compat", "resourceNames", "allowNullValues"}
+_IGNORED = {"compat", "resourceNames"}
 _FLAGS = {
     "atomic": "--atomic",
     "dependencyUpdate": "--dependency-update",
@@ -76,6 +95,10 @@ _UPGRADE_FLAGS = {
 }
 
 
+# What helm says when it has not touched the release.
+_NOT_BEGUN = ("another operation", "has no deployed releases")
+
+
 class HelmError(ProviderError):
     """Helm ended with an error, in its own words."""
 
@@ -88,23 +111,23 @@ class HelmRelease:
         self._context = context
         self._namespace = namespace
 
-    def check(self, operation: Operation, old: Properties | None, new: Properties, *, offline: bool) -> Properties:
+    def check(self, operation: Operation, old: Properties | None, new: Properties) -> Properties:
         """Fill in the name, the namespace, the timeout and the chart's version."""
-        unserved = sorted(set(new) - _SERVED - _IGNORED)
+        given = {key for key, value in new.items() if value not in (None, _EMPTY.get(key))}
+        unserved = sorted(given - (_SERVED - _NOT_SERVED) - _IGNORED)
         if unserved:
-            raise CheckError(
-                [(name, f"this stand-in does not serve the argument {name} of Release") for name in unserved]
-            )
-        inputs = {key: value for key, value in new.items() if key in _SERVED and value not in (None, False, "", {})}
-        if "name" not in inputs:
+            msg = f"This stand-in does not serve {', '.join(unserved)} of a Release. Install the provider's own plugin."
+            raise ProviderError(msg)
+        inputs = {**_EMPTY, **{key: value for key, value in new.items() if key in _SERVED and value is not None}}
+        if not inputs.get("name"):
             inputs["name"] = (old or {}).get("name") or f"{operation.name}-{secrets.token_hex(4)}"
-        inputs.setdefault("namespace", self._namespace)
-        if not inputs.get("skipAwait"):
-            inputs.setdefault("timeout", _DEFAULT_SECONDS)
+        if not inputs.get("namespace"):
+            inputs["namespace"] = self._namespace
+        if not inputs["skipAwait"] and "timeout" not in new:
+            inputs["timeout"] = _DEFAULT_SECONDS
         if not inputs.get("chart"):
             raise CheckError([("chart", "the chart's name, path or URL is missing")])
-        located = {key: inputs.get(key) for key in ("chart", "version", "repositoryOpts")}
-        if not offline and not values.has_unknowns(located):
+        if not values.has_unknowns(inputs):
             try:
                 inputs["version"] = self._chart_version(values.plain(inputs))
             except ProviderError as error:
@@ -113,20 +136,32 @@ class HelmRelease:
         return inputs
 
     @staticmethod
-    def diff(outputs: Properties, new: Properties) -> Diff:
-        """Compare new inputs with the former ones, and with the release where it holds something else."""
+    def diff(outputs: Properties, new: Properties, ignored: tuple[str, ...]) -> Diff:
+        """Compare new inputs with the release, and with the former inputs where they leave something out.
+
+        Args:
+            outputs: The last outputs.
+            new: The new inputs.
+            ignored: What the program ignores, of which the provider knows the version alone.
+        """
         former = values.plain(outputs.get("__inputs")) or {}
         live = values.plain({key: value for key, value in outputs.items() if key in _SERVED})
         wanted = values.plain(new)
+        if "version" in ignored:
+            wanted["version"] = live.get("version")
         changes = {path: kind for path, kind in values.diff(live, wanted).items() if kind != "delete"}
         changes |= {path: kind for path, kind in values.diff(former, wanted).items() if kind == "delete"}
-        replace = frozenset(path for path in changes if path[0] in ("name", "namespace"))
-        return Diff.of_paths(changes, replace)
+        detailed = kubernetes_diff.detailed(changes, (("name",), ("namespace",)))
+        return Diff(
+            names=frozenset(str(path[0]) for path in changes),
+            replaces=frozenset(values.format_path(path) for path, change in detailed.items() if change.replaces),
+            detailed=detailed or None,
+        )
 
     @staticmethod
     def planned(inputs: Properties) -> Properties:
         """The outputs of a preview."""
-        return {**inputs, "__inputs": values.Secret(values.plain(inputs)), "resourceNames": UNKNOWN, "status": UNKNOWN}
+        return {**inputs, "__inputs": values.Secret(inputs), "resourceNames": UNKNOWN, "status": UNKNOWN}
 
     def create(self, operation: Operation, inputs: Properties) -> tuple[str, Properties]:
         """Install the release and wait for it.
@@ -145,20 +180,21 @@ class HelmRelease:
         try:
             release = self._deploy(operation, arguments, plain)
         except HelmError as error:
+            if "a name that is still in use" in str(error):
+                # As Helm 3 says it, which the real provider has.
+                raise HelmError("cannot re-use a name that is still in use") from error
             found = self._get(plain)
-            if found is None or "release name check failed" in str(error):
+            if found is None:
                 raise
             operation.warn(
                 f'Helm release "{plain["name"]}" was created but has a failed status. Use the `helm` command to '
                 f"investigate the error, correct it, then retry. Reason: {error}"
             )
-            raise InitError(
+            message = (
                 f'Helm release "{identity}" was created, but failed to initialize completely. Use Helm CLI to '
-                f"investigate: {error}",
-                resource_id=identity,
-                outputs=_outputs(inputs, found),
-                reasons=[str(error)],
-            ) from error
+                f"investigate: {_unavailable(identity, error)}"
+            )
+            raise _init_error(message, identity, _outputs(inputs, found)) from error
         return identity, _outputs(inputs, release)
 
     def update(self, operation: Operation, resource_id: str, outputs: Properties, new: Properties) -> Properties:
@@ -173,35 +209,46 @@ class HelmRelease:
             return _outputs(new, self._deploy(operation, arguments, plain))
         except HelmError as error:
             found = self._get(plain)
-            if found is None or "another operation" in str(error):
+            if found is None or any(text in str(error) for text in _NOT_BEGUN):
                 raise
-            raise InitError(
+            message = (
                 f'Helm release "{resource_id}" failed to initialize completely. Use Helm CLI to investigate: '
-                f"error running update: {error}",
-                resource_id=resource_id,
-                outputs=_outputs(new, found),
-                reasons=[str(error)],
-            ) from error
+                f"{_unavailable(resource_id, error)}"
+            )
+            raise _init_error(message, resource_id, _outputs(new, found)) from error
 
     def delete(self, operation: Operation, outputs: Properties) -> None:
-        """Uninstall the release and wait until its objects are gone."""
+        """Uninstall the release and wait until its objects are gone.
+
+        Raises:
+            HelmError: It cannot be uninstalled, or is gone: the real provider fails then too.
+        """
         plain = values.plain(outputs)
         arguments = ["uninstall", plain["name"], "--namespace", plain["namespace"]]
         if plain.get("atomic") or not plain.get("skipAwait"):
             arguments += ["--wait", "--timeout", f"{plain.get('timeout') or _DEFAULT_SECONDS}s"]
-        try:
-            self._helm(arguments, cancelled=operation.cancelled)
-        except HelmError as error:
-            if "not found" not in str(error):
-                raise
+        self._helm(arguments, cancelled=operation.cancelled)
 
     def read(
-        self, operation: Operation, inputs: Properties, outputs: Properties
+        self, operation: Operation, resource_id: str, inputs: Properties, outputs: Properties
     ) -> tuple[Properties, Properties] | None:
-        """The release as it is now."""
+        """Return the release as it is now; without outputs, by its id, with the inputs that it tells of."""
         del operation
-        release = self._get(values.plain(outputs))
-        return None if release is None else (inputs, _outputs(inputs, release))
+        namespace, _, name = resource_id.rpartition("/")
+        release = self._get(values.plain(outputs) or {"name": name, "namespace": namespace})
+        if release is None:
+            return None
+        if not outputs:
+            metadata = release["chart"]["metadata"]
+            inputs = {
+                **_EMPTY,
+                "name": name,
+                "namespace": namespace,
+                "chart": metadata["name"],
+                "version": metadata["version"],
+                "values": release["config"] or {},
+            }
+        return inputs, _outputs(inputs, release)
 
     def _deploy(self, operation: Operation, arguments: list[str], plain: Body) -> Body:
         arguments += ["--namespace", plain["namespace"], "--values", "-", "--output", "json"]
@@ -323,6 +370,14 @@ def _interrupt_when(process: subprocess.Popen[str], cancelled: threading.Event) 
             return
 
 
+def _unavailable(identity: str, error: HelmError) -> str:
+    return f"failed to become available within allocated timeout. Error: Helm Release {identity}: {error}"
+
+
+def _init_error(message: str, identity: str, outputs: Properties) -> InitError:
+    return InitError(message, resource_id=identity, outputs=outputs, reasons=[message])
+
+
 def _flags(plain: Body, flags: dict[str, str]) -> list[str]:
     return list(dict.fromkeys(flag for key, flag in flags.items() if plain.get(key)))
 
@@ -334,7 +389,7 @@ def _outputs(inputs: Properties, release: Body) -> Properties:
         merged["values"] = _marked_like(release["config"], inputs["values"])
     return {
         **merged,
-        "__inputs": values.Secret(values.plain(inputs)),
+        "__inputs": values.Secret(inputs),
         "resourceNames": _resource_names(str(release.get("manifest") or "")),
         "status": {
             "appVersion": chart.get("appVersion", ""),

@@ -6,40 +6,20 @@ is no difference, and what they changed is one (pulumi/pulumi-kubernetes: provid
 
 import base64
 import binascii
-import copy
 from typing import Any
 
 from rehearsal.providers import values
-from rehearsal.providers.base import Diff
+from rehearsal.providers.base import Change, Diff
 from rehearsal.providers.values import UNKNOWN, Path, Properties
 
 Body = dict[str, Any]
 
-_SELECTOR: tuple[Path, ...] = (("spec", "selector"),)
+# Of the kinds that are served (provider/pkg/provider/replace.go, forceNew).
 _FORCE_NEW: dict[tuple[str, str], tuple[Path, ...]] = {
-    ("apps", "DaemonSet"): _SELECTOR,
-    ("apps", "Deployment"): _SELECTOR,
-    ("apps", "StatefulSet"): (
-        *_SELECTOR,
-        ("spec", "podManagementPolicy"),
-        ("spec", "revisionHistoryLimit"),
-        ("spec", "serviceName"),
-        ("spec", "volumeClaimTemplates"),
-    ),
-    ("batch", "Job"): (("spec", "completions"), ("spec", "parallelism"), ("spec", "selector"), ("spec", "template")),
     ("rbac.authorization.k8s.io", "ClusterRoleBinding"): (("roleRef",),),
     ("rbac.authorization.k8s.io", "RoleBinding"): (("roleRef",),),
     ("storage.k8s.io", "StorageClass"): (("parameters",), ("provisioner",)),
-    ("", "PersistentVolumeClaim"): (
-        ("spec", "accessModes"),
-        ("spec", "selector"),
-        ("spec", "storageClassName"),
-        ("spec", "volumeName"),
-    ),
-    ("", "Pod"): (("spec",),),
-    ("", "ResourceQuota"): (("spec", "scopes"),),
     ("", "Secret"): (("type",),),
-    ("", "Service"): (("spec", "clusterIP"),),
 }
 _IDENTITY: tuple[Path, ...] = (("metadata", "name"), ("metadata", "namespace"))
 _READ_ONLY = (
@@ -65,7 +45,11 @@ def normalized(inputs: Properties) -> Properties:
     metadata = result.get("metadata")
     if isinstance(metadata, dict):
         result["metadata"] = {key: value for key, value in metadata.items() if key not in _READ_ONLY}
-    if is_secret(result) and not values.has_unknowns(result):
+    if values.has_unknowns(result):
+        return result
+    if result.get("apiVersion") == "v1" and not is_secret(result):
+        result = _without_empty(result)
+    if is_secret(result):
         data: Body = dict(values.plain(result.get("data")) or {})
         data = {key: _reencoded(value) for key, value in data.items()}
         for key, value in (values.plain(result.pop("stringData", None)) or {}).items():
@@ -118,35 +102,62 @@ def pruned(live: Any, shape: Any) -> Any:
 
 
 def compare(
-    old_inputs: Properties,
     outputs: Properties,
     new_inputs: Properties,
     *,
-    default_namespace: str,
+    namespaced: bool,
     patch: bool,
     mutable_data: bool,
+    ignored: tuple[str, ...] = (),
 ) -> Diff:
-    """How an object would change, and which changes need a replacement.
+    """Return how an object would change, and which changes need a replacement.
 
-    `patch` is for Patch resources, which may change everything but their identity; `mutable_data` tells whether the
-    data of Secrets and ConfigMaps may be changed in place (`enableSecretMutable`, `enableConfigMapMutable`).
+    Args:
+        outputs: The last outputs.
+        new_inputs: The new inputs.
+        namespaced: Whether objects of the kind have a namespace.
+        patch: Whether it is a Patch resource, which may change everything but its identity.
+        mutable_data: Whether the data of Secrets and ConfigMaps may be changed in place (`enableSecretMutable`,
+            `enableConfigMapMutable`).
+        ignored: Paths whose changes the program ignores.
     """
-    old = values.plain(normalized(outputs.get("__inputs") or old_inputs))
+    old = values.plain(normalized(outputs.get("__inputs") or {}))
     new = values.plain(normalized(new_inputs))
     live = live_object(outputs)
     base = pruned(live, old)
     for obj in (base, new):
         metadata = obj.setdefault("metadata", {})
-        if metadata.get("namespace") in (None, "") and live.get("metadata", {}).get("namespace"):
-            metadata["namespace"] = default_namespace
-        elif not live.get("metadata", {}).get("namespace"):
+        if namespaced:
+            metadata["namespace"] = metadata.get("namespace") or "default"
+        else:
             metadata.pop("namespace", None)
-    base["metadata"]["name"] = (live.get("metadata") or {}).get("name")
-    changes = values.diff(base, new)
+    if new["metadata"].get("name"):
+        base["metadata"]["name"] = (live.get("metadata") or {}).get("name")
+    base.setdefault("apiVersion", new.get("apiVersion"))
+    base.setdefault("kind", new.get("kind"))
     forced = _IDENTITY if patch else (*_IDENTITY, *_immutable(new, mutable_data=mutable_data))
-    replace = frozenset(path for path in changes if any(path[: len(prefix)] == prefix for prefix in forced))
+    changes = detailed(values.diff(base, new), forced)
+    for text in ignored:
+        path = values.parse_path(text)
+        changes = {other: change for other, change in changes.items() if other[: len(path)] != path}
+    replaces = frozenset(values.format_path(path) for path, change in changes.items() if change.replaces)
     named = bool(new["metadata"].get("name")) and new["metadata"].get("name") is not UNKNOWN
-    return Diff.of_paths(changes, replace, delete_before_replace=bool(replace) and named and _same_place(live, new))
+    return Diff(
+        detailed=changes, replaces=replaces, delete_before_replace=bool(replaces) and named and _same_place(live, new)
+    )
+
+
+def detailed(changes: dict[Path, str], forced: tuple[Path, ...]) -> dict[Path, Change]:
+    """Return changes as the real provider tells them (convertPatchToDiff): what is removed is a difference of inputs.
+
+    Args:
+        changes: Each changed path with its kind.
+        forced: Paths that need a replacement, with all below them.
+    """
+    return {
+        path: Change(kind, replaces=any(path[: len(prefix)] == prefix for prefix in forced), of_inputs=kind == "delete")
+        for path, kind in changes.items()
+    }
 
 
 def _same_place(live: Body, new: Body) -> bool:
@@ -168,6 +179,15 @@ def _immutable(obj: Body, *, mutable_data: bool) -> tuple[Path, ...]:
     return _FORCE_NEW.get((group, kind), ())
 
 
+def _without_empty(obj: Properties) -> Properties:
+    """Return an object as Kubernetes' own types write it, which leave out what is empty (clients.Normalize)."""
+    kept = {key: value for key, value in obj.items() if values.plain(value) not in ({}, [], None)}
+    if isinstance(obj.get("metadata"), dict):
+        metadata = obj["metadata"].items()
+        kept["metadata"] = {key: value for key, value in metadata if values.plain(value) not in ({}, [], None)}
+    return kept
+
+
 def _reencoded(value: Any) -> Any:
     """Base64 as the API server writes it back, without white space."""
     if not isinstance(value, str):
@@ -176,10 +196,3 @@ def _reencoded(value: Any) -> Any:
         return base64.b64encode(base64.b64decode(value)).decode()
     except (ValueError, binascii.Error):
         return value
-
-
-def without_status(obj: Body) -> Body:
-    """A copy of a dry run's object without its status, which says nothing yet."""
-    result = copy.copy(obj)
-    result.pop("status", None)
-    return result

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import importlib
 import os
+import signal
 import sys
 import threading
 import traceback
@@ -60,6 +61,7 @@ def serve(name: str, version: str, engine: str) -> None:
         version: Its version, which the engine asks for.
         engine: Address of the engine, to which warnings and progress are sent.
     """
+    ended = end_of_engine()
     channel = grpc.insecure_channel(engine, options=_LIMITS)
     threads = ThreadPoolExecutor(max_workers=_THREADS)
     server = grpc.server(threads, options=_LIMITS)
@@ -68,19 +70,30 @@ def serve(name: str, version: str, engine: str) -> None:
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     print(port, flush=True)
-    wait_for_end_of_engine()
+    ended.wait()
     limit = threading.Timer(_LAST_SECONDS, os._exit, [1])
     limit.start()
     threads.shutdown(wait=True)
     os._exit(0)
 
 
-def wait_for_end_of_engine() -> None:
-    """Wait until the engine interrupts its plugins, or closes standard input, which it does by ending in any way."""
-    # Read from the descriptor: a thread inside of sys.stdin would keep Python from ending.
-    with contextlib.suppress(KeyboardInterrupt):
+def end_of_engine() -> threading.Event:
+    """Return what is set when the engine interrupts its plugins, or closes standard input by ending, however that ends.
+
+    To be called by the main thread, which alone can be told of signals.
+    """
+    ended = threading.Event()
+
+    def read_to_the_end() -> None:
+        # From the descriptor: a thread inside of sys.stdin would keep Python from ending.
         while os.read(sys.stdin.fileno(), 1):
             pass
+        ended.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ended.set())
+    threading.Thread(target=read_to_the_end, daemon=True).start()
+    return ended
 
 
 def _answered(call: Callable[["ProviderServicer", Any], Any]) -> Callable[["ProviderServicer", Any, Any], Any]:
@@ -91,7 +104,7 @@ def _answered(call: Callable[["ProviderServicer", Any], Any]) -> Callable[["Prov
         try:
             return call(servicer, request)
         except InitError as error:
-            status = _status_with_resource(error, request)
+            status = _status_with_resource(error)
         except ProviderError as error:
             status = status_pb2.Status(message=str(error))
         except Exception as error:  # noqa: BLE001 - a fault of this code is told to the user like any other
@@ -114,13 +127,12 @@ def _answered(call: Callable[["ProviderServicer", Any], Any]) -> Callable[["Prov
     return answer
 
 
-def _status_with_resource(error: InitError, request: Any) -> status_pb2.Status:
+def _status_with_resource(error: InitError) -> status_pb2.Status:
     """Return a status by which the engine keeps the resource as one that is not ready (its `rpcerror` package)."""
     detail = any_pb2.Any()
     detail.Pack(
         provider_pb2.ErrorResourceInitFailed(
             id=error.resource_id,
-            inputs=request.news if hasattr(request, "news") else request.properties,
             properties=properties_to_wire(error.outputs),
             reasons=error.reasons,
         )
@@ -268,7 +280,7 @@ class ProviderServicer(provider_pb2_grpc.ResourceProviderServicer):
 def _diff_response(diff: Diff) -> provider_pb2.DiffResponse:
     if not diff.decided:
         changes = provider_pb2.DiffResponse.DIFF_UNKNOWN
-    elif diff.names:
+    elif diff.names or diff.detailed:
         changes = provider_pb2.DiffResponse.DIFF_SOME
     else:
         changes = provider_pb2.DiffResponse.DIFF_NONE
@@ -280,8 +292,8 @@ def _diff_response(diff: Diff) -> provider_pb2.DiffResponse:
         hasDetailedDiff=diff.detailed is not None,
         detailedDiff={
             values.format_path(path): provider_pb2.PropertyDiff(
-                kind=_KINDS[kind, path in diff.replacing], inputDiff=True
+                kind=_KINDS[change.kind, change.replaces], inputDiff=change.of_inputs
             )
-            for path, kind in (diff.detailed or {}).items()
+            for path, change in (diff.detailed or {}).items()
         },
     )

@@ -141,11 +141,11 @@ def known(value: Value) -> Value:
 
 Path: TypeAlias = tuple[str | int, ...]
 
-_PATH_PART = re.compile(r'\.?([^.\["\]]+)|\["((?:[^"\\]|\\.)*)"\]|\[(\d+|\*)\]')
+_PATH_PART = re.compile(r'\.?([^.\["\]]+)|\["((?:[^"\\]|\\.)*)"\]|\[(\d+)\]')
 
 
 def parse_path(text: str) -> Path:
-    """Parse a property path such as `metadata.labels["app.kubernetes.io/name"]`, `spec.ports[0]` or `a[*]`.
+    """Parse a property path such as `metadata.labels["app.kubernetes.io/name"]` or `spec.ports[0]`.
 
     Raises:
         ValueError: the text is not a property path.
@@ -162,7 +162,7 @@ def parse_path(text: str) -> Path:
         elif quoted is not None:
             parts.append(quoted.replace('\\"', '"'))
         else:
-            parts.append(index if index == "*" else int(index))
+            parts.append(int(index))
         position = match.end()
     return tuple(parts)
 
@@ -173,45 +173,11 @@ def format_path(path: Path) -> str:
     for part in path:
         if isinstance(part, int):
             text += f"[{part}]"
-        elif re.fullmatch(r"[A-Za-z_$][\w$-]*", part):
-            text += f".{part}" if text else part
+        elif any(letter in part for letter in '."[]'):
+            text += '["' + part.replace('"', '\\"') + '"]'
         else:
-            text += f'["{part}"]'
+            text += f".{part}" if text else part
     return text
-
-
-def reset_path(path: Path, old: Value, new: Value) -> Value:
-    """Return `new` with the value at `path` put back to what it was in `old` (the rule of `ignoreChanges`)."""
-    if isinstance(new, Secret):
-        return Secret(reset_path(path, plain(old), new.value))
-    if isinstance(old, Secret):
-        return reset_path(path, old.value, new)
-    head, rest = path[0], path[1:]
-    if isinstance(new, dict):
-        old_items = old if isinstance(old, dict) else {}
-        result = dict(new)
-        for key in {**old_items, **new} if head == "*" else [str(head)]:
-            if not rest and key in old_items:
-                result[key] = old_items[key]
-            elif not rest:
-                result.pop(key, None)
-            elif key in result:
-                result[key] = reset_path(rest, old_items.get(key), result[key])
-        return result
-    if isinstance(new, list):
-        indices = range(len(new)) if head == "*" else [head]
-        items = list(new)
-        old_list = old if isinstance(old, list) else []
-        for index in indices:
-            if not isinstance(index, int) or index >= len(items):
-                continue
-            old_item = old_list[index] if index < len(old_list) else None
-            if rest:
-                items[index] = reset_path(rest, old_item, items[index])
-            elif index < len(old_list):
-                items[index] = old_item
-        return items
-    return new
 
 
 def diff(old: Value, new: Value, path: Path = ()) -> dict[Path, str]:

@@ -19,7 +19,7 @@ import grpc
 from google.protobuf import empty_pb2
 from pulumi.runtime.proto import language_pb2, language_pb2_grpc, plugin_pb2
 
-from rehearsal.providers.server import wait_for_end_of_engine
+from rehearsal.providers.server import end_of_engine
 from rehearsal.pulumi import program
 
 
@@ -29,15 +29,14 @@ def serve(engine: str) -> None:
     Args:
         engine: Address of the engine.
     """
+    ended = end_of_engine()
     host = LanguageHost(engine)
-    signal.signal(signal.SIGINT, lambda *_: host.end())
-    signal.signal(signal.SIGTERM, lambda *_: host.end())
     server = grpc.server(ThreadPoolExecutor(max_workers=4))
     language_pb2_grpc.add_LanguageRuntimeServicer_to_server(host, server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     print(port, flush=True)
-    wait_for_end_of_engine()
+    ended.wait()
     host.end()
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.providers.masks import Masks
-from tests.providers.workbench import REAL, STAND_IN, command_of, kinds_of, running
+from tests.providers.workbench import REAL, STAND_IN, kinds_of, running
 
 ANSWERS = Path(__file__).parent / "answers"
 
@@ -28,7 +28,7 @@ def compared(request, masks):
 
     @contextlib.contextmanager
     def start(provider, kind, environment=None):
-        with running(command_of(provider, kind), environment) as plugin:
+        with running(provider, kind, environment) as plugin:
             yield plugin
             given = [[name, masks.masked(answer)] for name, answer in plugin.journal]
             given += [["warns", masks.masked(warning)] for warning in plugin.engine.warnings()]
@@ -50,7 +50,7 @@ def compared(request, masks):
 @pytest.fixture
 def start_stand_in():
     """Run the stand-in alone, for what it answers in words of its own."""
-    return lambda provider, environment=None: running(command_of(provider, STAND_IN), environment)
+    return lambda provider, environment=None: running(provider, STAND_IN, environment)
 
 
 @pytest.fixture(params=kinds_of("tls"))

@@ -13,11 +13,16 @@ from rehearsal.providers.values import UNKNOWN, Secret
 # What the Terraform bridge notes for itself (pulumi-terraform-bridge pkg/tfbridge/schema.go, RawStateDelta).
 _BRIDGE = {"__meta", "__pulumi_raw_state_delta"}
 _KEY_IDS = {ExtensionOID.SUBJECT_KEY_IDENTIFIER, ExtensionOID.AUTHORITY_KEY_IDENTIFIER}
+_VERSIONS = {"resourceVersion", "observedGeneration"}
 _PEM = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----\n.*?-----END \1-----\n?", re.DOTALL)
+_AUTONAME = re.compile(r"\bit-[0-9a-f]{8}\b")
 # The text of a provider's documentation follows.
 _MISSING = re.compile(r"(Missing required property '\w+'): .*", re.DOTALL)
+# The reason follows in the words of what reads or asks: Go's libraries, or Python's.
+_REASON = re.compile(r"((?:information from the API server|failed to parse kubeconfig): ).*", re.DOTALL)
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?")
 _NUMBERED = {
+    "field manager": re.compile(r"\bpulumi-kubernetes-[0-9a-f]{8}\b"),
     "uuid": re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"),
     "MD5 fingerprint": re.compile(r"([0-9a-f]{2}:){15}[0-9a-f]{2}"),
     "hash": re.compile(r"\b[0-9a-f]{40}\b"),
@@ -44,7 +49,11 @@ class Masks:
         if value is UNKNOWN:
             return "<unknown>"
         if isinstance(value, dict):
-            return {self.masked(key): self.masked(item) for key, item in value.items() if key not in _BRIDGE}
+            return {
+                self.masked(key): "<version>" if key in _VERSIONS else self.masked(item)
+                for key, item in value.items()
+                if key not in _BRIDGE
+            }
         if isinstance(value, list | tuple):
             return [self.masked(item) for item in value]
         return self._text(value) if isinstance(value, str) else value
@@ -53,9 +62,13 @@ class Masks:
         for known in sorted(self._names, key=len, reverse=True):
             text = text.replace(known, self._names[known])
         text = _MISSING.sub(r"\1", text)
+        # Helm 3 counts the errors, and Helm 4 does not.
+        text = text.replace("1 error occurred:\n\t* ", "").removesuffix("\n\n")
+        text = _REASON.sub(r"\1<reason>", text)
         text = _PEM.sub(lambda found: self._numbered(found[1], found[0]), text)
         for name, pattern in _NUMBERED.items():
             text = pattern.sub(lambda found, name=name: self._numbered(name, found[0]), text)  # type: ignore[misc]
+        text = _AUTONAME.sub("<name>", text)
         return _TIME.sub(lambda found: f"<time{' to the nanosecond' if found[1] else ''}>", text)
 
     def _numbered(self, name: str, text: str) -> str:

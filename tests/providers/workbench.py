@@ -12,10 +12,18 @@ from typing import Any
 
 import grpc
 from google.protobuf import empty_pb2
-from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc, provider_pb2, provider_pb2_grpc, status_pb2
+from pulumi.runtime.proto import (
+    engine_pb2,
+    engine_pb2_grpc,
+    provider_pb2,
+    provider_pb2_grpc,
+    resource_pb2,
+    resource_pb2_grpc,
+    status_pb2,
+)
 
 from rehearsal.providers.values import plain, properties_from_wire, properties_to_wire
-from rehearsal.pulumi.home import find_real, pinned_version
+from rehearsal.pulumi.home import find_installed, pinned_version
 
 PLUGIN = Path(__file__).parents[2] / "rehearsal/pulumi/plugin.py"
 STAND_IN, REAL = "stand-in", "real"
@@ -25,26 +33,30 @@ SECONDS = 120
 
 def kinds_of(provider: str) -> list[str]:
     """Return which plugins of a provider can be tested here: the stand-in, and the real one where it is installed."""
-    return [STAND_IN, REAL] if find_real(provider) else [STAND_IN]
+    return [STAND_IN, REAL] if find_installed(provider) else [STAND_IN]
 
 
 def command_of(provider: str, kind: str) -> list[str]:
     """Return the command of a plugin, which the engine's address follows."""
     if kind == REAL:
-        return [str(find_real(provider))]
+        return [str(find_installed(provider))]
     return [sys.executable, str(PLUGIN), provider, pinned_version(provider)]
 
 
 class Engine(engine_pb2_grpc.EngineServicer):
     """The engine's side, which keeps what plugins log."""
 
-    def __init__(self) -> None:
+    def __init__(self, server: Any) -> None:
+        self.server = server
         self.logged: list[tuple[str, str]] = []
 
     def Log(self, request: Any, context: Any) -> empty_pb2.Empty:  # noqa: ARG002, N802
         if not request.ephemeral:
             self.logged.append((engine_pb2.LogSeverity.Name(request.severity), request.message))
         return empty_pb2.Empty()
+
+    def SetRootResource(self, request: Any, context: Any) -> Any:  # noqa: ARG002, N802
+        return engine_pb2.SetRootResourceResponse()
 
     def warnings(self) -> list[str]:
         return [message for severity, message in self.logged if severity == "WARNING"]
@@ -53,13 +65,27 @@ class Engine(engine_pb2_grpc.EngineServicer):
 @contextlib.contextmanager
 def engine() -> Iterator[tuple[Engine, str]]:
     """Serve an engine; yield it and its address."""
-    served = Engine()
     server = grpc.server(ThreadPoolExecutor(max_workers=4))
+    served = Engine(server)
     engine_pb2_grpc.add_EngineServicer_to_server(served, server)
+    resource_pb2_grpc.add_ResourceMonitorServicer_to_server(Monitor(), server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     yield served, f"127.0.0.1:{port}"
     server.stop(None)
+
+
+class Monitor(resource_pb2_grpc.ResourceMonitorServicer):
+    """The engine's side for a program, which registers its stack and no more."""
+
+    def SupportsFeature(self, request: Any, context: Any) -> Any:  # noqa: ARG002, N802
+        return resource_pb2.SupportsFeatureResponse(hasSupport=False)
+
+    def RegisterResource(self, request: Any, context: Any) -> Any:  # noqa: ARG002, N802
+        return resource_pb2.RegisterResourceResponse(urn=urn(request.type, request.name))
+
+    def RegisterResourceOutputs(self, request: Any, context: Any) -> empty_pb2.Empty:  # noqa: ARG002, N802
+        return empty_pb2.Empty()
 
 
 class CallError(Exception):
@@ -72,7 +98,7 @@ class CallError(Exception):
         super().__init__(error.details())
         self.code = error.code().name
         self.message = str(error.details())
-        self.resource: dict[str, Any] | None = None
+        self.resource: Any = None
         for key, value in error.trailing_metadata() or ():
             if key == "grpc-status-details-bin":
                 for detail in status_pb2.Status.FromString(value).details:
@@ -94,18 +120,20 @@ class Plugin:
         process: Its process.
         engine: The engine that it reports to.
         stub: The calls as they are.
+        provider: Name of the provider.
         journal: Each call that was answered, by name, with the answer.
     """
 
-    process: subprocess.Popen[str]
+    process: Any
     engine: Engine
     stub: Any
+    provider: str = ""
     journal: list[tuple[str, Any]] = field(default_factory=list)
     accepts_secrets: bool = False
 
     def configure(self, **config: Any) -> dict[str, Any]:
         """Configure as the engine does: variables for old plugins, arguments for new ones."""
-        variables = {f"provider:config:{key}": str(value) for key, value in config.items()}
+        variables = {f"{self.provider}:config:{key}": str(value) for key, value in config.items()}
         request = provider_pb2.ConfigureRequest(
             variables=variables,
             args=properties_to_wire(config),
@@ -222,7 +250,7 @@ class Plugin:
 
     def read(
         self, type_: str, identity: str, outputs: dict[str, Any] | None = None, inputs: dict[str, Any] | None = None
-    ) -> dict[str, Any] | None:
+    ) -> Any:
         """Return id, properties and inputs; None if the resource is gone. With the id alone it is an import."""
         request = provider_pb2.ReadRequest(
             id=identity,
@@ -277,10 +305,11 @@ class Plugin:
 
 
 @contextlib.contextmanager
-def running(command: Sequence[str], environment: dict[str, str] | None = None) -> Iterator[Plugin]:
+def running(provider: str, kind: str, environment: dict[str, str] | None = None) -> Iterator[Plugin]:
     """Start a plugin as the engine does, with the engine's address as its last argument; stop it at the end."""
+    command = command_of(provider, kind)
     with engine() as (served, address):
-        process = subprocess.Popen(
+        process: Any = subprocess.Popen(
             [*command, address],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -288,11 +317,11 @@ def running(command: Sequence[str], environment: dict[str, str] | None = None) -
             env={**os.environ, **(environment or {})},
         )
         try:
-            with process.stdin, process.stdout:  # type: ignore[union-attr]
-                port = int(process.stdout.readline())  # type: ignore[union-attr]
+            with process.stdin, process.stdout:
+                port = int(process.stdout.readline())
                 limits = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
                 with grpc.insecure_channel(f"127.0.0.1:{port}", options=limits) as channel:
-                    yield Plugin(process, served, provider_pb2_grpc.ResourceProviderStub(channel))
+                    yield Plugin(process, served, provider_pb2_grpc.ResourceProviderStub(channel), provider)
         finally:
             process.kill()
             process.wait()

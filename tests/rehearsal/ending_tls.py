@@ -40,4 +40,4 @@ def _ending(inputs, subject, *others, issuer, signer, really=tls._certificate):
 
 if __name__ == "__main__":
     with mock.patch.object(tls, "_certificate", _ending):
-        server.serve(tls.provider(), version="5.6.2", engine=sys.argv[-1])
+        server.serve("tls", version="5.6.2", engine=sys.argv[-1])
