@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,21 @@ class LanguageHost(language_pb2_grpc.LanguageRuntimeServicer):
         if code == program.SHOWN:
             return language_pb2.RunResponse(bail=True)
         return language_pb2.RunResponse(error=f"program exited with non-zero exit code: {code}" if code else "")
+
+    def RunPlugin(self, request: Any, context: Any) -> Iterator[language_pb2.RunPluginResponse]:  # noqa: ARG002, N802
+        """Run a pack of policies, and give on what it writes; the engine starts no other plugin by this host.
+
+        A pack is not told the stack's configuration, as it is by Pulumi's own host.
+        """
+        directory = request.info.program_directory
+        command = [str(_interpreter(request.info)), "-u", "-m", "pulumi.policy", *request.args, directory]
+        environment = {**os.environ, **dict(entry.split("=", 1) for entry in request.env)}
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=directory, env=environment, text=True)
+        with self._lock:
+            self._processes.add(process)
+        for line in process.stdout or ():
+            yield language_pb2.RunPluginResponse(stdout=line.encode())
+        yield language_pb2.RunPluginResponse(exitcode=process.wait())
 
     def Cancel(self, request: Any, context: Any) -> empty_pb2.Empty:  # noqa: ARG002, N802
         """Interrupt the program."""
