@@ -380,7 +380,8 @@ def chart_of(one: Object) -> str:
 def target_of(one: Object) -> str:
     """Return the namespace that a release is installed into."""
     base = "spec.template.spec" if one.kind == "ApplicationSet" else "spec"
-    return text(one.get("spec.targetNamespace")) or text(one.get(f"{base}.destination.namespace")) or one.namespace
+    own = one.namespace if one.kind == "HelmRelease" else ""
+    return text(one.get("spec.targetNamespace")) or text(one.get(f"{base}.destination.namespace")) or own
 
 
 def _is_control_plane(chart: str) -> bool:

@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import Any
 
 import yaml
@@ -170,7 +171,9 @@ def read_text(file: str, text: str, *, offset: int = 0, defaults: bool = False, 
                 read.documents.append(Document(file=file, value=parsed, node=None))
             else:
                 unparsed = _unparsed(chunk, error, offset + line)
-                if unparsed.template and not _LINKERD.search(f"{file}\n{chunk}"):
+                # Where all of a tree is below a directory of that name, it tells nothing.
+                near = "/".join(PurePath(file).parts[-3:])
+                if unparsed.template and not _LINKERD.search(f"{near}\n{chunk}"):
                     read.others["template"] += 1
                 else:
                     read.unparsed.append(unparsed)

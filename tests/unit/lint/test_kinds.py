@@ -168,6 +168,20 @@ GRAPH = {
         set(),
     ),
     "strangers": (both(*GUIDE[:-1], anchor("another"), bundle(source("another"))), {"MT615"}, set()),
+    "the same mesh twice": (
+        {
+            "a.yaml": dump(*GUIDE),
+            "other/b.yaml": dump(
+                issuer("selfsigned", "ClusterIssuer", selfSigned={}),
+                anchor("another"),
+                issuer("another", "ClusterIssuer", ca={"secretName": "another"}),
+                under("another", "ClusterIssuer"),
+                bundle(source("another")),
+            ),
+        },
+        set(),
+        set(),
+    ),
     "the anchor and its predecessor": (
         both(*GUIDE[:-1], bundle(source("linkerd-trust-anchor"), source("linkerd-previous-anchor"))),
         set(),
