@@ -225,7 +225,7 @@ def _search(
                     name=name,
                     values=found,
                     extent=extent,
-                    locate=locate or _locator(document, where),
+                    locate=_below(locate, where) if locate else _locator(document, where),
                 )
                 # Charts up to Linkerd 2.9 have some of their values below it.
                 waiting += [((*where, "global"), found["global"])] if "global" in found else []
@@ -274,6 +274,13 @@ def _locator(document: Document, path: Path) -> Callable[[str], Location]:
         return document.locate(*path, member)
 
     return locate
+
+
+def _below(locate: Callable[[str], Location], path: Path) -> Callable[[str], Location]:
+    def locate_below(member: str) -> Location:
+        return locate(".".join([*map(str, path), member]).rstrip("."))
+
+    return locate_below
 
 
 def _inline(one: Object, path: Path, content: str) -> tuple[list[_Layer], list[Unparsed]]:

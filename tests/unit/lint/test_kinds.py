@@ -259,6 +259,17 @@ PARTS = {
         "prod/kustomization.yaml": dump(kustomization(resources=["../base"], patches=[{"path": "patch.yaml"}])),
         "prod/patch.yaml": dump(release(SOUND_VALUES, chart=None)),
     },
+    "a base that Flux patches": {
+        "clusters/prod.yaml": dump(
+            thing(
+                "Kustomization",
+                "linkerd",
+                "kustomize.toolkit.fluxcd.io/v1",
+                spec={"path": "./base", "patches": [{"patch": dump(release(SOUND_VALUES, chart=None))}]},
+            )
+        ),
+        "base/release.yaml": dump(release({})),
+    },
     "a patch of a Certificate": both(
         thing("Certificate", "linkerd-identity-issuer", "cert-manager.io/v1", spec={"duration": "72h"})
     ),
@@ -308,6 +319,11 @@ PEMS = {"certs/ca.crt": ROOT.pem, "certs/issuer.crt": ISSUER.pem, "certs/issuer.
 BOM = b"\xef\xbb\xbf"
 KINSHIP = {
     "a sound directory": (PEMS, set()),
+    "a directory of Kubernetes": (
+        {f"kubernetes/{name}": text for name, text in {**PEMS, "certs/ca.crt": OTHER_ROOT.pem}.items()},
+        {"MT208"},
+    ),
+    "a cluster's own CA": ({**MESH, "pki/ca.crt": make_certificate("kubernetes", path_length=0).pem}, set()),
     "a sound directory among others": ({**PEMS, **DEPLOYMENT}, set()),
     "an issuer under another root": ({**PEMS, "certs/ca.crt": OTHER_ROOT.pem}, {"MT208"}),
     "a root with a byte order mark": ({**PEMS, **DEPLOYMENT, "certs/ca.crt": BOM + ROOT.pem.encode()}, {"MT120"}),
