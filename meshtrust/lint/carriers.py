@@ -15,6 +15,8 @@ from meshtrust.lint.values import at, is_placeholder, mapping, overlaid, sequenc
 Path = tuple[str | int, ...]
 # How deep below the top of a document of no known kind values are looked for.
 _DEEPEST = 6
+# What a text of values for Linkerd has.
+_VALUES_TEXT = re.compile(r"identityTrust|^\s*[\"']?(scheme|externalCA|issuanceLifetime)[\"']?:", re.MULTILINE)
 # Names by which a list of parameters is known to be for Linkerd.
 _PARAMETERS = ("identityTrustAnchorsPEM", "identityTrustDomain", "identity.issuer.", "identity.externalCA")
 
@@ -237,7 +239,7 @@ def _search(
         if len(where) < _DEEPEST + len(path):
             members = found.items() if isinstance(found, Mapping) else enumerate(sequence(found))
             waiting += [((*where, key if isinstance(key, int) else str(key)), member) for key, member in members]
-        if isinstance(found, str) and "\n" in found and "identityTrustAnchorsPEM" in found:
+        if isinstance(found, str) and "\n" in found and _VALUES_TEXT.search(found):
             for inline in read_text(document.file, found, offset=_offset(document.locate(*where))).documents:
                 yield from _search(inline, (), inline.value, name, "part")
 

@@ -8,6 +8,7 @@ from pathlib import PurePath
 
 from meshtrust.lint.anchors import Bundle
 from meshtrust.lint.bundles import TrustBundle, is_trust_bundle
+from meshtrust.lint.carriers import chart_of
 from meshtrust.lint.credentials import LeafLifetime
 from meshtrust.lint.facts import CertificateFacts
 from meshtrust.lint.helm import HelmValues
@@ -119,7 +120,9 @@ class LintContext:
     def uses_cni(self, file: str) -> bool:
         """Whether a mesh uses Linkerd's CNI plugin, so that its proxies need no rights to set up iptables."""
         helms = self.helms_near(file) or [one.helm for one in self.installations]
-        plugin = any("linkerd-cni" in one.name or "linkerd2-cni" in one.name for one in self.objects)
+        plugin = any(
+            "linkerd-cni" in one.name or "linkerd2-cni" in f"{one.name} {chart_of(one)}" for one in self.objects
+        )
         return plugin or any(helm.get("cniEnabled") is True for helm in helms)
 
     def trust_bundle(self, one: Object) -> TrustBundle:

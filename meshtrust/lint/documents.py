@@ -14,7 +14,7 @@ from meshtrust.lint.rule import Location
 from meshtrust.lint.values import TEMPLATE
 
 _SEPARATOR = re.compile(r"^---(?=[ \t\r\n]|$)", re.MULTILINE)
-_KIND = re.compile(r"""^([ \t-]*)["']?kind["']?[ \t]*:[ \t]*["']?([A-Za-z]+)""", re.MULTILINE)
+_KIND = re.compile(r"""^([ \t-]*)["']?kind["']?[ \t]*:[ \t]*(?:!!str[ \t]+)?["']?([A-Za-z]+)""", re.MULTILINE)
 # Documents in JSON, or in YAML's own way of it; a template may begin with two braces.
 _FLOW = re.compile(r"[-\s]*(\{(?![{%#])|\[(?!\[))")
 _KINDS = {
@@ -36,7 +36,7 @@ _FLOW_VALUES = re.compile(
 # Templates of others are many, and say nothing of a mesh.
 _LINKERD = re.compile(r"linkerd|identityTrust|cert-manager\.io", re.IGNORECASE)
 # What makes a document of any other kind worth reading.
-_CARRIED = re.compile(r"identityTrustAnchorsPEM|controlPlaneConfig|linkerd-(enterprise-)?control-plane\b.*\n.*values")
+_CARRIED = re.compile(r"identityTrustAnchorsPEM|controlPlaneConfig|linkerd-(enterprise-)?control-plane\b")
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 

@@ -489,6 +489,11 @@ RULES_OF_KUBERNETES = {
         both({**trust_roots(), "data": None, "binaryData": {"ca-bundle.crt": "//4tAC0A"}}),
         {"MT120"},
     ),
+    "a byte order mark before YAML": ({"a.yaml": "\ufeff" + dump(certificate(duration="2d"))}, {"MT311"}),
+    "a misspelt name of a Bundle": (
+        both({**bundle(source("x")), "metadata": {"name": "linkerd-identity-trust-root"}}),
+        {"MT616"},
+    ),
     "another key": (both({**trust_roots(), "data": {"ca.crt": ROOT.pem}}), {"MT120"}),
     "items without a kind": (
         both(
