@@ -8,7 +8,7 @@ from meshtrust.lint.installations import Operators
 from meshtrust.lint.linkerd import IDENTITY_ISSUER, WEBHOOKS
 from meshtrust.lint.objects import Object, is_related, nearest, same_namespace
 from meshtrust.lint.rule import Location, RuleSet, Violation
-from meshtrust.lint.values import has_placeholder, is_placeholder, listed, mapping, shown, text
+from meshtrust.lint.values import has_placeholder, is_placeholder, listed, mapping, sequence, shown, text
 from meshtrust.lint.windows import Role
 
 _ANCHOR_NAME = re.compile(r"trust-(anchor|root)|linkerd.*(anchor|root-ca)")
@@ -209,7 +209,13 @@ def _role_by_secret(certificate: Object) -> Role | None:
     secret = text(certificate.get("spec.secretName"))
     if IDENTITY_ISSUER in (certificate.name, secret):
         return "issuer"
-    return "webhook" if secret in WEBHOOKS else None
+    service = WEBHOOKS.get(secret)
+    if service is None:
+        return None
+    # Some of the names others may use as well.
+    names = [text(name) for name in sequence(certificate.get("spec.dnsNames"))]
+    called = any(name.startswith(f"{service}.") and name.endswith(".svc") for name in names)
+    return "webhook" if "linkerd" in f"{secret}{certificate.namespace}" or called else None
 
 
 @dataclass(frozen=True, kw_only=True)

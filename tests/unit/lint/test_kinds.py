@@ -237,6 +237,11 @@ GRAPH = {
         set(),
         set(),
     ),
+    "a Certificate for a Service that is called as one of Linkerd's": (
+        both(certificate("tap", "brewery", secretName="tap-k8s-tls", isCA=None, dnsNames=["tap.example.org"])),
+        set(),
+        set(),
+    ),
     "an unused CA of another": (both(anchor("dapr-trust-anchor", "dapr", renewal=None)), set(), set()),
     "a Certificate among a release's values": (
         both(release({**SOUND_VALUES, "extraObjects": [certificate(duration="2d")]})),
