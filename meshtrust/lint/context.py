@@ -127,7 +127,7 @@ class LintContext:
 
     def trust_bundle(self, one: Object) -> TrustBundle:
         """Return a Bundle, with where its sources lead."""
-        reads = self.issuance.trusting_namespaces(one.file, trust=True)
+        reads = self.issuance.reading_namespace(one.file, trust=True)
         bundle = TrustBundle(one=one, part=self.is_part(one), reads=reads)
         elsewhere = []
         for source in bundle.sources if not has_placeholder(reads) else []:

@@ -126,7 +126,7 @@ class Issuance:
         """Return the Secrets of a name, and what makes one, in any namespace."""
         return [one for one in self._secrets if one.name == name]
 
-    def trusting_namespaces(self, file: str, *, trust: bool = False) -> str:
+    def reading_namespace(self, file: str, *, trust: bool = False) -> str:
         """Return the namespace in which an operator reads what a resource of the whole cluster names."""
         known = self._operators.trust if trust else self._operators.cluster_resources or self._operators.cert_manager
         near = nearest(known, file, lambda one: one[0])
@@ -349,7 +349,7 @@ def find_signings(issuance: Issuance) -> Iterator[Signing]:
         if issuer is None or has_placeholder(issuer.get("spec.ca")):
             continue
         cluster = issuer.kind == "ClusterIssuer"
-        reads = issuance.trusting_namespaces(issuer.file) if cluster else issuer.namespace or certificate.namespace
+        reads = issuance.reading_namespace(issuer.file) if cluster else issuer.namespace or certificate.namespace
         written = issuance.written_elsewhere(ca_secret(issuer), reads) if ca_secret(issuer) else ()
         meshes = {one.namespace for one, known in issuance.certificates if known == "issuer" and one.namespace}
         yield Signing(
