@@ -160,7 +160,7 @@ def read_text(file: str, text: str, *, offset: int = 0, defaults: bool = False, 
         kind, matters = _look_at(chunk)
         if not (matters or is_relevant):
             if chunk.strip(" \t\r\n-") and not _is_comment(chunk):
-                read.others[kind or "document without a kind"] += 1
+                read.others[kind or "plain document"] += 1
             continue
         try:
             node = _compose(chunk)
