@@ -59,8 +59,8 @@ def test_the_text_has_what_is_wrong_why_the_source_and_the_fix_below_its_file():
 
 
 NOT_JUDGED = (
-    " Not judged, as nothing ties it to Linkerd: 3 Deployment, 2 plain documents, 1 Issuer, vpn/ca.pem. A PEM file is judged where it is "
-    "named."
+    " Not judged, as nothing ties it to Linkerd: 3 Deployment, 2 plain documents, 1 Issuer, vpn/ca.pem. A PEM file is "
+    "judged where it is named."
 )
 
 
