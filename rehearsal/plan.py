@@ -16,6 +16,8 @@ from rich.text import Text
 from rich.tree import Tree
 
 from meshtrust.cluster import OFFLINE
+from meshtrust.durations import format_duration
+from meshtrust.evidence import leaf_lifetime
 from rehearsal.errors import RehearsalError
 from rehearsal.mocks import STACK_REFERENCE, engine_config, run_program
 from rehearsal.providers import values
@@ -186,7 +188,8 @@ def _chain(plan: Plan) -> RenderableType:
             _link("intermediate", f"CN=intermediate.linkerd.{domain}, a day less than its root", on_cluster)
         )
     branch = branch.add(_link("identity issuer", *_issuer(issuer, domain, signer, namespace)))
-    branch.add(_link("leaf of each proxy", "24h, renewed by the proxy", "in the proxy's memory"))
+    leaf = format_duration(leaf_lifetime(config["linkerd"].get("values") or {}))
+    branch.add(_link("leaf of each proxy", f"{leaf}, renewed by the proxy", "in the proxy's memory"))
     others = [generation for generation in config["anchors"] if generation != signer]
     trusted = Text(f"also trusted: {', '.join(others)}", style="yellow") if others else Text()
     return Group(tree, trusted) if others else tree

@@ -1,5 +1,6 @@
 """trust-manager's Bundles of Linkerd's trust anchors, of both APIs, and where their sources lead."""
 
+import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,8 @@ from meshtrust.lint.objects import Object
 from meshtrust.lint.rule import Location, RuleSet, Violation
 from meshtrust.lint.values import has_placeholder, listed, mapping, sequence, shown, text
 
+# From here on two names are taken for one.
+_ALIKE = 0.93
 GROUPS = ("trust.cert-manager.io", "trust-manager.io")
 
 
@@ -50,7 +53,7 @@ class TrustBundle:
     @property
     def name(self) -> str:
         """The name."""
-        return f"{self.one.kind} {TRUST_ROOTS}"
+        return f"{self.one.kind} {self.one.name or TRUST_ROOTS}"
 
     @property
     def location(self) -> Location | None:
@@ -128,8 +131,29 @@ TRUST_BUNDLES = RuleSet[TrustBundle]("trust-manager's Bundle")
 
 
 def is_trust_bundle(one: Object) -> bool:
-    """Whether an object is the Bundle of Linkerd's trust anchors, of either API."""
-    return one.group in GROUPS and one.kind in ("Bundle", "ClusterBundle") and one.name == TRUST_ROOTS
+    """Whether an object is the Bundle of Linkerd's trust anchors, of either API, or is meant to be by its name."""
+    return one.group in GROUPS and one.kind in ("Bundle", "ClusterBundle") and _is_meant(one.name)
+
+
+def _is_meant(name: str) -> bool:
+    """Whether a name is that of the trust roots, or differs from it by a letter or two; a longer one is another's."""
+    likeness = difflib.SequenceMatcher(None, name, TRUST_ROOTS).ratio()
+    return name == TRUST_ROOTS or (likeness > _ALIKE and not name.startswith(TRUST_ROOTS))
+
+
+@TRUST_BUNDLES.rule(
+    "MT616",
+    "error",
+    "The Bundle's name is not that of the ConfigMap",
+    reason="trust-manager writes a ConfigMap of the Bundle's name, and Linkerd's pods mount "
+    "linkerd-identity-trust-roots alone.",
+    source="linkerd2 charts/partials/templates/_proxy.tpl; trust-manager, API reference of Bundle",
+    fix=f"Name it {TRUST_ROOTS}",
+)
+def _bundle_name(bundle: TrustBundle) -> Iterator[Violation]:
+    if bundle.one.name != TRUST_ROOTS:
+        wrong = f"is not called {TRUST_ROOTS}, as the ConfigMap that Linkerd reads is"
+        yield Violation(text=wrong, location=bundle.one.locate("metadata.name"))
 
 
 @TRUST_BUNDLES.rule(

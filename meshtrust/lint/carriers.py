@@ -15,6 +15,8 @@ from meshtrust.lint.values import at, is_placeholder, mapping, overlaid, sequenc
 Path = tuple[str | int, ...]
 # How deep below the top of a document of no known kind values are looked for.
 _DEEPEST = 6
+# What a text of values for Linkerd has.
+_VALUES_TEXT = re.compile(r"identityTrust|^\s*[\"']?(scheme|externalCA|issuanceLifetime)[\"']?:", re.MULTILINE)
 # Names by which a list of parameters is known to be for Linkerd.
 _PARAMETERS = ("identityTrustAnchorsPEM", "identityTrustDomain", "identity.issuer.", "identity.externalCA")
 
@@ -99,7 +101,9 @@ def _read_release(one: Object) -> Iterator[Carried]:
     if _is_control_plane(chart) or looks_like_values(values):
         from_elsewhere = bool(one.get("spec.valuesFrom")) or not _is_control_plane(chart) or _is_unknown(values)
         extent: Extent = "part" if from_elsewhere else "whole"
-        yield _carried(one, [_layer(one, ("spec.values",), values)], target_of(one), extent)
+        # Older charts make the control plane's namespace themselves, whatever the release's is.
+        namespace = target_of(one) if _is_control_plane(chart) else ""
+        yield _carried(one, [_layer(one, ("spec.values",), values)], namespace, extent)
     elif isinstance(values, Mapping):
         yield from _search(one.document, (*one.path, "spec.values"), values, _name(one), "part")
 
@@ -122,12 +126,10 @@ def _read_application(one: Object) -> Iterator[Carried]:
             elsewhere = helm.keys() & {"valueFiles", "fileParameters"} or one.get("spec.templatePatch")
             unknown = elsewhere or any(_is_unknown(helm.get(name)) for name in ("valuesObject", "parameters"))
             extent: Extent = "whole" if is_chart and not unknown and not unparsed else "part"
-            yield _carried(one, inline, target_of(one), extent, unparsed)
+            yield _carried(one, inline, target_of(one) if is_chart else "", extent, unparsed)
         elif values:
             for layer in inline:
-                yield from _search(
-                    one.document, (), layer.values, _name(one), "part", locate=layer.locate, namespace=target_of(one)
-                )
+                yield from _search(one.document, (), layer.values, _name(one), "part", locate=layer.locate)
 
 
 def _read_helm_chart(one: Object) -> Iterator[Carried]:
@@ -173,7 +175,7 @@ def _read_config_map(one: Object) -> Iterator[Carried]:
             layers, unparsed = _inline(one, ("data", str(key)), text(content))
             if looks_like_values(_merged(layers)) or "cniEnabled" in _merged(layers):
                 extent: Extent = "record" if one.name == "linkerd-config" else "part"
-                yield _carried(one, layers, one.namespace, extent, unparsed)
+                yield _carried(one, layers, one.namespace if extent == "record" else "", extent, unparsed)
 
 
 def _read_secret(one: Object) -> Iterator[Carried]:
@@ -213,7 +215,6 @@ def _search(
     extent: Extent,
     *,
     locate: Callable[[str], Location] | None = None,
-    namespace: str = "",
 ) -> Iterator[Carried]:
     """Yield the values that stand anywhere below a value, as maps, as texts of YAML, or as parameters of a chart."""
     waiting: list[tuple[Path, Any]] = [(path, value)]
@@ -226,8 +227,7 @@ def _search(
                     name=name,
                     values=found,
                     extent=extent,
-                    namespace=namespace,
-                    locate=locate or _locator(document, where),
+                    locate=_below(locate, where) if locate else _locator(document, where),
                 )
                 # Charts up to Linkerd 2.9 have some of their values below it.
                 waiting += [((*where, "global"), found["global"])] if "global" in found else []
@@ -239,9 +239,9 @@ def _search(
         if len(where) < _DEEPEST + len(path):
             members = found.items() if isinstance(found, Mapping) else enumerate(sequence(found))
             waiting += [((*where, key if isinstance(key, int) else str(key)), member) for key, member in members]
-        if isinstance(found, str) and "\n" in found and "identityTrustAnchorsPEM" in found:
+        if isinstance(found, str) and "\n" in found and _VALUES_TEXT.search(found):
             for inline in read_text(document.file, found, offset=_offset(document.locate(*where))).documents:
-                yield from _search(inline, (), inline.value, name, "part", namespace=namespace)
+                yield from _search(inline, (), inline.value, name, "part")
 
 
 def _carried(
@@ -276,6 +276,13 @@ def _locator(document: Document, path: Path) -> Callable[[str], Location]:
         return document.locate(*path, member)
 
     return locate
+
+
+def _below(locate: Callable[[str], Location], path: Path) -> Callable[[str], Location]:
+    def locate_below(member: str) -> Location:
+        return locate(".".join([*map(str, path), member]).rstrip("."))
+
+    return locate_below
 
 
 def _inline(one: Object, path: Path, content: str) -> tuple[list[_Layer], list[Unparsed]]:
@@ -380,7 +387,8 @@ def chart_of(one: Object) -> str:
 def target_of(one: Object) -> str:
     """Return the namespace that a release is installed into."""
     base = "spec.template.spec" if one.kind == "ApplicationSet" else "spec"
-    return text(one.get("spec.targetNamespace")) or text(one.get(f"{base}.destination.namespace")) or one.namespace
+    own = one.namespace if one.kind == "HelmRelease" else ""
+    return text(one.get("spec.targetNamespace")) or text(one.get(f"{base}.destination.namespace")) or own
 
 
 def _is_control_plane(chart: str) -> bool:

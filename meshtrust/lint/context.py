@@ -8,6 +8,7 @@ from pathlib import PurePath
 
 from meshtrust.lint.anchors import Bundle
 from meshtrust.lint.bundles import TrustBundle, is_trust_bundle
+from meshtrust.lint.carriers import chart_of
 from meshtrust.lint.credentials import LeafLifetime
 from meshtrust.lint.facts import CertificateFacts
 from meshtrust.lint.helm import HelmValues
@@ -119,12 +120,14 @@ class LintContext:
     def uses_cni(self, file: str) -> bool:
         """Whether a mesh uses Linkerd's CNI plugin, so that its proxies need no rights to set up iptables."""
         helms = self.helms_near(file) or [one.helm for one in self.installations]
-        plugin = any("linkerd-cni" in one.name or "linkerd2-cni" in one.name for one in self.objects)
+        plugin = any(
+            "linkerd-cni" in one.name or "linkerd2-cni" in f"{one.name} {chart_of(one)}" for one in self.objects
+        )
         return plugin or any(helm.get("cniEnabled") is True for helm in helms)
 
     def trust_bundle(self, one: Object) -> TrustBundle:
         """Return a Bundle, with where its sources lead."""
-        reads = self.issuance.trusting_namespaces(one.file, trust=True)
+        reads = self.issuance.reading_namespace(one.file, trust=True)
         bundle = TrustBundle(one=one, part=self.is_part(one), reads=reads)
         elsewhere = []
         for source in bundle.sources if not has_placeholder(reads) else []:
@@ -148,24 +151,31 @@ class LintContext:
         makers = [self.issuance.makers(name) for name in sources]
         if IDENTITY_ISSUER in sources or not all(makers):
             return None
-        for issuer, role in self.issuance.certificates:
-            if role != "issuer" or not is_related(issuer.file, bundle.file):
-                continue
-            chain = [issuer, *self.issuance.above(issuer)]
-            top, signer = chain[-1], self.issuance.issuer(chain[-1])
-            secrets = {text(one.get("spec.secretName")) for one in chain[1:]}
-            secrets |= {text(one.get("spec.ca.secretName")) for one in map(self.issuance.issuer, chain) if one}
-            if secrets & set(sources) or has_placeholder(sorted(secrets)):
-                continue
-            reference = top.get("spec.issuerRef")
-            shared = bool(reference) and any(one.get("spec.issuerRef") == reference for made in makers for one in made)
-            self_signed = signer is not None and signer.get("spec.selfSigned") is not None
-            if shared and not self_signed:
-                kind, name = text(mapping(reference).get("kind")) or "Issuer", text(mapping(reference).get("name"))
-                return issuer.title, f"both come from {kind} {name}"
-            if self_signed and top is not issuer:
-                return issuer.title, f"that is under {top.title}"
-        return None
+        issuers = [
+            one for one, role in self.issuance.certificates if role == "issuer" and is_related(one.file, bundle.file)
+        ]
+        # A tree may have several meshes, or the same one twice.
+        near = nearest(issuers, bundle.file, lambda one: one.file)
+        strangers = [self._stranger(issuer, sources, makers) for issuer in near]
+        return strangers[0] if strangers and all(strangers) else None
+
+    def _stranger(
+        self, issuer: Object, sources: Sequence[str], makers: Sequence[Sequence[Object]]
+    ) -> tuple[str, str] | None:
+        """Return an identity issuer and what it is under, if that is certainly none of some anchors."""
+        chain = [issuer, *self.issuance.above(issuer)]
+        top, signer = chain[-1], self.issuance.issuer(chain[-1])
+        secrets = {text(one.get("spec.secretName")) for one in chain[1:]}
+        secrets |= {text(one.get("spec.ca.secretName")) for one in map(self.issuance.issuer, chain) if one}
+        if secrets & set(sources) or has_placeholder(sorted(secrets)):
+            return None
+        reference = top.get("spec.issuerRef")
+        shared = bool(reference) and any(one.get("spec.issuerRef") == reference for made in makers for one in made)
+        self_signed = signer is not None and signer.get("spec.selfSigned") is not None
+        if shared and not self_signed:
+            kind, name = text(mapping(reference).get("kind")) or "Issuer", text(mapping(reference).get("name"))
+            return issuer.title, f"both come from {kind} {name}"
+        return (issuer.title, f"that is under {top.title}") if self_signed and top is not issuer else None
 
     def directories(self) -> frozenset[str]:
         """Return the directories that have something of Linkerd."""

@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import Any
 
 import yaml
@@ -13,7 +14,7 @@ from meshtrust.lint.rule import Location
 from meshtrust.lint.values import TEMPLATE
 
 _SEPARATOR = re.compile(r"^---(?=[ \t\r\n]|$)", re.MULTILINE)
-_KIND = re.compile(r"""^([ \t-]*)["']?kind["']?[ \t]*:[ \t]*["']?([A-Za-z]+)""", re.MULTILINE)
+_KIND = re.compile(r"""^([ \t-]*)["']?kind["']?[ \t]*:[ \t]*(?:!!str[ \t]+)?["']?([A-Za-z]+)""", re.MULTILINE)
 # Documents in JSON, or in YAML's own way of it; a template may begin with two braces.
 _FLOW = re.compile(r"[-\s]*(\{(?![{%#])|\[(?!\[))")
 _KINDS = {
@@ -35,7 +36,7 @@ _FLOW_VALUES = re.compile(
 # Templates of others are many, and say nothing of a mesh.
 _LINKERD = re.compile(r"linkerd|identityTrust|cert-manager\.io", re.IGNORECASE)
 # What makes a document of any other kind worth reading.
-_CARRIED = re.compile(r"identityTrustAnchorsPEM|controlPlaneConfig|linkerd-(enterprise-)?control-plane\b.*\n.*values")
+_CARRIED = re.compile(r"identityTrustAnchorsPEM|controlPlaneConfig|linkerd-(enterprise-)?control-plane\b")
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -159,7 +160,7 @@ def read_text(file: str, text: str, *, offset: int = 0, defaults: bool = False, 
         kind, matters = _look_at(chunk)
         if not (matters or is_relevant):
             if chunk.strip(" \t\r\n-") and not _is_comment(chunk):
-                read.others[kind or "document without a kind"] += 1
+                read.others[kind or "plain document"] += 1
             continue
         try:
             node = _compose(chunk)
@@ -170,7 +171,9 @@ def read_text(file: str, text: str, *, offset: int = 0, defaults: bool = False, 
                 read.documents.append(Document(file=file, value=parsed, node=None))
             else:
                 unparsed = _unparsed(chunk, error, offset + line)
-                if unparsed.template and not _LINKERD.search(f"{file}\n{chunk}"):
+                # Where all of a tree is below a directory of that name, it tells nothing.
+                near = "/".join(PurePath(file).parts[-3:])
+                if unparsed.template and not _LINKERD.search(f"{near}\n{chunk}"):
                     read.others["template"] += 1
                 else:
                     read.unparsed.append(unparsed)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from meshtrust.lint.documents import Document, Text, read_text
+from meshtrust.lint.pem_text import BYTE_ORDER_MARK
 from meshtrust.lint.rule import Finding, Location, RuleSet, Violation
 
 STDIN = "-"
@@ -150,7 +151,8 @@ def read_files(paths: Iterable[Path]) -> Material:
 
 def add_text(material: Material, file: str, text: str) -> None:
     """Add the documents of a text to the material."""
-    read = read_text(file, text, defaults=_is_beside_a_chart(file))
+    # YAML may begin with a byte order mark.
+    read = read_text(file, text.removeprefix(BYTE_ORDER_MARK), defaults=_is_beside_a_chart(file))
     material.documents += read.documents
     material.others += read.others
     material.unread += unread_of(file, read)

@@ -16,6 +16,7 @@ from meshtrust.lint.linkerd import (
     WEBHOOK_SECTIONS,
     WEBHOOK_VALUES,
 )
+from meshtrust.lint.pem_text import read_pem
 from meshtrust.lint.rule import Finding, Location, RuleSet, Violation
 from meshtrust.lint.values import at, listed, mapping, misspelling, overlaid, sequence, shown, text
 
@@ -347,6 +348,25 @@ def _misspelt(helm: HelmValues) -> Iterator[Violation]:
             if meant is not None:
                 member = f"{path}.{name}".lstrip(".")
                 yield helm.violation(member, f"is no value of the chart; {meant} is", f"Write {meant}")
+
+
+@HELM.rule(
+    "MT518",
+    "error",
+    "A webhook's certificates in the values are none",
+    reason="The chart writes caBundle into the webhook's configuration, and crtPEM into its Secret: with what is no "
+    "certificate the API server cannot call the webhook, and with failurePolicy Fail no pod is made.",
+    source="linkerd2 charts/linkerd-control-plane/templates/proxy-injector-rbac.yaml",
+    fix="Write the certificate there as PEM, or have cert-manager inject the CA by injectCaFrom",
+)
+def _webhook_certificates(helm: HelmValues) -> Iterator[Violation]:
+    for webhook in WEBHOOK_SECTIONS:
+        for member in ("caBundle", "crtPEM"):
+            given = text(helm.get(f"{webhook}.{member}")).strip()
+            pem = read_pem(given)
+            if given and not (pem.certificates or pem.unreadable):
+                why = f": it {pem.shape[0]}" if pem.shape else ""
+                yield helm.violation(f"{webhook}.{member}", f"holds no certificate{why}")
 
 
 def _webhooks(helm: HelmValues) -> Iterator[tuple[str, set[str]]]:

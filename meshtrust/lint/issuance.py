@@ -8,7 +8,7 @@ from meshtrust.lint.installations import Operators
 from meshtrust.lint.linkerd import IDENTITY_ISSUER, WEBHOOKS
 from meshtrust.lint.objects import Object, is_related, nearest, same_namespace
 from meshtrust.lint.rule import Location, RuleSet, Violation
-from meshtrust.lint.values import has_placeholder, is_placeholder, listed, mapping, shown, text
+from meshtrust.lint.values import has_placeholder, is_placeholder, listed, mapping, sequence, shown, text
 from meshtrust.lint.windows import Role
 
 _ANCHOR_NAME = re.compile(r"trust-(anchor|root)|linkerd.*(anchor|root-ca)")
@@ -126,7 +126,7 @@ class Issuance:
         """Return the Secrets of a name, and what makes one, in any namespace."""
         return [one for one in self._secrets if one.name == name]
 
-    def trusting_namespaces(self, file: str, *, trust: bool = False) -> str:
+    def reading_namespace(self, file: str, *, trust: bool = False) -> str:
         """Return the namespace in which an operator reads what a resource of the whole cluster names."""
         known = self._operators.trust if trust else self._operators.cluster_resources or self._operators.cert_manager
         near = nearest(known, file, lambda one: one[0])
@@ -209,7 +209,13 @@ def _role_by_secret(certificate: Object) -> Role | None:
     secret = text(certificate.get("spec.secretName"))
     if IDENTITY_ISSUER in (certificate.name, secret):
         return "issuer"
-    return "webhook" if secret in WEBHOOKS else None
+    service = WEBHOOKS.get(secret)
+    if service is None:
+        return None
+    # Some of the names others may use as well.
+    names = [text(name) for name in sequence(certificate.get("spec.dnsNames"))]
+    called = any(name.startswith(f"{service}.") and name.endswith(".svc") for name in names)
+    return "webhook" if "linkerd" in f"{secret}{certificate.namespace}" or called else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -343,7 +349,7 @@ def find_signings(issuance: Issuance) -> Iterator[Signing]:
         if issuer is None or has_placeholder(issuer.get("spec.ca")):
             continue
         cluster = issuer.kind == "ClusterIssuer"
-        reads = issuance.trusting_namespaces(issuer.file) if cluster else issuer.namespace or certificate.namespace
+        reads = issuance.reading_namespace(issuer.file) if cluster else issuer.namespace or certificate.namespace
         written = issuance.written_elsewhere(ca_secret(issuer), reads) if ca_secret(issuer) else ()
         meshes = {one.namespace for one, known in issuance.certificates if known == "issuer" and one.namespace}
         yield Signing(

@@ -10,6 +10,8 @@ from meshtrust.lint.documents import Document, read_text
 from meshtrust.lint.rule import Location
 from meshtrust.lint.values import at, mapping, sequence, text
 
+# Flux has a resource of the same name, which applies a directory of a repository and may patch it.
+_FLUX = "kustomize.toolkit.fluxcd.io/"
 _PATCHES = ("patches", "patchesStrategicMerge", "patchesJson6902")
 
 
@@ -41,19 +43,22 @@ class Kustomizations:
     Attributes:
         patches: Files that are patches.
         patched: Files and directories whose objects are patched.
+        below: Directories likewise, by their names from the top of a repository.
         generated: What generators make.
         inline: Patches that stand in a Kustomization as texts.
     """
 
     patches: set[str] = field(default_factory=set)
     patched: set[str] = field(default_factory=set)
+    below: set[str] = field(default_factory=set)
     generated: list[Generated] = field(default_factory=list)
     inline: list[Document] = field(default_factory=list)
 
     def is_part(self, file: str) -> bool:
         """Whether a file is a patch, or its objects are patched, so that what it lacks may stand elsewhere."""
         path = os.path.normpath(file)
-        return path in self.patches or any(path == one or path.startswith(one + os.sep) for one in self.patched)
+        known = path in self.patches or any(path == one or path.startswith(one + os.sep) for one in self.patched)
+        return known or any(f"/{one}/" in f"/{PurePath(path).as_posix()}" for one in self.below)
 
 
 def read_kustomizations(documents: Sequence[Document]) -> Kustomizations:
@@ -62,7 +67,13 @@ def read_kustomizations(documents: Sequence[Document]) -> Kustomizations:
     for document in documents:
         name = PurePath(document.file).name
         kind = mapping(document.value).get("kind")
-        if kind in ("Kustomization", "Component") or name.startswith("kustomization."):
+        if text(mapping(document.value).get("apiVersion")).startswith(_FLUX):
+            patches = sequence(at(document.value, "spec.patches"))
+            for index, patch in enumerate(patches):
+                read.inline += _inline(document, ("spec.patches", index), patch, text(mapping(patch).get("patch")))
+            if patches:
+                read.below.add(os.path.normpath(text(at(document.value, "spec.path")) or "."))
+        elif kind in ("Kustomization", "Component") or name.startswith("kustomization."):
             _read(document, read)
     return read
 

@@ -24,10 +24,12 @@ _LINKERD = re.compile(r"linkerd|trust[-_]?anchor|trust[-_]?roots|identity[-_]?(i
 _OTHERS = re.compile(
     r"""(^|[^a-z])(etcd|o?vpn|openvpn|wireguard|dapr|istio|cilium|consul|vault|kafka|zookeeper|postgres\w*|mysql|mongo\w*
     |elastic\w*|opensearch|kibana|redis|rabbitmq|nats|minio|ldap|nginx|traefik|ingress|haproxy|envoy|front-proxy|apiserver
-    |kube(let|rnetes|-\w+)?|docker|registry|harbor|gitlab|jenkins|webhooks?|injector|validator|tap|spire|mqtt|mosquitto
+    |docker|registry|harbor|gitlab|jenkins|webhooks?|injector|validator|tap|spire|mqtt|mosquitto
     |letsencrypt|acme|saml|jwt|oauth|oidc|ssh|radius|eap|tls-?proxy|mitm\w*|squid)([^a-z]|$)""",
     re.VERBOSE,
 )
+# A name that many trees have in their paths.
+_KUBERNETES = re.compile(r"(^|[^a-z])kube(let|rnetes|-\w+)?([^a-z]|$)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,8 +114,9 @@ def _is_surely_linkerds(file: PemFile) -> bool:
 
 
 def _is_others(file: PemFile) -> bool:
-    subjects = [facts.subject.lower() for _, facts in read_pem(file.text).certificates[:1]]
-    return any(map(_OTHERS.search, [file.below.lower(), *subjects]))
+    names = [PurePath(file.below).name.lower()]
+    names += [facts.subject.lower() for _, facts in read_pem(file.text).certificates[:1]]
+    return any(map(_OTHERS.search, [file.below.lower(), *names])) or any(map(_KUBERNETES.search, names))
 
 
 def _first(file: PemFile) -> list[CertificateFacts]:

@@ -39,7 +39,10 @@ def summary(result: LintResult) -> str:
 
 
 def _passed_over(result: LintResult) -> str:
-    kinds = [f"{number} {kind}" for kind, number in result.passed_over.most_common(_MOST_NAMED)]
+    kinds = [
+        _count(number, kind) if kind.islower() else f"{number} {kind}"
+        for kind, number in result.passed_over.most_common(_MOST_NAMED)
+    ]
     more = len(result.passed_over) - len(kinds)
     kinds += [f"{_count(more, 'other kind')}"] if more > 0 else []
     files = list(result.pem_files[:_MOST_NAMED])

@@ -168,6 +168,20 @@ GRAPH = {
         set(),
     ),
     "strangers": (both(*GUIDE[:-1], anchor("another"), bundle(source("another"))), {"MT615"}, set()),
+    "the same mesh twice": (
+        {
+            "a.yaml": dump(*GUIDE),
+            "other/b.yaml": dump(
+                issuer("selfsigned", "ClusterIssuer", selfSigned={}),
+                anchor("another"),
+                issuer("another", "ClusterIssuer", ca={"secretName": "another"}),
+                under("another", "ClusterIssuer"),
+                bundle(source("another")),
+            ),
+        },
+        set(),
+        set(),
+    ),
     "the anchor and its predecessor": (
         both(*GUIDE[:-1], bundle(source("linkerd-trust-anchor"), source("linkerd-previous-anchor"))),
         set(),
@@ -223,6 +237,11 @@ GRAPH = {
         set(),
         set(),
     ),
+    "a Certificate for a Service that is called as one of Linkerd's": (
+        both(certificate("tap", "brewery", secretName="tap-k8s-tls", isCA=None, dnsNames=["tap.example.org"])),
+        set(),
+        set(),
+    ),
     "an unused CA of another": (both(anchor("dapr-trust-anchor", "dapr", renewal=None)), set(), set()),
     "a Certificate among a release's values": (
         both(release({**SOUND_VALUES, "extraObjects": [certificate(duration="2d")]})),
@@ -244,6 +263,17 @@ PARTS = {
         "base/release.yaml": dump(release({})),
         "prod/kustomization.yaml": dump(kustomization(resources=["../base"], patches=[{"path": "patch.yaml"}])),
         "prod/patch.yaml": dump(release(SOUND_VALUES, chart=None)),
+    },
+    "a base that Flux patches": {
+        "clusters/prod.yaml": dump(
+            thing(
+                "Kustomization",
+                "linkerd",
+                "kustomize.toolkit.fluxcd.io/v1",
+                spec={"path": "./base", "patches": [{"patch": dump(release(SOUND_VALUES, chart=None))}]},
+            )
+        ),
+        "base/release.yaml": dump(release({})),
     },
     "a patch of a Certificate": both(
         thing("Certificate", "linkerd-identity-issuer", "cert-manager.io/v1", spec={"duration": "72h"})
@@ -294,6 +324,11 @@ PEMS = {"certs/ca.crt": ROOT.pem, "certs/issuer.crt": ISSUER.pem, "certs/issuer.
 BOM = b"\xef\xbb\xbf"
 KINSHIP = {
     "a sound directory": (PEMS, set()),
+    "a directory of Kubernetes": (
+        {f"kubernetes/{name}": text for name, text in {**PEMS, "certs/ca.crt": OTHER_ROOT.pem}.items()},
+        {"MT208"},
+    ),
+    "a cluster's own CA": ({**MESH, "pki/ca.crt": make_certificate("kubernetes", path_length=0).pem}, set()),
     "a sound directory among others": ({**PEMS, **DEPLOYMENT}, set()),
     "an issuer under another root": ({**PEMS, "certs/ca.crt": OTHER_ROOT.pem}, {"MT208"}),
     "a root with a byte order mark": ({**PEMS, **DEPLOYMENT, "certs/ca.crt": BOM + ROOT.pem.encode()}, {"MT120"}),
@@ -458,6 +493,11 @@ RULES_OF_KUBERNETES = {
     "a ConfigMap in bytes": (
         both({**trust_roots(), "data": None, "binaryData": {"ca-bundle.crt": "//4tAC0A"}}),
         {"MT120"},
+    ),
+    "a byte order mark before YAML": ({"a.yaml": "\ufeff" + dump(certificate(duration="2d"))}, {"MT311"}),
+    "a misspelt name of a Bundle": (
+        both({**bundle(source("x")), "metadata": {"name": "linkerd-identity-trust-root"}}),
+        {"MT616"},
     ),
     "another key": (both({**trust_roots(), "data": {"ca.crt": ROOT.pem}}), {"MT120"}),
     "items without a kind": (

@@ -30,7 +30,7 @@ def result(*findings):
         findings=list(findings),
         files=2,
         judged=3,
-        passed_over=Counter({"Deployment": 2, "Issuer": 1}),
+        passed_over=Counter({"Deployment": 3, "plain document": 2, "Issuer": 1}),
         pem_files=("vpn/ca.pem",),
     )
 
@@ -59,8 +59,8 @@ def test_the_text_has_what_is_wrong_why_the_source_and_the_fix_below_its_file():
 
 
 NOT_JUDGED = (
-    " Not judged, as nothing ties it to Linkerd: 2 Deployment, 1 Issuer, vpn/ca.pem. A PEM file is judged where it is "
-    "named."
+    " Not judged, as nothing ties it to Linkerd: 3 Deployment, 2 plain documents, 1 Issuer, vpn/ca.pem. A PEM file is "
+    "judged where it is named."
 )
 
 
@@ -81,7 +81,10 @@ def test_the_json_has_a_flat_object_for_each_finding():
     document = json.loads(as_json(result(*FINDINGS)))
     assert document["files"] == 2
     assert document["judged"] == 3
-    assert document["notJudged"] == {"documents": {"Deployment": 2, "Issuer": 1}, "pemFiles": ["vpn/ca.pem"]}
+    assert document["notJudged"] == {
+        "documents": {"Deployment": 3, "plain document": 2, "Issuer": 1},
+        "pemFiles": ["vpn/ca.pem"],
+    }
     assert document["summary"] == {"error": 0, "warning": 2, "note": 1}
     assert document["findings"][0] == {
         "id": "MT304",

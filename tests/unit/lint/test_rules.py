@@ -812,6 +812,16 @@ CASES = {
         ],
         [issuer_values(scheme="x"), helm({"identityTrustAnchorsPEM": "x", "podAnnotations": {}, "proxy": {}})],
     ),
+    "MT518": (
+        [
+            (
+                webhook(externalSecret=True, caBundle="no PEM"),
+                "proxyInjector.caBundle holds no certificate: it",
+            ),
+            (webhook(crtPEM=ROOT.key_pem), "proxyInjector.crtPEM holds no certificate"),
+        ],
+        [webhook(externalSecret=True, caBundle=ROOT.pem), webhook(caBundle="${CA}"), webhook(caBundle="")],
+    ),
     "MT521": (
         [
             (configuration(encoded("not a certificate")), "caBundle holds no certificate: it holds no PEM"),
@@ -888,6 +898,10 @@ CASES = {
         [trust_bundle(source={"secret": {"name": "linkerd-identity-issuer", "key": "ca.crt"}}), trust_bundle()],
     ),
     "MT615": ([(trust_bundle(siblings=("Certificate x", "both come from y")), "both come from y")], [trust_bundle()]),
+    "MT616": (
+        [(replace(trust_bundle(), one=manifest("Bundle", {}, "x/v1", "linkerd-identity-trust-root")), "is not called")],
+        [replace(trust_bundle(), one=manifest("Bundle", {}, "x/v1", "linkerd-identity-trust-roots"))],
+    ),
     "MT621": (
         [
             (

@@ -1,0 +1,21 @@
+"""The picture of `make preview`: what linkerd.values sets is in it, and so are the warnings of the rules."""
+
+import io
+
+from rich.console import Console
+
+from rehearsal import plan
+from tests.recorder import stack_config
+
+
+def test_the_life_of_leaves_and_the_warnings_follow_linkerd_values(monkeypatch):
+    config = {
+        **stack_config("dev"),
+        "meshtrust:linkerd.values": {"identity": {"issuer": {"issuanceLifetime": "36h"}}},
+    }
+    monkeypatch.setattr(plan, "stack_config", lambda _: config)
+    monkeypatch.setenv("MESHTRUST_OFFLINE", "1")
+    drawn = io.StringIO()
+    plan.show_plan(plan.make_plan("dev"), "dev", Console(file=drawn, width=200))
+    assert "36h, renewed by the proxy" in drawn.getvalue()
+    assert "below the 36h of a proxy's certificate" in drawn.getvalue()
