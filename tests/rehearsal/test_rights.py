@@ -196,7 +196,7 @@ def test_without_the_right_to_restart_a_heal_says_so(operator, missed_reload):
     with operator.without("ClusterRole", "meshtrust-operator", "deployments"):
         result = operator.cli("heal")
     assert result.returncode == 3
-    assert "The Deployment linkerd/linkerd-identity cannot be read" in result.stderr
+    assert "The Deployment linkerd/linkerd-identity cannot be changed" in result.stderr
     assert "Give these credentials the right to do so." in result.stderr
     assert operator.cli("heal").returncode == 0
 
