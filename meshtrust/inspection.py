@@ -311,8 +311,21 @@ def _judge_served(inspection: Inspection) -> Iterator[Finding]:
 
 def _judge_proxies(inspection: Inspection) -> Iterator[Finding]:
     signing = fingerprint(inspection.issuer_chain[-1]) if inspection.issuer_chain else ""
+    unseen = [pod for pod in inspection.mesh.pods if pod.trust.state == "unseen"]
+    if unseen:
+        reason = unseen[0].trust.reason
+        yield Finding(
+            subject=f"{len(unseen)} of {len(inspection.mesh.pods)} proxies",
+            wrong=f"do not tell which roots they trust: {reason} ({_listed(Counter(pod.workload for pod in unseen))})",
+            fix="Give these credentials the right to create pods/portforward"
+            if "403" in reason
+            else "Restart them, so that they trust what is deployed: kubectl rollout restart, or meshtrust rotate",
+            severity="warning",
+        )
     for root in map(fingerprint, inspection.mesh.roots):
-        lacking = inspection.lacking(root)
+        lacking = Counter(
+            pod.workload for pod in inspection.mesh.pods if pod.trust.state != "unseen" and pod.may_lack(root)
+        )
         if not lacking:
             continue
         count, name = sum(lacking.values()), inspection.name(root)

@@ -121,17 +121,19 @@ async def explain(api: Api, workload: Mapping[str, Any]) -> list[str]:
         for condition in status.get("conditions") or []
         if condition["type"] == "ReplicaFailure" and condition["status"] == "True"
     ]
-    namespace = workload["metadata"]["namespace"]
-    pods = read_items(
-        api,
-        f"list of pods of namespace {namespace}",
-        namespace=namespace,
-        url="pods",
-        params=selecting(spec["selector"]),
-    )
-    async for pod in pods:
-        if len(kept) < _NAMED:
-            kept += [f"pod {pod['metadata']['name']}: {reason}" for reason in await explain_pod(api, pod)]
+    # An Argo Rollout may leave its selector to the workload that it refers to.
+    if spec.get("selector"):
+        namespace = workload["metadata"]["namespace"]
+        pods = read_items(
+            api,
+            f"list of pods of namespace {namespace}",
+            namespace=namespace,
+            url="pods",
+            params=selecting(spec["selector"]),
+        )
+        async for pod in pods:
+            if len(kept) < _NAMED:
+                kept += [f"pod {pod['metadata']['name']}: {reason}" for reason in await explain_pod(api, pod)]
     if workload["kind"] != "Deployment" and not kept:
         kept += await _warnings(api, workload)
     return kept[:_NAMED]

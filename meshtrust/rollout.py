@@ -307,6 +307,9 @@ def _is_restarted(at: str, rollout: Mapping[str, Any]) -> bool:
 
 def _is_given_up(workload: Mapping[str, Any]) -> bool:
     """Whether a Deployment has given up its roll-out (Kubernetes, Deployments, "Failed Deployment")."""
+    # The observedGeneration of an Argo Rollout is a text.
+    if workload.get("kind") != "Deployment":
+        return False
     status = workload.get("status") or {}
     return status.get("observedGeneration", 0) >= workload["metadata"]["generation"] and any(
         condition.get("type") == "Progressing" and condition.get("reason") == "ProgressDeadlineExceeded"

@@ -44,4 +44,9 @@ PARTS = {
         "that these gave when tests/providers/answers was written)",
         "pulumi plugin install resource, in the versions of requirements.txt",
     ),
+    "linkerd-cli": Part(
+        lambda: shutil.which("linkerd") is not None,
+        "Linkerd's own CLI (`verify` is not compared with `linkerd check`)",
+        "linkerd on PATH",
+    ),
 }

@@ -65,14 +65,15 @@ async def check(api: Api, settings: Settings, last: Deployment) -> None:
             )
     gone = retired(last.webhooks.authorities, policy.authorities)
     if gone:
-        await _check_served(api, settings.linkerd.namespace, last, gone)
+        await _check_served(api, settings, last, gone)
     if policy.viz_namespace:
         await _check_namespace(api, policy.viz_namespace)
 
 
-async def _check_served(api: Api, namespace: str, last: Deployment, gone: list[str]) -> None:
+async def _check_served(api: Api, settings: Settings, last: Deployment, gone: list[str]) -> None:
     remaining = [root for name, root in last.webhooks.certificates.items() if name not in gone]
-    found = await find_served_otherwise(api, namespace, remaining)
+    viz = settings.webhooks.viz_namespace if settings.webhooks else ""
+    found = await find_served_otherwise(api, settings.linkerd.namespace, remaining, viz)
     if found:
         listed = "\n".join(f"  - {entry}" for entry in found)
         msg = (

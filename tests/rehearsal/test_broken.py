@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import subprocess
 import time
 import urllib.parse
 from datetime import UTC, datetime
@@ -68,7 +69,7 @@ class Broken:
         return told
 
     def is_well(self):
-        return WELL in self.made.cli("verify").stdout
+        return self.made.cli("verify").returncode == 0
 
     def identity_pods(self):
         selected = f"{LINKERD}/pods?labelSelector=linkerd.io/control-plane-component=identity"
@@ -378,3 +379,121 @@ def test_a_run_and_a_rotation_are_not_ended_by_the_program_where_connections_are
     assert broken.made.outputs()["anchors"] == ["lossy"]
     assert broken.made.failed() == 0
     assert proxy.losses > 10
+
+
+SERVICES = ("linkerd-proxy-injector", "linkerd-sp-validator", "linkerd-policy-validator")
+REGISTRATION = "/apis/admissionregistration.k8s.io/v1"
+
+
+def configuration_of(service):
+    kind = "mutating" if service == "linkerd-proxy-injector" else "validating"
+    return f"{REGISTRATION}/{kind}webhookconfigurations/{service}-webhook-config"
+
+
+def another_bundle(service):
+    """What the API server trusts is another authority."""
+
+    def change(broken):
+        kept = broken.get(configuration_of(service))["webhooks"]
+        changed = [{**entry, "clientConfig": {**entry["clientConfig"], "caBundle": foreign_bundle()}} for entry in kept]
+        broken.patch(configuration_of(service), {"webhooks": changed})
+        return lambda: broken.patch(configuration_of(service), {"webhooks": kept})
+
+    return change
+
+
+def another_secret(path, make):
+    """What a Secret holds is of another authority, or has ended."""
+
+    def change(broken):
+        kept = broken.get(path)["data"]
+        broken.write(path, **make(broken))
+        return lambda: broken.patch(path, {"data": kept})
+
+    return change
+
+
+def foreign_leaf(service):
+    host = f"{service}.linkerd.svc"
+    leaf = make_certificate(host, issuer=make_certificate("another"), ca=False, names=[host], key_cert_sign=False)
+    return lambda _: {"tls_crt": leaf.pem, "tls_key": leaf.key_pem}
+
+
+def foreign_issuer(_):
+    root = make_certificate("root.somewhere.else")
+    issuer = make_certificate("identity.linkerd.cluster.local", issuer=root, path_length=0)
+    return {"tls_crt": issuer.pem, "tls_key": issuer.key_pem}
+
+
+def ended_issuer(broken):
+    issuer = broken.issue(age=2, days=-1)
+    return {"tls_crt": issuer.pem, "tls_key": issuer.key_pem}
+
+
+# What is broken, what `linkerd check` calls the check that fails, and what `verify` says.
+BREAKS = {
+    **{
+        f"the caBundle of {service}": (
+            another_bundle(service),
+            f"{service.removeprefix('linkerd-')} webhook has valid cert",
+            f"{service}-webhook-config trusts CN=another authority in its caBundle",
+        )
+        for service in SERVICES
+    },
+    **{
+        f"the Secret of {service}": (
+            another_secret(f"{LINKERD}/secrets/{service}-k8s-tls", foreign_leaf(service)),
+            f"{service.removeprefix('linkerd-')} webhook has valid cert",
+            f"Secret linkerd/{service}-k8s-tls holds a certificate of another authority",
+        )
+        for service in SERVICES
+    },
+    "an issuer of another root": (
+        another_secret(ISSUER_SECRET, foreign_issuer),
+        "issuer cert is issued by the trust anchor",
+        "identity issuer chains to no root of the bundle",
+    ),
+    "an issuer that has ended": (
+        another_secret(ISSUER_SECRET, ended_issuer),
+        "issuer cert is within its validity period",
+        "identity issuer ended",
+    ),
+    "another root beside the issuer": (
+        another_secret(ISSUER_SECRET, lambda _: {"ca_crt": make_certificate("another root").pem}),
+        "issuer cert is issued by the trust anchor",
+        "has no root of the bundle in ca.crt, where `linkerd check` looks for it",
+    ),
+}
+
+
+@pytest.mark.needs("linkerd-cli")
+@pytest.mark.usefixtures("without_cert_manager")
+def test_verify_finds_what_linkerd_check_finds(broken):
+    assert set(checked(broken).values()) == {"success"}
+    for name, (change, description, says) in BREAKS.items():
+        restore = change(broken)
+        try:
+            assert checked(broken)[description] == "error", name
+            assert says in broken.says("verify", 1), name
+        finally:
+            restore()
+    assert set(checked(broken).values()) == {"success"}
+
+
+def checked(broken):
+    """The results of `linkerd check` on the certificates of webhooks and of the identity service."""
+    where = (f"--kubeconfig={broken.cluster.kubeconfig}", f"--context={broken.cluster.context}")
+    ran = subprocess.run(
+        ["linkerd", "check", "--output=json", "--wait=5s", *where], capture_output=True, text=True, check=False
+    )
+    found = json.loads(ran.stdout)["categories"]
+    results = {
+        check["description"]: check["result"]
+        for category in found
+        if category["categoryName"] in ("linkerd-identity", "linkerd-webhooks-and-apisvc-tls")
+        for check in category["checks"]
+        # That a certificate ends within 60 days is so of every issuer that is renewed each day.
+        if "valid for at least" not in check["description"]
+    }
+    assert results, f"it ended before it looked at certificates: {found[-1]}"
+    return results

@@ -1,6 +1,7 @@
 """What of a mesh needs attention: each finding on a mesh that is wrong in just that."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -106,6 +107,14 @@ def test_a_proxy_that_lacks_a_root_that_does_not_sign_is_a_warning():
     [(severity, told)] = found(inspection(both, deployed=deployed))
     assert severity == "warning"
     assert told.startswith("2 of 2 proxies do not trust 2027 (Deployment app/linkerd-identity, Deployment app/web).")
+
+
+def test_a_proxy_that_cannot_be_asked_is_a_warning_that_names_the_right():
+    unseen = ProxyTrust(state="unseen", reason="the API server answers with 403 Forbidden")
+    [(severity, told)] = found(inspection(mesh(pods=(IDENTITY, replace(pod(), trust=unseen)))))
+    assert severity == "warning"
+    assert told.startswith("1 of 2 proxies do not tell which roots they trust: the API server answers with 403")
+    assert told.endswith("create pods/portforward.")
 
 
 def test_a_proxy_that_trusts_a_retired_root_is_a_warning():
