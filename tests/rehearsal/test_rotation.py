@@ -120,6 +120,8 @@ def test_what_blocks_a_switch_is_named_whatever_owns_it(mesh, steady, following)
 
     reason = "the bare pod is a test"
     mesh.configure(gate={"overrides": {f"switch-{following}": reason}})
+    [number] = re.findall(rf'gate\.overrides\.switch-{following} "([0-9a-f]{{8}}) <reason>"', mesh.refused())
+    mesh.configure(gate={"overrides": {f"switch-{following}": f"{number} {reason}"}})
     assert reason in mesh.up()
     entry = mesh.outputs()["transitions"][-1]
     assert (entry["step"], entry["gate"], entry["reason"]) == ("switch", "overridden", reason)

@@ -34,13 +34,16 @@ class Answers:
             raise answer
         return answer
 
+    def open_websocket(self, *, seconds, **request):
+        raise AssertionError((seconds, request))
+
 
 def refusal(said):
     return ClusterError(f"The dry run cannot be changed: {said}", said)
 
 
 def test_a_webhook_that_does_not_answer_yet_is_waited_for_and_told_of():
-    told = []
+    told: list[str] = []
     api = Answers(refusal(FAILING), refusal("Timeout: request did not complete"), {})
     asyncio.run(cert_manager.wait_answers(api, "cert-manager", told.append))
     assert told[0] == f"Waiting for cert-manager's webhook to answer: {FAILING}"
@@ -56,7 +59,7 @@ def test_a_denial_by_another_policy_engine_is_told_as_such_and_at_once():
 
 
 def test_an_api_server_that_is_away_for_a_while_does_not_end_a_wait():
-    told = []
+    told: list[str] = []
     api = Answers(UnreachableError("it does not answer"), UnreachableError("it does not answer"), {})
     asyncio.run(cert_manager.wait_answers(api, "cert-manager", told.append))
     assert told == ["Waiting for the API server: it does not answer"]
