@@ -8,7 +8,7 @@ import pulumi
 import pytest
 
 from components.signed_certificate import OutlivingError, refuse_outliving
-from meshtrust.cluster import ClusterError
+from meshtrust.cluster import OFFLINE, ClusterError
 from meshtrust.cluster_client import connect
 from meshtrust.deployment import Deployment
 from meshtrust.gate import Blocker
@@ -16,7 +16,7 @@ from meshtrust.known_roots import Held
 from meshtrust.pem import fingerprint
 from meshtrust.pods import Workload
 from meshtrust.rotation import Step, find_step
-from program.guard import look, steps, webhooks
+from program.guard import admission, look, steps, webhooks
 from settings import Settings, load_settings
 from tests.api_server import holding
 from tests.certificates import make_certificate
@@ -109,7 +109,8 @@ def test_an_override_lets_pass_what_its_refusal_listed_and_no_more(guard):
     number = number_of(guard.refused(INTRODUCED, **wanted))
     given = {"gate": {"overrides": {"switch-2027": f"{number} it is a test"}}}
     verdict = guard.judge(INTRODUCED, **wanted, **given)
-    assert (verdict.entry["gate"], verdict.entry["reason"]) == ("overridden", "it is a test")
+    [entry] = verdict.entries
+    assert (entry["gate"], entry["reason"]) == ("overridden", "it is a test")
     guard.found = [POD, BARE]
     refusal = guard.refused(INTRODUCED, **wanted, **given)
     assert "was given for another refusal, or was used already" in refusal
@@ -120,11 +121,11 @@ def test_an_override_lets_pass_what_its_refusal_listed_and_no_more(guard):
 
 def test_a_step_that_no_cluster_was_asked_about_is_not_said_to_be_ready(guard):
     verdict = guard.judge(INTRODUCED, anchors=["2026", "2027"], signer="2027", api=None)
-    assert verdict.entry["gate"] == "unasked"
+    assert verdict.entries[0]["gate"] == "unasked"
     said = " ".join(text for _, text in guard.said)
     assert "No cluster was asked whether it is ready for it." in said
     assert "Everything is ready" not in said
-    assert guard.judge(INTRODUCED, anchors=["2026", "2027"], signer="2027").entry["gate"] == "open"
+    assert guard.judge(INTRODUCED, anchors=["2026", "2027"], signer="2027").entries[0]["gate"] == "open"
     assert "Everything is ready for it." in " ".join(text for _, text in guard.said)
 
 
@@ -135,7 +136,7 @@ def test_the_replacement_of_ended_anchors_is_judged(guard):
     assert "gate.overrides.replace-2027" in refusal
     number = number_of(refusal)
     given = {"gate": {"overrides": {"replace-2027": f"{number} nothing works"}}}
-    assert guard.judge(deployed(OLD), anchors=["2027"], signer="2027", **given).entry["gate"] == "overridden"
+    assert guard.judge(deployed(OLD), anchors=["2027"], signer="2027", **given).entries[0]["gate"] == "overridden"
 
 
 UPGRADES = {
@@ -191,13 +192,52 @@ def test_a_cluster_that_is_ahead_of_a_restored_state_is_not_taken_back_unseen(gu
     assert "ConfigMap linkerd/roots and the identity issuer are ahead of this stack's state" in refusal
 
 
+def test_what_goes_ahead_beside_a_step_is_in_the_audit_trail_with_the_step(guard):
+    """The number of a refusal counts what the trail has: an override that is not in it could be used again."""
+    gone = make_certificate(generation="2028")
+    held = Held(bundle_name="ConfigMap linkerd/roots", roots=(OLD.certificate, gone.certificate))
+    guard.left_behind = [POD]
+    wanted = {"anchors": ["2026", "2027"], "signer": "2027", "held": held}
+    number = number_of(guard.refused(INTRODUCED, **wanted))
+    given = {"gate": {"overrides": {"retire-2028": f"{number} it is a test"}}}
+    assert [entry["step"] for entry in guard.judge(INTRODUCED, **wanted, **given).entries] == ["retire", "switch"]
+
+
+def test_what_goes_ahead_in_a_run_without_a_step_is_in_the_audit_trail_too(config, monkeypatch):
+    """Else its override would let pass the same once more."""
+    last = deployed(OLD, context="kind-mesh", kubeconfig="", issuer={"mode": "intermediate"}, clusterUid="u")
+    entry = {"step": "retire", "generations": ["2027"], "gate": "overridden", "reason": "it is a test"}
+    found = []
+
+    async def ask(_api, settings, *_):
+        verdict = steps.Verdict(settings=settings, pledge=None, entries=[entry])
+        return admission._Answer(uid="u", verdict=verdict, issuance=None, held=Held())
+
+    async def connect(*_):
+        return None
+
+    def run():
+        settings = load_settings(last)
+
+        async def admit():
+            admitted = await admission.admit(settings, last, None, SimpleNamespace(connect=connect))
+            found.append((await admitted.admitted).transitions)
+
+        return admit()
+
+    monkeypatch.delenv(OFFLINE, raising=False)
+    monkeypatch.setattr(admission, "_ask", ask)
+    record_main(run, {**config, "meshtrust:anchors": ["2026"], "meshtrust:context": "kind-mesh"})
+    assert found == [[entry]]
+
+
 def test_a_signer_that_the_cluster_has_left_is_a_switch_back(guard):
     held = Held(roots=(OLD.certificate, NEW.certificate), issuer=issuer_under(NEW))
     guard.found = [POD]
     refusal = guard.refused(INTRODUCED, anchors=["2026", "2027"], signer="2026", held=held)
     assert "It is not safe yet to switch the signer to 2026" in refusal
     guard.found = []
-    assert guard.judge(INTRODUCED, anchors=["2026", "2027"], signer="2026", held=held).entry is None
+    assert guard.judge(INTRODUCED, anchors=["2026", "2027"], signer="2026", held=held).entries == []
 
 
 @pytest.mark.parametrize(
