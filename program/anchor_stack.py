@@ -121,7 +121,7 @@ def _requests(clusters: Mapping[str, Deployment], last: Deployment) -> Iterator[
         # A stack that was renamed asks by the request that it had, of whose key the old name is known.
         known = [name for name in last.signed_for if name == stack or name not in clusters]
         signed = [pem for name in known for pem in last.intermediates_of(name).values()]
-        if not isinstance(deployed.requests, Mapping):
+        if not isinstance(deployed.outputs.get("requests") or {}, Mapping):
             _tell_unsigned(stack, "intermediates", "its output requests is no map of requests by generation")
             continue
         for generation, pem in deployed.requests.items():

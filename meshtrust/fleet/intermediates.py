@@ -44,7 +44,7 @@ def check_request(pem: str, stack: str, generation: str, signed: Iterable[str] =
     except (ValueError, UnsupportedAlgorithm, AttributeError) as error:
         msg = f"it cannot be read ({error})"
         raise RequestError(msg) from error
-    # The provider has a reader of its own (Go's encoding/pem), which may take another block of the text for the request.
+    # The provider reads it by Go's encoding/pem, which may take another block of the text for the request.
     if pem.strip() != request.public_bytes(Encoding.PEM).decode().strip():
         msg = "it is not one request alone, as the provider writes it"
         raise RequestError(msg)

@@ -74,6 +74,12 @@ async def judge(
     if only_pledges and fleet is None:
         msg = f"{PLEDGE_ONLY}=1 is for clusters of a fleet, and this stack is in none. Unset it.\nNothing was changed."
         raise pulumi.RunError(msg)
+    if only_pledges and last.trust is None:
+        msg = (
+            f"{PLEDGE_ONLY}=1 is for clusters that are deployed, and this run would deploy the first time. Unset it.\n"
+            "Nothing was changed."
+        )
+        raise pulumi.RunError(msg)
     refuse_upgrade(settings, last, step)
     drift = await _judge_drift(api, settings, last, step, held)
     if step is None:

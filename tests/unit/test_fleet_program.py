@@ -318,6 +318,11 @@ def test_a_run_that_only_pledges_is_for_a_fleet(config, monkeypatch):
         run_program(config)
 
 
+def test_a_run_that_only_pledges_is_no_first_deployment(asked, monkeypatch):
+    monkeypatch.setenv(PLEDGE_ONLY, "1")
+    assert "is for clusters that are deployed" in asked.refused("east")
+
+
 def test_a_gate_that_warns_does_not_keep_a_ready_cluster_from_pledging_first(introduced):
     recording = introduced.up("east", signer="2027", gate={"mode": "warn"})
     assert recording.outputs["signer"] == "2026"

@@ -7,6 +7,7 @@ from typing import Any
 import pulumi
 import pytest
 
+import versions
 from components.signed_certificate import OutlivingError, refuse_outliving
 from meshtrust.cluster import OFFLINE, ClusterError
 from meshtrust.cluster_client import connect
@@ -23,6 +24,7 @@ from tests.certificates import make_certificate
 from tests.recorder import record_main
 from tests.refusals import number_of
 
+CERT_MANAGER = f"https://charts.jetstack.io {versions.CERT_MANAGER}"
 OLD, NEW = make_certificate(generation="2026"), make_certificate(generation="2027")
 WEB = Workload(kind="Deployment", namespace="shop", name="web")
 POD = Blocker(subject="shop/web-1", reason="its proxy does not trust it", workload=WEB)
@@ -170,13 +172,52 @@ def test_another_chart_in_the_same_directory_is_an_upgrade(guard, tmp_path):
             (tmp_path / chart / "Chart.yaml").write_text(f"name: {chart}\nversion: {version}\n")
 
     write("1.0.0")
-    last = deployed(OLD, NEW, anchors=("2026", "2027"), charts={"linkerd.charts": f"{tmp_path} 1.0.0 1.0.0"})
+    charts = {"linkerd.charts": f"{tmp_path} 1.0.0 1.0.0", "certManager.charts": CERT_MANAGER}
+    last = deployed(OLD, NEW, anchors=("2026", "2027"), charts=charts)
     wanted = {"anchors": ["2026", "2027"], "signer": "2027", "linkerd": {"charts": str(tmp_path)}}
     guard.judge(last, **wanted)
     write("1.1.0")
     assert f"linkerd.charts: {tmp_path} 1.0.0 1.0.0 is deployed, and {tmp_path} 1.1.0 1.1.0" in guard.refused(
         last, **wanted
     )
+
+
+@pytest.mark.parametrize(
+    ("before", "now"),
+    [
+        ({}, {"linkerd": {"charts": "https://charts.example.com", "version": "1", "crdsVersion": "2"}}),
+        (
+            {"linkerd.crdsVersion": "https://charts.example.com 2"},
+            {"linkerd": {"charts": "https://charts.example.com", "version": "1"}},
+        ),
+    ],
+)
+def test_another_version_of_linkerds_definitions_is_an_upgrade(guard, before, now):
+    charts = {"linkerd.charts": "https://charts.example.com 1", "certManager.charts": CERT_MANAGER, **before}
+    last = deployed(OLD, NEW, anchors=("2026", "2027"), charts=charts)
+    wanted = {"anchors": ["2026", "2027"], "signer": "2027", **now}
+    assert "linkerd.crdsVersion: https://charts.example.com" in guard.refused(last, **wanted)
+
+
+def test_what_is_installed_or_taken_away_does_not_ride_along_either(guard):
+    wanted = {"anchors": ["2026", "2027"], "signer": "2027", "linkerd": {"charts": "https://x.example.com"}}
+    linkerd = {"linkerd.charts": f"https://x.example.com {versions.LINKERD}"}
+    last = deployed(OLD, NEW, anchors=("2026", "2027"), charts=linkerd)
+    assert "certManager.charts: nothing is deployed" in guard.refused(last, **wanted)
+    last = deployed(OLD, NEW, anchors=("2026", "2027"), charts={**linkerd, "certManager.charts": CERT_MANAGER})
+    guard.judge(last, **wanted)
+    assert f"{CERT_MANAGER} is deployed, and nothing would be" in guard.refused(
+        last, **wanted, certManager={"install": False}
+    )
+
+
+def test_a_directory_of_charts_whose_versions_were_not_recorded_is_no_upgrade(guard, tmp_path):
+    for chart in ("linkerd-crds", "linkerd-control-plane"):
+        (tmp_path / chart).mkdir()
+        (tmp_path / chart / "Chart.yaml").write_text(f"name: {chart}\nversion: 1.0.0\n")
+    charts = {"linkerd.charts": str(tmp_path), "certManager.charts": CERT_MANAGER}
+    last = deployed(OLD, NEW, anchors=("2026", "2027"), charts=charts)
+    guard.judge(last, anchors=["2026", "2027"], signer="2027", linkerd={"charts": str(tmp_path)})
 
 
 def issuer_under(root):
