@@ -5,9 +5,10 @@ import shlex
 
 import pytest
 
+from components.signed_certificate import how_to_forget
 from tests.rehearsal.live_stack import ISSUER_SECRET, get
 from tests.rehearsal.stack import NO_CHANGES, UP
-from tests.rehearsal.test_kept_roots import BUNDLE, trusted
+from tests.rehearsal.test_kept_roots import BUNDLE, State, trusted
 
 REFRESH_BY_PROGRAM = ("refresh", "--yes", "--non-interactive", "--run-program")
 
@@ -50,3 +51,14 @@ def test_what_is_broken_keeps_no_run_from_putting_it_right(live, cluster):
     spoil(cluster, BUNDLE, "ca-bundle.crt", live.project.capture("stack", "output", "trustAnchors").stdout)
     assert get(cluster, BUNDLE)["data"]["ca-bundle.crt"].strip() == bundle.strip()
     live.run(*UP, *NO_CHANGES)
+
+
+def test_a_certificate_that_would_outlive_its_root_is_forgotten_and_made_again_by_the_command_that_is_told(make_stack):
+    live = make_stack("dev")
+    live.run(*UP)
+    before = live.issuer_chain()
+    _, *arguments = shlex.split(how_to_forget(State(live).urn("identity-issuer-2026-intermediate-certificate")))
+    live.run(*arguments)
+    live.up()
+    assert live.leaf_verifies()
+    assert live.issuer_chain() == before, "the Certificate was taken over, and its Secret stays"
