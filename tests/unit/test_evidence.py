@@ -284,7 +284,7 @@ def test_a_pod_made_after_the_look_with_the_old_bundle_is_found_before_its_certi
     made = cluster()
     since = datetime.now(UTC)
     assert blockers(made) == []
-    add(made, "late", anchors=OLD.pem, created=NOW + timedelta(seconds=2), **of_deployment("web"))
+    add(made, "late", anchors=OLD.pem, created=since + timedelta(seconds=2), **of_deployment("web"))
     add(made, "older", anchors=OLD.pem)
     late = asyncio.run(find_latecomers(made, "linkerd", NEW.certificate, "2027", since))
     assert [str(entry) for entry in late] == ["shop/late (Deployment shop/web): its proxy does not trust 2027"]
