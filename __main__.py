@@ -28,6 +28,7 @@ if pulumi.Config("meshtrust").get("context") and os.environ.get(OFFLINE) != "1":
 
 from program.anchor_stack import declare_anchor_stack  # noqa: E402
 from program.cluster_stack import declare_cluster_stack  # noqa: E402
+from program.completeness import check_complete  # noqa: E402
 from program.membership import last_deployment  # noqa: E402
 from program.refusal import end  # noqa: E402
 from settings import AnchorSettings, load_settings  # noqa: E402
@@ -39,8 +40,11 @@ async def main() -> pulumi.Inputs:
         last = await last_deployment()
         settings = load_settings(last)
         if isinstance(settings, AnchorSettings):
-            return await declare_anchor_stack(settings, last)
-        return await declare_cluster_stack(settings, last, asker)
+            outputs = await declare_anchor_stack(settings, last)
+        else:
+            outputs = await declare_cluster_stack(settings, last, asker)
+        await check_complete(outputs)
+        return outputs
     except pulumi.RunError as refusal:
         end(refusal)
 

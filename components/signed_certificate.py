@@ -175,11 +175,17 @@ async def refuse_outliving(hook: pulumi.ResourceHookArgs) -> None:
     if datetime.now(UTC) + timedelta(hours=hours) > end:
         msg = (
             f"{hook.name} would be signed again for {hours} hours, as when it was made first, and outlive its root, "
-            f"which ends {end:%Y-%m-%d %H:%M} UTC. Have the engine forget it, so that it is made for the time that is "
-            f"left: pulumi state delete '{hook.urn}' --yes; then run again. If the root has ended, rotate to another "
+            f"which ends {end:%Y-%m-%d %H:%M} UTC. Leave out what replaces it (--target-replace, --replace); or have "
+            "the engine forget it with what is made from it, so that the next run makes it for the time that is left "
+            f"and takes the rest over: {how_to_forget(hook.urn)}. If the root has ended, rotate to another "
             "generation instead."
         )
         raise OutlivingError(msg)
+
+
+def how_to_forget(urn: str) -> str:
+    """Return the command by which the engine forgets a resource: it refuses to while others depend on it."""
+    return f"pulumi state delete '{urn}' --target-dependents --yes"
 
 
 def hours_under(root_pem: str, validity: timedelta | None) -> int:

@@ -50,6 +50,10 @@ class ConflictError(ClusterError):
     """The object was changed since it was read."""
 
 
+class MalformedError(ClusterError):
+    """An object that was read holds something else than it must."""
+
+
 class Api(Protocol):
     """An API server that answers: to this process (`cluster_client`), or by one of its own (`cluster_process`)."""
 
@@ -167,7 +171,7 @@ def certificates_of(text: str, where: str) -> "tuple[x509.Certificate, ...]":
         where: The object and the key, as a sentence names them.
 
     Raises:
-        ClusterError: It is something else.
+        MalformedError: It is something else.
     """
     if not text.strip():
         return ()
@@ -175,4 +179,4 @@ def certificates_of(text: str, where: str) -> "tuple[x509.Certificate, ...]":
         return tuple(read_bundle(text))
     except PemError as error:
         msg = f"{where} cannot be understood: {error}. Put it right, or deploy the stack again."
-        raise ClusterError(msg) from error
+        raise MalformedError(msg) from error

@@ -138,6 +138,11 @@ class Deployment:
         return frozenset(map(str, self.outputs.get("protected") or ()))
 
     @property
+    def is_in_fleet(self) -> bool:
+        """Whether the stack of a cluster is under the trust anchor of an anchor stack."""
+        return bool(self.outputs.get("anchorStack"))
+
+    @property
     def requests(self) -> Mapping[str, str]:
         """What a cluster of a fleet asks the anchor stack to sign: certificate requests as PEM, by generation."""
         return self.outputs.get("requests") or {}

@@ -13,7 +13,15 @@ from typing import Any
 from cryptography import x509
 
 from meshtrust import cert_manager
-from meshtrust.cluster import Api, ClusterError, ForbiddenError, certificates_of, read_items, read_optional
+from meshtrust.cluster import (
+    Api,
+    ClusterError,
+    ForbiddenError,
+    MalformedError,
+    certificates_of,
+    read_items,
+    read_optional,
+)
 from meshtrust.issuer_secret import NAME
 
 # cert-manager pkg/apis/certmanager/v1/types.go.
@@ -110,5 +118,5 @@ def _decoded(data: Mapping[str, str], key: str, source: str) -> tuple[x509.Certi
         text = base64.b64decode(data.get(key) or "").decode()
     except (binascii.Error, UnicodeDecodeError):
         msg = f"{where} is not text in base64. Let cert-manager issue it anew, or correct who writes it."
-        raise ClusterError(msg) from None
+        raise MalformedError(msg) from None
     return certificates_of(text, where)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from cryptography import x509
 
-from meshtrust.cluster import Api, certificates_of, read_optional
+from meshtrust.cluster import Api, MalformedError, certificates_of, read_optional
 from meshtrust.issuer_certificate import read_issuer_certificate
 from meshtrust.pem import PemError, fingerprint, read_bundle
 from meshtrust.private_key import read_private_key
@@ -21,6 +21,12 @@ _ROOT_NAME = "root.linkerd."
 _GENERATION = "generation "
 
 THE_LAST_DEPLOYMENT = "the last deployment"
+
+_WAYS_OUT = (
+    "A generation is one root for good, because proxies that trust the one refuse all that another one signs. Leave "
+    "out what replaces it; or restore the stack's state; or, where that is lost for good, bring the trusted root "
+    "along and rotate to a generation with a name that was never used, as docs/runbook.md has it (A lost key)"
+)
 
 
 class ChangedRootError(Exception):
@@ -63,15 +69,33 @@ async def read_held(api: Api, namespace: str) -> Held:
         namespace: Namespace of Linkerd's control plane.
 
     Raises:
-        ClusterError: They cannot be read or understood.
+        ClusterError: They cannot be read, or the bundle cannot be understood. An issuer that cannot is none: no
+            deployment may be kept from putting it right.
     """
     name = f"ConfigMap {namespace}/{TRUST_ROOTS}"
     configmap, issuer = await asyncio.gather(
-        read_optional(api, name, namespace=namespace, url=f"configmaps/{TRUST_ROOTS}"),
-        read_issuer_certificate(api, namespace),
+        read_optional(api, name, namespace=namespace, url=f"configmaps/{TRUST_ROOTS}"), _read_issuer(api, namespace)
     )
     bundle = str(((configmap or {}).get("data") or {}).get(TRUST_ROOTS_KEY) or "")
-    return Held(bundle_name=name, roots=certificates_of(bundle, name), issuer=issuer.chain)
+    try:
+        roots = certificates_of(bundle, name)
+    except MalformedError as error:
+        msg = (
+            f"{name}, which each new proxy takes its trust anchors from, cannot be understood ({error.__cause__}), and "
+            "no deployment is judged without it. Write back what the stack has deployed last: pulumi stack output "
+            f"trustAnchors | kubectl -n {namespace} create configmap {TRUST_ROOTS} "
+            f"--from-file={TRUST_ROOTS_KEY}=/dev/stdin --dry-run=client -o yaml | kubectl apply --server-side "
+            "--force-conflicts -f -"
+        )
+        raise MalformedError(msg) from None
+    return Held(bundle_name=name, roots=roots, issuer=issuer)
+
+
+async def _read_issuer(api: Api, namespace: str) -> tuple[x509.Certificate, ...]:
+    try:
+        return (await read_issuer_certificate(api, namespace)).chain
+    except MalformedError:
+        return ()
 
 
 def generation_of(root: x509.Certificate) -> str:
@@ -144,16 +168,16 @@ def check_root(generation: str, known: KnownRoot, certificate_pem: str | None, k
         key = read_private_key(key_pem) if key_pem else None
     except PemError as error:
         msg = f'the stack\'s state holds a root or a key of generation "{generation}" that cannot be read ({error})'
-        raise ChangedRootError(f"{msg}. {_ways_out(generation)}") from None
+        raise ChangedRootError(f"{msg}. {_WAYS_OUT}") from None
     if fingerprint(root) != known.fingerprint:
         msg = (
             f'the stack\'s state holds the root {fingerprint(root)[:16]} as generation "{generation}", and '
             f"{known.known_from} has {known.fingerprint[:16]} by that name"
         )
-        raise ChangedRootError(f"{msg}. {_ways_out(generation)}")
+        raise ChangedRootError(f"{msg}. {_WAYS_OUT}")
     if key is not None and key.public_key() != root.public_key():
         msg = f'the stack\'s state holds a key of generation "{generation}" that does not belong to its root'
-        raise ChangedRootError(f"{msg}. {_ways_out(generation)}")
+        raise ChangedRootError(f"{msg}. {_WAYS_OUT}")
 
 
 def would_change(generation: str, known: KnownRoot) -> str:
@@ -161,7 +185,7 @@ def would_change(generation: str, known: KnownRoot) -> str:
     return (
         f'generation "{generation}" has the root {known.fingerprint[:16]} ({known.known_from} has it), and this run '
         "would make another one in its place: it is to be replaced (--target-replace, --replace, another version of "
-        f"the provider), or the stack's state has lost its key, its root or its id. {_ways_out(generation)}"
+        f"the provider), or the stack's state has lost its key, its root or its id. {_WAYS_OUT}"
     )
 
 
@@ -179,14 +203,5 @@ def foreign_roots(held: Held, kept: Iterable[str]) -> Sequence[x509.Certificate]
 def _disagreement(generation: str, one: KnownRoot, other: KnownRoot) -> str:
     return (
         f'generation "{generation}" is the root {one.fingerprint[:16]} by {one.known_from}, and '
-        f"{other.fingerprint[:16]} by {other.known_from}. {_ways_out(generation)}"
-    )
-
-
-def _ways_out(generation: str) -> str:
-    return (
-        "A generation is one root for good, because proxies that trust the one refuse all that another one signs. "
-        "Leave out what replaces it; or restore the stack's state (docs/runbook.md, A lost key); or bring the root "
-        f"along that is trusted, without its key: pulumi config set --path 'anchorCertificates[\"{generation}\"]' < "
-        "root.pem; and rotate to a generation with a name that was never used"
+        f"{other.fingerprint[:16]} by {other.known_from}. {_WAYS_OUT}"
     )

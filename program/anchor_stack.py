@@ -37,7 +37,11 @@ async def declare_anchor_stack(settings: AnchorSettings, last: Deployment) -> pu
     _check_generations(settings.anchor, last, clusters)
     protected = _protected(settings.anchor, clusters)
     elsewhere = [
-        (stack, generation, root) for stack, deployed in clusters.items() for generation, root in deployed.roots.items()
+        (stack, generation, root)
+        for stack, deployed in clusters.items()
+        # One that has not joined yet has roots of its own, whatever their names.
+        if deployed.is_in_fleet
+        for generation, root in deployed.roots.items()
     ]
     anchor = await roots.declare(replace(settings.anchor, protected=protected), last, Held(), elsewhere)
     requests = [
@@ -117,19 +121,26 @@ def _requests(clusters: Mapping[str, Deployment], last: Deployment) -> Iterator[
         # A stack that was renamed asks by the request that it had, of whose key the old name is known.
         known = [name for name in last.signed_for if name == stack or name not in clusters]
         signed = [pem for name in known for pem in last.intermediates_of(name).values()]
+        if not isinstance(deployed.outputs.get("requests") or {}, Mapping):
+            _tell_unsigned(stack, "intermediates", "its output requests is no map of requests by generation")
+            continue
         for generation, pem in deployed.requests.items():
             try:
                 check_request(pem, stack, generation, signed)
             except RequestError as error:
-                pulumi.log.warn(
-                    f"Stack {stack} asks for an intermediate under {generation} that is not signed: {error}. See who "
-                    "wrote that stack's outputs. The other clusters get theirs."
-                )
+                _tell_unsigned(stack, f"an intermediate under {generation}", str(error))
                 continue
             mine = last.intermediates_of(stack).get(generation, "")
             root = last.certificates.get(generation)
             is_signed = bool(mine and root and choose_signed([mine], pem, to_pem(root)))
             yield SigningRequest(stack=stack, generation=generation, pem=pem, is_signed=is_signed)
+
+
+def _tell_unsigned(stack: str, what: str, why: str) -> None:
+    pulumi.log.warn(
+        f"Stack {stack} asks for {what}, which is not signed: {why}. See who wrote that stack's outputs. The other "
+        "clusters get theirs."
+    )
 
 
 def _entries(wanted: tuple[str, ...], last: Deployment) -> Iterator[dict[str, Any]]:

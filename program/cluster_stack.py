@@ -55,10 +55,10 @@ async def declare_cluster_stack(settings: Settings, last: Deployment, asker: Clu
     cluster = kubernetes.Provider("cluster", settings.cluster.provider_args(admission.cluster_uid))
     # What declares is slow to load: the provider starts, and the cluster answers, meanwhile.
     await asyncio.to_thread(importlib.import_module, "pulumi_kubernetes.core.v1")
-    held = await admission.admitted
+    admitted = await admission.admitted
     on_cluster = pulumi.ResourceOptions(providers=[cluster])
 
-    held, transitions = await first_deployment.check(admission, last, owner.mark, held)
+    held, transitions = await first_deployment.check(admission, admitted, last, owner.mark)
     anchor = await roots.declare(settings.anchor, last, held)
     await releases.resume(admission.api, settings)
     requests = _requests(settings, asked_for) if fleet else None
@@ -124,6 +124,7 @@ async def declare_cluster_stack(settings: Settings, last: Deployment, asker: Clu
 
     # The next run takes the outputs for what was deployed last, and the engine keeps those of a run that fails later.
     await pulumi.Output.from_input(linkerd.ready).future()
+    await published.check_deployed(admission.api, settings, last, anchor.bundle)
     return {
         **_fleet_outputs(fleet, requests, admission.pledge),
         "context": settings.cluster.context,

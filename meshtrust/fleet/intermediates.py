@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtensionOID
 
 from meshtrust.pem import PemError, read_bundle
@@ -43,6 +44,10 @@ def check_request(pem: str, stack: str, generation: str, signed: Iterable[str] =
     except (ValueError, UnsupportedAlgorithm, AttributeError) as error:
         msg = f"it cannot be read ({error})"
         raise RequestError(msg) from error
+    # The provider reads it by Go's encoding/pem, which may take another block of the text for the request.
+    if pem.strip() != request.public_bytes(Encoding.PEM).decode().strip():
+        msg = "it is not one request alone, as the provider writes it"
+        raise RequestError(msg)
     if not request.is_signature_valid:
         msg = "its signature does not fit its key"
         raise RequestError(msg)

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Awaitable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -28,10 +28,24 @@ from program.membership import Membership
 from settings import Settings
 
 
-def _admitted(held: Held | None = None) -> "asyncio.Future[Held]":
-    admitted: asyncio.Future[Held] = asyncio.get_running_loop().create_future()
-    admitted.set_result(held or Held())
-    return admitted
+@dataclass(frozen=True, kw_only=True)
+class Admitted:
+    """What is known once a run may go ahead.
+
+    Attributes:
+        held: The trust that the cluster holds; empty offline.
+        transitions: The audit trail with this run's entries: each has step, generations, at (ISO 8601, UTC), by, gate
+            (open, warned, overridden or none), and the reason and number of blockers where it was not open.
+    """
+
+    held: Held
+    transitions: list[dict[str, Any]]
+
+
+def _at_once(admitted: Admitted) -> "asyncio.Future[Admitted]":
+    future: asyncio.Future[Admitted] = asyncio.get_running_loop().create_future()
+    future.set_result(admitted)
+    return future
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,11 +56,9 @@ class Admission:
         settings: What the run deploys: in a fleet, a run that only pledges stays at the last deployment's generations.
         pledge: What the cluster has pledged to its fleet from this run on; nothing where it is in none.
         cluster_uid: UID of the cluster, or nothing in an offline preview, which no cluster is asked about.
-        transitions: The audit trail with this run's step: each entry has step, generations, at (ISO 8601, UTC), by,
-            gate (open, warned, overridden or none), and the reason and number of blockers where it was not open.
         issuance: What is still to be seen of the identity issuer before Linkerd is touched; nothing offline.
-        admitted: The trust that the cluster holds, once it has let the run pass, and failed where it has not: to be
-            awaited before anything but the provider is declared.
+        admitted: What is known once the cluster has let the run pass, and failed where it has not: to be awaited
+            before anything but the provider is declared.
         api: Client of the cluster; nothing offline.
         last_look: What is to be looked at once more before the cluster is changed; None if no look decided.
     """
@@ -54,9 +66,8 @@ class Admission:
     settings: Settings
     pledge: Pledge | None
     cluster_uid: str | None
-    transitions: list[dict[str, Any]]
     issuance: issuance.Issuance | None
-    admitted: "asyncio.Future[Held]" = field(default_factory=_admitted)
+    admitted: "asyncio.Future[Admitted]"
     api: Awaitable[Api] | None = None
     last_look: LastLook | None = None
 
@@ -108,9 +119,8 @@ async def admit(settings: Settings, last: Deployment, fleet: Membership | None, 
             settings=settings,
             pledge=fleet.pledge if fleet else None,
             cluster_uid=last.cluster_uid,
-            transitions=last.transitions,
             issuance=None,
-            admitted=asyncio.create_task(_held(asked)),
+            admitted=asyncio.create_task(_admitted(asked, last)),
             api=api,
         )
     answer = await asked
@@ -118,16 +128,16 @@ async def admit(settings: Settings, last: Deployment, fleet: Membership | None, 
         settings=answer.verdict.settings,
         pledge=answer.verdict.pledge,
         cluster_uid=answer.uid,
-        transitions=[*last.transitions, *([answer.verdict.entry] if answer.verdict.entry else [])],
         issuance=answer.issuance,
-        admitted=_admitted(answer.held),
+        admitted=_at_once(await _admitted(asked, last)),
         api=api,
         last_look=answer.verdict.last_look,
     )
 
 
-async def _held(asked: Awaitable[_Answer]) -> Held:
-    return (await asked).held
+async def _admitted(asked: "asyncio.Future[_Answer]", last: Deployment) -> Admitted:
+    answer = await asked
+    return Admitted(held=answer.held, transitions=[*last.transitions, *answer.verdict.entries])
 
 
 @contextlib.contextmanager
@@ -185,8 +195,8 @@ async def _admit_offline(
         settings=verdict.settings,
         pledge=verdict.pledge,
         cluster_uid=None,
-        transitions=last.transitions,
         issuance=None,
+        admitted=_at_once(Admitted(held=Held(), transitions=last.transitions)),
     )
 
 

@@ -11,7 +11,7 @@ from meshtrust.helm_release import read_releases
 from meshtrust.known_roots import Held, generation_of
 from meshtrust.pem import read_bundle
 from meshtrust.rotation import first_step
-from program.guard.admission import Admission
+from program.guard.admission import Admission, Admitted
 from program.guard.overrides import override_or_refuse
 from program.refusal import ending
 
@@ -21,7 +21,9 @@ _CURE = (
 )
 
 
-async def check(admission: Admission, last: Deployment, mark: str, held: Held) -> tuple[Held, list[dict[str, Any]]]:
+async def check(
+    admission: Admission, admitted: Admitted, last: Deployment, mark: str
+) -> tuple[Held, list[dict[str, Any]]]:
     """Make sure that a first deployment leaves a mesh that is there as it is; another deployment has no such check.
 
     A root that this stack makes is known before it is declared only from the bundle of the mesh: where the mesh is this
@@ -29,9 +31,9 @@ async def check(admission: Admission, last: Deployment, mark: str, held: Held) -
 
     Args:
         admission: What the run may do.
+        admitted: What is known since it may go ahead.
         last: What the stack last deployed.
         mark: What a release of this stack says of who deployed it.
-        held: The trust that the cluster holds.
 
     Returns:
         The trust that the deployment has to keep, which is none if the mesh is given up; and the audit trail.
@@ -41,22 +43,22 @@ async def check(admission: Admission, last: Deployment, mark: str, held: Held) -
         SystemExit: The cluster cannot be read.
     """
     if admission.api is None or last.trust:
-        return held, admission.transitions
+        return admitted.held, admitted.transitions
     settings, namespace = admission.settings, admission.settings.linkerd.namespace
     with ending("\nNothing was changed."):
         api = await admission.api
         mesh = await read_mesh(api, namespace)
     if not mesh.is_there:
-        return Held(), admission.transitions
+        return Held(), admitted.transitions
     roots = {name: read_bundle(pem)[0] for name, pem in settings.anchor.certificates.items()}
-    own = held if await _is_own(api, namespace, mark) else Held()
+    own = admitted.held if await _is_own(api, namespace, mark) else Held()
     for root in own.roots:
         if (name := generation_of(root)) in settings.anchor.generations:
             roots.setdefault(name, root)
     blockers = blocks_deploy(mesh, roots, settings.anchor.signer, datetime.now(UTC))
     if not blockers:
-        return own, admission.transitions
-    *before, entry = admission.transitions
+        return own, admitted.transitions
+    *before, entry = admitted.transitions
     gate = override_or_refuse(settings, last, first_step(settings.trust), blockers, _CURE)
     return Held(), [*before, {**entry, **gate}]
 

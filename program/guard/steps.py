@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -34,13 +34,13 @@ class Verdict:
     Attributes:
         settings: What the run deploys: where it only pledges, with the generations of the last deployment.
         pledge: What the cluster has pledged to its fleet from this run on; nothing where it is in none.
-        entry: The step's entry in the audit trail; nothing where the run takes none.
+        entries: The run's entries in the audit trail: the step's, and those of what goes ahead by an override.
         last_look: What is to be looked at once more before the cluster is changed; None if no look decided.
     """
 
     settings: Settings
     pledge: Pledge | None
-    entry: dict[str, Any] | None = None
+    entries: Sequence[dict[str, Any]] = ()
     last_look: LastLook | None = None
 
 
@@ -74,11 +74,17 @@ async def judge(
     if only_pledges and fleet is None:
         msg = f"{PLEDGE_ONLY}=1 is for clusters of a fleet, and this stack is in none. Unset it.\nNothing was changed."
         raise pulumi.RunError(msg)
+    if only_pledges and last.trust is None:
+        msg = (
+            f"{PLEDGE_ONLY}=1 is for clusters that are deployed, and this run would deploy the first time. Unset it.\n"
+            "Nothing was changed."
+        )
+        raise pulumi.RunError(msg)
     refuse_upgrade(settings, last, step)
     drift = await _judge_drift(api, settings, last, step, held)
     if step is None:
         return Verdict(
-            settings=settings, pledge=await _keep(api, settings, last, fleet) if fleet else None, entry=drift
+            settings=settings, pledge=await _keep(api, settings, last, fleet) if fleet else None, entries=drift
         )
     if step.kind in ("deploy", "introduce", "replace"):
         _refuse_ended(settings, step)
@@ -88,10 +94,11 @@ async def judge(
             f"changes nothing else yet. Next run: pulumi up --stack {fleet.anchor_stack}; then again: pulumi up "
             f"--stack {pulumi.get_stack()}"
         )
-        return Verdict(settings=settings.staying_at(last.trust), pledge=fleet.pledge.stamped(fleet.pledge), entry=drift)
+        stays = settings.staying_at(last.trust)
+        return Verdict(settings=stays, pledge=fleet.pledge.stamped(fleet.pledge), entries=drift)
     blockers = await _look(api, settings, last, step)
     if fleet and only_pledges and last.trust:
-        return _pledge(settings, last.trust, step, blockers, fleet)
+        return replace(_pledge(settings, last.trust, step, blockers, fleet), entries=drift)
     pledge = None
     if fleet:
         _refuse_strangers(settings, step, fleet)
@@ -103,13 +110,13 @@ async def judge(
         pledge = decision.pledge
         if last.trust and not decision.takes_step:
             _tell_pledge(step, fleet, decision.blockers)
-            return Verdict(settings=settings.staying_at(last.trust), pledge=pledge, entry=drift)
+            return Verdict(settings=settings.staying_at(last.trust), pledge=pledge, entries=drift)
         blockers = blocking
     gate = _take(settings, last, step, blockers, fleet, asked=api is not None)
     again = None
     if api is not None and step.kind in ("switch", "retire") and gate["gate"] != "warned":
         again = LastLook(api=api, settings=settings, step=step, last=last, accepted=tuple(blockers))
-    return Verdict(settings=settings, pledge=pledge, entry=_entry(step) | gate, last_look=again)
+    return Verdict(settings=settings, pledge=pledge, entries=[*drift, _entry(step) | gate], last_look=again)
 
 
 def _entry(step: Step) -> dict[str, Any]:
@@ -143,24 +150,24 @@ def _pledge(settings: Settings, trust: Trust, step: Step, blockers: list[Blocker
 
 async def _judge_drift(
     api: "Api | None", settings: Settings, last: Deployment, step: Step | None, held: Held
-) -> dict[str, Any] | None:
+) -> list[dict[str, Any]]:
     """Judge what a run would change of the cluster's trust although the last deployment says that it is so already.
 
     A state that was restored from a backup is older than the cluster: what it holds as deployed may be a step back, by
     more than one step, which no configured step tells of.
 
     Returns:
-        An entry for the audit trail, if something goes ahead by an override; otherwise None.
+        An entry for the audit trail for each move that goes ahead by an override.
 
     Raises:
         pulumi.RunError: Pods would be cut off.
     """
     if api is None or last.trust is None or (step and step.kind in ("deploy", "replace")):
-        return None
+        return []
     brought = {name: read_bundle(pem)[0] for name, pem in settings.anchor.certificates.items()}
     known = {**last.certificates, **brought}
     wanted = {name: known[name] for name in settings.anchor.generations if name in known}
-    entry = None
+    entries = []
     for move in find_drift(
         held, known, wanted, settings.trust, last.trust, signs=settings.issuer.mode in SIGNING_MODES
     ):
@@ -174,8 +181,8 @@ async def _judge_drift(
                 "restoration from a backup. Restore a later state, or bring along what the cluster trusts "
                 "(meshtrust:anchorCertificates) under another name."
             )
-            entry = _entry(move) | override_or_refuse(settings, last, move, blockers, cure)
-    return entry
+            entries.append(_entry(move) | override_or_refuse(settings, last, move, blockers, cure))
+    return entries
 
 
 async def _keep(api: "Api | None", settings: Settings, last: Deployment, fleet: Membership) -> Pledge:

@@ -10,8 +10,9 @@ from meshtrust import trust_manager
 from meshtrust.cluster import Api, ClusterError
 from meshtrust.deployment import Deployment
 from meshtrust.helm_release import check_definition
+from meshtrust.known_roots import read_held
 from meshtrust.pem import fingerprint, read_bundle
-from program.refusal import ending, telling
+from program.refusal import end, ending, telling
 from settings import Settings
 
 
@@ -78,3 +79,33 @@ def confirm(
 
     made = {str(position): resource.urn for position, resource in enumerate(trust_bundle.published)}
     return pulumi.Output.all(bundle=bundle, **made).apply(look)
+
+
+async def check_deployed(
+    api: Awaitable[Api] | None, settings: Settings, last: Deployment, bundle: pulumi.Output[str]
+) -> None:
+    """End an update that has taken a step by its outputs alone: the cluster still trusts other roots than the run has.
+
+    The engine leaves as it is what ``--target`` or ``--exclude`` leaves out, and all of it in a refresh that runs the
+    program. Outputs that tell of a step nobody took would have the next run take it without a look at the cluster.
+
+    Args:
+        api: Client of the cluster; None offline.
+        settings: What the run deploys.
+        last: What the stack last deployed.
+        bundle: The trusted roots as PEM.
+
+    Raises:
+        SystemExit: The cluster trusts other roots; or it cannot be read.
+    """
+    if api is None or pulumi.runtime.is_dry_run() or settings.trust == last.trust:
+        return
+    wanted = await bundle.future()
+    with ending():
+        held = await read_held(await api, settings.linkerd.namespace)
+    if wanted and set(map(fingerprint, held.roots)) != set(map(fingerprint, read_bundle(wanted))):
+        end(
+            f"{held.bundle_name} holds other roots than this run deploys, so that its step was not taken: it has left "
+            "the bundle out (--target, --exclude, refresh --run-program), or something else has written it. Deploy the "
+            f"whole stack: pulumi up --refresh --stack {pulumi.get_stack()}"
+        )

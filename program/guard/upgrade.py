@@ -1,5 +1,7 @@
 """The guard's part for upgrades: none rides along with a step of a rotation."""
 
+from collections.abc import Iterator
+
 import pulumi
 
 from meshtrust.deployment import Deployment
@@ -23,12 +25,10 @@ def refuse_upgrade(settings: Settings, last: Deployment, step: Step | None) -> N
     """
     if step is None or step.kind not in ("switch", "retire") or step.before is None:
         return
-    now = {key: source.installed for key, source in settings.chart_sources.items()}
     changes = [
-        f"  - {key}: {before} is deployed, and {after} would be\n"
-        for deployed, wanted in ((last.charts, now), (last.providers, provider_versions()))
-        for key, before in deployed.items()
-        if (after := wanted.get(key, before)) != before
+        f"  - {key}: {before or 'nothing'} is deployed, and {after or 'nothing'} would be\n"
+        for key, before, after in (*_charts(settings, last), *_providers(last))
+        if before != after
     ]
     if changes:
         anchors = ", ".join(f'"{name}"' for name in step.before.anchors)
@@ -39,3 +39,29 @@ def refuse_upgrade(settings: Settings, last: Deployment, step: Step | None) -> N
             "above; for a provider, its version in requirements.txt).\nNothing was changed."
         )
         raise pulumi.RunError(msg)
+
+
+def _charts(settings: Settings, last: Deployment) -> Iterator[tuple[str, str, str]]:
+    """Yield the key of each source of charts, and what it is in the last deployment and in this run, empty if none."""
+    deployed, sources = dict(last.charts), settings.chart_sources
+    if not deployed:
+        # It was deployed before that was recorded.
+        return
+    # One source has both of Linkerd's charts, unless the one of its definitions has a version of its own.
+    linkerd, crds = "linkerd.charts", "linkerd.crdsVersion"
+    if crds in sources and linkerd in deployed:
+        deployed.setdefault(crds, deployed[linkerd])
+    if crds in deployed:
+        sources.setdefault(crds, sources[linkerd])
+    for key in dict.fromkeys((*deployed, *sources)):
+        before = deployed.get(key, "")
+        after = sources[key].installed if key in sources else ""
+        # The versions in a directory were not always recorded.
+        is_unrecorded = key in sources and before == str(sources[key])
+        yield key, before, before if is_unrecorded else after
+
+
+def _providers(last: Deployment) -> Iterator[tuple[str, str, str]]:
+    now = provider_versions()
+    for name, before in last.providers.items():
+        yield name, before, now.get(name, before)

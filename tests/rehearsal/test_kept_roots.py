@@ -186,6 +186,20 @@ def test_nothing_new_is_made_in_a_run_that_is_refused_for_a_root(anchor_stack):
     assert state.ids() == there
 
 
+@pytest.mark.parametrize("option", ["--target", "--exclude"])
+def test_a_run_that_leaves_out_what_is_new_keeps_the_outputs_by_which_roots_are_known(anchor_stack, option):
+    state = State(anchor_stack)
+    left_out = (option, {"--target": state.urn("trust-anchor-2026-key"), "--exclude": "**trust-anchor-2027-*"}[option])
+    outputs, there = anchor_stack.project.outputs(), state.ids()
+    said = anchor_stack.refused(*UP, *left_out, anchors=["2026", "2027"])
+    assert "This run has left out what is new in the stack (--target, --exclude)" in said
+    assert anchor_stack.project.outputs() == outputs
+    key = state.urn("trust-anchor-2026-key")
+    assert 'generation "2026" has the root' in anchor_stack.refused(*UP, "--target-replace", key)
+    assert there.items() <= state.ids().items()
+    anchor_stack.up()
+
+
 def test_the_root_of_a_mesh_is_never_made_again(live, cluster):
     state = State(live)
     whole, before = state.export(), trusted(cluster)

@@ -101,8 +101,29 @@ def test_a_request_of_another_stack_is_not_signed_and_stops_nobody_else(fleet):
     recording = fleet.up("anchor")
     assert [entry.name for entry in recording.of_type(SIGNED)] == ["east-2026-certificate"]
     [said] = {text for level, text in recording.messages if level == logging.WARNING}
-    assert "Stack west asks for an intermediate under 2026 that is not signed: its subject is" in said
+    assert "Stack west asks for an intermediate under 2026, which is not signed: its subject is" in said
     assert "The other clusters get theirs" in said
+
+
+@pytest.mark.parametrize("requests", ["all of them", ["2026"], {"2026": {"pem": "x"}}])
+def test_requests_of_another_shape_are_named_and_stop_nobody_else(asked, requests):
+    asked.outputs["west"]["requests"] = requests
+    recording = asked.up("anchor")
+    assert [entry.name for entry in recording.of_type(SIGNED)] == ["east-2026-certificate"]
+    [said] = {text for level, text in recording.messages if level == logging.WARNING}
+    assert "Stack west asks for" in said
+
+
+def test_a_stack_with_an_anchor_of_its_own_that_is_listed_too_early_stops_nobody_else(asked):
+    own = make_certificate("root 2026")
+    asked.outputs["west"] = {
+        "anchors": ["2026"],
+        "signer": "2026",
+        "trustAnchors": own.pem,
+        "roots": {"2026": {"fingerprint": fingerprint(own.certificate), "brought": False}},
+    }
+    recording = asked.up("anchor")
+    assert [entry.name for entry in recording.of_type(SIGNED)] == ["east-2026-certificate"]
 
 
 def test_a_stack_that_was_renamed_has_its_request_signed_under_its_new_name(asked):
@@ -135,6 +156,14 @@ def test_a_request_that_is_new_gets_the_days_that_are_left_and_one_that_was_sign
     ("pem", "reason"),
     [
         ("nothing", "it cannot be read"),
+        (
+            make_request(ec.generate_private_key(ec.SECP256R1()), organization="east") * 2,
+            "it is not one request alone",
+        ),
+        (
+            "of a person:\n" + make_request(ec.generate_private_key(ec.SECP256R1()), organization="east"),
+            "it is not one request alone",
+        ),
         (make_request(ec.generate_private_key(ec.SECP384R1())), "its key is not ECDSA P-256"),
         (make_request(rsa.generate_private_key(65537, 2048)), "its key is not ECDSA P-256"),
         (make_request(ec.generate_private_key(ec.SECP256R1()), organization="west"), 'has no "east" of its own'),
@@ -287,6 +316,11 @@ def test_a_run_that_only_pledges_is_for_a_fleet(config, monkeypatch):
     monkeypatch.setenv(PLEDGE_ONLY, "1")
     with pytest.raises(pulumi.RunError, match="is for clusters of a fleet, and this stack is in none"):
         run_program(config)
+
+
+def test_a_run_that_only_pledges_is_no_first_deployment(asked, monkeypatch):
+    monkeypatch.setenv(PLEDGE_ONLY, "1")
+    assert "is for clusters that are deployed" in asked.refused("east")
 
 
 def test_a_gate_that_warns_does_not_keep_a_ready_cluster_from_pledging_first(introduced):

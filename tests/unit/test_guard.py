@@ -7,8 +7,9 @@ from typing import Any
 import pulumi
 import pytest
 
-from components.signed_certificate import OutlivingError, refuse_outliving
-from meshtrust.cluster import ClusterError
+import versions
+from components.signed_certificate import OutlivingError, how_to_forget, refuse_outliving
+from meshtrust.cluster import OFFLINE, ClusterError
 from meshtrust.cluster_client import connect
 from meshtrust.deployment import Deployment
 from meshtrust.gate import Blocker
@@ -16,13 +17,14 @@ from meshtrust.known_roots import Held
 from meshtrust.pem import fingerprint
 from meshtrust.pods import Workload
 from meshtrust.rotation import Step, find_step
-from program.guard import look, steps, webhooks
+from program.guard import admission, look, steps, webhooks
 from settings import Settings, load_settings
 from tests.api_server import holding
 from tests.certificates import make_certificate
 from tests.recorder import record_main
 from tests.refusals import number_of
 
+CERT_MANAGER = f"https://charts.jetstack.io {versions.CERT_MANAGER}"
 OLD, NEW = make_certificate(generation="2026"), make_certificate(generation="2027")
 WEB = Workload(kind="Deployment", namespace="shop", name="web")
 POD = Blocker(subject="shop/web-1", reason="its proxy does not trust it", workload=WEB)
@@ -109,7 +111,8 @@ def test_an_override_lets_pass_what_its_refusal_listed_and_no_more(guard):
     number = number_of(guard.refused(INTRODUCED, **wanted))
     given = {"gate": {"overrides": {"switch-2027": f"{number} it is a test"}}}
     verdict = guard.judge(INTRODUCED, **wanted, **given)
-    assert (verdict.entry["gate"], verdict.entry["reason"]) == ("overridden", "it is a test")
+    [entry] = verdict.entries
+    assert (entry["gate"], entry["reason"]) == ("overridden", "it is a test")
     guard.found = [POD, BARE]
     refusal = guard.refused(INTRODUCED, **wanted, **given)
     assert "was given for another refusal, or was used already" in refusal
@@ -120,11 +123,11 @@ def test_an_override_lets_pass_what_its_refusal_listed_and_no_more(guard):
 
 def test_a_step_that_no_cluster_was_asked_about_is_not_said_to_be_ready(guard):
     verdict = guard.judge(INTRODUCED, anchors=["2026", "2027"], signer="2027", api=None)
-    assert verdict.entry["gate"] == "unasked"
+    assert verdict.entries[0]["gate"] == "unasked"
     said = " ".join(text for _, text in guard.said)
     assert "No cluster was asked whether it is ready for it." in said
     assert "Everything is ready" not in said
-    assert guard.judge(INTRODUCED, anchors=["2026", "2027"], signer="2027").entry["gate"] == "open"
+    assert guard.judge(INTRODUCED, anchors=["2026", "2027"], signer="2027").entries[0]["gate"] == "open"
     assert "Everything is ready for it." in " ".join(text for _, text in guard.said)
 
 
@@ -135,7 +138,7 @@ def test_the_replacement_of_ended_anchors_is_judged(guard):
     assert "gate.overrides.replace-2027" in refusal
     number = number_of(refusal)
     given = {"gate": {"overrides": {"replace-2027": f"{number} nothing works"}}}
-    assert guard.judge(deployed(OLD), anchors=["2027"], signer="2027", **given).entry["gate"] == "overridden"
+    assert guard.judge(deployed(OLD), anchors=["2027"], signer="2027", **given).entries[0]["gate"] == "overridden"
 
 
 UPGRADES = {
@@ -169,13 +172,52 @@ def test_another_chart_in_the_same_directory_is_an_upgrade(guard, tmp_path):
             (tmp_path / chart / "Chart.yaml").write_text(f"name: {chart}\nversion: {version}\n")
 
     write("1.0.0")
-    last = deployed(OLD, NEW, anchors=("2026", "2027"), charts={"linkerd.charts": f"{tmp_path} 1.0.0 1.0.0"})
+    charts = {"linkerd.charts": f"{tmp_path} 1.0.0 1.0.0", "certManager.charts": CERT_MANAGER}
+    last = deployed(OLD, NEW, anchors=("2026", "2027"), charts=charts)
     wanted = {"anchors": ["2026", "2027"], "signer": "2027", "linkerd": {"charts": str(tmp_path)}}
     guard.judge(last, **wanted)
     write("1.1.0")
     assert f"linkerd.charts: {tmp_path} 1.0.0 1.0.0 is deployed, and {tmp_path} 1.1.0 1.1.0" in guard.refused(
         last, **wanted
     )
+
+
+@pytest.mark.parametrize(
+    ("before", "now"),
+    [
+        ({}, {"linkerd": {"charts": "https://charts.example.com", "version": "1", "crdsVersion": "2"}}),
+        (
+            {"linkerd.crdsVersion": "https://charts.example.com 2"},
+            {"linkerd": {"charts": "https://charts.example.com", "version": "1"}},
+        ),
+    ],
+)
+def test_another_version_of_linkerds_definitions_is_an_upgrade(guard, before, now):
+    charts = {"linkerd.charts": "https://charts.example.com 1", "certManager.charts": CERT_MANAGER, **before}
+    last = deployed(OLD, NEW, anchors=("2026", "2027"), charts=charts)
+    wanted = {"anchors": ["2026", "2027"], "signer": "2027", **now}
+    assert "linkerd.crdsVersion: https://charts.example.com" in guard.refused(last, **wanted)
+
+
+def test_what_is_installed_or_taken_away_does_not_ride_along_either(guard):
+    wanted = {"anchors": ["2026", "2027"], "signer": "2027", "linkerd": {"charts": "https://x.example.com"}}
+    linkerd = {"linkerd.charts": f"https://x.example.com {versions.LINKERD}"}
+    last = deployed(OLD, NEW, anchors=("2026", "2027"), charts=linkerd)
+    assert "certManager.charts: nothing is deployed" in guard.refused(last, **wanted)
+    last = deployed(OLD, NEW, anchors=("2026", "2027"), charts={**linkerd, "certManager.charts": CERT_MANAGER})
+    guard.judge(last, **wanted)
+    assert f"{CERT_MANAGER} is deployed, and nothing would be" in guard.refused(
+        last, **wanted, certManager={"install": False}
+    )
+
+
+def test_a_directory_of_charts_whose_versions_were_not_recorded_is_no_upgrade(guard, tmp_path):
+    for chart in ("linkerd-crds", "linkerd-control-plane"):
+        (tmp_path / chart).mkdir()
+        (tmp_path / chart / "Chart.yaml").write_text(f"name: {chart}\nversion: 1.0.0\n")
+    charts = {"linkerd.charts": str(tmp_path), "certManager.charts": CERT_MANAGER}
+    last = deployed(OLD, NEW, anchors=("2026", "2027"), charts=charts)
+    guard.judge(last, anchors=["2026", "2027"], signer="2027", linkerd={"charts": str(tmp_path)})
 
 
 def issuer_under(root):
@@ -191,13 +233,52 @@ def test_a_cluster_that_is_ahead_of_a_restored_state_is_not_taken_back_unseen(gu
     assert "ConfigMap linkerd/roots and the identity issuer are ahead of this stack's state" in refusal
 
 
+def test_what_goes_ahead_beside_a_step_is_in_the_audit_trail_with_the_step(guard):
+    """The number of a refusal counts what the trail has: an override that is not in it could be used again."""
+    gone = make_certificate(generation="2028")
+    held = Held(bundle_name="ConfigMap linkerd/roots", roots=(OLD.certificate, gone.certificate))
+    guard.left_behind = [POD]
+    wanted = {"anchors": ["2026", "2027"], "signer": "2027", "held": held}
+    number = number_of(guard.refused(INTRODUCED, **wanted))
+    given = {"gate": {"overrides": {"retire-2028": f"{number} it is a test"}}}
+    assert [entry["step"] for entry in guard.judge(INTRODUCED, **wanted, **given).entries] == ["retire", "switch"]
+
+
+def test_what_goes_ahead_in_a_run_without_a_step_is_in_the_audit_trail_too(config, monkeypatch):
+    """Else its override would let pass the same once more."""
+    last = deployed(OLD, context="kind-mesh", kubeconfig="", issuer={"mode": "intermediate"}, clusterUid="u")
+    entry = {"step": "retire", "generations": ["2027"], "gate": "overridden", "reason": "it is a test"}
+    found = []
+
+    async def ask(_api, settings, *_):
+        verdict = steps.Verdict(settings=settings, pledge=None, entries=[entry])
+        return admission._Answer(uid="u", verdict=verdict, issuance=None, held=Held())
+
+    async def connect(*_):
+        return None
+
+    def run():
+        settings = load_settings(last)
+
+        async def admit():
+            admitted = await admission.admit(settings, last, None, SimpleNamespace(connect=connect))
+            found.append((await admitted.admitted).transitions)
+
+        return admit()
+
+    monkeypatch.delenv(OFFLINE, raising=False)
+    monkeypatch.setattr(admission, "_ask", ask)
+    record_main(run, {**config, "meshtrust:anchors": ["2026"], "meshtrust:context": "kind-mesh"})
+    assert found == [[entry]]
+
+
 def test_a_signer_that_the_cluster_has_left_is_a_switch_back(guard):
     held = Held(roots=(OLD.certificate, NEW.certificate), issuer=issuer_under(NEW))
     guard.found = [POD]
     refusal = guard.refused(INTRODUCED, anchors=["2026", "2027"], signer="2026", held=held)
     assert "It is not safe yet to switch the signer to 2026" in refusal
     guard.found = []
-    assert guard.judge(INTRODUCED, anchors=["2026", "2027"], signer="2026", held=held).entry is None
+    assert guard.judge(INTRODUCED, anchors=["2026", "2027"], signer="2026", held=held).entries == []
 
 
 @pytest.mark.parametrize(
@@ -254,7 +335,7 @@ def test_a_certificate_is_not_made_again_for_longer_than_its_root_lives():
     make(9 * 24)
     with pytest.raises(OutlivingError) as caught:
         make(11 * 24)
-    assert "pulumi state delete 'urn:x' --yes" in str(caught.value)
+    assert how_to_forget("urn:x") in str(caught.value)
 
 
 SELECTOR = {"matchExpressions": [{"key": "team", "operator": "NotIn", "values": ["platform"]}]}
