@@ -124,6 +124,7 @@ async def declare_cluster_stack(settings: Settings, last: Deployment, asker: Clu
 
     # The next run takes the outputs for what was deployed last, and the engine keeps those of a run that fails later.
     await pulumi.Output.from_input(linkerd.ready).future()
+    await last_look.after_switch(admission.last_look)
     return {
         **_fleet_outputs(fleet, requests, admission.pledge),
         "context": settings.cluster.context,

@@ -387,13 +387,15 @@ class Cluster:
             mesh, is_cached = pod.mesh, pod.restarts > 0 and self.random.random() < 0.5
             is_late = max(mesh.written.values()) + timedelta(minutes=1) > self.now
             bundle = mesh.previous if is_cached and is_late and mesh.previous else mesh.bundle
+        if pod.proxy is None and pod.program_started is None:
+            # A pod's volumes are written before its first container starts.
+            for mount, content in ((pod.trust_roots, pod.mesh.bundle), (pod.credentials, pod.mesh.secret)):
+                if mount is not None:
+                    mount.content, mount.due = content, None
         pod.proxy = Proxy(bundle=bundle, started=self.now)
 
     def _start_program(self, pod: Pod) -> None:
         pod.phase, pod.program_started = "Running", self.now
-        for mount, content in ((pod.trust_roots, pod.mesh.bundle), (pod.credentials, pod.mesh.secret)):
-            if mount is not None:
-                mount.content, mount.due = content, None
         if pod.component == "identity":
             pod.start_identity()
 
