@@ -156,13 +156,19 @@ class Cluster:
             self._restart_all(mesh)
 
     def _restart_all(self, mesh: Mesh) -> None:
-        for workload in self.workloads:
-            if workload.mesh is mesh:
-                self.restart(workload)
-        self.settle()
-        for pod in self._of(mesh):
-            if pod.workload is not None and pod.revision != pod.workload.revision:
-                self.delete_by_force(pod)
+        """Restart the identity service, a replica of which may have missed its reload, and the others after it."""
+        for is_identity in (True, False):
+            for workload in self.workloads:
+                if workload.mesh is mesh and (workload.component == "identity") == is_identity:
+                    self.restart(workload)
+            self.settle()
+            for pod in self._of(mesh):
+                if (
+                    pod.workload is not None
+                    and (pod.component == "identity") == is_identity
+                    and pod.revision != pod.workload.revision
+                ):
+                    self.delete_by_force(pod)
 
     def delete(self, pod: Pod, seconds: int | None = None) -> None:
         """Delete a pod; it goes on for its grace period."""

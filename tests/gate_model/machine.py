@@ -78,7 +78,7 @@ class GateMachine(RuleBasedStateMachine):
         if step := self.program.propose(kind):
             self.program.run(step, meanwhile=lambda: self._happen(pick))
 
-    @rule(kind=st.sampled_from(("forward", "forward", "back")), pick=_PICK, at=st.integers(1, 12))
+    @rule(kind=st.sampled_from(("forward", "forward", "back")), pick=_PICK, at=st.integers(1, 60))
     def take_step_while_looking(self, kind: str, pick: int, at: int) -> None:
         """Run it, and have pods made or restarted in the middle of the look."""
         self._count()

@@ -31,6 +31,18 @@ class Tally:
     cured: int = 0
     taken: dict[str, int] = field(default_factory=dict)
 
+    def add(self, other: "Tally") -> None:
+        """Add what another run has gone through."""
+        for name, count in vars(other).items():
+            if name != "taken":
+                setattr(self, name, getattr(self, name) + count)
+        for kind, count in other.taken.items():
+            self.taken[kind] = self.taken.get(kind, 0) + count
+
+    def clear(self) -> None:
+        """Begin again."""
+        vars(self).update(vars(Tally()))
+
     def take(self, kind: str) -> None:
         """Count a step that was let through."""
         self.taken[kind] = self.taken.get(kind, 0) + 1
