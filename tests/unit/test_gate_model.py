@@ -94,6 +94,7 @@ def _find(kind: str) -> Failure | None:
     return None
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("rule", BROKEN)
 def test_a_gate_with_a_broken_rule_is_found(rule, monkeypatch):
     where, name, broken, kind = BROKEN[rule]
