@@ -99,9 +99,7 @@ async def find_blockers(
     if step.kind == "replace":
         return await judge_step(api, await read_mesh(api, namespace), step, roots)
     mesh, injections = await _read_in_order(api, namespace, fingerprint(roots[step.after.signer]))
-    return await judge_step(
-        api, mesh, step, roots, acknowledged=acknowledged, in_fleet=in_fleet, injections=injections
-    )
+    return await judge_step(api, mesh, step, roots, acknowledged=acknowledged, in_fleet=in_fleet, injections=injections)
 
 
 async def judge_step(

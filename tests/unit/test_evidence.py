@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 
@@ -286,19 +286,25 @@ def test_a_pod_that_an_injector_makes_just_before_it_has_the_bundle_is_among_the
     counted = cluster()
     assert blockers(counted, step) == []
     for moment in range(len(counted.requests) + 1):
-        made = cluster()
-        held, asked = [OLD.pem], []
+        made = _bringing_the_bundle_at(moment)
+        assert blockers(made, step), f"nothing was seen of a pod made before request {moment}"
 
-        def bring(_path, made=made, held=held, asked=asked, moment=moment):
-            asked.append(1)
-            if len(asked) == moment + 1:
-                add(made, "late", anchors=held[0], created=NOW, **of_deployment("web"))
-                held[0] = BOTH
 
-        made.before_call = bring
-        port = Port(injector_answers(lambda held=held: held[0]), leaf(ISSUER_NEW))
-        made.ports["linkerd/linkerd-proxy-injector-1", 8443] = port
-        assert blockers(made, step), f"nothing was seen of a pod made before request {moment} of {len(asked)}"
+def _bringing_the_bundle_at(moment):
+    """A mesh whose injector makes a pod with the old bundle before one of the requests, and has the new one then."""
+    made, held = cluster(), [OLD.pem]
+
+    def bring(_path):
+        if len(made.requests) == moment + 1:
+            add(made, "late", anchors=held[0], created=NOW, **of_deployment("web"))
+            held[0] = BOTH
+
+    def bundle():
+        return held[0]
+
+    made.before_call = bring
+    made.ports["linkerd/linkerd-proxy-injector-1", 8443] = Port(injector_answers(bundle), leaf(ISSUER_NEW))
+    return made
 
 
 def test_an_injector_that_comes_while_the_pods_are_listed_is_asked_too():

@@ -227,15 +227,15 @@ def test_a_step_is_looked_at_once_more_and_stopped_by_what_has_come_up(guard):
     assert guard.judge(INTRODUCED, anchors=["2026", "2027"], signer="2026").last_look is None
 
 
-def test_a_switch_that_was_overtaken_ends_the_run_with_what_is_to_be_restarted(guard, monkeypatch, capsys):
-    overtaking = []
+def test_a_switch_that_was_overtaken_ends_the_run_with_what_is_to_be_restarted(guard, monkeypatch):
+    overtaking: list[Blocker] = []
 
     async def find_overtaken(_api, _namespace, root, name):
         assert (root, name) == (NEW.certificate, "2027")
         return overtaking
 
     monkeypatch.setattr(last_look, "find_overtaken", find_overtaken)
-    told = []
+    told: list[str] = []
     monkeypatch.setattr(pulumi.log, "error", told.append)
     monkeypatch.setattr(pulumi.runtime, "is_dry_run", lambda: False)
     verdict = guard.judge(INTRODUCED, anchors=["2026", "2027"], signer="2027")
