@@ -12,6 +12,7 @@ from meshtrust.pem import fingerprint, read_bundle
 from meshtrust.webhooks import CONTROL_PLANE
 
 BUNDLE_ANNOTATION = "meshtrust.io/trust-anchors-sha256"
+RESTORATIONS_ANNOTATION = "meshtrust.io/trust-anchors-restorations"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +75,8 @@ class LinkerdArgs:
             start.
         webhook_bundle: The authorities of the webhooks' certificates as PEM; nothing where the chart makes those.
         owner: Who deploys the releases.
+        restorations: How often the bundle was changed by hand and has been restored since; with another number the
+            release is deployed again, and the pods that may have read the other bundle are replaced.
     """
 
     installation: LinkerdInstallation
@@ -84,6 +87,7 @@ class LinkerdArgs:
     credentials: Sequence[pulumi.Resource]
     webhook_bundle: pulumi.Input[str] | None
     owner: ReleaseOwner
+    restorations: int = 0
 
 
 class Linkerd(pulumi.ComponentResource):
@@ -133,6 +137,8 @@ def control_plane_values(args: LinkerdArgs) -> dict[str, Any]:
         "identity": {"issuer": {"scheme": "kubernetes.io/tls"}},
         "podAnnotations": {BUNDLE_ANNOTATION: args.bundle_sha256},
     }
+    if args.restorations:
+        credentials["podAnnotations"][RESTORATIONS_ANNOTATION] = str(args.restorations)
     if args.publishes_bundle:
         credentials["identityTrustAnchorsPEM"] = args.bundle
     else:

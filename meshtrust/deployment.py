@@ -81,6 +81,11 @@ class Deployment:
         return (self.outputs.get("trustBundle") or {}).get("mode") == "trust-manager"
 
     @property
+    def bundle_restorations(self) -> int:
+        """How often runs have restored the bundle of Linkerd's release after a change by hand."""
+        return int(self.outputs.get("bundleRestorations") or 0)
+
+    @property
     def charts(self) -> Mapping[str, str]:
         """Where each release's chart came from, by release."""
         return self.outputs.get("charts") or {}

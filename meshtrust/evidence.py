@@ -113,6 +113,15 @@ async def read_mesh(api: Api, namespace: str) -> Mesh:
     return await _assemble(api, namespace, asyncio.create_task(_list_pods(api)))
 
 
+async def read_injectors(api: Api, namespace: str) -> Mesh:
+    """Read a Linkerd installation as `read_mesh` does, with no other pods than the replicas of its injector."""
+
+    async def list_injectors() -> list[MeshedPod]:
+        return [pod for pod in await _list_pods(api, namespace) if pod.is_part(INJECTOR)]
+
+    return await _assemble(api, namespace, asyncio.create_task(list_injectors()))
+
+
 async def read_others(api: Api, mesh: Mesh) -> list[Mesh]:
     """Read the other Linkerd installations of a mesh's cluster that have pods.
 
@@ -155,8 +164,8 @@ async def _assemble(api: Api, namespace: str, listing: "asyncio.Task[list[Meshed
     return replace(mesh, pods=await _ask_for_trust(api, mesh))
 
 
-async def _list_pods(api: Api) -> list[MeshedPod]:
-    return sorted([pod async for pod in read_pods(api)], key=str)
+async def _list_pods(api: Api, namespace: str | None = None) -> list[MeshedPod]:
+    return sorted([pod async for pod in read_pods(api, namespace)], key=str)
 
 
 def _changed_at(configmap: Mapping[str, Any] | None) -> datetime | None:

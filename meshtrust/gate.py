@@ -17,6 +17,7 @@ from meshtrust.evidence import (
     ends_at,
     is_served,
     look_again,
+    read_injectors,
     read_leaves,
     read_mesh,
     read_served_issuers,
@@ -95,8 +96,10 @@ async def find_blockers(
     """
     if step.kind not in _JUDGED:
         return []
-    mesh = await read_mesh(api, namespace)
-    return await judge_step(api, mesh, step, roots, acknowledged=acknowledged, in_fleet=in_fleet)
+    if step.kind == "replace":
+        return await judge_step(api, await read_mesh(api, namespace), step, roots)
+    mesh, injections = await _read_in_order(api, namespace, fingerprint(roots[step.after.signer]))
+    return await judge_step(api, mesh, step, roots, acknowledged=acknowledged, in_fleet=in_fleet, injections=injections)
 
 
 async def judge_step(
@@ -107,8 +110,20 @@ async def judge_step(
     *,
     acknowledged: Mapping[str, str] | None = None,
     in_fleet: bool = False,
+    injections: Mapping[MeshedPod, ProxyTrust] | None = None,
 ) -> list[Blocker]:
-    """Return what makes a step unsafe in a mesh that has been read, as `find_blockers` does; it raises the same."""
+    """Return what makes a step unsafe in a mesh that has been read, as `find_blockers` does; it raises the same.
+
+    Args:
+        api: Client of the cluster.
+        mesh: The installation.
+        step: The step.
+        roots: As of `find_blockers`, and so are the two that follow.
+        acknowledged: As above.
+        in_fleet: As above.
+        injections: What the injectors would give to a pod, asked before the pods were listed; None has them asked now,
+            which tells nothing of a pod that an injector has made since.
+    """
     if step.kind not in _JUDGED:
         return []
     if step.kind == "replace":
@@ -119,10 +134,9 @@ async def judge_step(
         silent = silent_from(ended, mesh.leaf_lifetime)
         return blocks_replace(await _patiently_read_leaves(api, mesh), silent, datetime.now(UTC))
     mesh = await _patiently_see(api, mesh, fingerprint(roots[step.after.signer]))
-    outsiders, injections = await asyncio.gather(
-        read_outsiders(api, mesh, in_fleet=in_fleet),
-        _patiently_read_injections(api, mesh, fingerprint(roots[step.after.signer])),
-    )
+    outsiders = await read_outsiders(api, mesh, in_fleet=in_fleet)
+    if injections is None:
+        _, injections = await _patiently_read_injections(api, mesh, fingerprint(roots[step.after.signer]))
     signer = step.after.signer
     root = fingerprint(roots[signer])
     manual = {owner for owner, trusted in outsiders.templates.items() if trusted is None or root not in trusted}
@@ -139,32 +153,24 @@ async def judge_step(
     return await _name_owners(api, blockers, manual)
 
 
-async def find_latecomers(
-    api: Api, namespace: str, root: x509.Certificate, name: str, since: datetime
-) -> list[Blocker]:
-    """Return the pods made since a look at the cluster whose proxies do not trust a root.
+async def find_overtaken(api: Api, namespace: str, root: x509.Certificate, name: str) -> list[Blocker]:
+    """Return the pods whose proxies do not trust a root that signs, to be called right after it was made to.
 
-    A pod that was made between the look and the step, and was given the bundle of before, is in no look. Call this
-    right before the Certificate of the identity issuer changes, and again once it has: a step that was overtaken is
-    stopped, or taken back while every certificate in use is still under the old root.
+    Whatever is seen before a switch may be overtaken: a pod that was being admitted with the bundle of before becomes
+    visible later, and a proxy may restart. The certificates of the others stay under the old root until they are
+    renewed, for most of a day, and a restart of what is found within that time cures it.
 
     Args:
         api: Client of the cluster.
         namespace: Namespace of Linkerd's control plane.
-        root: The root that is to sign, or signs.
+        root: The root that signs.
         name: Its generation, for the reasons.
-        since: When the look began, by this machine's clock, with a time zone.
 
     Raises:
         ClusterError: The cluster cannot be read.
     """
     mesh = await _patiently_see(api, await read_mesh(api, namespace), fingerprint(root))
-    late = tuple(pod for pod in mesh.pods if pod.created >= since - _CLOCKS_APART)
-    return await _name_owners(api, list(_untrusting(replace(mesh, pods=late), fingerprint(root), name)))
-
-
-# How far this machine's clock may be from the API server's (`meshtrust.cluster_client`).
-_CLOCKS_APART = timedelta(minutes=1)
+    return await _name_owners(api, list(_untrusting(mesh, fingerprint(root), name)))
 
 
 async def find_unserved(api: Api, mesh: Mesh) -> list[Blocker]:
@@ -573,8 +579,31 @@ async def _patiently_see_issuers(
     return mesh, served, leaves
 
 
-async def _patiently_read_injections(api: Api, mesh: Mesh, root: str) -> dict[MeshedPod, ProxyTrust]:
-    """Return what the injectors would inject, once that is seen and their nodes have brought them the bundle."""
+async def _read_in_order(api: Api, namespace: str, root: str) -> tuple[Mesh, dict[MeshedPod, ProxyTrust]]:
+    """Return what the injectors would inject, and the mesh as it is after they were asked.
+
+    A pod that is made after its injector was seen to have the bundle has it too, and one that was made before is among
+    the pods. Where an injector came in between, both are done again.
+    """
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        asked, injections = await _patiently_read_injections(api, await read_injectors(api, namespace), root)
+        mesh = await read_mesh(api, namespace)
+        known = {(pod.name, pod.created) for pod in asked.injector_pods}
+        new = [pod for pod in mesh.injector_pods if (pod.name, pod.created) not in known]
+        if not new:
+            return mesh, injections
+        if time.monotonic() > deadline:
+            reason = "it came while the pods were listed. Look again"
+            return mesh, injections | {pod: ProxyTrust(state="unseen", reason=reason) for pod in new}
+        await asyncio.sleep(_PAUSE_SECONDS)
+
+
+async def _patiently_read_injections(api: Api, mesh: Mesh, root: str) -> tuple[Mesh, dict[MeshedPod, ProxyTrust]]:
+    """Return what the injectors of a mesh would inject, once that is seen and their nodes have brought them the bundle.
+
+    The mesh is that with the injectors that were asked last.
+    """
 
     def lags(trust: ProxyTrust) -> bool:
         return trust.state == "unseen" or (trust.state == "trusts" and root not in trust.roots)
@@ -584,11 +613,11 @@ async def _patiently_read_injections(api: Api, mesh: Mesh, root: str) -> dict[Me
     while True:
         injections = await read_injections(api, mesh)
         if not (holds and any(map(lags, injections.values())) and time.monotonic() < deadline):
-            return injections
+            return mesh, injections
         await asyncio.sleep(_PAUSE_SECONDS)
         if any(trust.state == "unseen" for trust in injections.values()):
             # Its pod may have been replaced.
-            mesh = await read_mesh(api, mesh.namespace)
+            mesh = await read_injectors(api, mesh.namespace)
 
 
 def _blocks_issuer(mesh: Mesh, remaining: Sequence[x509.Certificate], now: datetime) -> Iterable[Blocker]:

@@ -33,14 +33,22 @@ async def read_injections(api: Api, mesh: Mesh) -> dict[MeshedPod, ProxyTrust]:
         try:
             answer = await post_json(api, pod.namespace, pod.name, _PORT, _review(mesh.namespace))
         except PodUnreachableError as error:
-            if pod.program_started is None:
-                # It reads the bundle of that time as it starts, and answers nobody before.
+            if pod.program_started is None and _is_mounted_new(mesh, pod):
                 return ProxyTrust(state="waiting")
             return ProxyTrust(state="unseen", reason=str(error))
         return _read_answer(answer)
 
     pods = mesh.injector_pods
     return dict(zip(pods, await asyncio.gather(*map(ask, pods)), strict=True))
+
+
+def _is_mounted_new(mesh: Mesh, pod: MeshedPod) -> bool:
+    """Whether a pod was made after the bundle last changed, so that its node mounts what the bundle is now.
+
+    A volume is written before the first container of its pod starts, and brought up to date only from time to time
+    (Kubernetes, ConfigMaps, Mounted ConfigMaps are updated automatically).
+    """
+    return mesh.bundle_changed is not None and pod.created >= mesh.bundle_changed
 
 
 def _review(namespace: str) -> dict[str, Any]:

@@ -135,8 +135,12 @@ class MeshedPod:
         return f"{self.namespace}/{self.name}"
 
 
-async def read_pods(api: Api) -> AsyncIterator[MeshedPod]:
-    """Yield every pod of the cluster with a proxy that has not ended, of whichever control plane.
+async def read_pods(api: Api, namespace: str | None = None) -> AsyncIterator[MeshedPod]:
+    """Yield every pod with a proxy that has not ended, of whichever control plane.
+
+    Args:
+        api: Client of the cluster.
+        namespace: The namespace of the pods; None for those of all.
 
     No label narrows the list: whoever may edit a pod could hide it. A pod that ended has no container left that runs
     (kubelet ``pkg/kubelet/status``: a terminal phase is reported once all have ended).
@@ -145,7 +149,8 @@ async def read_pods(api: Api) -> AsyncIterator[MeshedPod]:
         ClusterError: The pods cannot be read.
     """
     selection = {"fieldSelector": "status.phase!=Succeeded,status.phase!=Failed"}
-    async for item in read_items(api, "list of pods", url="pods", params=selection):
+    placed = {} if namespace is None else {"namespace": namespace}
+    async for item in read_items(api, "list of pods", url="pods", params=selection, **placed):
         if (pod := read_pod(item)) is not None:
             yield pod
 

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Itera
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from functools import wraps
+from functools import cache, wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from cryptography import x509
@@ -21,6 +21,7 @@ from meshtrust.cluster import Api
 
 if TYPE_CHECKING:
     from httpx_ws import AsyncWebSocketSession
+    from OpenSSL import SSL
 
 _SECONDS = 10
 # How often is asked at most, where the connection was lost each time.
@@ -214,6 +215,13 @@ async def _open(api: Api, namespace: str, pod: str, port: int) -> AsyncIterator[
         yield _Connection(websocket)
 
 
+@cache
+def _client_context() -> "SSL.Context":
+    from OpenSSL import SSL  # noqa: PLC0415
+
+    return SSL.Context(SSL.TLS_CLIENT_METHOD)
+
+
 class _Tls:
     """TLS over a connection to a pod's port, as a client that verifies nothing: who reads what is shown does."""
 
@@ -223,7 +231,7 @@ class _Tls:
 
         self._ssl, self._connection, self._port = SSL, connection, port
         self._incoming = connection.receive()
-        self._client = SSL.Connection(SSL.Context(SSL.TLS_CLIENT_METHOD), None)
+        self._client = SSL.Connection(_client_context(), None)
         self._client.set_tlsext_host_name(server_name.encode())
         self._client.set_connect_state()
 

@@ -58,6 +58,7 @@ async def declare_cluster_stack(settings: Settings, last: Deployment, asker: Clu
     admitted = await admission.admitted
     on_cluster = pulumi.ResourceOptions(providers=[cluster])
 
+    restorations = published.count_restorations(settings, last, admitted.held)
     held, transitions = await first_deployment.check(admission, admitted, last, owner.mark)
     anchor = await roots.declare(settings.anchor, last, held)
     await releases.resume(admission.api, settings)
@@ -108,6 +109,7 @@ async def declare_cluster_stack(settings: Settings, last: Deployment, asker: Clu
             credentials=[*issuer.issued, *webhooks.certificates],
             webhook_bundle=webhooks.bundle,
             owner=owner,
+            restorations=restorations,
         ),
         # Two releases at a time share the processor, and cert-manager is what the rest waits for.
         pulumi.ResourceOptions(providers=[cluster], depends_on=installed),
@@ -125,6 +127,7 @@ async def declare_cluster_stack(settings: Settings, last: Deployment, asker: Clu
     # The next run takes the outputs for what was deployed last, and the engine keeps those of a run that fails later.
     await pulumi.Output.from_input(linkerd.ready).future()
     await published.check_deployed(admission.api, settings, last, anchor.bundle)
+    await last_look.after_switch(admission.last_look)
     return {
         **_fleet_outputs(fleet, requests, admission.pledge),
         "context": settings.cluster.context,
@@ -143,6 +146,7 @@ async def declare_cluster_stack(settings: Settings, last: Deployment, asker: Clu
         "guideGeneration": guide_generation,
         "webhooks": webhooks.as_outputs(),
         "trustBundle": {"mode": "trust-manager" if settings.trust_bundle.by_trust_manager else "helm"},
+        "bundleRestorations": restorations,
         "charts": {key: source.installed for key, source in settings.chart_sources.items()},
         "providers": provider_versions(),
     }

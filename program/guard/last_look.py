@@ -1,7 +1,7 @@
-"""The guard's part right before a step: it is judged again, since the look before the run may be minutes old.
+"""The guard's part right before a step, which is judged again, and after a switch, which may have been overtaken.
 
-A run upgrades nothing else in between, but it waits for cert-manager and its issuers. Pods that were made meanwhile, by
-an injector that had the old bundle still, are seen by this look alone.
+The look before the run may be minutes old: a run upgrades nothing else in between, but it waits for cert-manager and
+its issuers. What comes up between the last look and the change is seen after it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ import pulumi
 from components.charts import Resources
 from meshtrust.cluster import Api
 from meshtrust.deployment import Deployment
-from meshtrust.gate import Blocker
+from meshtrust.gate import Blocker, find_overtaken
 from meshtrust.overrides import name_subject
 from meshtrust.rotation import Step
 from program.guard.look import look
@@ -22,11 +22,16 @@ from program.refusal import end, ending
 from settings import Settings
 
 _LEFT = "The step was not taken: what signs and what is trusted was left as it is. Run the same again."
+_OVERTAKEN = (
+    "This has come up while the run switched. Their certificates are still under the old anchor, and so are those of "
+    "most others, until they are renewed: at 70 % of their life, of a day by default. Restart what is listed before "
+    "that (kubectl rollout restart, or `meshtrust rotate`, which does it), then run the same again."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LastLook:
-    """A step that was found safe, and is judged once more before the cluster is changed.
+    """A step that was found safe, and is judged once more before the cluster is changed, and after a switch.
 
     Attributes:
         api: Client of the cluster.
@@ -55,6 +60,24 @@ class LastLook:
         if blockers:
             end(f"{tell(self.step, blockers)}\nThis has come up since the run began. {_LEFT}")
 
+    async def look_after(self) -> None:
+        """Look for proxies that do not trust what signs now.
+
+        The run ends without its outputs then, as one that was interrupted: the next one has the switch judged again.
+
+        Raises:
+            SystemExit: There are some, other than those that were accepted; or the cluster cannot be read.
+        """
+        known = set(map(name_subject, self.accepted))
+        signer, namespace = self.step.after.signer, self.settings.linkerd.namespace
+        with ending(
+            f"\nThe anchor {signer} signs, and whether all trust it was not seen. Run the same again within the hour."
+        ):
+            found = await find_overtaken(self.api, namespace, self.last.certificates[signer], signer)
+        blockers = [blocker for blocker in found if name_subject(blocker) not in known]
+        if blockers:
+            end(f"{tell(self.step, blockers)}\n{_OVERTAKEN}")
+
 
 def before_switch(last_look: LastLook | None, waited_for: Sequence[pulumi.Resource]) -> Resources:
     """Return what the identity issuer waits for before it is signed by another generation, and the look after that.
@@ -72,6 +95,19 @@ def before_switch(last_look: LastLook | None, waited_for: Sequence[pulumi.Resour
         return list(waited_for)
 
     return pulumi.Output.all(**_urns(waited_for)).apply(wait_and_look)
+
+
+async def after_switch(last_look: LastLook | None) -> None:
+    """Look once more at the cluster once another generation signs, before the run records that it does.
+
+    Args:
+        last_look: The look; None if the run takes no step that was judged.
+
+    Raises:
+        SystemExit: The switch was overtaken.
+    """
+    if last_look is not None and last_look.step.kind == "switch" and not pulumi.runtime.is_dry_run():
+        await last_look.look_after()
 
 
 def before_retirement(

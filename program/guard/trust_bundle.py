@@ -10,7 +10,7 @@ from meshtrust import trust_manager
 from meshtrust.cluster import Api, ClusterError
 from meshtrust.deployment import Deployment
 from meshtrust.helm_release import check_definition
-from meshtrust.known_roots import read_held
+from meshtrust.known_roots import Held, read_held
 from meshtrust.pem import fingerprint, read_bundle
 from program.refusal import end, ending, telling
 from settings import Settings
@@ -51,6 +51,32 @@ async def check(api: Api, settings: Settings, last: Deployment) -> None:
         await check_definition(api, trust_manager.DEFINITION, release, "trustBundle", is_own=is_own)
     elif policy.by_trust_manager:
         await trust_manager.check_api(api)
+
+
+def count_restorations(settings: Settings, last: Deployment, held: Held) -> int:
+    """Return how often the bundle of Linkerd's release has been restored, this run included if it has to do it.
+
+    Pulumi compares a Helm release with what Helm has recorded of it, not with its objects (pulumi-kubernetes
+    ``provider/pkg/provider/helm_release.go``), so that a ConfigMap that was edited or deleted shows as unchanged. With
+    another number in its values the release is deployed again, and Helm compares each object as it is now.
+
+    Args:
+        settings: What the stack says.
+        last: What it last deployed.
+        held: The trust that the cluster holds; without a name of the bundle, no cluster was asked.
+    """
+    done = last.bundle_restorations
+    # Another bundle changes the release by itself, and trust-manager restores its own.
+    is_unchanged = last.anchors == settings.anchor.generations and not settings.trust_bundle.by_trust_manager
+    if last.trust is None or not held.bundle_name or not is_unchanged or last.bundle_by_trust_manager:
+        return done
+    if set(map(fingerprint, held.roots)) == set(map(fingerprint, last.certificates.values())):
+        return done
+    pulumi.log.warn(
+        f"{held.bundle_name} does not hold what was deployed: someone has changed it. This run restores it, and "
+        "replaces the pods of the control plane, which may have read it."
+    )
+    return done + 1
 
 
 def confirm(

@@ -1,11 +1,12 @@
 """`make gate`: the state machine for as many steps as are asked for, with its progress, and what it has found."""
 
 import argparse
+import os
 import random
 import sys
 
-from tests.gate_model.machine import TALLY
-from tests.gate_model.runner import run_round
+from tests.gate_model.program import Tally
+from tests.gate_model.runner import run_rounds
 
 
 def main() -> int:
@@ -14,22 +15,25 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=20_000, help="the steps to take at least")
     parser.add_argument("--seed", type=int, help="the seed of the first round, to repeat one")
     parser.add_argument("--shrink", action="store_true", help="look for the shortest scenario of what is found")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="the rounds to run at a time")
     asked = parser.parse_args()
-    seed = random.randrange(1 << 32) if asked.seed is None else asked.seed  # noqa: S311
-    found = {"unsafe": 0, "stuck": 0}
-    while TALLY.steps < asked.steps:
-        failure = run_round(seed, examples=25, shrink=asked.shrink)
+    first = random.randrange(1 << 32) if asked.seed is None else asked.seed  # noqa: S311
+    total, found = Tally(), {"unsafe": 0, "stuck": 0}
+    for seed, failure, tally in run_rounds(first, asked.processes, shrink=asked.shrink):
+        total.add(tally)
         if failure is not None:
             found[failure.kind] += 1
             print(f"{failure.kind}, seed {seed}: {failure}", flush=True)
-        taken = ", ".join(f"{count} {kind}" for kind, count in sorted(TALLY.taken.items()))
+        taken = ", ".join(f"{count} {kind}" for kind, count in sorted(total.taken.items()))
         print(
-            f"{TALLY.steps} of {asked.steps} steps: {TALLY.looks} looks, {TALLY.refused} refusals, {taken}, "
-            f"{TALLY.killed} runs killed, {TALLY.cured} steps cured by hand (seed {seed})",
+            f"{total.steps} of {asked.steps} steps: {total.looks} looks, {total.refused} refusals, {taken}, "
+            f"{total.overtaken} steps overtaken, {total.killed} runs killed, {total.cured} steps cured by hand "
+            f"(seed {seed})",
             flush=True,
         )
-        seed += 1
-    print(f"gate: {TALLY.steps} steps, {found['unsafe']} unsafe, {found['stuck']} stuck")
+        if total.steps >= asked.steps:
+            break
+    print(f"gate: {total.steps} steps, {found['unsafe']} unsafe, {found['stuck']} stuck")
     return 1 if any(found.values()) else 0
 
 

@@ -156,13 +156,19 @@ class Cluster:
             self._restart_all(mesh)
 
     def _restart_all(self, mesh: Mesh) -> None:
-        for workload in self.workloads:
-            if workload.mesh is mesh:
-                self.restart(workload)
-        self.settle()
-        for pod in self._of(mesh):
-            if pod.workload is not None and pod.revision != pod.workload.revision:
-                self.delete_by_force(pod)
+        """Restart the identity service, a replica of which may have missed its reload, and the others after it."""
+        for is_identity in (True, False):
+            for workload in self.workloads:
+                if workload.mesh is mesh and (workload.component == "identity") == is_identity:
+                    self.restart(workload)
+            self.settle()
+            for pod in self._of(mesh):
+                if (
+                    pod.workload is not None
+                    and (pod.component == "identity") == is_identity
+                    and pod.revision != pod.workload.revision
+                ):
+                    self.delete_by_force(pod)
 
     def delete(self, pod: Pod, seconds: int | None = None) -> None:
         """Delete a pod; it goes on for its grace period."""
@@ -387,13 +393,15 @@ class Cluster:
             mesh, is_cached = pod.mesh, pod.restarts > 0 and self.random.random() < 0.5
             is_late = max(mesh.written.values()) + timedelta(minutes=1) > self.now
             bundle = mesh.previous if is_cached and is_late and mesh.previous else mesh.bundle
+        if pod.proxy is None and pod.program_started is None:
+            # A pod's volumes are written before its first container starts.
+            for mount, content in ((pod.trust_roots, pod.mesh.bundle), (pod.credentials, pod.mesh.secret)):
+                if mount is not None:
+                    mount.content, mount.due = content, None
         pod.proxy = Proxy(bundle=bundle, started=self.now)
 
     def _start_program(self, pod: Pod) -> None:
         pod.phase, pod.program_started = "Running", self.now
-        for mount, content in ((pod.trust_roots, pod.mesh.bundle), (pod.credentials, pod.mesh.secret)):
-            if mount is not None:
-                mount.content, mount.due = content, None
         if pod.component == "identity":
             pod.start_identity()
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import httpx
@@ -340,13 +340,6 @@ def _workload(workload: Workload, pods: int) -> dict[str, Any]:
 
 
 def _configmaps(mesh: Mesh) -> list[dict[str, Any]]:
-    values: dict[str, Any] = {
-        "identityTrustDomain": "cluster.local",
-        "identity": {"externalCA": mesh.by_trust_manager, "issuer": {"issuanceLifetime": "24h0m0s"}},
-        "linkerdVersion": "edge-26.8.1",
-    }
-    if not mesh.by_trust_manager:
-        values["identityTrustAnchorsPEM"] = mesh.released
     return [
         {
             "metadata": {
@@ -361,9 +354,20 @@ def _configmaps(mesh: Mesh) -> list[dict[str, Any]]:
         },
         {
             "metadata": {"namespace": mesh.namespace, "name": "linkerd-config"},
-            "data": {"values": yaml.safe_dump(values)},
+            "data": {"values": _values(by_trust_manager=mesh.by_trust_manager)},
         },
     ]
+
+
+@cache
+def _values(*, by_trust_manager: bool) -> str:
+    return yaml.safe_dump(
+        {
+            "identityTrustDomain": "cluster.local",
+            "identity": {"externalCA": by_trust_manager, "issuer": {"issuanceLifetime": "24h0m0s"}},
+            "linkerdVersion": "edge-26.8.1",
+        }
+    )
 
 
 def _secret(mesh: Mesh) -> dict[str, Any]:

@@ -78,7 +78,7 @@ class GateMachine(RuleBasedStateMachine):
         if step := self.program.propose(kind):
             self.program.run(step, meanwhile=lambda: self._happen(pick))
 
-    @rule(kind=st.sampled_from(("forward", "forward", "back")), pick=_PICK, at=st.integers(1, 12))
+    @rule(kind=st.sampled_from(("forward", "forward", "back")), pick=_PICK, at=st.integers(1, 60))
     def take_step_while_looking(self, kind: str, pick: int, at: int) -> None:
         """Run it, and have pods made or restarted in the middle of the look."""
         self._count()
@@ -108,13 +108,14 @@ class GateMachine(RuleBasedStateMachine):
         self._count()
         self.program.deploy_again()
 
-    @rule(kind=st.sampled_from(("forward", "forward", "back")))
-    def persist(self, kind: str) -> None:
-        """Take the step, whatever has to be done for it."""
+    @rule(kind=st.sampled_from(("forward", "forward", "back")), steps=st.integers(1, 3))
+    def persist(self, kind: str, steps: int) -> None:
+        """Take steps, one right after the other, whatever has to be done for each."""
         self._count()
-        if step := self.program.propose(kind):
-            persist(self.cluster, self.program, step)
-            TALLY.cured += 1
+        for _ in range(steps):
+            if step := self.program.propose(kind):
+                persist(self.cluster, self.program, step)
+                TALLY.cured += 1
 
     # What people do with their workloads.
 
@@ -247,6 +248,28 @@ class GateMachine(RuleBasedStateMachine):
         if pod := _choose(pick, [pod for pod in self.cluster.pods if pod.component == "proxy-injector"]):
             assert pod.trust_roots is not None
             pod.trust_roots.is_stuck, pod.trust_roots.due = True, None
+
+    @rule(
+        is_stuck=st.booleans(),
+        component=st.sampled_from(("proxy-injector", "proxy-injector", "destination", "identity")),
+    )
+    def restart_under_cut_bundle(self, component: str, *, is_stuck: bool) -> None:
+        """Have a part of the control plane restarted while the bundle lacks a root, which is put back then.
+
+        Its nodes may write no change into its mounts any more.
+        """
+        self._count()
+        bundle, needed = self.mesh.bundle, self.cluster.needed()
+        if not needed < read_generations(bundle):
+            return
+        self.cluster.publish(self.mesh, make_bundle(tuple(sorted(needed))), "kubectl-edit")
+        for pod in [pod for pod in self.cluster.pods if pod.mesh is self.mesh and pod.component == component]:
+            self.cluster.delete(pod, 1)
+        self.cluster.settle()
+        for pod in self.cluster.pods:
+            if pod.mesh is self.mesh and pod.component == component and pod.trust_roots is not None and is_stuck:
+                pod.trust_roots.is_stuck, pod.trust_roots.due = True, None
+        self.cluster.publish(self.mesh, bundle, "kubectl-edit")
 
     # What people do by hand, short of what is unsafe by itself.
 

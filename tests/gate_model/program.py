@@ -1,14 +1,14 @@
 """The runs of a stack in the model: the code under test finds and judges a step, then a run changes things one by one.
 
-Source of the order: `program.cluster_stack` (the issuer, then the bundle, then Linkerd's templates; outputs once its
-pods are ready).
+Source of the order: `program.cluster_stack` (a look before the run, one right before the issuer or the bundle changes,
+the issuer, the bundle, Linkerd's templates; after a switch a look at what has overtaken it; outputs once all is well).
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 
-from meshtrust.gate import Blocker, find_blockers, find_latecomers
+from meshtrust.gate import Blocker, find_blockers, find_overtaken
 from meshtrust.rotation import Step, Trust, find_step, plan_abort, plan_rotation
 from tests.gate_model.cluster import Cluster
 from tests.gate_model.kubernetes import ModelApi
@@ -30,6 +30,18 @@ class Tally:
     overtaken: int = 0
     cured: int = 0
     taken: dict[str, int] = field(default_factory=dict)
+
+    def add(self, other: "Tally") -> None:
+        """Add what another run has gone through."""
+        for name, count in vars(other).items():
+            if name != "taken":
+                setattr(self, name, getattr(self, name) + count)
+        for kind, count in other.taken.items():
+            self.taken[kind] = self.taken.get(kind, 0) + count
+
+    def clear(self) -> None:
+        """Begin again."""
+        vars(self).update(vars(Tally()))
 
     def take(self, kind: str) -> None:
         """Count a step that was let through."""
@@ -93,24 +105,27 @@ class Program:
             killed_after: After how many of its changes the run is killed; nothing for one that is not.
             meanwhile: What happens in the cluster between the look and the first change.
         """
-        since = self._cluster.now
         if blockers := self.look(step):
             self._tally.refused += 1
             return Run(blockers)
         if meanwhile:
             meanwhile()
-        if blockers := self._look_again(step, since):
+        if step.kind in ("switch", "retire") and (blockers := self.look(step)):
             self._tally.overtaken += 1
             return Run(blockers)
         self._tally.take(step.kind)
-        return Run(is_done=self._deploy(step.after, killed_after))
+        before = self.trust
+        is_done = self._deploy(step.after, killed_after)
+        if is_done and step.kind == "switch" and (blockers := self._look_after(step)):
+            self._tally.overtaken += 1
+            self.trust = before
+            return Run(blockers)
+        return Run(is_done=is_done)
 
-    def _look_again(self, step: Step, since: datetime) -> list[Blocker]:
-        """Return what has come since the look, right before the Certificate changes."""
-        if step.kind != "switch":
-            return []
-        [signer] = step.generations
-        late = find_latecomers(self.api, self._mesh.namespace, root(signer).certificate, signer, since)
+    def _look_after(self, step: Step) -> list[Blocker]:
+        """Return what has overtaken a switch; the run records nothing of it then."""
+        signer = step.after.signer
+        late = find_overtaken(self.api, self._mesh.namespace, root(signer).certificate, signer)
         return self._loop.run_in(self._cluster, late)
 
     def deploy_again(self) -> bool:

@@ -1,13 +1,20 @@
 """Ways to fool a gate, played on thirty proxies that connect to each other all the time: refused, or without harm."""
 
+import shutil
+from dataclasses import replace
+
 import pytest
 
+from meshtrust.cluster import OFFLINE
 from meshtrust.pem import normalise_bundle, sha256_hex
 from rehearsal.mesh.traffic import read_handshakes, wait_for_proxies
 from tests.certificates import make_certificate
+from tests.refusals import number_of
 from tests.rehearsal.control_plane import wait_until
 from tests.rehearsal.links import apply_link, install_links, remove_links
 from tests.rehearsal.rotation_bench import APPLICATIONS, bench
+from tests.rehearsal.stack import UP, charts_of_linkerd
+from tests.rehearsal.test_kept_roots import State
 
 pytestmark = pytest.mark.soak
 
@@ -232,3 +239,50 @@ def test_roots_of_others_and_pods_of_others_hold_nothing_up(mesh, introduced):
     assert "foreign" not in planned
     mesh.ok("rotate", "--to", new)
     mesh.delete("/api/v1/namespaces/default/pods/foreign")
+
+
+def test_an_override_is_for_what_its_refusal_listed(mesh, introduced):
+    old, new = introduced
+    switch(mesh, old, new)
+    number = number_of(mesh.refused())
+    mesh.kubectl("rollout", "restart", "deployment/workload-001", "-n", APPLICATIONS)
+    mesh.kubectl("rollout", "status", "deployment/workload-001", "-n", APPLICATIONS, "--timeout=120s")
+    switch(mesh, old, new, overrides={f"switch-{new}": f"{number} it was safe on Monday"})
+    assert "was given for another refusal, or was used already" in " ".join(mesh.refused().split())
+
+
+def test_no_chart_is_upgraded_in_the_run_of_a_switch(mesh, introduced, tmp_path):
+    old, new = introduced
+    restart_applications(mesh)
+    copied = shutil.copytree(charts_of_linkerd(), tmp_path / "charts")
+    switch(mesh, old, new)
+    before = {"charts": str(charts_of_linkerd())}
+    mesh.configure(linkerd={"charts": str(copied)})
+    written = " ".join(mesh.refused().split())
+    mesh.configure(linkerd=before)
+    assert f"This run would switch the signer to {new}, and upgrade in the same run" in written
+    assert "First deploy the upgrade alone" in written
+
+
+def test_a_preview_that_asked_no_cluster_does_not_say_that_a_switch_is_safe(mesh, introduced):
+    switch(mesh, *introduced)
+    offline = replace(mesh.project, environment={**mesh.project.environment, OFFLINE: "1"})
+    result = offline.capture("preview", "--non-interactive")
+    written = " ".join((result.stdout + result.stderr).split())
+    assert result.returncode == 0, written
+    assert "no cluster was asked whether it is safe to switch the signer" in written
+    assert "Everything is ready" not in written
+
+
+def test_the_root_that_thirty_proxies_trust_is_not_made_again(mesh, introduced):
+    old, _ = introduced
+    with mesh.cluster.client() as api:
+        before = api.get(BUNDLE).json()["data"]
+    urn = State(mesh).urn(f"trust-anchor-{old}-key")
+    for command in (("preview", "--non-interactive"), UP):
+        result = mesh.engine(*command, "--target-replace", urn)
+        written = " ".join((result.stdout + result.stderr).split())
+        assert result.returncode != 0, written
+        assert f'generation "{old}" has the root' in written
+    with mesh.cluster.client() as api:
+        assert api.get(BUNDLE).json()["data"] == before

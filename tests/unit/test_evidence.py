@@ -2,13 +2,13 @@
 
 import asyncio
 import random
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 
 from meshtrust import gate
 from meshtrust.evidence import read_leaves, read_mesh
-from meshtrust.gate import find_blockers, find_latecomers
+from meshtrust.gate import find_blockers, find_overtaken
 from meshtrust.pem import sha256_hex
 from meshtrust.rollout import can_restart
 from meshtrust.rotation import Step, Trust
@@ -280,13 +280,66 @@ def test_each_replica_of_the_injector_is_asked_and_one_that_does_not_answer_is_n
     assert "which roots it would give to a new pod cannot be seen: connection refused" in line
 
 
-def test_a_pod_made_after_the_look_with_the_old_bundle_is_found_before_its_certificate_is_at_risk():
+@pytest.mark.parametrize("step", [SWITCH, RETIRE], ids=["switch", "retire"])
+def test_a_pod_that_an_injector_makes_just_before_it_has_the_bundle_is_among_the_pods_that_are_looked_at(step):
+    """Whichever of the requests of a look it comes before: the injectors are asked first, and pods listed after."""
+    counted = cluster()
+    assert blockers(counted, step) == []
+    for moment in range(len(counted.requests) + 1):
+        made = _bringing_the_bundle_at(moment)
+        assert blockers(made, step), f"nothing was seen of a pod made before request {moment}"
+
+
+def _bringing_the_bundle_at(moment):
+    """A mesh whose injector makes a pod with the old bundle before one of the requests, and has the new one then."""
+    made, held = cluster(), [OLD.pem]
+
+    def bring(_path):
+        if len(made.requests) == moment + 1:
+            add(made, "late", anchors=held[0], created=NOW, **of_deployment("web"))
+            held[0] = BOTH
+
+    def bundle():
+        return held[0]
+
+    made.before_call = bring
+    made.ports["linkerd/linkerd-proxy-injector-1", 8443] = Port(injector_answers(bundle), leaf(ISSUER_NEW))
+    return made
+
+
+def test_an_injector_that_comes_while_the_pods_are_listed_is_asked_too():
+    made, name = cluster(), "linkerd-proxy-injector"
+
+    def come(path):
+        if path.startswith("api/v1/pods") and (f"linkerd/{name}-2", 8443) not in made.ports:
+            made.add(LINKERD, pod_item(f"{name}-2", "linkerd", anchors=None, **of_deployment(name)))
+            made.ports[f"linkerd/{name}-2", 4191] = Port(proxy_answers(BOTH), leaf(ISSUER_NEW))
+            made.ports[f"linkerd/{name}-2", 8443] = Port(injector_answers(lambda: OLD.pem), leaf(ISSUER_NEW))
+
+    made.before_call = come
+    [line] = blockers(made)
+    assert line.startswith(f"linkerd/{name}-2 (Deployment linkerd/{name}): it would give a new pod other roots")
+
+
+@pytest.mark.parametrize(("hours", "blocks"), [(3, True), (1, False)], ids=["before", "after"])
+def test_an_injector_that_has_not_started_counts_by_whether_it_was_made_before_the_bundle_changed(hours, blocks):
+    """Its volume was written before its first container started, and its node may be late to write it again."""
+    made, name = cluster(), "linkerd-proxy-injector"
+    created = NOW - timedelta(hours=hours)
+    item = pod_item(f"{name}-2", "linkerd", anchors=None, created=created, **of_deployment(name))
+    for status in item["status"]["containerStatuses"]:
+        if status["name"] != "linkerd-proxy":
+            status["state"] = {"waiting": {"reason": "PodInitializing"}}
+    made.add(LINKERD, item)
+    made.ports[f"linkerd/{name}-2", 4191] = Port(proxy_answers(BOTH), leaf(ISSUER_NEW))
+    assert [f"{name}-2" in line for line in blockers(made)] == ([True] if blocks else [])
+
+
+def test_a_pod_that_has_overtaken_a_switch_is_found_after_it():
     made = cluster()
-    since = datetime.now(UTC)
     assert blockers(made) == []
-    add(made, "late", anchors=OLD.pem, created=since + timedelta(seconds=2), **of_deployment("web"))
-    add(made, "older", anchors=OLD.pem)
-    late = asyncio.run(find_latecomers(made, "linkerd", NEW.certificate, "2027", since))
+    add(made, "late", anchors=OLD.pem, created=NOW + timedelta(seconds=2), **of_deployment("web"))
+    late = asyncio.run(find_overtaken(made, "linkerd", NEW.certificate, "2027"))
     assert [str(entry) for entry in late] == ["shop/late (Deployment shop/web): its proxy does not trust 2027"]
 
 

