@@ -14,7 +14,7 @@ from tests.gate_model.cluster import Cluster
 T = TypeVar("T")
 
 
-class _Selector(selectors.SelectSelector):
+class _Selector(selectors.DefaultSelector):
     """A selector that passes the time until the next timer by the model's clock."""
 
     passes: Callable[[float], None] = staticmethod(lambda _: None)

@@ -259,9 +259,11 @@ def test_what_goes_ahead_in_a_run_without_a_step_is_in_the_audit_trail_too(confi
 
     def run():
         settings = load_settings(last)
+        assert isinstance(settings, Settings)
+        asker: Any = SimpleNamespace(connect=connect)
 
         async def admit():
-            admitted = await admission.admit(settings, last, None, SimpleNamespace(connect=connect))
+            admitted = await admission.admit(settings, last, None, asker)
             found.append((await admitted.admitted).transitions)
 
         return admit()
