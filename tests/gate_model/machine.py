@@ -71,12 +71,19 @@ class GateMachine(RuleBasedStateMachine):
         if step := self.program.propose(kind):
             self.program.run(step)
 
-    @rule(kind=st.sampled_from(("forward", "forward", "back")), pick=_PICK)
-    def take_step_while_pods_come(self, kind: str, pick: int) -> None:
-        """Run it, and have pods made between the look and the step."""
+    @rule(kind=st.sampled_from(("forward", "forward", "back")), pick=_PICK, is_cut=st.booleans())
+    def take_step_while_pods_come(self, kind: str, pick: int, *, is_cut: bool) -> None:
+        """Run it, and have pods made between its two looks, of the control plane under a cut bundle too."""
         self._count()
+
+        def overtake() -> None:
+            if is_cut:
+                self.restart_under_cut_bundle("destination", is_stuck=False)
+            else:
+                self._happen(pick)
+
         if step := self.program.propose(kind):
-            self.program.run(step, meanwhile=lambda: self._happen(pick))
+            self.program.run(step, meanwhile=overtake)
 
     @rule(kind=st.sampled_from(("forward", "forward", "back")), pick=_PICK, at=st.integers(1, 60))
     def take_step_while_looking(self, kind: str, pick: int, at: int) -> None:
