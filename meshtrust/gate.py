@@ -98,8 +98,23 @@ async def find_blockers(
         return []
     if step.kind == "replace":
         return await judge_step(api, await read_mesh(api, namespace), step, roots)
+    if unknown := _blocks_unknown(step, roots):
+        return unknown
     mesh, injections = await _read_in_order(api, namespace, fingerprint(roots[step.after.signer]))
     return await judge_step(api, mesh, step, roots, acknowledged=acknowledged, in_fleet=in_fleet, injections=injections)
+
+
+def _blocks_unknown(step: Step, roots: Mapping[str, x509.Certificate]) -> list[Blocker]:
+    """Return the generations of a step whose roots no outputs tell, as after a run that left them out."""
+    return [
+        Blocker(
+            subject=f"generation {name}",
+            reason="its root is not in the outputs of the last deployment; deploy once without a step",
+            deployable=True,
+        )
+        for name in dict.fromkeys((step.after.signer, *step.after.anchors))
+        if name not in roots
+    ]
 
 
 async def judge_step(
@@ -133,6 +148,8 @@ async def judge_step(
             return []
         silent = silent_from(ended, mesh.leaf_lifetime)
         return blocks_replace(await _patiently_read_leaves(api, mesh), silent, datetime.now(UTC))
+    if unknown := _blocks_unknown(step, roots):
+        return unknown
     mesh = await _patiently_see(api, mesh, fingerprint(roots[step.after.signer]))
     outsiders = await read_outsiders(api, mesh, in_fleet=in_fleet)
     if injections is None:

@@ -343,6 +343,12 @@ def test_a_pod_that_has_overtaken_a_switch_is_found_after_it():
     assert [str(entry) for entry in late] == ["shop/late (Deployment shop/web): its proxy does not trust 2027"]
 
 
+def test_a_generation_whose_root_no_outputs_tell_blocks_and_is_named():
+    [found] = asyncio.run(find_blockers(cluster(), "linkerd", SWITCH, {"2026": OLD.certificate}))
+    assert str(found).startswith("generation 2027: its root is not in the outputs of the last deployment; deploy once")
+    assert found.deployable
+
+
 # The identity service.
 
 
