@@ -1,4 +1,4 @@
-"""What `meshtrust lint` costs on a tree of 3,000 documents and on a cluster's dump of 1,500 Secrets.
+"""The cost of `meshtrust lint` on a tree of 3,000 documents and on a cluster's dump of 1,500 Secrets.
 
 Both are compared with reading the same YAML once by PyYAML's own loader, which checks nothing. Most of the documents
 have nothing to do with Linkerd, as in a tree of a company's manifests.

@@ -6,7 +6,6 @@ import logging
 import runpy
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, cast
 
 import pulumi
@@ -17,7 +16,8 @@ from pulumi.runtime.proto import resource_pb2
 from pulumi.runtime.stack import run_in_stack, run_pulumi_func
 from pulumi.runtime.sync_await import _sync_await
 
-REPOSITORY = Path(__file__).parent.parent
+from rehearsal.workspace import REPOSITORY
+
 STACK_REFERENCE = "pulumi:pulumi:StackReference"
 # The SDK marks a secret by these (sdk/python/lib/pulumi/runtime/rpc.py).
 _SIGNATURE, _SECRET = "4dabf18193072939515e22adb298388d", "1b47061264138c4ac30d75fd1eb44270"

@@ -11,9 +11,9 @@ from cryptography import x509
 from pulumi.runtime import mocks
 
 from meshtrust.pem import fingerprint
-from rehearsal.mocks import REPOSITORY, STACK_REFERENCE, Recording, Registered, Secret, engine_config, record, unwrapped
+from rehearsal.mocks import STACK_REFERENCE, Recording, Registered, Secret, engine_config, record, unwrapped
 from rehearsal.mocks import run_program as run_under_mocks
-from rehearsal.workspace import stack_config
+from rehearsal.workspace import REPOSITORY, stack_config
 from tests.certificates import Pair, make_certificate, make_request
 
 __all__ = [

@@ -1,10 +1,9 @@
 """A program of a Go module, compiled with progress and kept."""
 
-import contextlib
 import hashlib
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -90,24 +89,18 @@ def ensure_all(programs: Sequence[GoProgram], console: Console | None = None) ->
             f"Building {' and '.join(program.title for program in missing)}. "
             "They are kept for every later run; on two cores a first build of all takes about ten minutes."
         )
-        with _progress(console) as progress, ThreadPoolExecutor() as executor:
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+        )
+        with Progress(*columns, console=console) as progress, ThreadPoolExecutor() as executor:
             tasks = [(program, progress.add_task(program.name, total=program.packages)) for program in missing]
             building = [executor.submit(_build, go, program, progress, task) for program, task in tasks]
             for build in building:
                 build.result()
-
-
-@contextlib.contextmanager
-def _progress(console: Console) -> Iterator[Progress]:
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=console) as progress:
-        yield progress
 
 
 def _build(go: str, program: GoProgram, progress: Progress, task: TaskID) -> None:
