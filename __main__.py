@@ -7,8 +7,8 @@ import signal
 
 import pulumi
 
-from meshtrust.cluster import OFFLINE
-from meshtrust.cluster_process import ClusterProcess
+from meshtrust.cluster.api import OFFLINE
+from meshtrust.cluster.connection.process import ClusterProcess
 
 # The engine interrupts the program when a step has failed, and has said why: Python's own answer is a traceback.
 signal.signal(signal.SIGINT, signal.SIG_DFL)

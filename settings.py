@@ -17,11 +17,11 @@ from components.observability import Monitoring
 from components.trust_anchor import TrustAnchorArgs
 from components.trust_bundle import TrustBundlePolicy, TrustManagerArgs
 from components.webhook_certificates import WebhookPolicy
-from meshtrust.deployment import Deployment
-from meshtrust.identity_name import IdentityName
-from meshtrust.issuer_mode import CERT_MANAGER_MODES, SIGNING_MODES, IssuerMode
 from meshtrust.lint import leaf_of
-from meshtrust.rotation import Trust
+from meshtrust.pki.identity_suffix import IdentityName
+from meshtrust.pki.issuer_mode import CERT_MANAGER_MODES, SIGNING_MODES, IssuerMode
+from meshtrust.rotation.steps import Trust
+from meshtrust.stacks.outputs import Deployment
 from program.configuration.anchors import read_anchor
 from program.configuration.issuer import read_issuer
 from program.configuration.linkerd_values import read_linkerd_values

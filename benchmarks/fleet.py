@@ -25,13 +25,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from benchmarks.machine import deployed
-from meshtrust.cluster_client import connect
-from meshtrust.deployment import Deployment
-from meshtrust.fleet.pledge import decide
-from meshtrust.gate import find_blockers
-from meshtrust.pem import read_bundle
-from meshtrust.pods import ANCHORS_VARIABLE, PROXY
-from meshtrust.rotation import Step, Trust
+from meshtrust.cluster.connection.client import connect
+from meshtrust.linkerd.pods import ANCHORS_VARIABLE, PROXY
+from meshtrust.pki.pem import read_bundle
+from meshtrust.rotation.gate import find_blockers
+from meshtrust.rotation.pledge import decide
+from meshtrust.rotation.steps import Step, Trust
+from meshtrust.stacks.outputs import Deployment
 from rehearsal.workspace import REPOSITORY, Workspace, workspace
 from tests.certificates import make_certificate, make_request
 

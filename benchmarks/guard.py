@@ -19,7 +19,7 @@ async def admit(settings, last, fleet, asker):
         settings=settings, pledge=None, cluster_uid=last.cluster_uid, transitions=last.transitions, issuance=None
     )
 """,
-    "meshtrust/cluster_process.py": """
+    "meshtrust/cluster/connection/process.py": """
 
 ClusterProcess.start = lambda self: None
 """,

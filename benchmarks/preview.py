@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import deployed, timed
-from meshtrust.cluster import OFFLINE
+from meshtrust.cluster.api import OFFLINE
 from rehearsal.workspace import workspace
 
 TURNS = 9

@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 from benchmarks.machine import deployed
-from meshtrust.pem import fingerprint, read_bundle
+from meshtrust.pki.pem import fingerprint, read_bundle
 from rehearsal import mesh
 from rehearsal.cluster import Cluster
 from rehearsal.observe import Observer

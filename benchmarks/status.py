@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from benchmarks.machine import deployed, wait_until
-from meshtrust.cluster import Api
-from meshtrust.cluster_client import connect
-from meshtrust.inspection import inspect
-from meshtrust.pem import sha256_hex
-from meshtrust.target import Target
+from meshtrust.cluster.api import Api
+from meshtrust.cluster.connection.client import connect
+from meshtrust.pki.pem import sha256_hex
+from meshtrust.stacks.inspection import inspect
+from meshtrust.stacks.target import Target
 from rehearsal.cluster import Cluster
 
 if TYPE_CHECKING:

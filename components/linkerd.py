@@ -7,9 +7,9 @@ from typing import Any
 import pulumi
 
 from components.charts import ChartSource, ReleaseOwner, Resources, merge_user_values, merge_values, release
-from meshtrust.evidence import ANCHORS_ANNOTATION
-from meshtrust.pem import fingerprint, read_bundle
-from meshtrust.webhooks import CONTROL_PLANE
+from meshtrust.linkerd.evidence import ANCHORS_ANNOTATION
+from meshtrust.linkerd.webhooks.authority import CONTROL_PLANE
+from meshtrust.pki.pem import fingerprint, read_bundle
 
 BUNDLE_ANNOTATION = "meshtrust.io/trust-anchors-sha256"
 RESTORATIONS_ANNOTATION = "meshtrust.io/trust-anchors-restorations"

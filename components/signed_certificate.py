@@ -9,7 +9,7 @@ import pulumi_tls as tls
 
 from components.trust_anchor import Signer
 from meshtrust.fleet.intermediates import check_intermediate
-from meshtrust.pem import read_bundle
+from meshtrust.pki.pem import read_bundle
 
 
 class OutlivingError(Exception):

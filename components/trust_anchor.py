@@ -8,7 +8,7 @@ import pulumi
 import pulumi_random as random
 import pulumi_tls as tls
 
-from meshtrust.pem import Identity, normalise_bundle, read_bundle, sha256_hex
+from meshtrust.pki.pem import Identity, normalise_bundle, read_bundle, sha256_hex
 
 
 @dataclass(frozen=True, kw_only=True)

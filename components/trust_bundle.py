@@ -8,7 +8,7 @@ import pulumi
 import pulumi_kubernetes as kubernetes
 
 from components.charts import ChartSource, ReleaseOwner, Resources, merge_user_values, release
-from meshtrust.trust_manager import TRUST_ROOTS, TRUST_ROOTS_KEY
+from meshtrust.cluster.trust_manager import TRUST_ROOTS, TRUST_ROOTS_KEY
 
 
 @dataclass(frozen=True, kw_only=True)

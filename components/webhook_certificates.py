@@ -11,9 +11,9 @@ import pulumi_kubernetes as kubernetes
 import pulumi_tls as tls
 
 from components.ca_issuer import declare_ca_issuer, ready_metadata
-from meshtrust.durations import format_duration
-from meshtrust.pem import normalise_bundle
-from meshtrust.webhooks import CONTROL_PLANE, VIZ, Webhook
+from meshtrust.linkerd.webhooks.authority import CONTROL_PLANE, VIZ, Webhook
+from meshtrust.pki.durations import format_duration
+from meshtrust.pki.pem import normalise_bundle
 
 # Nothing renews an authority but another one; every run warns of the end of one.
 AUTHORITY_VALIDITY = timedelta(days=3650)

@@ -19,7 +19,7 @@ from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 from benchmarks.__main__ import BENCHMARKS
 from benchmarks.machine import RESULTS
 from benchmarks.targets import judge, verdict
-from meshtrust.cli import EXIT_CODES, app
+from meshtrust.commands.cli import EXIT_CODES, app
 from meshtrust.lint import RULE_SETS
 
 DOCS = Path(__file__).parent

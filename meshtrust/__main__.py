@@ -1,6 +1,6 @@
 """`python -m meshtrust`: the commands."""
 
-from meshtrust.cli import main
+from meshtrust.commands.cli import main
 
 if __name__ == "__main__":
     main()

@@ -10,11 +10,11 @@ import pulumi
 
 from components.signed_intermediates import SignedIntermediates, SignedIntermediatesArgs, SigningRequest
 from components.trust_anchor import TrustAnchorArgs
-from meshtrust.deployment import Deployment
 from meshtrust.fleet.intermediates import RequestError, check_request, choose_signed
-from meshtrust.known_roots import Held
-from meshtrust.pem import to_pem
-from meshtrust.rotation import IllegalStepError, check_roots
+from meshtrust.pki.pem import to_pem
+from meshtrust.rotation.known_roots import Held
+from meshtrust.rotation.steps import IllegalStepError, check_roots
+from meshtrust.stacks.outputs import Deployment
 from program.configuration.anchors import brought_roots
 from program.guard import roots
 from program.membership import read_deployment

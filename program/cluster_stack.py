@@ -19,9 +19,9 @@ from components.linkerd import Linkerd, LinkerdArgs
 from components.observability import Observability, ObservabilityArgs
 from components.trust_bundle import TrustBundle, TrustBundleArgs
 from components.webhook_certificates import WebhookCertificates, WebhookCertificatesArgs
-from meshtrust.cluster_process import ClusterProcess
-from meshtrust.deployment import Deployment
-from meshtrust.fleet.pledge import Pledge
+from meshtrust.cluster.connection.process import ClusterProcess
+from meshtrust.rotation.pledge import Pledge
+from meshtrust.stacks.outputs import Deployment
 from program.guard import admit, check_announced, first_deployment, issuance, last_look, releases, roots
 from program.guard import trust_bundle as published
 from program.membership import Membership, ask, read_membership

@@ -8,10 +8,10 @@ import pulumi
 
 from components.intermediate_requests import IntermediateRequests
 from components.signed_certificate import SignedPair
-from meshtrust.deployment import Deployment
 from meshtrust.fleet.intermediates import choose_signed
-from meshtrust.fleet.pledge import Pledge, announce
-from meshtrust.pem import to_pem
+from meshtrust.pki.pem import to_pem
+from meshtrust.rotation.pledge import Pledge, announce
+from meshtrust.stacks.outputs import Deployment
 from settings import Settings
 
 

@@ -7,7 +7,7 @@ from typing import NoReturn
 
 import pulumi
 
-from meshtrust.cluster import ClusterError
+from meshtrust.cluster.api import ClusterError
 
 # The language host adds nothing of its own to what was told (pulumi sdk/python/cmd/pulumi-language-python/main.go,
 # pythonProcessExitedAfterShowingUserActionableMessage).

@@ -8,7 +8,7 @@ from typing import Any
 
 from cryptography import x509
 
-from meshtrust.pem import read_bundle
+from meshtrust.pki.pem import read_bundle
 from rehearsal.cluster import Cluster
 from rehearsal.errors import RehearsalError
 

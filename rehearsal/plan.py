@@ -15,9 +15,9 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from meshtrust.cluster import OFFLINE
-from meshtrust.durations import format_duration
-from meshtrust.evidence import leaf_lifetime
+from meshtrust.cluster.api import OFFLINE
+from meshtrust.linkerd.evidence import leaf_lifetime
+from meshtrust.pki.durations import format_duration
 from rehearsal.errors import RehearsalError
 from rehearsal.mocks import STACK_REFERENCE, engine_config, run_program
 from rehearsal.providers import values

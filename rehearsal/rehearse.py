@@ -15,8 +15,8 @@ from rich.panel import Panel
 from rich.text import Text
 from rich.tree import Tree
 
-from meshtrust.chain import ChainError, verify_chain
-from meshtrust.pem import fingerprint, read_bundle, subject_of
+from meshtrust.pki.chain import ChainError, verify_chain
+from meshtrust.pki.pem import fingerprint, read_bundle, subject_of
 from rehearsal import mesh
 from rehearsal.cluster import Cluster, ensure
 from rehearsal.errors import RehearsalError

@@ -19,9 +19,9 @@ from cryptography import x509
 from rich.panel import Panel
 from rich.table import Table
 
-from meshtrust.chain import verify_chain
-from meshtrust.cluster import METADATA_ONLY
-from meshtrust.pem import read_bundle, sha256_hex
+from meshtrust.cluster.api import METADATA_ONLY
+from meshtrust.pki.chain import verify_chain
+from meshtrust.pki.pem import read_bundle, sha256_hex
 from rehearsal import mesh
 from rehearsal.cluster import Cluster, ClusterError
 from rehearsal.errors import RehearsalError

@@ -15,9 +15,9 @@ from urllib.parse import parse_qs, urlsplit
 
 from httpx_ws import WebSocketDisconnect
 
-from meshtrust.cluster import NotFoundError
-from meshtrust.pods import ANCHORS_VARIABLE
-from meshtrust.port_forward import PodUnreachableError
+from meshtrust.cluster.api import NotFoundError
+from meshtrust.cluster.connection.port_forward import PodUnreachableError
+from meshtrust.linkerd.pods import ANCHORS_VARIABLE
 from tests.certificates import Pair, make_certificate
 
 # A status and a body, for a method, a path and the body of a request.

@@ -2,14 +2,14 @@
 
 from datetime import UTC, datetime
 
-from meshtrust.evidence import Mesh
-from meshtrust.fleet.links import Links
-from meshtrust.fleet.pledge import Pledge
 from meshtrust.fleet.view import ClusterView
-from meshtrust.inspection import Inspection
-from meshtrust.pem import fingerprint
-from meshtrust.pods import MeshedPod, ProxyTrust, Workload
-from meshtrust.rotation import Trust
+from meshtrust.linkerd.evidence import Mesh
+from meshtrust.linkerd.links import Links
+from meshtrust.linkerd.pods import MeshedPod, ProxyTrust, Workload
+from meshtrust.pki.pem import fingerprint
+from meshtrust.rotation.pledge import Pledge
+from meshtrust.rotation.steps import Trust
+from meshtrust.stacks.inspection import Inspection
 from tests.certificates import make_certificate
 
 OLD, NEW = make_certificate("root 2026", days=20), make_certificate("root 2027", days=3650)

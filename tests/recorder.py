@@ -10,7 +10,7 @@ import pulumi
 from cryptography import x509
 from pulumi.runtime import mocks
 
-from meshtrust.pem import fingerprint
+from meshtrust.pki.pem import fingerprint
 from rehearsal.mocks import STACK_REFERENCE, Recording, Registered, Secret, engine_config, record, unwrapped
 from rehearsal.mocks import run_program as run_under_mocks
 from rehearsal.workspace import REPOSITORY, stack_config

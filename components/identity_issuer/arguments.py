@@ -10,7 +10,7 @@ import pulumi
 from components.charts import Resources
 from components.signed_certificate import SignedPair
 from components.trust_anchor import Signer
-from meshtrust.issuer_mode import IssuerMode
+from meshtrust.pki.issuer_mode import IssuerMode
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,8 +5,8 @@ import pulumi_kubernetes as kubernetes
 
 from components.ca_issuer import declare_ca_issuer, ready_metadata
 from components.identity_issuer.arguments import IdentityIssuerArgs, IssuerPolicy, IssuerReference
-from meshtrust import issuer_secret
-from meshtrust.durations import format_duration
+from meshtrust.linkerd.issuer import secret as issuer_secret
+from meshtrust.pki.durations import format_duration
 
 
 def declare_certificate(

@@ -6,7 +6,7 @@ import pulumi
 
 from components.identity_issuer import anchor, external_issuer, external_secret, intermediate, signed_here
 from components.identity_issuer.arguments import IdentityIssuerArgs, Mode
-from meshtrust.issuer_mode import IssuerMode
+from meshtrust.pki.issuer_mode import IssuerMode
 
 _MODES: Mapping[IssuerMode, Mode] = {
     "intermediate": intermediate.declare,

@@ -7,7 +7,7 @@ import pulumi
 from components.identity_issuer.arguments import IdentityIssuerArgs
 from components.identity_issuer.certificate import declare_signed_by_ca
 from components.signed_certificate import intermediate_subject, sign_ca
-from meshtrust.pem import normalise_bundle
+from meshtrust.pki.pem import normalise_bundle
 
 
 def declare(name: str, args: IdentityIssuerArgs, opts: pulumi.ResourceOptions) -> Sequence[pulumi.Resource]:

@@ -8,7 +8,7 @@ import pulumi_kubernetes as kubernetes
 from components.identity_issuer.arguments import IdentityIssuerArgs
 from components.signed_certificate import CaSubject, sign_ca
 from components.tls_secret import tls_data
-from meshtrust import issuer_secret
+from meshtrust.linkerd.issuer import secret as issuer_secret
 
 
 def declare(name: str, args: IdentityIssuerArgs, opts: pulumi.ResourceOptions) -> Sequence[pulumi.Resource]:

@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any, Literal
 
 from components.observability import metrics
-from meshtrust.durations import format_duration
+from meshtrust.pki.durations import format_duration
 
 # A kubelet brings a changed Secret into a pod within two minutes; a scrape and a slow node come on top.
 _RELOAD = "15m"

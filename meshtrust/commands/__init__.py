@@ -1,1 +1,1 @@
-"""The commands, one per file; `meshtrust.cli` puts them together."""
+"""The commands, one per file; `meshtrust.commands.cli` puts them together. May import every package."""

@@ -8,11 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
-from meshtrust.adoption import Adoption, Place, describe
-from meshtrust.cluster_client import connect
+from meshtrust.cluster.connection.client import connect
 from meshtrust.commands.options import HERE, Context, Directory, Kubeconfig, console
 from meshtrust.files import ENCODING
-from meshtrust.stack import Stack
+from meshtrust.stacks.adoption import Adoption, Place, describe
+from meshtrust.stacks.stack import Stack
 
 
 def adopt(

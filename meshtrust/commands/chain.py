@@ -11,11 +11,11 @@ from rich.tree import Tree
 
 from meshtrust.commands.options import HERE, Context, Directory, Json, Kubeconfig, Namespace, Stack, console, select
 from meshtrust.commands.options import write_json as write
-from meshtrust.durations import format_left
 from meshtrust.files import ENCODING
-from meshtrust.inspection import Inspection, inspect
-from meshtrust.pem import Identity, fingerprint, subject_of
-from meshtrust.target import open_target
+from meshtrust.pki.durations import format_left
+from meshtrust.pki.pem import Identity, fingerprint, subject_of
+from meshtrust.stacks.inspection import Inspection, inspect
+from meshtrust.stacks.target import open_target
 
 
 def chain(
@@ -40,7 +40,7 @@ def chain(
     inspection = asyncio.run(look())
     if svg is not None:
         # Only a picture needs it.
-        from meshtrust.picture import draw_chain  # noqa: PLC0415
+        from meshtrust.commands.display.picture import draw_chain  # noqa: PLC0415
 
         try:
             svg.write_text(draw_chain(inspection), encoding=ENCODING)

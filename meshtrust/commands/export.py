@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
+from meshtrust.commands.display.inventory import MeshCollector, take_inventory
 from meshtrust.commands.options import HERE, Context, Directory, Kubeconfig, Namespace, Stack, select
-from meshtrust.deployment import Deployment
 from meshtrust.files import replace_text
-from meshtrust.inspection import Budget, Inspection, inspect, judge
-from meshtrust.inventory import MeshCollector, take_inventory
-from meshtrust.target import open_target
+from meshtrust.stacks.inspection import Budget, Inspection, inspect, judge
+from meshtrust.stacks.outputs import Deployment
+from meshtrust.stacks.target import open_target
 
 
 class Format(StrEnum):

@@ -10,21 +10,21 @@ from typing import Annotated, Any
 
 import typer
 
-from meshtrust.commands.boards import CommandBoard, Logs, open_board
-from meshtrust.commands.fleet_table import show_cluster_findings, show_fleet, show_links
+from meshtrust.commands.display.fleet_table import show_cluster_findings, show_fleet, show_links
+from meshtrust.commands.display.progress import CommandBoard, Logs, open_board
 from meshtrust.commands.options import HERE, AnchorDays, Directory, IssuerHours, Json, console, write_json
 from meshtrust.commands.rotate import AtOnce, Lazy, Timeout, choose_generation
 from meshtrust.files import ENCODING
 from meshtrust.fleet.inspection import inspect_fleet
+from meshtrust.fleet.members import find_fleet
 from meshtrust.fleet.page import draw_page
-from meshtrust.fleet.rotate import FleetWay, rotate_fleet
-from meshtrust.fleet.stacks import find_fleet
+from meshtrust.fleet.rotation_waves import FleetWay, rotate_fleet
 from meshtrust.fleet.state import read_state
 from meshtrust.fleet.up import deploy_fleet
 from meshtrust.fleet.view import FleetView
 from meshtrust.fleet.waves import FleetError
-from meshtrust.inspection import Budget
-from meshtrust.rollout import Limits
+from meshtrust.linkerd.rollout import Limits
+from meshtrust.stacks.inspection import Budget
 
 AnchorStack = Annotated[str, typer.Option(help="Stack that owns the trust anchor. Default: the only one there is.")]
 Parallel = Annotated[int, typer.Option(min=1, help="Clusters to work on at a time.")]

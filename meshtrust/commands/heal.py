@@ -2,12 +2,12 @@
 
 import asyncio
 
-from meshtrust import heal as healing
+from meshtrust.commands.display.reporter import ConsoleReporter, JsonReporter
 from meshtrust.commands.options import HERE, Context, Directory, Json, Kubeconfig, Namespace, Stack, console, select
-from meshtrust.commands.reporter import ConsoleReporter, JsonReporter
 from meshtrust.commands.rotate import Timeout
-from meshtrust.rollout import Limits
-from meshtrust.target import open_target
+from meshtrust.linkerd.rollout import Limits
+from meshtrust.stacks import heal as healing
+from meshtrust.stacks.target import open_target
 
 
 def heal(

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from meshtrust.target import Selection
+from meshtrust.stacks.target import Selection
 
 Stack = Annotated[str, typer.Option("--stack", "-s", help="Stack that deploys the mesh; its context is used.")]
 Directory = Annotated[

@@ -15,19 +15,19 @@ from meshtrust.commands.options import HERE, Directory, Json, console, select
 from meshtrust.commands.options import write_json as write
 from meshtrust.commands.rotate import AtOnce, RequiredStack, goal
 from meshtrust.commands.status import phase_line, show_findings
-from meshtrust.diagnosis import allowed, diagnose
-from meshtrust.durations import format_left
-from meshtrust.evidence import Mesh, read_mesh
 from meshtrust.fleet.state import read_fleet_blockers
-from meshtrust.gate import Blocker, judge_step
-from meshtrust.inspection import subject_of_diagnosis
+from meshtrust.linkerd.diagnosis import allowed, diagnose
+from meshtrust.linkerd.evidence import Mesh, read_mesh
+from meshtrust.linkerd.pods import Workload
+from meshtrust.linkerd.rollout import can_restart, find_obstacles
 from meshtrust.lint import Finding
-from meshtrust.pem import fingerprint
-from meshtrust.pods import Workload
-from meshtrust.rollout import can_restart, find_obstacles
-from meshtrust.rotation import Step, Trust, plan_rotation
-from meshtrust.stack import StackError
-from meshtrust.target import open_target
+from meshtrust.pki.durations import format_left
+from meshtrust.pki.pem import fingerprint
+from meshtrust.rotation.gate import Blocker, judge_step
+from meshtrust.rotation.steps import Step, Trust, plan_rotation
+from meshtrust.stacks.inspection import subject_of_diagnosis
+from meshtrust.stacks.stack import StackError
+from meshtrust.stacks.target import open_target
 
 # What a rolling restart of one workload takes, by experience; the estimate says that it is one.
 _RESTART = timedelta(seconds=30)

@@ -7,13 +7,13 @@ from typing import Annotated, Any
 
 import typer
 
-from meshtrust import rotate as rotation
+from meshtrust.commands.display.reporter import ConsoleReporter, JsonReporter
 from meshtrust.commands.options import HERE, Directory, Json, console, select
-from meshtrust.commands.reporter import ConsoleReporter, JsonReporter
-from meshtrust.deployment import Deployment
-from meshtrust.progress import Reporter
-from meshtrust.rollout import Limits
-from meshtrust.target import Selection, Target, open_target
+from meshtrust.linkerd.rollout import Limits
+from meshtrust.stacks import rotator as rotation
+from meshtrust.stacks.outputs import Deployment
+from meshtrust.stacks.progress import Reporter
+from meshtrust.stacks.target import Selection, Target, open_target
 
 RequiredStack = Annotated[str, typer.Option("--stack", "-s", help="Stack whose trust anchor is rotated.")]
 Once = Annotated[bool, typer.Option("--step", help="Take one step, then stop.")]

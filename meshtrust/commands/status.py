@@ -26,12 +26,12 @@ from meshtrust.commands.options import (
     select,
 )
 from meshtrust.commands.options import write_json as write
-from meshtrust.durations import format_left
-from meshtrust.inspection import Budget, Inspection, inspect, judge
 from meshtrust.lint import Finding
-from meshtrust.pem import fingerprint
-from meshtrust.rotation import Phase
-from meshtrust.target import Selection, open_target
+from meshtrust.pki.durations import format_left
+from meshtrust.pki.pem import fingerprint
+from meshtrust.rotation.steps import Phase
+from meshtrust.stacks.inspection import Budget, Inspection, inspect, judge
+from meshtrust.stacks.target import Selection, open_target
 
 # A retirement ends in the phase that the next rotation begins in.
 _PHASES = get_args(Phase)

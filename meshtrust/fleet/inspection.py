@@ -3,16 +3,16 @@
 import asyncio
 from datetime import UTC, datetime
 
-from meshtrust.cluster import ClusterError
-from meshtrust.deployment import Deployment
-from meshtrust.fleet.judgement import find_earlier_signers, judge_pledge, judge_together
-from meshtrust.fleet.links import read_links
-from meshtrust.fleet.stacks import Fleet, link_name
+from meshtrust.cluster.api import ClusterError
+from meshtrust.fleet.checks import find_earlier_signers, judge_pledge, judge_together
+from meshtrust.fleet.members import Fleet, link_name
 from meshtrust.fleet.view import ClusterView, FleetView
-from meshtrust.inspection import Budget, inspect, judge
-from meshtrust.pem import fingerprint
-from meshtrust.stack import MissingStackError, Stack, StackError
-from meshtrust.target import Selection, open_target
+from meshtrust.linkerd.links import read_links
+from meshtrust.pki.pem import fingerprint
+from meshtrust.stacks.inspection import Budget, inspect, judge
+from meshtrust.stacks.outputs import Deployment
+from meshtrust.stacks.stack import MissingStackError, Stack, StackError
+from meshtrust.stacks.target import Selection, open_target
 
 
 async def inspect_fleet(fleet: Fleet, budget: Budget, parallel: int) -> FleetView:

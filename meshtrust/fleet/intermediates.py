@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtensionOID
 
-from meshtrust.pem import PemError, read_bundle
+from meshtrust.pki.pem import PemError, read_bundle
 
 _NAMED = {x509.NameOID.COMMON_NAME, x509.NameOID.ORGANIZATION_NAME, x509.NameOID.ORGANIZATIONAL_UNIT_NAME}
 _COMMON_NAME = re.compile(r"intermediate\.linkerd\.[a-z0-9][-a-z0-9.]*")

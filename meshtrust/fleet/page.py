@@ -8,10 +8,10 @@ from typing import Any
 import jinja2
 from cryptography import x509
 
-from meshtrust.durations import format_left
 from meshtrust.fleet.view import ClusterView, FleetView, LinkState
-from meshtrust.inspection import Inspection
-from meshtrust.pem import fingerprint
+from meshtrust.pki.durations import format_left
+from meshtrust.pki.pem import fingerprint
+from meshtrust.stacks.inspection import Inspection
 
 _LINK_STYLES: Mapping[LinkState, str] = {"well": "good", "refused": "bad", "unchecked": "warn"}
 _PHASES = ("steady", "introduce", "switch")

@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from meshtrust.deployment import Deployment
-from meshtrust.fleet.pledge import Pledge, find_fleet_blockers
-from meshtrust.fleet.stacks import Fleet, short_name
-from meshtrust.gate import Blocker
-from meshtrust.rotation import Step
-from meshtrust.stack import MissingStackError, Stack
+from meshtrust.fleet.members import Fleet, short_name
+from meshtrust.rotation.gate import Blocker
+from meshtrust.rotation.pledge import Pledge, find_fleet_blockers
+from meshtrust.rotation.steps import Step
+from meshtrust.stacks.outputs import Deployment
+from meshtrust.stacks.stack import MissingStackError, Stack
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,10 +3,10 @@
 import asyncio
 from collections.abc import Sequence
 
-from meshtrust.fleet.stacks import Fleet
+from meshtrust.fleet.members import Fleet
 from meshtrust.fleet.state import FleetState, read_state
 from meshtrust.fleet.waves import Board, Teller, run_all, run_waves
-from meshtrust.stack import Stack
+from meshtrust.stacks.stack import Stack
 
 # A heading names so many clusters.
 _NAMED = 5

@@ -7,11 +7,11 @@ from typing import Any, Literal
 
 from cryptography import x509
 
-from meshtrust.fleet.links import Link, Links
-from meshtrust.fleet.pledge import Pledge
-from meshtrust.inspection import Inspection
+from meshtrust.linkerd.links import Link, Links
 from meshtrust.lint import Finding
-from meshtrust.pem import Identity, fingerprint
+from meshtrust.pki.pem import Identity, fingerprint
+from meshtrust.rotation.pledge import Pledge
+from meshtrust.stacks.inspection import Inspection
 
 LinkState = Literal["well", "refused", "unchecked"]
 

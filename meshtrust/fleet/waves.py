@@ -6,11 +6,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from meshtrust.cluster import ClusterError
-from meshtrust.progress import BlockedError, Reporter
-from meshtrust.rollout import RolloutError
-from meshtrust.rotation import IllegalStepError
-from meshtrust.stack import Stack, StackError, Write
+from meshtrust.cluster.api import ClusterError
+from meshtrust.linkerd.rollout import RolloutError
+from meshtrust.rotation.steps import IllegalStepError
+from meshtrust.stacks.progress import BlockedError, Reporter
+from meshtrust.stacks.stack import Stack, StackError, Write
 
 State = Literal["done", "failed", "blocked", "not begun"]
 Work = Callable[[Stack, "Teller"], Awaitable[None]]

@@ -1,20 +1,20 @@
 """The rules of mesh credentials as pure functions: they judge what they are given and read nothing themselves."""
 
-from meshtrust.lint.anchors import ANCHORS, BUNDLES, lint_trust_anchor
-from meshtrust.lint.bundles import TRUST_BUNDLES
-from meshtrust.lint.certificates import CERTIFICATES
-from meshtrust.lint.cluster import NAMESPACES, TRUST_ROOTS_SECRETS
-from meshtrust.lint.credentials import CREDENTIALS, LeafLifetime
-from meshtrust.lint.files import READING, read_files
-from meshtrust.lint.helm import HELM, leaf_of, lint_helm_values
-from meshtrust.lint.issuance import SIGNINGS
 from meshtrust.lint.linkerd import LEAF_LIFETIME
+from meshtrust.lint.reading.files import READING, read_files
+from meshtrust.lint.reading.schema import DUPLICATES, MANIFESTS
+from meshtrust.lint.relations.issuance import SIGNINGS
 from meshtrust.lint.rule import Finding, Location, Rule, Severity
+from meshtrust.lint.rules.anchors import ANCHORS, BUNDLES, lint_trust_anchor
+from meshtrust.lint.rules.bundles import TRUST_BUNDLES
+from meshtrust.lint.rules.certificates import CERTIFICATES
+from meshtrust.lint.rules.cluster import NAMESPACES, TRUST_ROOTS_SECRETS
+from meshtrust.lint.rules.credentials import CREDENTIALS, LeafLifetime
+from meshtrust.lint.rules.helm import HELM, leaf_of, lint_helm_values
+from meshtrust.lint.rules.secrets import SECRETS
+from meshtrust.lint.rules.webhooks import WEBHOOK_CONFIGURATIONS, WEBHOOK_SECRETS
+from meshtrust.lint.rules.windows import LIFETIMES_UNDER_CAS, WINDOWS, lint_issuer_window
 from meshtrust.lint.runner import LintResult, lint_material
-from meshtrust.lint.schema import DUPLICATES, MANIFESTS
-from meshtrust.lint.secrets import SECRETS
-from meshtrust.lint.webhooks import WEBHOOK_CONFIGURATIONS, WEBHOOK_SECRETS
-from meshtrust.lint.windows import LIFETIMES_UNDER_CAS, WINDOWS, lint_issuer_window
 
 # Every kind of subject that is judged, in the order of the rules' ids.
 RULE_SETS = (

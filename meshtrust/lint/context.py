@@ -6,17 +6,17 @@ from datetime import datetime
 from functools import cached_property
 from pathlib import PurePath
 
-from meshtrust.lint.anchors import Bundle
-from meshtrust.lint.bundles import TrustBundle, is_trust_bundle
-from meshtrust.lint.carriers import chart_of
-from meshtrust.lint.credentials import LeafLifetime
 from meshtrust.lint.facts import CertificateFacts
-from meshtrust.lint.helm import HelmValues
-from meshtrust.lint.installations import Installation
-from meshtrust.lint.issuance import Issuance
-from meshtrust.lint.kustomize import Kustomizations
 from meshtrust.lint.linkerd import IDENTITY_ISSUER
 from meshtrust.lint.objects import Object, is_related, nearest
+from meshtrust.lint.reading.kustomize import Kustomizations
+from meshtrust.lint.relations.carriers import chart_of
+from meshtrust.lint.relations.installations import Installation
+from meshtrust.lint.relations.issuance import Issuance
+from meshtrust.lint.rules.anchors import Bundle
+from meshtrust.lint.rules.bundles import TrustBundle, is_trust_bundle
+from meshtrust.lint.rules.credentials import LeafLifetime
+from meshtrust.lint.rules.helm import HelmValues
 from meshtrust.lint.values import has_placeholder, mapping, text
 
 

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, SignatureAlgorithmOID
 
 from meshtrust.lint.linkerd import P256
-from meshtrust.pem import fingerprint
+from meshtrust.pki.pem import fingerprint
 
 E = TypeVar("E", bound=x509.ExtensionType)
 
@@ -116,7 +116,7 @@ class CertificateFacts:
 
 
 def certificate_facts(certificate: x509.Certificate) -> CertificateFacts:
-    """Return the facts of a certificate that `meshtrust.pem` read."""
+    """Return the facts of a certificate that `meshtrust.pki.pem` read."""
     constraints = _extension(certificate, x509.BasicConstraints)
     usage = _extension(certificate, x509.KeyUsage)
     extended = _extension(certificate, x509.ExtendedKeyUsage)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, TypeVar
 
-from meshtrust.lint.documents import Document
+from meshtrust.lint.reading.documents import Document
 from meshtrust.lint.rule import Location
 from meshtrust.lint.values import at, mapping, sequence, text
 

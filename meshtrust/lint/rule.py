@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from meshtrust.lint.values import has_placeholder
-from meshtrust.pem import without_private_keys
+from meshtrust.pki.pem import without_private_keys
 
 Severity = Literal["error", "warning", "note"]
 

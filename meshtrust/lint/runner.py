@@ -8,18 +8,7 @@ from typing import Literal
 
 from cryptography import x509
 
-from meshtrust.durations import format_duration
-from meshtrust.lint.anchors import ANCHORS, BUNDLES, Bundle
-from meshtrust.lint.bundles import TRUST_BUNDLES
-from meshtrust.lint.certificates import CERTIFICATES, CertificateSpec
-from meshtrust.lint.cluster import NAMESPACES, TRUST_ROOTS_SECRETS, ControlPlaneNamespace, TrustRootsSecret
 from meshtrust.lint.context import KnownBundle, LintContext
-from meshtrust.lint.credentials import CREDENTIALS, Credentials
-from meshtrust.lint.files import Material, PemFile, Unread, lint_reading
-from meshtrust.lint.helm import HELM
-from meshtrust.lint.installations import Installation, find_installations, find_operators
-from meshtrust.lint.issuance import SIGNINGS, Issuance, find_signings
-from meshtrust.lint.kustomize import read_kustomizations
 from meshtrust.lint.linkerd import (
     CONTROL_PLANE_LABEL,
     GUIDE_ANCHORS,
@@ -30,19 +19,30 @@ from meshtrust.lint.linkerd import (
     WEBHOOKS,
 )
 from meshtrust.lint.objects import Object, is_related, nearest, objects_of
-from meshtrust.lint.pem_files import LinkerdFile, Surroundings, sort_files
+from meshtrust.lint.reading.files import Material, PemFile, Unread, lint_reading
+from meshtrust.lint.reading.kustomize import read_kustomizations
+from meshtrust.lint.reading.pem_files import LinkerdFile, Surroundings, sort_files
+from meshtrust.lint.reading.schema import DUPLICATES, MANIFESTS, Duplicate, Manifest
+from meshtrust.lint.relations.installations import Installation, find_installations, find_operators
+from meshtrust.lint.relations.issuance import SIGNINGS, Issuance, find_signings
 from meshtrust.lint.rule import Finding, Location
-from meshtrust.lint.schema import DUPLICATES, MANIFESTS, Duplicate, Manifest
-from meshtrust.lint.secrets import SECRETS, CredentialSecret, decode
-from meshtrust.lint.values import has_placeholder, is_placeholder, mapping, text
-from meshtrust.lint.webhooks import (
+from meshtrust.lint.rules.anchors import ANCHORS, BUNDLES, Bundle
+from meshtrust.lint.rules.bundles import TRUST_BUNDLES
+from meshtrust.lint.rules.certificates import CERTIFICATES, CertificateSpec
+from meshtrust.lint.rules.cluster import NAMESPACES, TRUST_ROOTS_SECRETS, ControlPlaneNamespace, TrustRootsSecret
+from meshtrust.lint.rules.credentials import CREDENTIALS, Credentials
+from meshtrust.lint.rules.helm import HELM
+from meshtrust.lint.rules.secrets import SECRETS, CredentialSecret, decode
+from meshtrust.lint.rules.webhooks import (
     WEBHOOK_CONFIGURATIONS,
     WEBHOOK_SECRETS,
     Webhook,
     WebhookSecret,
     webhooks_of,
 )
-from meshtrust.lint.windows import LIFETIMES_UNDER_CAS, WINDOWS, LifetimeUnderCA, Role
+from meshtrust.lint.rules.windows import LIFETIMES_UNDER_CAS, WINDOWS, LifetimeUnderCA, Role
+from meshtrust.lint.values import has_placeholder, is_placeholder, mapping, text
+from meshtrust.pki.durations import format_duration
 
 _CALLED: dict[Role, str] = {
     "issuer": "the issuer",

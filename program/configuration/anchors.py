@@ -5,10 +5,10 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from components.trust_anchor import TrustAnchorArgs
-from meshtrust.issuer_mode import SIGNING_MODES, IssuerMode
 from meshtrust.lint import lint_trust_anchor
-from meshtrust.pem import PemError, fingerprint, normalise_bundle, read_bundle
-from meshtrust.private_key import key_to_pem, read_private_key
+from meshtrust.pki.issuer_mode import SIGNING_MODES, IssuerMode
+from meshtrust.pki.pem import PemError, fingerprint, normalise_bundle, read_bundle
+from meshtrust.pki.private_key import key_to_pem, read_private_key
 from program.configuration.names import choose_signer, read_names
 from program.configuration.reader import Reader
 

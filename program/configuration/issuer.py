@@ -6,8 +6,8 @@ from datetime import timedelta
 
 from components.identity_issuer import IssuerPolicy, IssuerReference
 from components.trust_anchor import TrustAnchorArgs
-from meshtrust.issuer_mode import IssuerMode
 from meshtrust.lint import LeafLifetime, lint_issuer_window
+from meshtrust.pki.issuer_mode import IssuerMode
 from program.configuration.reader import Reader
 
 

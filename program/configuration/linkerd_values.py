@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from meshtrust.linkerd.webhooks.authority import CONTROL_PLANE
 from meshtrust.lint import lint_helm_values
-from meshtrust.webhooks import CONTROL_PLANE
 from program.configuration.reader import Reader
 
 # Helm values that carry the credentials. Set from outside, they would break the chain behind the program's back.

@@ -1,6 +1,6 @@
 """Names that people choose, of which one signs: generations of the trust anchor, authorities of the webhooks."""
 
-from meshtrust.generation import NAME, NAME_FORM
+from meshtrust.rotation.generation import NAME, NAME_FORM
 from program.configuration.reader import Reader
 
 

@@ -6,8 +6,8 @@ from components.cert_manager import CertManagerArgs
 from components.identity_issuer import IssuerPolicy
 from components.linkerd import LinkerdInstallation
 from components.observability import Monitoring, Watched
-from meshtrust.evidence import leaf_lifetime
-from meshtrust.issuer_mode import CERT_MANAGER_MODES
+from meshtrust.linkerd.evidence import leaf_lifetime
+from meshtrust.pki.issuer_mode import CERT_MANAGER_MODES
 from program.configuration.reader import Reader
 
 

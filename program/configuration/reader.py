@@ -10,12 +10,12 @@ import pulumi
 from pulumi.runtime.config import CONFIG, get_config_env, is_config_secret
 
 from components.charts import ChartSource
-from meshtrust.durations import parse_duration
-from meshtrust.generation import NAME, NAME_FORM
-from meshtrust.kubeconfig import is_content
+from meshtrust.cluster.connection.kubeconfig import is_content
 from meshtrust.lint import Finding
-from meshtrust.pem import without_private_keys
-from meshtrust.private_key import find_private_keys
+from meshtrust.pki.durations import parse_duration
+from meshtrust.pki.pem import without_private_keys
+from meshtrust.pki.private_key import find_private_keys
+from meshtrust.rotation.generation import NAME, NAME_FORM
 
 T = TypeVar("T")
 

@@ -1,8 +1,8 @@
 """What a stack says of the webhooks' certificates."""
 
 from components.webhook_certificates import WebhookPolicy
-from meshtrust.deployment import Deployment
-from meshtrust.issuer_mode import CERT_MANAGER_MODES, IssuerMode
+from meshtrust.pki.issuer_mode import CERT_MANAGER_MODES, IssuerMode
+from meshtrust.stacks.outputs import Deployment
 from program.configuration.names import choose_signer, read_names
 from program.configuration.reader import Reader
 

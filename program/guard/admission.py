@@ -10,17 +10,19 @@ from typing import Any
 
 import pulumi
 
-from meshtrust import cert_manager, issuer_secret, preflight
-from meshtrust.cluster import OFFLINE, Api, ClusterError
-from meshtrust.cluster_process import ClusterProcess
-from meshtrust.deployment import Deployment
-from meshtrust.fleet.pledge import Pledge
-from meshtrust.helm_release import check_definition
-from meshtrust.identity_name import IllegalRenameError, check_rename
-from meshtrust.issuer_mode import IllegalMoveError, check_move
-from meshtrust.known_roots import Held, read_held
-from meshtrust.rotation import IllegalStepError, Step, find_step
-from meshtrust.webhooks import IllegalAuthorityStepError
+from meshtrust.cluster import cert_manager
+from meshtrust.cluster.api import OFFLINE, Api, ClusterError
+from meshtrust.cluster.connection import preflight
+from meshtrust.cluster.connection.process import ClusterProcess
+from meshtrust.cluster.helm_release import check_definition
+from meshtrust.linkerd.issuer import secret as issuer_secret
+from meshtrust.linkerd.webhooks.authority import IllegalAuthorityStepError
+from meshtrust.pki.identity_suffix import IllegalRenameError, check_rename
+from meshtrust.pki.issuer_mode import IllegalMoveError, check_move
+from meshtrust.rotation.known_roots import Held, read_held
+from meshtrust.rotation.pledge import Pledge
+from meshtrust.rotation.steps import IllegalStepError, Step, find_step
+from meshtrust.stacks.outputs import Deployment
 from program.configuration.anchors import brought_roots
 from program.guard import health, issuance, releases, steps, trust_bundle, webhooks
 from program.guard.last_look import LastLook

@@ -4,10 +4,10 @@ import os
 
 import pulumi
 
-from meshtrust.cluster import OFFLINE, ClusterError
-from meshtrust.cluster_process import ClusterProcess
-from meshtrust.evidence import read_mesh
-from meshtrust.pem import fingerprint, read_bundle
+from meshtrust.cluster.api import OFFLINE, ClusterError
+from meshtrust.cluster.connection.process import ClusterProcess
+from meshtrust.linkerd.evidence import read_mesh
+from meshtrust.pki.pem import fingerprint, read_bundle
 from settings import Settings
 
 

@@ -3,14 +3,14 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from meshtrust.cluster import Api
-from meshtrust.deployment import Deployment
-from meshtrust.evidence import read_mesh
-from meshtrust.gate import blocks_deploy
-from meshtrust.helm_release import read_releases
-from meshtrust.known_roots import Held, generation_of
-from meshtrust.pem import read_bundle
-from meshtrust.rotation import first_step
+from meshtrust.cluster.api import Api
+from meshtrust.cluster.helm_release import read_releases
+from meshtrust.linkerd.evidence import read_mesh
+from meshtrust.pki.pem import read_bundle
+from meshtrust.rotation.gate import blocks_deploy
+from meshtrust.rotation.known_roots import Held, generation_of
+from meshtrust.rotation.steps import first_step
+from meshtrust.stacks.outputs import Deployment
 from program.guard.admission import Admission, Admitted
 from program.guard.overrides import override_or_refuse
 from program.refusal import ending

@@ -2,9 +2,9 @@
 
 import pulumi
 
-from meshtrust.cluster import Api
-from meshtrust.deployment import Deployment
-from meshtrust.diagnosis import Subject, diagnose
+from meshtrust.cluster.api import Api
+from meshtrust.linkerd.diagnosis import Subject, diagnose
+from meshtrust.stacks.outputs import Deployment
 from settings import Settings
 
 

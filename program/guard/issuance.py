@@ -12,15 +12,16 @@ from components.cert_manager import CertManager
 from components.charts import Resources
 from components.identity_issuer import IdentityIssuer
 from components.trust_anchor import Signer
-from meshtrust import cert_manager, issuer_secret
-from meshtrust.cluster import Api, ClusterError, read_optional
-from meshtrust.deployment import Deployment
-from meshtrust.evidence import leaf_lifetime
-from meshtrust.issuer_mode import CERT_MANAGER_MODES, SIGNING_MODES
-from meshtrust.issuer_secret import judge_issuer_life, judge_issuer_secret
+from meshtrust.cluster import cert_manager
+from meshtrust.cluster.api import Api, ClusterError, read_optional
+from meshtrust.cluster.backoff import Tell
+from meshtrust.linkerd.evidence import leaf_lifetime
+from meshtrust.linkerd.issuer import secret as issuer_secret
+from meshtrust.linkerd.issuer.secret import judge_issuer_life, judge_issuer_secret
 from meshtrust.lint import Finding
-from meshtrust.pem import read_bundle
-from meshtrust.polling import Tell
+from meshtrust.pki.issuer_mode import CERT_MANAGER_MODES, SIGNING_MODES
+from meshtrust.pki.pem import read_bundle
+from meshtrust.stacks.outputs import Deployment
 from program.refusal import ending, telling
 from settings import Settings
 

@@ -11,11 +11,11 @@ from typing import Any
 import pulumi
 
 from components.charts import Resources
-from meshtrust.cluster import Api
-from meshtrust.deployment import Deployment
-from meshtrust.gate import Blocker, find_overtaken
-from meshtrust.overrides import name_subject
-from meshtrust.rotation import Step
+from meshtrust.cluster.api import Api
+from meshtrust.rotation.gate import Blocker, find_overtaken
+from meshtrust.rotation.overrides import name_subject
+from meshtrust.rotation.steps import Step
+from meshtrust.stacks.outputs import Deployment
 from program.guard.look import look
 from program.guard.overrides import tell
 from program.refusal import end, ending

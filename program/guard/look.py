@@ -4,10 +4,10 @@ from collections.abc import Mapping
 
 from cryptography import x509
 
-from meshtrust.cluster import Api
-from meshtrust.deployment import Deployment
-from meshtrust.gate import Blocker, find_blockers
-from meshtrust.rotation import Step
+from meshtrust.cluster.api import Api
+from meshtrust.rotation.gate import Blocker, find_blockers
+from meshtrust.rotation.steps import Step
+from meshtrust.stacks.outputs import Deployment
 from settings import Settings
 
 

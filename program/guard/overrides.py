@@ -5,10 +5,10 @@ from typing import Any
 
 import pulumi
 
-from meshtrust.deployment import Deployment
-from meshtrust.gate import Blocker
-from meshtrust.overrides import number_refusal, reason_for
-from meshtrust.rotation import Step
+from meshtrust.rotation.gate import Blocker
+from meshtrust.rotation.overrides import number_refusal, reason_for
+from meshtrust.rotation.steps import Step
+from meshtrust.stacks.outputs import Deployment
 from settings import Settings
 
 # A refusal names so many of what blocks; `meshtrust plan` lists all.

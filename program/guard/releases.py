@@ -13,11 +13,11 @@ import pulumi
 import pulumi_kubernetes as kubernetes
 
 from components.charts import ReleaseOwner, Resources
-from meshtrust.cluster import Api
-from meshtrust.helm_release import forget_release, read_releases
-from meshtrust.pending_release import AT_WORK, check_owner, find_pending, forget
-from meshtrust.readiness import wait_ready
-from meshtrust.takeover import check_takeover
+from meshtrust.cluster.api import Api
+from meshtrust.cluster.helm_release import forget_release, read_releases
+from meshtrust.cluster.pending_release import AT_WORK, check_owner, find_pending, forget
+from meshtrust.cluster.readiness import wait_ready
+from meshtrust.stacks.orphaned_release import check_takeover
 from program.refusal import PENDING, ending, telling
 from settings import Settings
 

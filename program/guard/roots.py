@@ -13,10 +13,10 @@ from datetime import UTC, datetime, timedelta
 import pulumi
 
 from components.trust_anchor import ExistingRoots, TrustAnchor, TrustAnchorArgs
-from meshtrust.deployment import Deployment
-from meshtrust.known_roots import ChangedRootError, Held, KnownRoot, check_root, find_known, would_change
-from meshtrust.pem import to_pem
-from meshtrust.rotation import Root
+from meshtrust.pki.pem import to_pem
+from meshtrust.rotation.known_roots import ChangedRootError, Held, KnownRoot, check_root, find_known, would_change
+from meshtrust.rotation.steps import Root
+from meshtrust.stacks.outputs import Deployment
 
 # A root that ends while a run is under way counts as ended: the provider looks at the clock later than this program.
 _A_RUN = timedelta(hours=1)

@@ -8,17 +8,17 @@ from typing import Any
 
 import pulumi
 
-from meshtrust.actor import name_actor
-from meshtrust.cluster import Api
-from meshtrust.deployment import Deployment
-from meshtrust.drift import find_drift, find_left_behind
-from meshtrust.fleet.pledge import Pledge, blocks_joining, decide, find_fleet_blockers
-from meshtrust.gate import Blocker
-from meshtrust.issuer_mode import SIGNING_MODES
-from meshtrust.known_roots import Held
-from meshtrust.pem import read_bundle
-from meshtrust.replacement import blocks_replace_in_fleet
-from meshtrust.rotation import PLEDGE_ONLY, Step, Trust
+from meshtrust.cluster.api import Api
+from meshtrust.pki.issuer_mode import SIGNING_MODES
+from meshtrust.pki.pem import read_bundle
+from meshtrust.rotation.drift import find_drift, find_left_behind
+from meshtrust.rotation.gate import Blocker
+from meshtrust.rotation.known_roots import Held
+from meshtrust.rotation.pledge import Pledge, blocks_joining, decide, find_fleet_blockers
+from meshtrust.rotation.replacement import blocks_replace_in_fleet
+from meshtrust.rotation.steps import PLEDGE_ONLY, Step, Trust
+from meshtrust.stacks.audit import name_actor
+from meshtrust.stacks.outputs import Deployment
 from program.guard.last_look import LastLook
 from program.guard.look import look
 from program.guard.overrides import NAMED, given_reason, override_or_refuse, tell

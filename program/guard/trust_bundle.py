@@ -6,12 +6,12 @@ from typing import Any
 import pulumi
 
 from components.trust_bundle import TrustBundle
-from meshtrust import trust_manager
-from meshtrust.cluster import Api, ClusterError
-from meshtrust.deployment import Deployment
-from meshtrust.helm_release import check_definition
-from meshtrust.known_roots import Held, read_held
-from meshtrust.pem import fingerprint, read_bundle
+from meshtrust.cluster import trust_manager
+from meshtrust.cluster.api import Api, ClusterError
+from meshtrust.cluster.helm_release import check_definition
+from meshtrust.pki.pem import fingerprint, read_bundle
+from meshtrust.rotation.known_roots import Held, read_held
+from meshtrust.stacks.outputs import Deployment
 from program.refusal import end, ending, telling
 from settings import Settings
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pulumi
 
-from meshtrust.deployment import Deployment
-from meshtrust.rotation import Step
+from meshtrust.rotation.steps import Step
+from meshtrust.stacks.outputs import Deployment
 from program.providers import provider_versions
 from settings import Settings
 

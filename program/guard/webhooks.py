@@ -7,10 +7,10 @@ from typing import Any
 import pulumi
 
 from components.cert_manager import NAMESPACE_LABELS
-from meshtrust.cluster import Api, ClusterError, read_items, read_optional
-from meshtrust.deployment import Deployment
-from meshtrust.label_selector import selects
-from meshtrust.webhooks import check_step, find_served_otherwise, retired
+from meshtrust.cluster.api import Api, ClusterError, read_items, read_optional
+from meshtrust.cluster.label_selector import selects
+from meshtrust.linkerd.webhooks.authority import check_step, find_served_otherwise, retired
+from meshtrust.stacks.outputs import Deployment
 from settings import Settings
 
 _EXPIRING_SOON = timedelta(days=60)

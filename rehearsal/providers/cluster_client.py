@@ -13,7 +13,7 @@ import httpx
 import kr8s.asyncio
 import yaml
 
-from meshtrust.credentials import open_api
+from meshtrust.cluster.connection.credentials import open_api
 from rehearsal.providers.errors import ProviderError
 
 Body = dict[str, Any]

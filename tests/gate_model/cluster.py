@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from meshtrust.pem import sha256_hex
+from meshtrust.pki.pem import sha256_hex
 from tests.gate_model.mesh import Mesh
 from tests.gate_model.oracle import UnsafeError, check_handshakes
 from tests.gate_model.pki import START, Leaf, make_bundle, make_issuer, make_leaf

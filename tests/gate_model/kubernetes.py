@@ -13,7 +13,7 @@ import httpx
 import httpx_ws
 import yaml
 
-from meshtrust.cluster import METADATA_ONLY, NotFoundError
+from meshtrust.cluster.api import METADATA_ONLY, NotFoundError
 from tests.fake_cluster import proxy, stamp
 from tests.gate_model.cluster import Cluster
 from tests.gate_model.connections import Connection, connect
@@ -34,7 +34,7 @@ _KINDS = {
 
 
 class ModelApi:
-    """An `Api` (`meshtrust.cluster`) over the model; it counts requests, and lets the cluster go on between them.
+    """An `Api` (`meshtrust.cluster.api`) over the model; it counts requests, and lets the cluster go on between them.
 
     Attributes:
         requests: How many there were.

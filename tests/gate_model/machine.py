@@ -7,8 +7,8 @@ from typing import TypeVar
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from meshtrust.pem import sha256_hex
-from meshtrust.rotation import Trust
+from meshtrust.pki.pem import sha256_hex
+from meshtrust.rotation.steps import Trust
 from tests.gate_model.cluster import Cluster, External
 from tests.gate_model.loop import ModelLoop
 from tests.gate_model.person import persist

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from meshtrust.pem import sha256_hex
+from meshtrust.pki.pem import sha256_hex
 from tests.gate_model.pki import Issuer, fingerprint_of, read_generations
 
 

@@ -2,9 +2,9 @@
 
 import re
 
-from meshtrust.gate import Blocker
-from meshtrust.rollout import can_restart
-from meshtrust.rotation import Step
+from meshtrust.linkerd.rollout import can_restart
+from meshtrust.rotation.gate import Blocker
+from meshtrust.rotation.steps import Step
 from tests.gate_model.cluster import Cluster
 from tests.gate_model.pki import make_bundle
 from tests.gate_model.program import Program, Run

@@ -9,7 +9,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from meshtrust.pem import fingerprint
+from meshtrust.pki.pem import fingerprint
 from tests.certificates import Pair, make_certificate
 
 START = datetime(2026, 6, 1, tzinfo=UTC)

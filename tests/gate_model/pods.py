@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from meshtrust.pem import sha256_hex
+from meshtrust.pki.pem import sha256_hex
 from tests.gate_model.pki import Issuer, Leaf, read_generations
 
 if TYPE_CHECKING:

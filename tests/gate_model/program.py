@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from meshtrust.gate import Blocker, find_blockers, find_overtaken
-from meshtrust.rotation import Step, Trust, find_step, plan_abort, plan_rotation
+from meshtrust.rotation.gate import Blocker, find_blockers, find_overtaken
+from meshtrust.rotation.steps import Step, Trust, find_step, plan_abort, plan_rotation
 from tests.gate_model.cluster import Cluster
 from tests.gate_model.kubernetes import ModelApi
 from tests.gate_model.loop import ModelLoop

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from meshtrust.cluster_client import connect
+from meshtrust.cluster.connection.client import connect
 from rehearsal.cluster import Cluster
 from tests.certificates import Pair, make_certificate
 
@@ -120,7 +120,7 @@ def anchors_of(pod: dict) -> str:
 
 
 def forward(cluster: Cluster, function, *arguments):
-    """Call one of meshtrust.port_forward's functions for a cluster."""
+    """Call one of meshtrust.cluster.connection.port_forward's functions for a cluster."""
 
     async def call():
         api = await connect(cluster.context, str(cluster.kubeconfig))

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 
 import httpx
 
-from meshtrust.chain import verify_chain
-from meshtrust.pem import fingerprint, read_bundle
-from meshtrust.private_key import read_private_key
+from meshtrust.pki.chain import verify_chain
+from meshtrust.pki.pem import fingerprint, read_bundle
+from meshtrust.pki.private_key import read_private_key
 
 PATH = "/api/v1/namespaces/linkerd/secrets"
 NAMED = {"fieldSelector": "metadata.name=linkerd-identity-issuer"}

@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 import yaml
 
-from meshtrust.chain import verify_chain
-from meshtrust.pem import read_bundle
+from meshtrust.pki.chain import verify_chain
+from meshtrust.pki.pem import read_bundle
 from rehearsal import mesh
 from tests.key_material import KeySearch
 from tests.rehearsal.issuer_watch import content

@@ -10,7 +10,7 @@ import sys
 import pytest
 import yaml
 
-from meshtrust.adoption import _without
+from meshtrust.stacks.adoption import _without
 from rehearsal.workspace import workspace
 from tests.certificates import make_certificate
 from tests.rehearsal.live_stack import get, write

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from meshtrust import cert_manager
-from meshtrust.cluster_client import connect
+from meshtrust.cluster import cert_manager
+from meshtrust.cluster.connection.client import connect
 
 
 def test_a_cert_manager_that_never_answers_is_told_with_where_to_look(cluster, monkeypatch):

@@ -5,10 +5,10 @@ import tempfile
 
 import pytest
 
-from meshtrust.cluster import ClusterError, ForbiddenError, NotFoundError, read, read_items
-from meshtrust.cluster_client import connect
-from meshtrust.cluster_process import ClusterProcess
-from meshtrust.port_forward import PodUnreachableError, fetch_page
+from meshtrust.cluster.api import ClusterError, ForbiddenError, NotFoundError, read, read_items
+from meshtrust.cluster.connection.client import connect
+from meshtrust.cluster.connection.port_forward import PodUnreachableError, fetch_page
+from meshtrust.cluster.connection.process import ClusterProcess
 
 
 @pytest.fixture

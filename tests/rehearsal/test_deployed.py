@@ -9,10 +9,10 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from meshtrust import cert_manager
-from meshtrust.chain import verify_chain
-from meshtrust.cluster_client import connect
-from meshtrust.pem import read_bundle, sha256_hex
+from meshtrust.cluster import cert_manager
+from meshtrust.cluster.connection.client import connect
+from meshtrust.pki.chain import verify_chain
+from meshtrust.pki.pem import read_bundle, sha256_hex
 from rehearsal import mesh
 from rehearsal.pulumi.home import find_installed
 from rehearsal.workspace import workspace

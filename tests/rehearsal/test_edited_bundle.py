@@ -2,7 +2,7 @@
 
 import pytest
 
-from meshtrust.pem import fingerprint, read_bundle
+from meshtrust.pki.pem import fingerprint, read_bundle
 from tests.certificates import make_certificate
 from tests.rehearsal.live_stack import get
 from tests.rehearsal.stack import NO_CHANGES, UP

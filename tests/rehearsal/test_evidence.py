@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from meshtrust.cluster import OFFLINE
-from meshtrust.pem import normalise_bundle, sha256_hex
+from meshtrust.cluster.api import OFFLINE
+from meshtrust.pki.pem import normalise_bundle, sha256_hex
 from rehearsal.mesh.traffic import read_handshakes, wait_for_proxies
 from tests.certificates import make_certificate
 from tests.refusals import number_of

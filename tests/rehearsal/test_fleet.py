@@ -11,7 +11,7 @@ import uuid
 import httpx
 import pytest
 
-from meshtrust.pem import read_bundle
+from meshtrust.pki.pem import read_bundle
 from rehearsal.cluster import Cluster
 from tests.certificates import make_certificate
 from tests.rehearsal.control_plane import wait_until

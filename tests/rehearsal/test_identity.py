@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from meshtrust.port_forward import fetch_page
+from meshtrust.cluster.connection.port_forward import fetch_page
 from rehearsal import mesh
 from rehearsal.cluster import Cluster, ClusterError
 from tests.certificates import make_certificate

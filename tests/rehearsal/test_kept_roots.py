@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from meshtrust.pem import fingerprint, read_bundle
-from meshtrust.pending_release import AT_WORK
+from meshtrust.cluster.pending_release import AT_WORK
+from meshtrust.pki.pem import fingerprint, read_bundle
 from rehearsal.workspace import workspace
 from tests.certificates import make_certificate
 from tests.rehearsal import ending_tls

@@ -11,9 +11,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from meshtrust.chain import verify_chain
-from meshtrust.pem import read_bundle
-from meshtrust.port_forward import PodUnreachableError, fetch_certificates, fetch_page
+from meshtrust.cluster.connection.port_forward import PodUnreachableError, fetch_certificates, fetch_page
+from meshtrust.pki.chain import verify_chain
+from meshtrust.pki.pem import read_bundle
 from rehearsal import mesh
 from rehearsal.cluster import Cluster
 from rehearsal.mesh.traffic import make_workloads, read_handshakes, wait_for_proxies

@@ -6,7 +6,7 @@ import time
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from meshtrust.pem import fingerprint, read_bundle
+from meshtrust.pki.pem import fingerprint, read_bundle
 from tests.certificates import make_certificate
 from tests.rehearsal.issuer_watch import IssuerWatch
 from tests.rehearsal.live_stack import get, names, write

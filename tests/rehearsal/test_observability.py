@@ -8,7 +8,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from meshtrust.pem import read_bundle
+from meshtrust.pki.pem import read_bundle
 from rehearsal.prometheus import operator_definitions
 from rehearsal.workspace import REPOSITORY, workspace
 from tests.rehearsal.control_plane import wait_until

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from meshtrust.cluster import ClusterError
-from meshtrust.cluster_client import connect
-from meshtrust.readiness import wait_ready
+from meshtrust.cluster.api import ClusterError
+from meshtrust.cluster.connection.client import connect
+from meshtrust.cluster.readiness import wait_ready
 from tests.rehearsal.control_plane import wait_until
 from tests.rehearsal.live_stack import get
 from tests.rehearsal.stack import UP

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from meshtrust.pem import fingerprint
+from meshtrust.pki.pem import fingerprint
 from rehearsal.observe import Observer
 from rehearsal.workspace import REPOSITORY
 from tests.rehearsal.rights import PATHS, grant, without, write_kubeconfig
@@ -18,9 +18,9 @@ pytestmark = pytest.mark.soak
 PREPARE = """
 import asyncio, sys
 from pathlib import Path
-from meshtrust.commands.reporter import JsonReporter
-from meshtrust.rotate import Way, next_step, prepare
-from meshtrust.target import Selection, open_target
+from meshtrust.commands.display.reporter import JsonReporter
+from meshtrust.stacks.rotator import Way, next_step, prepare
+from meshtrust.stacks.target import Selection, open_target
 
 async def run(stack, directory, kubeconfig, to):
     target = await open_target(Selection(stack=stack, directory=Path(directory), kubeconfig=kubeconfig))

@@ -13,8 +13,8 @@ import pytest
 import yaml
 from rich.console import Console
 
-from meshtrust.cluster_client import connect
-from meshtrust.evidence import read_mesh
+from meshtrust.cluster.connection.client import connect
+from meshtrust.linkerd.evidence import read_mesh
 from rehearsal.cluster import ensure
 from rehearsal.mesh.traffic import read_handshakes, wait_for_proxies
 from rehearsal.observe import Observer

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from meshtrust.pem import read_bundle
+from meshtrust.pki.pem import read_bundle
 from rehearsal.mesh.traffic import read_handshakes, wait_for_proxies
 from rehearsal.observe import Observer
 from rehearsal.workspace import REPOSITORY

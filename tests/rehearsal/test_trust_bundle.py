@@ -2,7 +2,7 @@
 
 import pytest
 
-from meshtrust.pem import fingerprint, read_bundle
+from meshtrust.pki.pem import fingerprint, read_bundle
 from tests.rehearsal.control_plane import wait_until
 from tests.rehearsal.live_stack import get, names
 

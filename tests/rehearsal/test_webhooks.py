@@ -7,9 +7,9 @@ import threading
 import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from meshtrust.cluster_client import connect
-from meshtrust.pem import read_bundle
-from meshtrust.webhooks import CONTROL_PLANE, find_served_otherwise
+from meshtrust.cluster.connection.client import connect
+from meshtrust.linkerd.webhooks.authority import CONTROL_PLANE, find_served_otherwise
+from meshtrust.pki.pem import read_bundle
 from tests.certificates import make_certificate
 from tests.rehearsal.control_plane import proxy_of, wait_until
 from tests.rehearsal.issuer_watch import content

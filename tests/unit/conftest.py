@@ -1,6 +1,6 @@
 import pytest
 
-from meshtrust.cluster import OFFLINE
+from meshtrust.cluster.api import OFFLINE
 
 
 @pytest.fixture(autouse=True)

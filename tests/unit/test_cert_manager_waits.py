@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from meshtrust import cert_manager
-from meshtrust.certificates import Commands, judge_certificates
-from meshtrust.cluster import ClusterError, ConflictError, UnreachableError
+from meshtrust.cluster import cert_manager
+from meshtrust.cluster.api import ClusterError, ConflictError, UnreachableError
+from meshtrust.linkerd.certificates import Commands, judge_certificates
 from tests.certificates import make_certificate
 from tests.fake_cluster import FakeCluster
 

@@ -2,7 +2,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from meshtrust.chain import ChainError, verify_chain
+from meshtrust.pki.chain import ChainError, verify_chain
 from tests.certificates import make_certificate
 
 NOW = datetime.now(UTC)

@@ -1,6 +1,6 @@
 """The verdict on chains, against an independent verifier: openssl.
 
-Compared is the common ground of the verifiers. Beyond it they differ, and `meshtrust.chain` sides with Linkerd's:
+Compared is the common ground of the verifiers. Beyond it they differ, and `meshtrust.pki.chain` sides with Linkerd's:
 
 - openssl asks the first certificate for a key usage that fits TLS; Go and rustls-webpki do not, and an identity issuer
   may have certificate signing alone. (Go crypto/x509 verify.go, isValid: "KeyUsage status flags are ignored".)
@@ -25,7 +25,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from meshtrust.chain import ChainError, verify_chain
+from meshtrust.pki.chain import ChainError, verify_chain
 from tests.chains import FAULTS, NOW, random_chain
 
 COUNT, BATCH, SEED = 4000, 200, 20260824

@@ -7,11 +7,12 @@ import urllib.parse
 
 import pytest
 
-from meshtrust import cluster_client, port_forward
-from meshtrust.cluster import ClusterError, ForbiddenError, UnreachableError, read, read_items
-from meshtrust.cluster_client import connect
-from meshtrust.cluster_process import ClusterProcess
-from meshtrust.port_forward import PodUnreachableError, fetch_page
+from meshtrust.cluster.api import ClusterError, ForbiddenError, UnreachableError, read, read_items
+from meshtrust.cluster.connection import client as cluster_client
+from meshtrust.cluster.connection import port_forward
+from meshtrust.cluster.connection.client import connect
+from meshtrust.cluster.connection.port_forward import PodUnreachableError, fetch_page
+from meshtrust.cluster.connection.process import ClusterProcess
 from tests.api_server import holding
 from tests.http_server import serving
 from tests.kubeconfigs import command_for_credentials, write_kubeconfig

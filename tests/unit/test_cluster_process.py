@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from meshtrust.cluster import ClusterError
-from meshtrust.cluster_process import ClusterProcess
+from meshtrust.cluster.api import ClusterError
+from meshtrust.cluster.connection.process import ClusterProcess
 from tests.kubeconfigs import command_for_credentials, write_kubeconfig
 
 
@@ -28,7 +28,7 @@ def test_a_command_for_credentials_that_fails_is_one_sentence(tmp_path):
 
 
 def test_it_ends_with_whoever_started_it():
-    starts = "from meshtrust.cluster_process import ClusterProcess; ClusterProcess().start()"
+    starts = "from meshtrust.cluster.connection.process import ClusterProcess; ClusterProcess().start()"
     # Both have standard error, so that this returns once both have ended.
     ended = subprocess.run([sys.executable, "-c", starts], capture_output=True, text=True, check=True, timeout=60)
     assert ended.stderr == ""

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from meshtrust.cluster import ClusterError, read
-from meshtrust.cluster_client import connect
+from meshtrust.cluster.api import ClusterError, read
+from meshtrust.cluster.connection.client import connect
 from rehearsal.providers.cluster_client import ClusterClient, UnreachableError
 from tests.certificates import make_certificate
 from tests.http_server import serving
@@ -92,7 +92,7 @@ def test_the_client_of_the_rehearsals_provider_leaves_no_copy_either(api_server,
 # Pulumi's language host (pulumi sdk/python/cmd/pulumi-language-python-exec).
 REFUSED = """
 import asyncio, sys
-from meshtrust.cluster_client import connect
+from meshtrust.cluster.connection.client import connect
 
 async def run():
     await connect("dev", sys.argv[1])

@@ -2,7 +2,7 @@ from datetime import timedelta
 
 import pytest
 
-from meshtrust.durations import format_duration, parse_duration
+from meshtrust.pki.durations import format_duration, parse_duration
 
 
 @pytest.mark.parametrize(

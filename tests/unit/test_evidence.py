@@ -6,12 +6,12 @@ from datetime import timedelta
 
 import pytest
 
-from meshtrust import gate
-from meshtrust.evidence import read_leaves, read_mesh
-from meshtrust.gate import find_blockers, find_overtaken
-from meshtrust.pem import sha256_hex
-from meshtrust.rollout import can_restart
-from meshtrust.rotation import Step, Trust
+from meshtrust.linkerd.evidence import read_leaves, read_mesh
+from meshtrust.linkerd.rollout import can_restart
+from meshtrust.pki.pem import sha256_hex
+from meshtrust.rotation import gate
+from meshtrust.rotation.gate import find_blockers, find_overtaken
+from meshtrust.rotation.steps import Step, Trust
 from tests.certificates import make_certificate
 from tests.fake_cluster import (
     NOW,

@@ -18,27 +18,27 @@ import yaml
 from rich.console import Console
 from typer.testing import CliRunner
 
-from meshtrust import rotate as rotation
-from meshtrust.cli import app
 from meshtrust.commands import fleet as fleet_command
-from meshtrust.commands.boards import JsonBoard, LinesBoard, LiveBoard, Logs
+from meshtrust.commands.cli import app
+from meshtrust.commands.display.fleet_table import show_fleet
+from meshtrust.commands.display.progress import JsonBoard, LinesBoard, LiveBoard, Logs
 from meshtrust.commands.fleet import run as run_command
-from meshtrust.commands.fleet_table import show_fleet
-from meshtrust.deployment import Deployment
-from meshtrust.fleet.judgement import judge_pledge, judge_together
-from meshtrust.fleet.links import Link
+from meshtrust.fleet.checks import judge_pledge, judge_together
+from meshtrust.fleet.members import find_fleet
 from meshtrust.fleet.page import draw_page
-from meshtrust.fleet.pledge import Pledge
-from meshtrust.fleet.stacks import find_fleet
 from meshtrust.fleet.state import FleetState
 from meshtrust.fleet.view import ClusterView, FleetView, LinkView
 from meshtrust.fleet.waves import FleetError, run_waves, split_waves
-from meshtrust.gate import Blocker
+from meshtrust.linkerd.links import Link
 from meshtrust.lint import Finding
-from meshtrust.progress import BlockedError
-from meshtrust.rotation import Step, Trust
-from meshtrust.stack import Stack, StackError
-from meshtrust.target import Target
+from meshtrust.rotation.gate import Blocker
+from meshtrust.rotation.pledge import Pledge
+from meshtrust.rotation.steps import Step, Trust
+from meshtrust.stacks import rotator as rotation
+from meshtrust.stacks.outputs import Deployment
+from meshtrust.stacks.progress import BlockedError
+from meshtrust.stacks.stack import Stack, StackError
+from meshtrust.stacks.target import Target
 from tests.fleet_views import NEW, OLD, view
 from tests.recorder import REPOSITORY
 

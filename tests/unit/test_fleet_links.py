@@ -9,12 +9,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from rich.console import Console
 
-from meshtrust.commands.fleet_table import show_fleet
-from meshtrust.fleet.judgement import find_earlier_signers, judge_together
-from meshtrust.fleet.links import Link, Links
+from meshtrust.commands.display.fleet_table import show_fleet
+from meshtrust.fleet.checks import find_earlier_signers, judge_together
 from meshtrust.fleet.page import draw_page
 from meshtrust.fleet.view import FleetView
-from meshtrust.pem import fingerprint
+from meshtrust.linkerd.links import Link, Links
+from meshtrust.pki.pem import fingerprint
 from tests.fleet_views import NEW, OLD, view
 
 IDENTITY = "linkerd-gateway.linkerd-multicluster.serviceaccount.identity.linkerd.cluster.local"

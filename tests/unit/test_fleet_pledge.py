@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from meshtrust.fleet.pledge import Pledge, announce, blocks_joining, decide, find_fleet_blockers
-from meshtrust.rotation import IllegalStepError, Step, Trust, find_step
+from meshtrust.rotation.pledge import Pledge, announce, blocks_joining, decide, find_fleet_blockers
+from meshtrust.rotation.steps import IllegalStepError, Step, Trust, find_step
 
 BEFORE, AFTER = Trust(anchors=("2026", "2027"), signer="2026"), Trust(anchors=("2026", "2027"), signer="2027")
 SWITCH = Step(kind="switch", generations=("2027",), before=BEFORE, after=AFTER)
@@ -318,5 +318,5 @@ def test_without_being_passed_on_some_order_of_runs_would(monkeypatch):
     def hasty(name, own, step, pledges):
         return find_fleet_blockers(name, own, step, {**pledges, name: own})
 
-    monkeypatch.setattr("meshtrust.fleet.pledge.find_fleet_blockers", hasty)
+    monkeypatch.setattr("meshtrust.rotation.pledge.find_fleet_blockers", hasty)
     assert any(simulate(seed)[0] for seed in range(300))

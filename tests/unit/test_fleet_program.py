@@ -10,8 +10,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from meshtrust.fleet.intermediates import RequestError, check_request, choose_signed
-from meshtrust.pem import fingerprint, read_bundle
-from meshtrust.rotation import PLEDGE_ONLY
+from meshtrust.pki.pem import fingerprint, read_bundle
+from meshtrust.rotation.steps import PLEDGE_ONLY
 from tests.certificates import make_certificate, make_request
 from tests.recorder import Secret, run_program, stack_config, unwrapped
 from tests.refusals import number_of

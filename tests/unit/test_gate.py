@@ -4,10 +4,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from meshtrust.evidence import Leaf, Mesh, is_served
-from meshtrust.gate import blocks_deploy, blocks_retire, blocks_served, blocks_switch
-from meshtrust.pem import fingerprint
-from meshtrust.pods import MeshedPod, ProxyTrust, Workload
+from meshtrust.linkerd.evidence import Leaf, Mesh, is_served
+from meshtrust.linkerd.pods import MeshedPod, ProxyTrust, Workload
+from meshtrust.pki.pem import fingerprint
+from meshtrust.rotation.gate import blocks_deploy, blocks_retire, blocks_served, blocks_switch
 from tests.certificates import make_certificate
 
 OLD, NEW = make_certificate("root old"), make_certificate("root new")

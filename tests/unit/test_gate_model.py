@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from meshtrust import gate, pods
+from meshtrust.linkerd import pods
+from meshtrust.rotation import gate
 from tests.gate_model.machine import TALLY
 from tests.gate_model.runner import Failure, run_round
 

@@ -9,14 +9,14 @@ import pytest
 
 import versions
 from components.signed_certificate import OutlivingError, how_to_forget, refuse_outliving
-from meshtrust.cluster import OFFLINE, ClusterError
-from meshtrust.cluster_client import connect
-from meshtrust.deployment import Deployment
-from meshtrust.gate import Blocker
-from meshtrust.known_roots import Held
-from meshtrust.pem import fingerprint
-from meshtrust.pods import Workload
-from meshtrust.rotation import Step, find_step
+from meshtrust.cluster.api import OFFLINE, ClusterError
+from meshtrust.cluster.connection.client import connect
+from meshtrust.linkerd.pods import Workload
+from meshtrust.pki.pem import fingerprint
+from meshtrust.rotation.gate import Blocker
+from meshtrust.rotation.known_roots import Held
+from meshtrust.rotation.steps import Step, find_step
+from meshtrust.stacks.outputs import Deployment
 from program.guard import admission, last_look, look, steps, trust_bundle, webhooks
 from settings import Settings, load_settings
 from tests.api_server import holding

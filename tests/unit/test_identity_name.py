@@ -3,7 +3,7 @@
 import pulumi
 import pytest
 
-from meshtrust.identity_name import IdentityName, IllegalRenameError, check_rename
+from meshtrust.pki.identity_suffix import IdentityName, IllegalRenameError, check_rename
 from tests.recorder import run_program
 
 LAST = IdentityName(namespace="linkerd", trust_domain="cluster.local")

@@ -6,12 +6,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from meshtrust.durations import format_left
-from meshtrust.evidence import Mesh
-from meshtrust.inspection import Budget, Inspection, judge
-from meshtrust.pem import fingerprint
-from meshtrust.pods import MeshedPod, ProxyTrust, Workload
-from meshtrust.rotation import Trust
+from meshtrust.linkerd.evidence import Mesh
+from meshtrust.linkerd.pods import MeshedPod, ProxyTrust, Workload
+from meshtrust.pki.durations import format_left
+from meshtrust.pki.pem import fingerprint
+from meshtrust.rotation.steps import Trust
+from meshtrust.stacks.inspection import Budget, Inspection, judge
 from tests.certificates import make_certificate
 
 OLD, NEW = make_certificate("root old", days=3650), make_certificate("root new", days=3650)

@@ -6,11 +6,11 @@ from datetime import timedelta
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from meshtrust.actor import name_actor
 from meshtrust.commands.export import Format, render
-from meshtrust.deployment import Deployment
-from meshtrust.pem import fingerprint
-from meshtrust.rotation import Trust
+from meshtrust.pki.pem import fingerprint
+from meshtrust.rotation.steps import Trust
+from meshtrust.stacks.audit import name_actor
+from meshtrust.stacks.outputs import Deployment
 from tests.unit.test_inspection import IDENTITY, ISSUER, NEW, NOW, OLD, inspection, mesh, pod, prints
 
 STEP = {

@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from meshtrust.chain import verify_chain
-from meshtrust.issuer_mode import CERT_MANAGER_MODES, IllegalMoveError, check_move
-from meshtrust.pem import read_bundle
+from meshtrust.pki.chain import verify_chain
+from meshtrust.pki.issuer_mode import CERT_MANAGER_MODES, IllegalMoveError, check_move
+from meshtrust.pki.pem import read_bundle
 from tests.certificates import make_certificate
 from tests.recorder import Secret, run_program, unwrapped
 

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from meshtrust.cluster import ClusterError
-from meshtrust.issuer_secret import check_writable, judge_issuer_life, judge_issuer_secret
+from meshtrust.cluster.api import ClusterError
+from meshtrust.linkerd.issuer.secret import check_writable, judge_issuer_life, judge_issuer_secret
 from tests.certificates import make_certificate
 
 NOW = datetime.now(UTC)

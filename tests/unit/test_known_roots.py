@@ -3,9 +3,17 @@
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from meshtrust.known_roots import ChangedRootError, Held, KnownRoot, check_root, find_known, generation_of, name_root
-from meshtrust.pem import fingerprint
-from meshtrust.rotation import Root
+from meshtrust.pki.pem import fingerprint
+from meshtrust.rotation.known_roots import (
+    ChangedRootError,
+    Held,
+    KnownRoot,
+    check_root,
+    find_known,
+    generation_of,
+    name_root,
+)
+from meshtrust.rotation.steps import Root
 from tests.certificates import make_certificate
 
 BUNDLE = "ConfigMap linkerd/linkerd-identity-trust-roots"

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from meshtrust.cluster import ClusterError
-from meshtrust.cluster_client import connect
-from meshtrust.kubeconfig import KubeconfigError, read_context
+from meshtrust.cluster.api import ClusterError
+from meshtrust.cluster.connection.client import connect
+from meshtrust.cluster.connection.kubeconfig import KubeconfigError, read_context
 from tests.kubeconfigs import command_for_credentials, write_kubeconfig
 
 KUBECONFIG = """

@@ -1,9 +1,9 @@
 """An override is bound to the refusal that it answers: the step, all that blocked it, and one use."""
 
-from meshtrust.gate import Blocker
-from meshtrust.overrides import number_refusal, reason_for
-from meshtrust.pods import Workload
-from meshtrust.rotation import Step, Trust
+from meshtrust.linkerd.pods import Workload
+from meshtrust.rotation.gate import Blocker
+from meshtrust.rotation.overrides import number_refusal, reason_for
+from meshtrust.rotation.steps import Step, Trust
 
 TRUST = Trust(anchors=("2026", "2027"), signer="2026")
 SWITCH = Step(kind="switch", generations=("2027",), before=TRUST, after=Trust(anchors=TRUST.anchors, signer="2027"))

@@ -4,7 +4,7 @@ import subprocess
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from meshtrust.pem import (
+from meshtrust.pki.pem import (
     Identity,
     PemError,
     normalise_bundle,

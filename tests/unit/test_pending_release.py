@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from meshtrust.cluster import ClusterError
-from meshtrust.cluster_client import connect
-from meshtrust.pending_release import AT_WORK, PendingRevision, check_owner, find_pending
+from meshtrust.cluster.api import ClusterError
+from meshtrust.cluster.connection.client import connect
+from meshtrust.cluster.pending_release import AT_WORK, PendingRevision, check_owner, find_pending
 from tests.api_server import holding
 
 SECRETS = "/api/v1/namespaces/linkerd/secrets"

@@ -10,9 +10,9 @@ from typing import Any, cast
 
 import pytest
 
-from meshtrust.cluster import ClusterError
-from meshtrust.cluster_client import check_clock, connect
-from meshtrust.preflight import PreflightError, check_chart_source, check_cluster_uid
+from meshtrust.cluster.api import ClusterError
+from meshtrust.cluster.connection.client import check_clock, connect
+from meshtrust.cluster.connection.preflight import PreflightError, check_chart_source, check_cluster_uid
 from tests.http_server import serving
 
 KUBECONFIG = """

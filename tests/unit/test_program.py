@@ -6,8 +6,8 @@ from typing import get_args
 import pulumi
 import pytest
 
-from meshtrust.issuer_mode import CERT_MANAGER_MODES, IssuerMode
-from meshtrust.pem import fingerprint, normalise_bundle, read_bundle, sha256_hex, to_pem
+from meshtrust.pki.issuer_mode import CERT_MANAGER_MODES, IssuerMode
+from meshtrust.pki.pem import fingerprint, normalise_bundle, read_bundle, sha256_hex, to_pem
 from tests.certificates import make_certificate
 from tests.recorder import REPOSITORY, Recording, Secret, remember, run_program, stack_config
 

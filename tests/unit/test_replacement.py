@@ -2,12 +2,12 @@
 
 from datetime import UTC, datetime, timedelta
 
-from meshtrust.evidence import Leaf
-from meshtrust.fleet.pledge import Pledge
-from meshtrust.gate import blocks_replace, silent_from
-from meshtrust.pods import MeshedPod, ProxyTrust, Workload
-from meshtrust.replacement import blocks_replace_in_fleet
-from meshtrust.rotation import Step, Trust
+from meshtrust.linkerd.evidence import Leaf
+from meshtrust.linkerd.pods import MeshedPod, ProxyTrust, Workload
+from meshtrust.rotation.gate import blocks_replace, silent_from
+from meshtrust.rotation.pledge import Pledge
+from meshtrust.rotation.replacement import blocks_replace_in_fleet
+from meshtrust.rotation.steps import Step, Trust
 from tests.certificates import make_certificate
 
 NOW = datetime.now(UTC)

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from meshtrust.cluster_client import connect
-from meshtrust.pods import Workload
-from meshtrust.rollout import Limits, RolloutError, restart
+from meshtrust.cluster.connection.client import connect
+from meshtrust.linkerd.pods import Workload
+from meshtrust.linkerd.rollout import Limits, RolloutError, restart
 from tests.api_server import holding
 from tests.fake_cluster import FakeCluster
 

@@ -8,17 +8,17 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from meshtrust import rotate as rotation
-from meshtrust.commands.boards import LinesBoard, Logs
-from meshtrust.deployment import Deployment
-from meshtrust.gate import Blocker
-from meshtrust.pods import Workload
-from meshtrust.progress import BlockedError
-from meshtrust.rollout import Limits
-from meshtrust.rotate import Way
-from meshtrust.rotation import IllegalStepError, Step, Trust
-from meshtrust.stack import Stack, StackError
-from meshtrust.target import Target
+from meshtrust.commands.display.progress import LinesBoard, Logs
+from meshtrust.linkerd.pods import Workload
+from meshtrust.linkerd.rollout import Limits
+from meshtrust.rotation.gate import Blocker
+from meshtrust.rotation.steps import IllegalStepError, Step, Trust
+from meshtrust.stacks import rotator as rotation
+from meshtrust.stacks.outputs import Deployment
+from meshtrust.stacks.progress import BlockedError
+from meshtrust.stacks.rotator import Way
+from meshtrust.stacks.stack import Stack, StackError
+from meshtrust.stacks.target import Target
 from tests.recorder import REPOSITORY
 
 INTRODUCED = Trust(anchors=("2026", "2027"), signer="2026")

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from meshtrust.rotation import IllegalStepError, Root, Trust, find_step, plan_abort, plan_rotation
+from meshtrust.rotation.steps import IllegalStepError, Root, Trust, find_step, plan_abort, plan_rotation
 
 STEADY = Trust(anchors=("a",), signer="a")
 INTRODUCED = Trust(anchors=("a", "b"), signer="a")

@@ -9,7 +9,7 @@ import yaml
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from meshtrust.deployment import Deployment
+from meshtrust.stacks.outputs import Deployment
 from rehearsal.mocks import Secret, engine_config
 from settings import load_settings
 from tests.certificates import make_certificate

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from meshtrust.cluster import ClusterError
-from meshtrust.rotation import Trust
-from meshtrust.stack import MissingStackError, Stack, StackError, cli
-from meshtrust.target import Selection, open_target
+from meshtrust.cluster.api import ClusterError
+from meshtrust.rotation.steps import Trust
+from meshtrust.stacks.stack import MissingStackError, Stack, StackError, cli
+from meshtrust.stacks.target import Selection, open_target
 from tests.kubeconfigs import write_kubeconfig
 from tests.recorder import REPOSITORY
 
@@ -218,8 +218,8 @@ def test_a_file_is_utf_8_whatever_the_locale_is(stack, project):
     """Python would read and write it as ASCII there, or as Latin-1 (ISO-8859-1) elsewhere."""
     stack.file.write_text(TEXT.replace("# Ours.", "# Größe, 界."), encoding="utf-8")
     program = (
-        "import locale, sys; from pathlib import Path; from meshtrust.stack import Stack; "
-        "from meshtrust.rotation import Trust; assert locale.getpreferredencoding() != 'UTF-8'; "
+        "import locale, sys; from pathlib import Path; from meshtrust.stacks.stack import Stack; "
+        "from meshtrust.rotation.steps import Trust; assert locale.getpreferredencoding() != 'UTF-8'; "
         "Stack('dev', Path(sys.argv[1])).configure(Trust(anchors=('2026', '2027'), signer='2026'))"
     )
     subprocess.run(

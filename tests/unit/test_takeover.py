@@ -2,9 +2,9 @@
 
 import pytest
 
-from meshtrust.evidence import ANCHORS_ANNOTATION
-from meshtrust.helm_release import HelmRelease
-from meshtrust.takeover import TakeoverError, check_takeover
+from meshtrust.cluster.helm_release import HelmRelease
+from meshtrust.linkerd.evidence import ANCHORS_ANNOTATION
+from meshtrust.stacks.orphaned_release import TakeoverError, check_takeover
 from tests.certificates import make_certificate
 
 MARK = "meshtrust organization/meshtrust/prod"

@@ -11,11 +11,11 @@ from datetime import timedelta
 import pytest
 from rich.console import Console
 
-from meshtrust.commands.boards import LinesBoard, LiveBoard, Logs
-from meshtrust.commands.fleet_table import show_fleet
+from meshtrust.commands.display.fleet_table import show_fleet
+from meshtrust.commands.display.progress import LinesBoard, LiveBoard, Logs
 from meshtrust.commands.status import show_findings, show_inspection
 from meshtrust.fleet.view import FleetView
-from meshtrust.inspection import Budget, judge
+from meshtrust.stacks.inspection import Budget, judge
 from tests import fleet_views
 from tests.certificates import make_certificate
 from tests.fleet_views import view
@@ -32,7 +32,7 @@ ENVIRONMENTS = {
 }
 WRITES = """
 import sys
-from meshtrust.cli import accept_every_text
+from meshtrust.commands.cli import accept_every_text
 from meshtrust.commands.options import console
 from meshtrust.commands.status import show_findings
 from meshtrust.lint import Finding

@@ -3,7 +3,7 @@
 import pulumi
 import pytest
 
-from meshtrust.pem import fingerprint, read_bundle
+from meshtrust.pki.pem import fingerprint, read_bundle
 from tests.certificates import make_certificate
 from tests.recorder import run_program
 

@@ -6,8 +6,8 @@ import itertools
 import pulumi
 import pytest
 
-from meshtrust.pem import read_bundle
-from meshtrust.webhooks import IllegalAuthorityStepError, check_step
+from meshtrust.linkerd.webhooks.authority import IllegalAuthorityStepError, check_step
+from meshtrust.pki.pem import read_bundle
 from tests.recorder import run_program, unwrapped
 
 CERTIFICATE = "kubernetes:cert-manager.io/v1:Certificate"

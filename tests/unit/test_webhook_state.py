@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from meshtrust.pem import fingerprint, read_bundle
-from meshtrust.webhook_state import WebhookState
-from meshtrust.webhooks import CONTROL_PLANE, VIZ
+from meshtrust.linkerd.webhooks.authority import CONTROL_PLANE, VIZ
+from meshtrust.linkerd.webhooks.state import WebhookState
+from meshtrust.pki.pem import fingerprint, read_bundle
 from tests.certificates import make_certificate
 
 NOW = datetime.now(UTC)

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from meshtrust.webhooks import CONTROL_PLANE, VIZ, find_served_otherwise
+from meshtrust.linkerd.webhooks.authority import CONTROL_PLANE, VIZ, find_served_otherwise
 from tests.certificates import make_certificate
 from tests.fake_cluster import FakeCluster, Port
 

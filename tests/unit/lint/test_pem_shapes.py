@@ -12,9 +12,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import pkcs7
 
-from meshtrust.lint.anchors import BUNDLES, Bundle
-from meshtrust.lint.credentials import CREDENTIALS, Credentials
-from meshtrust.lint.pem_text import read_pem
+from meshtrust.lint.reading.pem_text import read_pem
+from meshtrust.lint.rules.anchors import BUNDLES, Bundle
+from meshtrust.lint.rules.credentials import CREDENTIALS, Credentials
 from tests.certificates import Pair, make_certificate, make_v1_root
 
 NOW = datetime.now(UTC)

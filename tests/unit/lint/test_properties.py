@@ -18,9 +18,6 @@ from cryptography.hazmat.primitives import serialization
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from meshtrust.chain import ChainError, verify_chain
-from meshtrust.deployment import Deployment
-from meshtrust.durations import format_duration, parse_duration
 from meshtrust.lint import (
     RULES,
     LeafLifetime,
@@ -30,11 +27,14 @@ from meshtrust.lint import (
     lint_trust_anchor,
     read_files,
 )
-from meshtrust.lint.anchors import ANCHORS, BUNDLES, Bundle
-from meshtrust.lint.credentials import CREDENTIALS, Credentials
-from meshtrust.lint.files import Material, PemFile, add_text
+from meshtrust.lint.reading.files import Material, PemFile, add_text
 from meshtrust.lint.report import as_json, as_sarif
-from meshtrust.pem import Identity, PemError, normalise_bundle, read_bundle
+from meshtrust.lint.rules.anchors import ANCHORS, BUNDLES, Bundle
+from meshtrust.lint.rules.credentials import CREDENTIALS, Credentials
+from meshtrust.pki.chain import ChainError, verify_chain
+from meshtrust.pki.durations import format_duration, parse_duration
+from meshtrust.pki.pem import Identity, PemError, normalise_bundle, read_bundle
+from meshtrust.stacks.outputs import Deployment
 from rehearsal.mocks import engine_config
 from settings import load_settings
 from tests.certificates import make_certificate

@@ -10,22 +10,22 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from meshtrust.lint import RULE_SETS, RULES
-from meshtrust.lint.anchors import Anchor, Bundle
-from meshtrust.lint.bundles import Source, TrustBundle
-from meshtrust.lint.certificates import CertificateSpec
-from meshtrust.lint.cluster import ControlPlaneNamespace, TrustRootsSecret
-from meshtrust.lint.credentials import Credentials
-from meshtrust.lint.documents import Document
 from meshtrust.lint.facts import certificate_facts
-from meshtrust.lint.files import Unread
-from meshtrust.lint.helm import HelmValues
-from meshtrust.lint.issuance import Signing
 from meshtrust.lint.objects import Object
+from meshtrust.lint.reading.documents import Document
+from meshtrust.lint.reading.files import Unread
+from meshtrust.lint.reading.schema import Duplicate, Manifest
+from meshtrust.lint.relations.issuance import Signing
 from meshtrust.lint.rule import Location
-from meshtrust.lint.schema import Duplicate, Manifest
-from meshtrust.lint.secrets import CredentialSecret
-from meshtrust.lint.webhooks import Webhook, WebhookSecret
-from meshtrust.lint.windows import LifetimeUnderCA, Window
+from meshtrust.lint.rules.anchors import Anchor, Bundle
+from meshtrust.lint.rules.bundles import Source, TrustBundle
+from meshtrust.lint.rules.certificates import CertificateSpec
+from meshtrust.lint.rules.cluster import ControlPlaneNamespace, TrustRootsSecret
+from meshtrust.lint.rules.credentials import Credentials
+from meshtrust.lint.rules.helm import HelmValues
+from meshtrust.lint.rules.secrets import CredentialSecret
+from meshtrust.lint.rules.webhooks import Webhook, WebhookSecret
+from meshtrust.lint.rules.windows import LifetimeUnderCA, Window
 from tests.certificates import make_certificate, make_v1_root
 
 NOW = datetime.now(UTC)

@@ -1,0 +1,52 @@
+"""Waits for what may be there at once, or in minutes: how often to look, what to report, and when to give up."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator
+
+from meshtrust.cluster.api import UnreachableError
+
+_FIRST_SECONDS, _LAST_SECONDS = 0.05, 0.2
+
+Tell = Callable[[str], None]
+
+
+def pauses() -> Iterator[float]:
+    """Yield the seconds to wait before each next look: few at first, and never more than a fifth of one."""
+    seconds = _FIRST_SECONDS
+    while True:
+        yield seconds
+        seconds = min(2 * seconds, _LAST_SECONDS)
+
+
+def silent(_: str) -> None:
+    """Take a report, and pass it on to nobody."""
+
+
+async def wait_until_met(look: Callable[[], Awaitable[str]], seconds: float, tell: Tell = silent) -> str:
+    """Look until there is nothing to wait for any more, or the time is over.
+
+    An API server that gives no answer does not end the wait: it may be back before the time is over.
+
+    Args:
+        look: Returns what is waited for, as the rest of a sentence that begins with "Waiting for", or nothing once it
+            is there. It raises where waiting is in vain.
+        seconds: How long to wait.
+        tell: Gets that sentence, at once and each time that it changes.
+
+    Returns:
+        What was still waited for when the time was over; nothing where it has come.
+    """
+    deadline, told, waits = time.monotonic() + seconds, "", ""
+    for pause in pauses():
+        try:
+            waits = await look()
+        except UnreachableError as error:
+            waits = f"the API server: {error}"
+        if not waits or time.monotonic() > deadline:
+            break
+        if waits != told:
+            tell(f"Waiting for {waits}")
+            told = waits
+        await asyncio.sleep(pause)
+    return waits

@@ -1,0 +1,358 @@
+"""What a run takes of cert-manager for granted, seen before it begins, and what it has issued, seen when it is done."""
+
+import re
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from meshtrust.cluster.api import (
+    Api,
+    ClusterError,
+    ConflictError,
+    NotFoundError,
+    UnreachableError,
+    read,
+    read_items,
+    read_optional,
+)
+from meshtrust.cluster.backoff import Tell, silent, wait_until_met
+from meshtrust.cluster.readiness import explain_deployments
+
+VERSION = "cert-manager.io/v1"
+DEFINITION = "certificates.cert-manager.io"
+# How long cert-manager may take to issue; an issuer that asks a person for approval takes longer, and is run again.
+_ISSUE_SECONDS = 300.0
+# How long its webhook may take to answer once its pods are ready.
+_ANSWER_SECONDS = 180.0
+# How long its first question may take, which is less than the API server's pause before it calls a webhook again.
+_ASK_SECONDS = 0.3
+# The API server's words for a webhook that was called and did not answer (apiserver
+# ``pkg/admission/plugin/webhook/errors``), and for a question that took too long; and for one that said no.
+_NO_ANSWER = re.compile("failed calling webhook|[Tt]imeout|deadline exceeded")
+_DENIED = re.compile("admission webhook .* denied the request")
+# cert-manager's chart, templates/webhook-deployment.yaml and deployment.yaml.
+_WEBHOOK = {"app.kubernetes.io/name": "webhook", "app.kubernetes.io/component": "webhook"}
+# A refusal names so many; kubectl lists all.
+_NAMED = 10
+
+
+class CertManagerError(ClusterError):
+    """cert-manager, or what it issued, is not as a run needs it; the message says what, and what to do."""
+
+
+async def has_api(api: Api) -> bool:
+    """Whether cert-manager's API is served."""
+    return await read_optional(api, f"API {VERSION}", base="/apis", version="", url=VERSION) is not None
+
+
+async def wait_answers(api: Api, namespace: str, tell: Tell = silent) -> None:
+    """Wait until cert-manager's webhook admits an object, which it does a while after its pods are ready.
+
+    Args:
+        api: Client of the cluster.
+        namespace: cert-manager's namespace; nothing is made in it.
+        tell: Gets a sentence of what is waited for.
+
+    Raises:
+        CertManagerError: It does not answer in time.
+        ClusterError: The API server refuses for a reason that does not pass: another webhook denies the object, or a
+            right is missing.
+
+    The API server trusts the webhook only once cert-manager's CA injector has written its authority (cert-manager's
+    documentation, "Webhook", on errors after an installation). It calls a webhook that does not answer again by itself,
+    after pauses that grow (apiserver ``pkg/util/webhook/webhook.go``, DefaultRetryBackoffWithInitialDelay): a question
+    that may take little time at first, and more as it is waited longer, has the answer sooner.
+    """
+    issuer = {"apiVersion": VERSION, "kind": "Issuer", "metadata": {"name": "answers"}, "spec": {"selfSigned": {}}}
+    what = "dry run of an Issuer, by which cert-manager's webhook is asked,"
+    begun = time.monotonic()
+
+    async def look() -> str:
+        waited = time.monotonic() - begun
+        try:
+            await api.call(
+                "POST",
+                what,
+                repeatable=True,
+                version=VERSION,
+                namespace=namespace,
+                url="issuers",
+                params={"dryRun": "All", "timeout": f"{max(_ASK_SECONDS, waited / 4):.1f}s"},
+                json=issuer,
+            )
+        except NotFoundError:
+            return f"the API server to serve {VERSION}"
+        except UnreachableError:
+            raise
+        except ClusterError as error:
+            if not _NO_ANSWER.search(error.said) or _DENIED.search(error.said):
+                raise
+            why = await explain_deployments(api, namespace, _WEBHOOK)
+            return f"cert-manager's webhook to answer: {why or error.said}"
+        return ""
+
+    if waits := await wait_until_met(look, _ANSWER_SECONDS, tell):
+        msg = (
+            f"cert-manager is installed, and does not answer after {_ANSWER_SECONDS:.0f} seconds. This run still waits "
+            f"for {waits}. Look at its pods: kubectl -n {namespace} get pods; then run again."
+        )
+        raise CertManagerError(msg)
+
+
+async def check_api(api: Api) -> None:
+    """Make sure that a cert-manager is there that others have installed.
+
+    Raises:
+        CertManagerError: Its API is not served.
+    """
+    if not await has_api(api):
+        msg = (
+            f"meshtrust:certManager.install is false, and the cluster has no cert-manager: its API {VERSION} is not "
+            "there. Install it, or let this stack do so: pulumi config set --path certManager.install true"
+        )
+        raise CertManagerError(msg)
+
+
+async def check_removal(api: Api, *, needed: bool, own: tuple[str, str]) -> None:
+    """Make sure that cert-manager, which this stack installed, may be taken away again with its definitions.
+
+    Args:
+        api: Client of the cluster.
+        needed: Whether the stack goes on to need a cert-manager.
+        own: Namespace and name of the stack's own Certificate.
+
+    Raises:
+        CertManagerError: The stack, or another's Certificates, would lose it.
+    """
+    if needed:
+        msg = (
+            "meshtrust:certManager.install is false, and this stack has installed the cert-manager that it needs: "
+            "taking it away would take the identity issuer's Certificate with it. Set it back: pulumi config set "
+            "--path certManager.install true"
+        )
+        raise CertManagerError(msg)
+    if not await has_api(api):
+        return
+    others = [
+        f"{entry['metadata']['namespace']}/{entry['metadata']['name']}"
+        async for entry in read_items(api, "list of Certificates", version=VERSION, url="certificates")
+        if (entry["metadata"]["namespace"], entry["metadata"]["name"]) != own
+    ]
+    if others:
+        more = f" and {len(others) - _NAMED} more" if len(others) > _NAMED else ""
+        msg = (
+            "Nothing in this stack needs cert-manager any more, so that it would be taken away with its definitions, "
+            f"and these Certificates with them: {', '.join(others[:_NAMED])}{more}. Delete them first, or keep a mode "
+            "in which cert-manager issues (meshtrust:issuer.mode)."
+        )
+        raise CertManagerError(msg)
+
+
+def check_secret_stays(secret: Mapping[str, Any] | None) -> None:
+    """Make sure that a Secret outlives the Certificate that it was issued for.
+
+    Raises:
+        CertManagerError: It belongs to the Certificate, and would be deleted with it.
+
+    Source: cert-manager's option ``enableCertificateOwnerRef``, which is off by default.
+    """
+    metadata = (secret or {}).get("metadata") or {}
+    owners = [entry for entry in metadata.get("ownerReferences") or [] if entry.get("kind") == "Certificate"]
+    if owners:
+        msg = (
+            f"Secret {metadata['namespace']}/{metadata['name']} belongs to its Certificate, and would be deleted with "
+            "it: cert-manager runs with enableCertificateOwnerRef. Turn that off in its values, deploy, and run again."
+        )
+        raise CertManagerError(msg)
+
+
+async def check_issuer(api: Api, namespace: str, reference: Mapping[str, str]) -> None:
+    """Make sure that an issuer exists and is ready.
+
+    Args:
+        api: Client of the cluster.
+        namespace: Namespace of the Certificate.
+        reference: Its name, kind and group.
+
+    Raises:
+        CertManagerError: There is no such kind, no such issuer, or it is not ready.
+    """
+    name, kind, group = reference["name"], reference["kind"], reference["group"]
+    named = f"meshtrust:issuer.refs names {kind} {name} ({group})"
+    resource = await _find_resource(api, kind, group)
+    if resource is None:
+        hint = "Install cert-manager" if group == "cert-manager.io" else "Install what serves it"
+        msg = (
+            f"{named}, and the cluster has no such kind. {hint} and make the issuer first. A cert-manager that is "
+            "there is used with meshtrust:certManager.install false."
+        )
+        raise CertManagerError(msg)
+    version, plural, namespaced = resource
+    where = {"namespace": namespace} if namespaced else {}
+    issuer = await read_optional(api, f"{kind} {name}", version=version, url=f"{plural}/{name}", **where)
+    place = f"namespace {namespace}" if namespaced else "the cluster"
+    if issuer is None:
+        msg = f"{named}, which {place} does not have. Make it first, or correct the name."
+        raise CertManagerError(msg)
+    ready = condition_of(issuer, "Ready")
+    if ready.get("status") != "True":
+        reason = ready.get("message") or "it has no condition Ready"
+        msg = f"{named}, which is not ready: {reason}. See: kubectl describe {plural}.{group} {name}"
+        raise CertManagerError(msg)
+
+
+async def wait_issued(api: Api, namespace: str, name: str, tell: Tell = silent) -> None:
+    """Wait until cert-manager has issued a Certificate as it is declared now.
+
+    One that found a Secret of its name has taken that over unseen, whoever wrote it; then it is made to issue again. So
+    is one whose last attempt has failed: cert-manager would not try again for an hour or more.
+
+    Args:
+        api: Client of the cluster.
+        namespace: Namespace of the Certificate.
+        name: Its name.
+        tell: Gets a sentence of what is waited for.
+
+    Raises:
+        CertManagerError: It has failed, or has not issued within five minutes; the message has what it says of it.
+        ClusterError: It cannot be read.
+
+    Source: cert-manager ``internal/controller/certificates/policies/checks.go``: a Secret without annotations counts as
+    its own. ``status.revision`` is set by an issue and by nothing else. ``pkg/controller/certificates/trigger``:
+    attempts after a failure are an hour apart, and more.
+    """
+    asked, failed_before = False, ""
+
+    async def look() -> str:
+        nonlocal asked, failed_before
+        certificate = await read_certificate(api, namespace, name)
+        failed = failure_of(certificate)
+        if not failed and _is_issued(certificate):
+            return ""
+        if failed and asked and failed != failed_before:
+            msg = (
+                f"cert-manager cannot issue Certificate {namespace}/{name}: {_said(certificate)}. This run has asked "
+                "it to try again; by itself it waits an hour and more. Put right what it says, and run again."
+            )
+            raise CertManagerError(msg)
+        if not asked and (failed or _is_taken_over(certificate)):
+            reason = "its last attempt has failed" if failed else "the Secret was there before the Certificate"
+            asked, failed_before = await ask_for_issue(api, certificate, reason), failed
+        return f"cert-manager to issue Certificate {namespace}/{name}: {_said(certificate)}"
+
+    if waits := await wait_until_met(look, _ISSUE_SECONDS, tell):
+        msg = f"After five minutes this run still waits for {waits}. See: kubectl -n {namespace} describe certificate"
+        raise CertManagerError(f"{msg} {name}")
+
+
+async def read_certificate(api: Api, namespace: str, name: str) -> dict[str, Any]:
+    """Return a Certificate.
+
+    Raises:
+        NotFoundError: It is not there, or cert-manager's API is not.
+        ClusterError: It cannot be read.
+    """
+    found: dict[str, Any] = await read(
+        api, f"Certificate {namespace}/{name}", version=VERSION, namespace=namespace, url=f"certificates/{name}"
+    )
+    return found
+
+
+async def ask_for_issue(api: Api, certificate: Mapping[str, Any], reason: str) -> bool:
+    """Make cert-manager issue a Certificate again, as ``cmctl renew`` does.
+
+    Args:
+        api: Client of the cluster.
+        certificate: The Certificate as it was read.
+        reason: Why, as a clause that ends in the object's status.
+
+    Returns:
+        Whether it was asked: not if cert-manager has changed the Certificate meanwhile, whose conditions would be lost.
+
+    Raises:
+        ClusterError: It cannot be asked.
+
+    Source: cmctl ``pkg/renew/renew.go``, which sets the condition Issuing with the reason ManuallyTriggered.
+    """
+    metadata = certificate["metadata"]
+    conditions = [
+        entry for entry in (certificate.get("status") or {}).get("conditions") or [] if entry["type"] != "Issuing"
+    ]
+    asked = {
+        "type": "Issuing",
+        "status": "True",
+        "reason": "ManuallyTriggered",
+        "message": f"Asked for by meshtrust: {reason}",
+        "lastTransitionTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "observedGeneration": metadata["generation"],
+    }
+    # A merge patch replaces the whole list, so that it must be the one that was read.
+    changed = {
+        "metadata": {"resourceVersion": metadata["resourceVersion"]},
+        "status": {"conditions": [*conditions, asked]},
+    }
+    try:
+        await api.call(
+            "PATCH",
+            f"status of Certificate {metadata['namespace']}/{metadata['name']}",
+            version=VERSION,
+            namespace=metadata["namespace"],
+            url=f"certificates/{metadata['name']}/status",
+            json=changed,
+            headers={"Content-Type": "application/merge-patch+json"},
+        )
+    except ConflictError:
+        return False
+    return True
+
+
+def _is_issued(certificate: Mapping[str, Any]) -> bool:
+    """Whether a Certificate was issued as it is declared now."""
+    return _is_settled(certificate) and bool(certificate["status"].get("revision"))
+
+
+def _is_taken_over(certificate: Mapping[str, Any]) -> bool:
+    """Whether a Certificate counts a Secret as its own that it has not written."""
+    return _is_settled(certificate) and not certificate["status"].get("revision")
+
+
+def _is_settled(certificate: Mapping[str, Any]) -> bool:
+    ready = condition_of(certificate, "Ready")
+    is_current = ready.get("observedGeneration") == certificate["metadata"]["generation"]
+    return ready.get("status") == "True" and is_current and condition_of(certificate, "Issuing").get("status") != "True"
+
+
+def failure_of(certificate: Mapping[str, Any]) -> str:
+    """Return what tells a Certificate's last failed attempt from the one before; nothing where none has failed.
+
+    Source: cert-manager ``pkg/controller/certificates/issuing``: a failure sets the condition Issuing to False, by the
+    reason of the CertificateRequest, and a success removes it.
+    """
+    issuing, status = condition_of(certificate, "Issuing"), certificate.get("status") or {}
+    if issuing.get("status") != "False" or not status.get("lastFailureTime"):
+        return ""
+    return f"{status['lastFailureTime']} {status.get('failedIssuanceAttempts')}"
+
+
+def _said(certificate: Mapping[str, Any]) -> str:
+    issuing, ready = condition_of(certificate, "Issuing"), condition_of(certificate, "Ready")
+    return str(issuing.get("message") or ready.get("message") or "it says nothing of it")
+
+
+async def _find_resource(api: Api, kind: str, group: str) -> tuple[str, str, bool] | None:
+    """Return the version, the plural and whether it is namespaced of a kind; nothing where it is not served."""
+    found = await read_optional(api, f"API {group}", base="/apis", version="", url=group)
+    for served in (found or {}).get("versions") or []:
+        version = served["groupVersion"]
+        resources = await read(api, f"API {version}", base="/apis", version="", url=version)
+        for resource in resources["resources"]:
+            if resource["kind"] == kind and "/" not in resource["name"]:
+                return version, resource["name"], resource["namespaced"]
+    return None
+
+
+def condition_of(item: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
+    """Return a condition of an object; an empty one if it has none of that kind."""
+    conditions = (item.get("status") or {}).get("conditions") or []
+    return next((entry for entry in conditions if entry.get("type") == kind), {})

@@ -1,0 +1,73 @@
+"""What a run takes of trust-manager for granted, and what it has published."""
+
+from typing import TYPE_CHECKING
+
+from meshtrust.cluster.api import Api, ClusterError, read_optional
+from meshtrust.cluster.backoff import Tell, silent, wait_until_met
+from meshtrust.pki.pem import PemError, fingerprint, read_bundle
+
+if TYPE_CHECKING:
+    from collections.abc import Set as AbstractSet
+
+
+VERSION = "trust.cert-manager.io/v1alpha1"
+DEFINITION = "bundles.trust.cert-manager.io"
+# linkerd2 charts/linkerd-control-plane: the ConfigMap that its pods mount, and the key that they read.
+TRUST_ROOTS, TRUST_ROOTS_KEY = "linkerd-identity-trust-roots", "ca-bundle.crt"
+# It answers a changed Bundle within a second or two.
+_PUBLISH_SECONDS = 60.0
+
+
+class TrustManagerError(ClusterError):
+    """trust-manager is not there, or has not published what it was given; the message says what to do."""
+
+
+async def check_api(api: Api) -> None:
+    """Make sure that a trust-manager is there that others have installed.
+
+    Raises:
+        TrustManagerError: Its API is not served.
+    """
+    if await read_optional(api, f"API {VERSION}", base="/apis", version="", url=VERSION) is None:
+        msg = (
+            f"meshtrust:trustBundle.install is false, and the cluster has no trust-manager: its API {VERSION} is not "
+            "there. Install it, or let this stack do so: pulumi config set --path trustBundle.install true"
+        )
+        raise TrustManagerError(msg)
+
+
+async def wait_published(api: Api, namespace: str, roots: "AbstractSet[str]", tell: Tell = silent) -> None:
+    """Wait until Linkerd's ConfigMap holds exactly these roots.
+
+    Args:
+        api: Client of the cluster.
+        namespace: Namespace of Linkerd's control plane.
+        roots: Fingerprints of the roots.
+        tell: Gets a sentence of what is waited for.
+
+    Raises:
+        TrustManagerError: It does not within a minute.
+        ClusterError: It cannot be read.
+    """
+    what, url = f"ConfigMap {namespace}/{TRUST_ROOTS}", f"configmaps/{TRUST_ROOTS}"
+
+    async def look() -> str:
+        found = await read_optional(api, what, namespace=namespace, url=url)
+        if found is None:
+            return f"trust-manager to publish the trusted roots: {what} is not there"
+        held = _roots(str((found.get("data") or {}).get(TRUST_ROOTS_KEY) or ""))
+        return "" if held == roots else f"trust-manager to publish the trusted roots: {what} holds other roots"
+
+    if waits := await wait_until_met(look, _PUBLISH_SECONDS, tell):
+        msg = (
+            f"After {_PUBLISH_SECONDS:.0f} seconds this run still waits for {waits}. See: kubectl describe bundle "
+            f"{TRUST_ROOTS}"
+        )
+        raise TrustManagerError(msg)
+
+
+def _roots(bundle: str) -> set[str]:
+    try:
+        return {fingerprint(root) for root in read_bundle(bundle)}
+    except PemError:
+        return set()

@@ -1,0 +1,1 @@
+"""Output of the commands: progress, tables, pictures, and formats for machines."""

@@ -1,0 +1,243 @@
+"""cert-manager and its Certificates on a cluster: what is not issued or renewed, why, and the time that is left."""
+
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from meshtrust.cluster.api import Api, ForbiddenError, NotFoundError, read_items, read_optional
+from meshtrust.cluster.cert_manager import VERSION, condition_of, failure_of
+from meshtrust.cluster.readiness import explain, is_ready
+from meshtrust.lint import Finding
+from meshtrust.lint.rules.credentials import CREDENTIALS, Credentials
+from meshtrust.lint.rules.secrets import SECRETS, CredentialSecret
+from meshtrust.pki.durations import format_left
+
+# cert-manager issues and renews within seconds; an issuer of elsewhere takes longer.
+_SLOW = timedelta(minutes=3)
+# Rules that an Issuer's CA breaks whatever it signs: its Secret lacks something, or certificate and key do not fit.
+_OF_ANY_CA = ("MT203", "MT207", "MT209", "MT212", "MT216", "MT401", "MT407")
+# cert-manager's chart, templates: names and components of its Deployments, and what is lost without each.
+_INSTALLATION = {
+    "controller": "no certificate is issued or renewed",
+    "webhook": "Certificates and Issuers can neither be made nor changed",
+    "cainjector": "no webhook is told whom to trust",
+}
+_INSTALLED = {
+    "labelSelector": "app.kubernetes.io/component in (controller,webhook,cainjector),"
+    "app.kubernetes.io/name in (cert-manager,webhook,cainjector)"
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Commands:
+    """Commands that a person is told to run.
+
+    Attributes:
+        heal: The one that heals a control plane.
+        deploy: The one that deploys its stack; empty if no stack does.
+    """
+
+    heal: str
+    deploy: str = ""
+
+
+async def judge_certificates(api: Api, namespace: str, now: datetime, commands: Commands) -> list[Finding]:
+    """Return what is wrong with the Certificates and Issuers of a namespace, in cert-manager's words.
+
+    Args:
+        api: Client of the cluster.
+        namespace: The namespace.
+        now: The time.
+        commands: What a person is told to run.
+
+    Raises:
+        ForbiddenError: These credentials may not read them.
+        ClusterError: They cannot be read.
+    """
+    try:
+        certificates = await list_objects(api, namespace, "certificates")
+        issuers = {item["metadata"]["name"]: item for item in await list_objects(api, namespace, "issuers")}
+    except NotFoundError:
+        return []
+    found = []
+    for certificate in certificates:
+        named = await _issuer_of(api, certificate, issuers)
+        found += [finding async for finding in _judge(api, certificate, named, now, commands)]
+    for issuer in issuers.values():
+        found += list(_judge_issuer(issuer))
+        found += [finding async for finding in _judge_ca(api, issuer, now, commands)]
+    return found
+
+
+async def judge_installation(api: Api) -> list[Finding]:
+    """Return what is wrong with the Deployments of cert-manager, wherever it is installed.
+
+    Raises:
+        ForbiddenError: These credentials may not read them.
+        ClusterError: They cannot be read.
+    """
+    found = []
+    what = "list of cert-manager's Deployments"
+    async for item in read_items(api, what, version="apps/v1", url="deployments", params=_INSTALLED):
+        deployment = {"kind": "Deployment", **item}
+        if is_ready(deployment):
+            continue
+        metadata = deployment["metadata"]
+        without = _INSTALLATION[metadata["labels"]["app.kubernetes.io/component"]]
+        listed = "; ".join(await explain(api, deployment)) or "the cluster does not say why"
+        kubectl = f"kubectl -n {metadata['namespace']}"
+        is_scaled_down = deployment["spec"].get("replicas") == 0
+        fix = (
+            f"Scale it up: {kubectl} scale deployment {metadata['name']} --replicas 1"
+            if is_scaled_down
+            else f"Put right what it says; more is in: {kubectl} describe pods"
+        )
+        name = f"Deployment {metadata['namespace']}/{metadata['name']}"
+        found.append(Finding(subject=name, wrong=f"has no pod that is ready, so that {without}: {listed}", fix=fix))
+    return found
+
+
+async def _judge(
+    api: Api, certificate: Mapping[str, Any], issuer: str, now: datetime, commands: Commands
+) -> AsyncIterator[Finding]:
+    metadata, status = certificate["metadata"], certificate.get("status") or {}
+    ready, issuing = condition_of(certificate, "Ready"), condition_of(certificate, "Issuing")
+    secret = f"Secret {metadata['namespace']}/{certificate['spec'].get('secretName')}"
+    subject = f"Certificate {metadata['namespace']}/{metadata['name']}"
+    left = _left(status, secret, now)
+    describe = f"kubectl -n {metadata['namespace']} describe certificate {metadata['name']}"
+    fix = f"Put right what it says, and have it tried again: {commands.heal}"
+    if commands.deploy:
+        fix = f"Deploy what of this stack was changed on the cluster ({commands.deploy}), or p{fix[1:]}"
+    since = _passed(issuing.get("lastTransitionTime"), now)
+    if failure_of(certificate):
+        attempts = status.get("failedIssuanceAttempts") or 1
+        times = "once" if attempts == 1 else f"{attempts} times"
+        wrong = f"is not issued by {issuer}: {issuing.get('reason')}: {issuing.get('message')} ({times}). {left}"
+        yield Finding(subject=subject, wrong=wrong, fix=fix)
+    elif issuing.get("status") == "True":
+        if since > _SLOW:
+            said = await _request_says(api, certificate) or issuing.get("message") or "cert-manager says nothing"
+            wrong = f"has been about to be issued by {issuer} for {format_left(since)}: {said}. {left}"
+            yield Finding(subject=subject, wrong=wrong, fix=f"See what {issuer} waits for: {describe}")
+    elif ready.get("status") != "True":
+        said = ready.get("message") or "cert-manager has not looked at it: is it running?"
+        # One that was just made is looked at within seconds.
+        if _passed(ready.get("lastTransitionTime") or metadata.get("creationTimestamp"), now) > _SLOW:
+            yield Finding(subject=subject, wrong=f"is not ready: {said}. {left}", fix=f"See more: {describe}")
+    elif (overdue := _passed(status.get("renewalTime"), now)) > _SLOW:
+        wrong = f"was to be renewed {format_left(overdue)} ago, and cert-manager has not begun. {left}"
+        yield Finding(
+            subject=subject, wrong=wrong, fix="See whether cert-manager runs: kubectl get pods -A | grep cert-manager"
+        )
+
+
+def _judge_issuer(issuer: Mapping[str, Any]) -> Iterator[Finding]:
+    ready, metadata = condition_of(issuer, "Ready"), issuer["metadata"]
+    if ready and ready.get("status") != "True":
+        yield Finding(
+            subject=f"Issuer {metadata['namespace']}/{metadata['name']}",
+            wrong=f"is not ready: {ready.get('reason')}: {ready.get('message')}",
+            fix=f"Put right what it says; more is in: kubectl -n {metadata['namespace']} describe issuer "
+            f"{metadata['name']}",
+        )
+
+
+async def _judge_ca(api: Api, issuer: Mapping[str, Any], now: datetime, commands: Commands) -> AsyncIterator[Finding]:
+    """Yield what is wrong with the Secret that an Issuer signs with: cert-manager calls such an Issuer ready."""
+    namespace, name = issuer["metadata"]["namespace"], (issuer["spec"].get("ca") or {}).get("secretName")
+    if not name:
+        return
+    try:
+        held = await read_optional(api, f"Secret {namespace}/{name}", namespace=namespace, url=f"secrets/{name}")
+    except ForbiddenError:
+        return
+    if held is None:
+        return
+    secret = CredentialSecret(object_name=name, namespace=namespace, role="ca", manifest=held)
+    credentials = Credentials(
+        name=secret.name,
+        role="ca",
+        chain=secret.content("tls.crt") or "",
+        key=secret.content("tls.key"),
+        roots=None,
+        at=now,
+    )
+    for finding in [*SECRETS.check(secret), *CREDENTIALS.check(credentials)]:
+        if finding.rule is not None and finding.rule.id in _OF_ANY_CA:
+            fix = f"Deploy the stack again, which writes it: {commands.deploy}" if commands.deploy else finding.fix
+            wrong = f"{finding.wrong}: {cannot_sign(issuer['metadata']['name'])}"
+            yield Finding(subject=finding.subject, wrong=wrong, fix=fix, rule=finding.rule)
+
+
+def cannot_sign(issuer: str) -> str:
+    """Return what follows for an Issuer from a Secret that is wrong, as a clause."""
+    return f"Issuer {issuer} cannot sign with it"
+
+
+async def _issuer_of(api: Api, certificate: Mapping[str, Any], issuers: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return a Certificate's issuer as a sentence names it, with the Secret that it signs with and its own trouble."""
+    reference, namespace = certificate["spec"]["issuerRef"], certificate["metadata"]["namespace"]
+    kind, name = reference.get("kind") or "Issuer", reference["name"]
+    if reference.get("group", "cert-manager.io") != "cert-manager.io":
+        return f"{kind} {name}"
+    if kind == "Issuer":
+        found: Mapping[str, Any] | None = issuers.get(name)
+    else:
+        try:
+            found = await read_optional(api, f"{kind} {name}", version=VERSION, url=f"clusterissuers/{name}")
+        except ForbiddenError:
+            return f"{kind} {name}"
+    if found is None:
+        return f"{kind} {name}, which is not there"
+    ready = condition_of(found, "Ready")
+    said = "" if ready.get("status") == "True" else f", which is not ready ({ready.get('message')})"
+    secret = (found["spec"].get("ca") or {}).get("secretName")
+    place = namespace if kind == "Issuer" else "the namespace of cert-manager"
+    signs = f", which signs with Secret {place}/{secret}" if secret and not said else ""
+    return f"{kind} {name}{said}{signs}"
+
+
+async def _request_says(api: Api, certificate: Mapping[str, Any]) -> str:
+    """Return what the newest request of a Certificate says of itself; nothing if there is none, or it is not shown."""
+    metadata = certificate["metadata"]
+    try:
+        requests = await list_objects(api, metadata["namespace"], "certificaterequests")
+    except ForbiddenError:
+        return ""
+    own = [
+        item
+        for item in requests
+        if (item["metadata"].get("annotations") or {}).get("cert-manager.io/certificate-name") == metadata["name"]
+    ]
+    newest: Sequence[Mapping[str, Any]] = sorted(own, key=lambda item: str(item["metadata"]["creationTimestamp"]))[-1:]
+    for request in newest:
+        if not condition_of(request, "Approved"):
+            return f"CertificateRequest {request['metadata']['name']} waits for approval"
+        if message := condition_of(request, "Ready").get("message"):
+            return f"CertificateRequest {request['metadata']['name']}: {message}"
+    return ""
+
+
+def _left(status: Mapping[str, Any], secret: str, now: datetime) -> str:
+    """Return, as a sentence without its end, how long what was issued last lives on."""
+    if not status.get("notAfter"):
+        return f"{secret} has nothing that was issued"
+    left = datetime.fromisoformat(status["notAfter"]) - now
+    ends = f"ends in {format_left(left)}" if left > timedelta() else f"ended {format_left(-left)} ago"
+    return f"What is in {secret} {ends}"
+
+
+def _passed(moment: str | None, now: datetime) -> timedelta:
+    return now - datetime.fromisoformat(moment) if moment else timedelta()
+
+
+async def list_objects(api: Api, namespace: str, plural: str) -> list[dict[str, Any]]:
+    """Return cert-manager's objects of a kind in a namespace.
+
+    Raises:
+        ClusterError: They cannot be read.
+    """
+    what = f"list of {plural} in namespace {namespace}"
+    return [item async for item in read_items(api, what, version=VERSION, namespace=namespace, url=plural)]

@@ -1,0 +1,110 @@
+"""Those who trust a mesh's roots and are no pod of it: external workloads, Links, templates, other control planes."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from meshtrust.cluster.api import Api, read_custom, read_items
+from meshtrust.linkerd.evidence import Mesh, read_others
+from meshtrust.linkerd.links import Link
+from meshtrust.linkerd.pods import Workload, controller_of, proxy_container, read_trust
+
+_EXTERNAL = ("workload.linkerd.io", "externalworkloads")
+_LINKS = ("multicluster.linkerd.io", "links")
+# What makes pods by a template, with its version and name in the API.
+_OWNERS = {
+    "Deployment": ("apps/v1", "deployments"),
+    "StatefulSet": ("apps/v1", "statefulsets"),
+    "DaemonSet": ("apps/v1", "daemonsets"),
+    "CronJob": ("batch/v1", "cronjobs"),
+    "Job": ("batch/v1", "jobs"),
+}
+_ROLLOUTS = ("argoproj.io", "rollouts")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outsiders:
+    """Those who trust a mesh's roots and are no pod of it now.
+
+    Attributes:
+        external: Workloads outside of the cluster that are part of the mesh, as ``namespace/name``.
+        links: The Links to other clusters; empty where the fleet's own gate looks after those.
+        gateways: The workloads by which other clusters may reach this one; empty likewise.
+        templates: The roots that are written in a workload's template, by workload: what `linkerd inject --manual`
+            leaves there. None stands for roots that cannot be understood.
+        others: The other installations of Linkerd in the cluster.
+    """
+
+    external: tuple[str, ...] = ()
+    links: tuple[Link, ...] = ()
+    gateways: tuple[Workload, ...] = ()
+    templates: Mapping[Workload, frozenset[str] | None] = field(default_factory=dict)
+    others: tuple[Mesh, ...] = ()
+
+
+async def read_outsiders(api: Api, mesh: Mesh, *, in_fleet: bool) -> Outsiders:
+    """Read who else in a cluster, or from without it, trusts the roots of a mesh.
+
+    Args:
+        api: Client of the cluster.
+        mesh: The installation.
+        in_fleet: Whether the mesh is one of a fleet, whose clusters wait for each other by their pledges.
+
+    Raises:
+        ClusterError: Something of it cannot be read.
+    """
+    external, links, rollouts, templates, others = await asyncio.gather(
+        read_custom(api, "list of ExternalWorkloads", *_EXTERNAL),
+        _no_links() if in_fleet else read_custom(api, "list of Links", *_LINKS),
+        read_custom(api, "list of Rollouts", *_ROLLOUTS),
+        asyncio.gather(*(_read_templates(api, kind) for kind in _OWNERS)),
+        read_others(api, mesh),
+    )
+    return Outsiders(
+        external=tuple(
+            sorted(f"{item['metadata']['namespace']}/{item['metadata']['name']}" for item in external or ())
+        ),
+        links=tuple(sorted(map(Link.of, links or ()), key=str)),
+        gateways=() if in_fleet else tuple(sorted({pod.workload for pod in mesh.pods if pod.is_gateway}, key=str)),
+        templates={
+            owner: roots
+            for found in (*templates, *(_read_template("Rollout", item) for item in rollouts or ()))
+            for owner, roots in found.items()
+        },
+        others=tuple(others),
+    )
+
+
+async def _no_links() -> list[dict[str, Any]] | None:
+    return None
+
+
+async def _read_templates(api: Api, kind: str) -> dict[Workload, frozenset[str] | None]:
+    version, plural = _OWNERS[kind]
+    found: dict[Workload, frozenset[str] | None] = {}
+    async for item in read_items(api, f"list of {kind}s", version=version, url=plural):
+        owner = controller_of(item["metadata"])
+        # What one of these controls has its template from that.
+        if not (owner is not None and owner.kind in _OWNERS) and not (kind == "Job" and _is_done(item)):
+            found |= _read_template(kind, item)
+    return found
+
+
+def _read_template(kind: str, item: Mapping[str, Any]) -> dict[Workload, frozenset[str] | None]:
+    """Return the roots that are written in the template of a workload, by the workload; empty where none are."""
+    metadata, spec = item["metadata"], item["spec"]
+    # A Rollout may refer to a Deployment for its template.
+    template = (spec["jobTemplate"]["spec"] if kind == "CronJob" else spec).get("template") or {}
+    container = proxy_container(template.get("spec") or {})
+    trust, reference = read_trust(container) if container else (None, None)
+    if trust is None or reference is not None:
+        return {}
+    version = "" if kind in _OWNERS else str(item["apiVersion"])
+    workload = Workload(kind=kind, namespace=metadata["namespace"], name=metadata["name"], version=version)
+    return {workload: trust.roots if trust.state == "trusts" else None}
+
+
+def _is_done(job: Mapping[str, Any]) -> bool:
+    conditions = (job.get("status") or {}).get("conditions") or ()
+    return any(entry["type"] in ("Complete", "Failed") and entry["status"] == "True" for entry in conditions)

@@ -1,0 +1,1 @@
+"""The identity issuer on a cluster: its certificate, and the Secret that holds it."""

@@ -1,0 +1,122 @@
+"""The identity issuer's certificate, read without its key where that can be done.
+
+The Secret has both, and Kubernetes grants it as a whole. What cert-manager wrote into it stands in a CertificateRequest
+too, which holds no key: it is enough for whoever may not read the Secret.
+"""
+
+import base64
+import binascii
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cryptography import x509
+
+from meshtrust.cluster import cert_manager
+from meshtrust.cluster.api import (
+    Api,
+    ClusterError,
+    ForbiddenError,
+    MalformedError,
+    certificates_of,
+    read_items,
+    read_optional,
+)
+from meshtrust.linkerd.issuer.secret import NAME
+
+# cert-manager pkg/apis/certmanager/v1/types.go.
+_OF_CERTIFICATE = "cert-manager.io/certificate-name"
+_REVISION = "cert-manager.io/certificate-revision"
+_LINKERD_TLS = "crt.pem"
+
+
+@dataclass(frozen=True, kw_only=True)
+class IssuerCertificate:
+    """What is known of the identity issuer.
+
+    Attributes:
+        source: The object that it was read from, as a sentence names it.
+        chain: The issuer and what stands between it and a root; empty where there is none.
+        roots: The root that came with it, where ``linkerd check`` looks for the trust anchor; nothing where that is the
+            bundle.
+    """
+
+    source: str
+    chain: tuple[x509.Certificate, ...] = ()
+    roots: tuple[x509.Certificate, ...] | None = ()
+
+
+async def read_issuer_certificate(api: Api, namespace: str) -> IssuerCertificate:
+    """Return the identity issuer's certificate: from the Secret, or by cert-manager where that may not be read.
+
+    Args:
+        api: Client of the cluster.
+        namespace: Namespace of Linkerd's control plane.
+
+    Raises:
+        ClusterError: It cannot be read, or is no certificate; neither the Secret nor a CertificateRequest may be read.
+
+    Source: the chart's value ``identity.issuer.scheme``. With its default, ``linkerd.io/tls``, the Secret has keys of
+    Linkerd's own, and no root (linkerd2 ``pkg/k8s/labels.go``, ``pkg/issuercerts/issuercerts.go``).
+    """
+    name = f"Secret {namespace}/{NAME}"
+    try:
+        secret = await read_optional(api, name, namespace=namespace, url=f"secrets/{NAME}")
+    except ForbiddenError as forbidden:
+        issued = await _read_request(api, namespace, forbidden)
+        return _certificates(issued["status"], "certificate", "ca", f"CertificateRequest {_name(issued)}")
+    data = (secret or {}).get("data") or {}
+    if data.get(_LINKERD_TLS) and not data.get("tls.crt"):
+        return IssuerCertificate(source=name, chain=_decoded(data, _LINKERD_TLS, name), roots=None)
+    return _certificates(data, "tls.crt", "ca.crt", name)
+
+
+async def _read_request(api: Api, namespace: str, forbidden: ForbiddenError) -> dict[str, Any]:
+    """Return the request whose answer cert-manager has written into the Secret.
+
+    It is the one of the Certificate's current revision: the revision is raised when the Secret has been written
+    (cert-manager ``pkg/controller/certificates/issuing/issuing_controller.go``, issueCertificate).
+    """
+    try:
+        certificates = await _list(api, namespace, "certificates")
+        requests = await _list(api, namespace, "certificaterequests")
+    except ClusterError:
+        certificates = requests = []
+    for certificate in certificates:
+        if certificate["spec"].get("secretName") == NAME:
+            marks = {
+                _OF_CERTIFICATE: certificate["metadata"]["name"],
+                _REVISION: str((certificate.get("status") or {}).get("revision")),
+            }
+            for request in requests:
+                annotations = request["metadata"].get("annotations") or {}
+                if marks.items() <= annotations.items() and (request.get("status") or {}).get("certificate"):
+                    return request
+    msg = (
+        f"{forbidden} Where cert-manager issues it, the right to list certificates and certificaterequests is enough "
+        "(deploy/rbac/read-only.yaml); else only the Secret has it (deploy/rbac/issuer-secret.yaml)."
+    )
+    raise ForbiddenError(msg) from forbidden
+
+
+async def _list(api: Api, namespace: str, plural: str) -> list[dict[str, Any]]:
+    what = f"list of {plural} in namespace {namespace}"
+    return [item async for item in read_items(api, what, version=cert_manager.VERSION, namespace=namespace, url=plural)]
+
+
+def _name(item: Mapping[str, Any]) -> str:
+    return f"{item['metadata']['namespace']}/{item['metadata']['name']}"
+
+
+def _certificates(data: Mapping[str, str], chain: str, root: str, source: str) -> IssuerCertificate:
+    return IssuerCertificate(source=source, chain=_decoded(data, chain, source), roots=_decoded(data, root, source))
+
+
+def _decoded(data: Mapping[str, str], key: str, source: str) -> tuple[x509.Certificate, ...]:
+    where = f"{key} of {source}"
+    try:
+        text = base64.b64decode(data.get(key) or "").decode()
+    except (binascii.Error, UnicodeDecodeError):
+        msg = f"{where} is not text in base64. Let cert-manager issue it anew, or correct who writes it."
+        raise MalformedError(msg) from None
+    return certificates_of(text, where)

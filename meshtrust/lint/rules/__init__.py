@@ -1,0 +1,1 @@
+"""Rules, grouped by what they check."""

@@ -1,0 +1,333 @@
+"""A Linkerd installation that was made by other means, described as a stack of this project that takes it over."""
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from cryptography import x509
+
+from meshtrust.cluster import cert_manager, trust_manager
+from meshtrust.cluster.api import Api, ClusterError, read_items, read_optional
+from meshtrust.cluster.connection.preflight import cluster_uid
+from meshtrust.cluster.helm_release import HelmRelease, read_releases
+from meshtrust.linkerd.evidence import Mesh, read_mesh
+from meshtrust.linkerd.issuer import secret as issuer_secret
+from meshtrust.linkerd.issuer.secret import judge_issuer_secret
+from meshtrust.pki.chain import ChainError, verify_chain
+from meshtrust.pki.durations import format_duration, parse_duration
+from meshtrust.pki.pem import fingerprint, to_pem
+from meshtrust.pki.private_key import find_private_keys
+
+CRDS, CONTROL_PLANE = "linkerd-crds", "linkerd-control-plane"
+_PUBLISHED = "https://helm.linkerd.io"
+# Values of the chart that follow from the stack's own keys (settings.py refuses them).
+_FOLLOW = (
+    "identityTrustAnchorsPEM",
+    "identityTrustDomain",
+    "identity.externalCA",
+    "identity.issuer.scheme",
+    "identity.issuer.tls",
+)
+
+
+class AdoptionError(ClusterError):
+    """An installation that cannot be taken over as it is; the message says what is in the way, and what to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adoption:
+    """A stack that takes an installation over.
+
+    Attributes:
+        config: Its configuration, by key without the project's name.
+        imports: What `pulumi import --file` reads.
+        mode: Who signs the identity issuer from then on.
+        notes: What a person has to know, as sentences.
+    """
+
+    config: Mapping[str, Any] = field(repr=False)
+    imports: Mapping[str, Any]
+    mode: str
+    notes: Sequence[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where an installation is, and how its charts are found.
+
+    Attributes:
+        context: Context of the kubeconfig.
+        kubeconfig: Path of the kubeconfig, or empty.
+        namespace: Namespace of Linkerd's control plane.
+        charts: Where its charts are; empty for Linkerd's own repository.
+    """
+
+    context: str
+    kubeconfig: str
+    namespace: str
+    charts: str
+
+
+async def describe(api: Api, place: Place) -> Adoption:
+    """Read an installation and describe the stack that takes it over; nothing is changed.
+
+    Args:
+        api: Client of the cluster.
+        place: Where it is.
+
+    Raises:
+        AdoptionError: It is of a kind that no stack can take over.
+        ClusterError: It cannot be read.
+    """
+    uid, mesh, releases, certificate, secret, bundle = await asyncio.gather(
+        cluster_uid(api),
+        read_mesh(api, place.namespace),
+        read_releases(api, place.namespace),
+        _find_certificate(api, place.namespace),
+        read_optional(
+            api,
+            f"Secret {place.namespace}/{issuer_secret.NAME}",
+            namespace=place.namespace,
+            url=f"secrets/{issuer_secret.NAME}",
+        ),
+        read_optional(
+            api,
+            f"Bundle {trust_manager.TRUST_ROOTS}",
+            version=trust_manager.VERSION,
+            url=f"bundles/{trust_manager.TRUST_ROOTS}",
+        ),
+    )
+    control_plane, crds = _release(releases, CONTROL_PLANE, place), _release(releases, CRDS, place)
+    _check_values(control_plane)
+    published = bool(control_plane.value("identity.externalCA"))
+    if published and bundle is None:
+        msg = (
+            f"ConfigMap {place.namespace}/{trust_manager.TRUST_ROOTS} is neither Linkerd's nor trust-manager's "
+            "(identity.externalCA is set, and there is no Bundle of that name). Have trust-manager publish it first."
+        )
+        raise AdoptionError(msg)
+    roots = _names(mesh.roots)
+    signer = _signer(mesh, roots)
+    _check_secret(secret, roots, signer, place.namespace)
+    issuer = _issuer(certificate, signer)
+    config = {
+        "context": place.context,
+        **({"kubeconfig": place.kubeconfig} if place.kubeconfig else {}),
+        "clusterUid": uid,
+        "trustDomain": mesh.trust_domain,
+        "anchors": list(roots),
+        "signer": signer,
+        "anchorCertificates": {name: to_pem(root) + "\n" for name, root in roots.items()},
+        "issuer": issuer,
+        "linkerd": _linkerd(control_plane, crds, place),
+        "certManager": {"install": False},
+        "trustBundle": {"mode": "trust-manager", "install": False} if published else {"mode": "helm"},
+        "webhooks": {"mode": "chart"},
+    }
+    return Adoption(
+        config=config,
+        imports={"resources": list(_imports(place, uid, has_certificate=certificate is not None, published=published))},
+        mode=str(issuer["mode"]),
+        notes=list(_notes(issuer, control_plane, place)),
+    )
+
+
+async def _find_certificate(api: Api, namespace: str) -> Mapping[str, Any] | None:
+    """Return the Certificate that is issued into Linkerd's Secret; nothing where there is none."""
+    if not await cert_manager.has_api(api):
+        return None
+    async for certificate in read_items(
+        api, "list of Certificates", version=cert_manager.VERSION, namespace=namespace, url="certificates"
+    ):
+        if certificate["spec"].get("secretName") == issuer_secret.NAME:
+            name = certificate["metadata"]["name"]
+            if name != issuer_secret.NAME:
+                msg = (
+                    f"Certificate {namespace}/{name} is issued into Secret {issuer_secret.NAME}, and a stack's own has "
+                    f"that name. Make it anew as {issuer_secret.NAME}; the Secret stays when the old one is deleted."
+                )
+                raise AdoptionError(msg)
+            found: Mapping[str, Any] = certificate
+            return found
+    return None
+
+
+def _release(releases: Sequence[HelmRelease], chart: str, place: Place) -> HelmRelease:
+    found = next((release for release in releases if release.chart == chart), None)
+    if found is None:
+        msg = (
+            f"Namespace {place.namespace} has no Helm release of chart {chart}. A stack takes over what Helm has "
+            "installed; for what `linkerd install` has made there is another way: docs/runbook.md, Linkerd installed "
+            "by the CLI."
+        )
+        raise AdoptionError(msg)
+    if found.name != chart:
+        msg = f'Chart {chart} is installed as release "{found.name}", and a stack\'s own is named like the chart.'
+        raise AdoptionError(f"{msg} Install it anew under that name.")
+    return found
+
+
+def _check_values(release: HelmRelease) -> None:
+    if release.value("identity.issuer.scheme") != issuer_secret.TYPE:
+        scheme = release.value("identity.issuer.scheme")
+        msg = (
+            f'The identity issuer is part of Linkerd\'s release (identity.issuer.scheme is "{scheme}"), with its key '
+            "in Helm's history. Move to cert-manager first, as Linkerd's guide has it, with identity.issuer.scheme "
+            "kubernetes.io/tls."
+        )
+        raise AdoptionError(msg)
+    for path in find_private_keys(release.values):
+        msg = (
+            f"Value {path} of release {release.name} is a private key, which would stand in plaintext in the stack's "
+            "file. Take it out of the values: have the chart make its webhooks' certificates, or cert-manager."
+        )
+        raise AdoptionError(msg)
+
+
+def _names(roots: Sequence[x509.Certificate]) -> dict[str, x509.Certificate]:
+    """Return the roots by the year that each began in, told apart where two began in the same."""
+    named: dict[str, x509.Certificate] = {}
+    for root in sorted(roots, key=lambda root: root.not_valid_before_utc):
+        year = str(root.not_valid_before_utc.year)
+        name = next(name for name in (year, *(f"{year}-{number}" for number in range(2, 1000))) if name not in named)
+        named[name] = root
+    return named
+
+
+def _signer(mesh: Mesh, roots: Mapping[str, x509.Certificate]) -> str:
+    try:
+        root = verify_chain(mesh.issuer, list(roots.values()), datetime.now(UTC))[-1] if mesh.issuer else None
+    except (ChainError, ValueError):
+        root = None
+    if root is None:
+        msg = (
+            f"Secret {mesh.namespace}/{issuer_secret.NAME} holds no issuer that chains to a trusted root. Put the mesh "
+            "right first: meshtrust verify"
+        )
+        raise AdoptionError(msg)
+    return next(name for name, known in roots.items() if fingerprint(known) == fingerprint(root))
+
+
+def _check_secret(
+    secret: Mapping[str, Any] | None, roots: Mapping[str, x509.Certificate], signer: str, namespace: str
+) -> None:
+    found = secret or {"metadata": {"namespace": namespace}}
+    judged = judge_issuer_secret(found, roots, signer, datetime.now(UTC))
+    wrong = [finding for finding in judged if finding.severity == "error"]
+    if wrong:
+        listed = "\n".join(f"  - {finding}" for finding in wrong)
+        msg = f"The identity issuer is not as a stack needs it:\n{listed}"
+        raise AdoptionError(msg)
+
+
+def _issuer(certificate: Mapping[str, Any] | None, signer: str) -> dict[str, Any]:
+    if certificate is None:
+        return {"mode": "external-secret"}
+    spec = certificate["spec"]
+    reference = spec["issuerRef"]
+    # cert-manager's own defaults, where the Certificate has none.
+    duration = parse_duration(spec.get("duration") or "2160h")
+    renew_before = parse_duration(spec["renewBefore"]) if spec.get("renewBefore") else duration / 3
+    return {
+        "mode": "external-issuer",
+        "refs": {
+            signer: {
+                "name": reference["name"],
+                "kind": reference.get("kind") or "Issuer",
+                "group": reference.get("group") or "cert-manager.io",
+            }
+        },
+        "duration": format_duration(duration),
+        "renewBefore": format_duration(renew_before),
+    }
+
+
+def _linkerd(control_plane: HelmRelease, crds: HelmRelease, place: Place) -> dict[str, Any]:
+    # The stable line's charts have semantic versions, the edge releases' are dates.
+    line = "stable" if int(control_plane.version.split(".")[0]) < 2000 else "edge"
+    return {
+        "namespace": place.namespace,
+        "charts": place.charts or f"{_PUBLISHED}/{line}",
+        "version": control_plane.version,
+        **({"crdsVersion": crds.version} if crds.version != control_plane.version else {}),
+        "installGatewayApi": bool(crds.value("installGatewayAPI")),
+        "values": _without(control_plane.values, _FOLLOW),
+    }
+
+
+def _without(values: Mapping[str, Any], paths: Sequence[str]) -> dict[str, Any]:
+    """Return values without those at some paths, and without the maps that they leave empty."""
+    kept = {}
+    for key, value in values.items():
+        below = [path.partition(".")[2] for path in paths if path.partition(".")[0] == key]
+        if "" in below:
+            continue
+        cut = _without(value, below) if below and isinstance(value, Mapping) else value
+        if cut != {} or value == {}:
+            kept[key] = cut
+    return kept
+
+
+def _imports(place: Place, uid: str, *, has_certificate: bool, published: bool) -> Iterator[dict[str, Any]]:
+    """Yield the resources of the program that are there already, under its own names."""
+    yield {
+        "type": "pulumi:providers:kubernetes",
+        "name": "cluster",
+        "inputs": {"context": place.context, "kubeconfig": place.kubeconfig, "clusterIdentifier": uid},
+    }
+    yield _component("ControlPlaneNamespace", "linkerd-namespace")
+    yield _resource("core/v1:Namespace", "linkerd-namespace", place.namespace, "linkerd-namespace")
+    if has_certificate:
+        yield _component("IdentityIssuer", "identity-issuer")
+        yield _resource(
+            "cert-manager.io/v1:Certificate",
+            "identity-issuer-certificate",
+            f"{place.namespace}/{issuer_secret.NAME}",
+            "identity-issuer",
+        )
+    if published:
+        yield _component("TrustBundle", "trust-bundle")
+        yield _resource(
+            "trust.cert-manager.io/v1alpha1:Bundle", "trust-bundle-bundle", trust_manager.TRUST_ROOTS, "trust-bundle"
+        )
+    yield _component("Linkerd", "linkerd")
+    yield _resource("helm.sh/v3:Release", "linkerd-crds", f"{place.namespace}/{CRDS}", "linkerd")
+    yield _resource("helm.sh/v3:Release", "linkerd-control-plane", f"{place.namespace}/{CONTROL_PLANE}", "linkerd")
+
+
+def _component(kind: str, name: str) -> dict[str, Any]:
+    # A component and its child may have the same name in the program, and may not in the file.
+    return {
+        "type": f"meshtrust:index:{kind}",
+        "name": f"{name}-component",
+        "logicalName": name,
+        "component": True,
+    }
+
+
+def _resource(type_: str, name: str, id_: str, parent: str) -> dict[str, Any]:
+    return {
+        "type": f"kubernetes:{type_}",
+        "name": name,
+        "id": id_,
+        "parent": f"{parent}-component",
+        "provider": "cluster",
+    }
+
+
+def _notes(issuer: Mapping[str, Any], control_plane: HelmRelease, place: Place) -> Iterator[str]:
+    if issuer["mode"] == "external-secret":
+        yield f"No Certificate is issued into Secret {place.namespace}/{issuer_secret.NAME}: whoever writes it goes on."
+    else:
+        yield (
+            "The issuer that signs today goes on to sign. To have this project sign instead, rotate to a generation of "
+            "its own, with meshtrust:issuer.mode intermediate from the switch on."
+        )
+    yield (
+        f"The first `pulumi up` upgrades release {control_plane.name} once, because its pods get the bundle's hash as "
+        "an annotation: the control plane restarts, and nothing else does."
+    )
+    if not place.charts:
+        yield f"Helm does not tell where its charts came from; {_PUBLISHED} is assumed (--charts for another source)."

@@ -1,0 +1,194 @@
+"""What a stack has deployed, by its outputs: the program reads its own last run so, and the commands read any stack."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from cryptography import x509
+
+from meshtrust.pki.identity_suffix import IdentityName
+from meshtrust.pki.pem import fingerprint, read_bundle
+from meshtrust.rotation.pledge import Pledge
+from meshtrust.rotation.steps import Root, Trust
+
+
+@dataclass(frozen=True, kw_only=True)
+class Webhooks:
+    """Who the certificates of Linkerd's webhooks are from.
+
+    Attributes:
+        by_cert_manager: Whether cert-manager issues them; else Linkerd's chart makes them.
+        authorities: The trusted authorities.
+        signer: The one that signs.
+        certificates: The authorities' certificates, by name.
+    """
+
+    by_cert_manager: bool
+    authorities: tuple[str, ...]
+    signer: str
+    certificates: Mapping[str, x509.Certificate]
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """The last successful deployment of a stack.
+
+    Attributes:
+        outputs: The stack's outputs, as `__main__.py` returns them; empty before the first deployment.
+    """
+
+    outputs: Mapping[str, Any]
+
+    @property
+    def cluster_uid(self) -> str:
+        """UID of the cluster it went to, or empty."""
+        return str(self.outputs.get("clusterUid") or "")
+
+    @property
+    def identity_name(self) -> IdentityName:
+        """What the identities of its mesh end with, as far as it tells: early deployments tell no trust domain."""
+        return IdentityName(
+            namespace=str(self.outputs.get("namespace") or ""), trust_domain=str(self.outputs.get("trustDomain") or "")
+        )
+
+    @property
+    def guide_generation(self) -> str:
+        """The generation that bears the names of Linkerd's guide, or empty."""
+        return str(self.outputs.get("guideGeneration") or "")
+
+    @property
+    def issuer(self) -> Mapping[str, Any]:
+        """What decides who signs the identity issuer, as `IssuerPolicy.as_outputs` has it; empty where unknown."""
+        return self.outputs.get("issuer") or {}
+
+    @property
+    def webhooks(self) -> Webhooks:
+        """Who the webhooks' certificates are from."""
+        described = self.outputs.get("webhooks") or {}
+        bundle = read_bundle(described["caBundle"]) if described.get("caBundle") else []
+        return Webhooks(
+            by_cert_manager=described.get("mode") == "cert-manager",
+            authorities=tuple(described.get("authorities") or ()),
+            signer=str(described.get("signer") or ""),
+            # The bundle is in their order.
+            certificates=dict(zip(described.get("authorities") or (), bundle, strict=True)),
+        )
+
+    @property
+    def bundle_by_trust_manager(self) -> bool:
+        """Whether trust-manager publishes the bundle."""
+        return (self.outputs.get("trustBundle") or {}).get("mode") == "trust-manager"
+
+    @property
+    def bundle_restorations(self) -> int:
+        """How often runs have restored the bundle of Linkerd's release after a change by hand."""
+        return int(self.outputs.get("bundleRestorations") or 0)
+
+    @property
+    def charts(self) -> Mapping[str, str]:
+        """Where each release's chart came from, by release."""
+        return self.outputs.get("charts") or {}
+
+    @property
+    def providers(self) -> Mapping[str, str]:
+        """The version of each provider of the engine, by name; empty if it was deployed before that was recorded."""
+        return self.outputs.get("providers") or {}
+
+    def has_installed(self, section: str) -> bool:
+        """Whether it installed what a section of the configuration is about, such as ``certManager``."""
+        return f"{section}.charts" in self.charts
+
+    @property
+    def anchors(self) -> tuple[str, ...]:
+        """The trusted generations, oldest first; of an anchor stack, those that it owns."""
+        return tuple(map(str, self.outputs.get("anchors") or ()))
+
+    @property
+    def trust(self) -> Trust | None:
+        """What the mesh trusts and what signs in it; nothing before the first deployment."""
+        if not self.outputs.get("signer"):
+            return None
+        return Trust(anchors=self.anchors, signer=str(self.outputs["signer"]))
+
+    @property
+    def bundle(self) -> str:
+        """The trusted roots as normalised PEM, or empty."""
+        return str(self.outputs.get("trustAnchors") or "")
+
+    @property
+    def roots(self) -> Mapping[str, Root]:
+        """The trusted roots, by generation."""
+        return _roots(self.outputs.get("roots"))
+
+    @property
+    def retired(self) -> Mapping[str, Root]:
+        """Roots that this stack once trusted, by generation."""
+        return _roots(self.outputs.get("retired"))
+
+    @cached_property
+    def certificates(self) -> dict[str, x509.Certificate]:
+        """The trusted roots' certificates, by generation."""
+        known = {fingerprint(root): root for root in read_bundle(self.bundle)} if self.bundle else {}
+        return {name: known[root.fingerprint] for name, root in self.roots.items()}
+
+    @property
+    def clusters(self) -> tuple[str, ...]:
+        """The stacks whose intermediates an anchor stack signs."""
+        return tuple(map(str, self.outputs.get("clusters") or ()))
+
+    @property
+    def protected(self) -> frozenset[str]:
+        """The generations that an anchor stack has had the engine protect from deletion."""
+        return frozenset(map(str, self.outputs.get("protected") or ()))
+
+    @property
+    def is_in_fleet(self) -> bool:
+        """Whether the stack of a cluster is under the trust anchor of an anchor stack."""
+        return bool(self.outputs.get("anchorStack"))
+
+    @property
+    def requests(self) -> Mapping[str, str]:
+        """What a cluster of a fleet asks the anchor stack to sign: certificate requests as PEM, by generation."""
+        return self.outputs.get("requests") or {}
+
+    @property
+    def intermediates(self) -> Mapping[str, str]:
+        """What a cluster of a fleet has had signed: certificates as PEM, by generation."""
+        return self.outputs.get("intermediates") or {}
+
+    @property
+    def signed_for(self) -> tuple[str, ...]:
+        """The stacks that an anchor stack has signed intermediates for."""
+        return tuple(self.outputs.get("intermediates") or ())
+
+    def intermediates_of(self, stack: str) -> Mapping[str, str]:
+        """Return what an anchor stack has signed for a cluster: certificates as PEM, by generation."""
+        return (self.outputs.get("intermediates") or {}).get(stack) or {}
+
+    @property
+    def pledge(self) -> Pledge:
+        """What a cluster of a fleet has pledged to the others."""
+        return Pledge.of(self.outputs.get("pledge"), self.trust)
+
+    @property
+    def pledges(self) -> Mapping[str, Pledge]:
+        """What an anchor stack passes on of the clusters' pledges, by cluster."""
+        return {stack: Pledge.of(found, None) for stack, found in (self.outputs.get("pledges") or {}).items()}
+
+    @property
+    def transitions(self) -> list[dict[str, Any]]:
+        """What was moved in the past, oldest first: the audit trail."""
+        return list(self.outputs.get("transitions") or [])
+
+    def retired_by(self, anchors: Sequence[str]) -> dict[str, Any]:
+        """Return, as an output, every root that this stack trusted once and no longer trusts with other anchors."""
+        known = {**(self.outputs.get("retired") or {}), **(self.outputs.get("roots") or {})}
+        return {generation: root for generation, root in known.items() if generation not in anchors}
+
+
+def _roots(described: Any) -> dict[str, Root]:
+    return {
+        generation: Root(fingerprint=root["fingerprint"], brought=bool(root.get("brought")))
+        for generation, root in (described or {}).items()
+    }

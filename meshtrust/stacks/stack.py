@@ -1,0 +1,383 @@
+"""A Pulumi stack as the commands see it: its configuration file, its outputs, and the CLI that deploys it."""
+
+import io
+import json
+import stat
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+from ruamel.yaml.scalarstring import DoubleQuotedScalarString, LiteralScalarString
+
+from meshtrust.files import ENCODING, read_text, replace_text
+from meshtrust.rotation.steps import PLEDGE_ONLY, Trust
+
+if TYPE_CHECKING:
+    from pulumi.automation import CommandResult, PulumiCommand
+
+_PROJECT = "meshtrust"
+_NO_PROJECT = "Run this in the project's directory, or name it by --cwd."
+
+Write = Callable[[str], None]
+
+
+class StackError(Exception):
+    """A stack that cannot be read or deployed; the message says why, and what to do."""
+
+
+class MissingStackError(StackError):
+    """A stack that has a file, and that the backend does not know."""
+
+
+@dataclass(frozen=True)
+class Stack:
+    """One stack of this project.
+
+    Attributes:
+        name: Its name, as the Pulumi CLI takes it: ``stack``, ``organization/stack`` or ``organization/project/stack``.
+        directory: The project's directory, where Pulumi.yaml is.
+    """
+
+    name: str
+    directory: Path
+
+    @property
+    def _path(self) -> Path:
+        """Where its configuration file is, or would be.
+
+        Raises:
+            StackError: It is a stack of another project, or the directory is no project's.
+        """
+        *place, name = self.name.split("/")
+        project = _read_yaml(self.directory / "Pulumi.yaml", _NO_PROJECT)
+        if len(place) > 1 and place[1] != project.get("name"):
+            msg = (
+                f'"{self.name}" is a stack of project {place[1]}, and {self.directory} is that of '
+                f"{project.get('name')}. Name one of its stacks, or its directory by --cwd."
+            )
+            raise StackError(msg)
+        return _config_directory(self.directory) / f"Pulumi.{name}.yaml"
+
+    @cached_property
+    def file(self) -> Path:
+        """The stack's configuration file.
+
+        Raises:
+            StackError: The directory holds no such stack; the message lists those it holds.
+        """
+        path = self._path
+        directory = path.parent
+        if not path.is_file():
+            there = ", ".join(stack.name for stack in list_stacks(self.directory)) or "none"
+            msg = f'There is no stack "{self.name}" in {directory} (there are: {there}).'
+            raise StackError(msg)
+        return path
+
+    def check(self) -> None:
+        """Make sure that the stack exists.
+
+        Raises:
+            StackError: It does not.
+        """
+        _ = self.file
+
+    def create(self, settings: Mapping[str, Any]) -> Path:
+        """Write the configuration file of a stack that has none yet, and return its path.
+
+        Args:
+            settings: Its configuration, by key without the project's name.
+
+        Raises:
+            StackError: There is one already, or it cannot be written.
+        """
+        path = self._path
+        editor = YAML()
+        editor.width = 4096
+        config = {f"{_PROJECT}:{key}": _as_written(value) for key, value in settings.items()}
+        try:
+            with path.open("x", encoding=ENCODING) as file:
+                editor.dump({"config": config}, file)
+        except FileExistsError:
+            msg = f"{path} is there already. Name another stack, or move the file away."
+            raise StackError(msg) from None
+        except OSError as error:
+            msg = f"{path} cannot be written: {error.strerror}."
+            raise StackError(msg) from error
+        return path
+
+    def setting(self, key: str) -> Any:
+        """Return a configured value, or the default that Pulumi.yaml has for it.
+
+        Args:
+            key: The key without its namespace; with a dot it is a path.
+
+        Raises:
+            StackError: The files cannot be read.
+        """
+        name, _, member = key.partition(".")
+        value = _read_config(self.file, "Correct it.").get(f"{_PROJECT}:{name}")
+        if member:
+            value = value.get(member) if isinstance(value, Mapping) else None
+        if value is not None:
+            return value
+        declared = _read_config(self.directory / "Pulumi.yaml", "Restore it.").get(key)
+        return declared.get("default") if isinstance(declared, Mapping) else declared
+
+    @property
+    def configured(self) -> Trust:
+        """What the configuration asks for.
+
+        Raises:
+            StackError: It names no anchors.
+        """
+        anchors = self.setting("anchors")
+        if not isinstance(anchors, list) or not anchors:
+            msg = f"{self.file} has no meshtrust:anchors. Name the generations of the trust anchor there."
+            raise StackError(msg)
+        names = tuple(map(str, anchors))
+        return Trust(anchors=names, signer=str(self.setting("signer") or names[0]))
+
+    def configure(self, trust: Trust) -> None:
+        """Write a state into the configuration file, whole or not at all, and leave all else in it as it is.
+
+        Raises:
+            StackError: The file cannot be understood or written.
+        """
+        self._edit(trust.anchors, trust.signer)
+
+    def configure_anchors(self, anchors: Sequence[str]) -> None:
+        """Write the generations of a stack that has no signer; otherwise as `configure`."""
+        self._edit(anchors, None)
+
+    def _edit(self, anchors: Sequence[str], signer: str | None) -> None:
+        editor = YAML()
+        editor.preserve_quotes = True
+        editor.width = 4096
+        try:
+            document = editor.load(self.file)
+            # In place, so that comments and the style of the list stay; quoted, because names may look like numbers.
+            document["config"][f"{_PROJECT}:anchors"][:] = [DoubleQuotedScalarString(name) for name in anchors]
+            if signer is not None:
+                document["config"][f"{_PROJECT}:signer"] = DoubleQuotedScalarString(signer)
+            for key in ("anchorCertificates", "anchorKeys"):
+                _forget_others(document["config"], f"{_PROJECT}:{key}", anchors)
+            issuer = document["config"].get(f"{_PROJECT}:issuer")
+            if isinstance(issuer, dict):
+                _forget_others(issuer, "refs", anchors)
+            draft = io.StringIO()
+            editor.dump(document, draft)
+            replace_text(self.file, draft.getvalue(), stat.S_IMODE(self.file.stat().st_mode))
+        except (YAMLError, OSError, UnicodeError, KeyError, AttributeError, TypeError) as error:
+            wanted = f"anchors {', '.join(anchors)}" + (f", signer {signer}" if signer else "")
+            msg = (
+                f"{self.file} cannot be edited: {error}. Set meshtrust:anchors and meshtrust:signer by hand: {wanted}."
+            )
+            raise StackError(msg) from error
+
+    def outputs(self) -> dict[str, Any]:
+        """Return the outputs of the last successful deployment, secrets masked; empty before the first.
+
+        Raises:
+            MissingStackError: The backend has no such stack.
+            StackError: The CLI is not there, or cannot read the stack.
+        """
+        doing = f'The outputs of stack "{self.name}" cannot be read'
+        outputs: dict[str, Any] = json.loads(self._run("stack", "output", "--json", doing=doing).stdout or "{}")
+        return outputs
+
+    def decrypted(self, key: str) -> str:
+        """Return a configured value that is encrypted in the stack's file.
+
+        Raises:
+            StackError: The CLI is not there, or cannot decrypt it.
+        """
+        doing = f"meshtrust:{key} is encrypted in {self.file}, and cannot be decrypted"
+        return str(self._run("config", "get", key, doing=doing).stdout).strip()
+
+    def init(self, secrets_provider: str = "") -> None:
+        """Make the stack in the backend, without selecting it.
+
+        Args:
+            secrets_provider: What encrypts its secrets, as ``pulumi stack init`` takes it; empty for the backend's own.
+
+        Raises:
+            StackError: The CLI is not there, or cannot make it.
+        """
+        provider = ["--secrets-provider", secrets_provider] if secrets_provider else []
+        self._run("stack", "init", "--no-select", *provider, doing=f'Stack "{self.name}" cannot be made')
+
+    def up(self, write: Write = print, *, refresh: bool = False, only_pledges: bool = False) -> None:
+        """Deploy the stack.
+
+        Args:
+            write: Takes what the CLI writes, line by line.
+            refresh: Whether to look at the cluster first, instead of taking the state's word for what is there.
+            only_pledges: Whether to tell the fleet what the cluster is ready for, and to take no step.
+
+        Raises:
+            MissingStackError: The backend has no such stack.
+            StackError: It failed; what the CLI wrote says why. Or what it wrote could not be passed on.
+        """
+        doing = f'`pulumi up` of stack "{self.name}" failed'
+        looking = ["--refresh"] if refresh else []
+        self._run(
+            "up",
+            "--yes",
+            "--skip-preview",
+            "--color",
+            "never",
+            *looking,
+            doing=doing,
+            write=write,
+            only_pledges=only_pledges,
+        )
+
+    def _run(
+        self, *arguments: str, doing: str, write: Write | None = None, only_pledges: bool = False
+    ) -> "CommandResult":
+        from pulumi import automation  # noqa: PLC0415 - it is heavy to import, and few commands deploy
+
+        written: list[str] = []
+        failed: list[Exception] = []
+
+        def keep(line: str) -> None:
+            written.append(line)
+            # What raises here ends the thread that reads, and the CLI waits for ever for one who takes what it writes.
+            try:
+                if write and not failed:
+                    write(line)
+            except Exception as error:  # noqa: BLE001 whoever writes decides what fails
+                failed.append(error)
+
+        try:
+            result = cli().run(
+                [*arguments, "--stack", self.name],
+                cwd=str(self.directory),
+                additional_env={
+                    "PULUMI_SKIP_UPDATE_CHECK": "true",
+                    # Said in every run, because the shell of whoever runs this may have it too.
+                    PLEDGE_ONLY: "1" if only_pledges else "0",
+                },
+                on_output=keep if write else None,
+                on_error=keep,
+            )
+        except automation.StackNotFoundError as error:
+            msg = f'{doing}: the backend has no stack "{self.name}". Run: pulumi stack init {self.name}'
+            raise MissingStackError(msg) from error
+        except automation.ConcurrentUpdateError as error:
+            msg = (
+                f"{doing}: another run is at work on it. Run again when that has ended; if it was killed, take its "
+                f"lock away: pulumi cancel --stack {self.name}"
+            )
+            raise StackError(msg) from error
+        except automation.CommandError as error:
+            msg = f"{doing}: {_reason(written)}"
+            raise StackError(msg) from error
+        if failed:
+            msg = (
+                f'The CLI has done its work on stack "{self.name}", and what it wrote could not be passed on: '
+                f"{failed[0]}. Put that right, and run again."
+            )
+            raise StackError(msg) from failed[0]
+        return result
+
+
+def list_stacks(directory: Path) -> list[Stack]:
+    """Return the stacks that a project's directory has files of, by name.
+
+    Raises:
+        StackError: It is no project's directory.
+    """
+    files = _config_directory(directory).glob("Pulumi.*.yaml")
+    names = sorted(path.name.removeprefix("Pulumi.").removesuffix(".yaml") for path in files)
+    # Beside them may be settings of Pulumi Deployments.
+    return [Stack(name, directory) for name in names if not name.endswith(".deploy")]
+
+
+@cache
+def cli() -> "PulumiCommand":
+    """Return what runs the CLI: the layer of the Automation API below its Stack.
+
+    It tells a lock and a missing stack from other failures. Its Stack would select each stack, for the user too; read
+    the outputs with their secrets, which no command needs; and run four more commands for every deployment.
+
+    Raises:
+        StackError: There is no CLI, or it does not fit the SDK.
+    """
+    from pulumi import automation  # noqa: PLC0415 - as above
+
+    try:
+        return automation.PulumiCommand()
+    except FileNotFoundError:
+        msg = "There is no pulumi on PATH, and only it knows what a stack has deployed. Install the Pulumi CLI."
+        raise StackError(msg) from None
+    except (OSError, subprocess.CalledProcessError, automation.InvalidVersionError) as error:
+        msg = (
+            f"The pulumi on PATH cannot be used: {error}. Install the Pulumi CLI of this project's SDK, or a later one."
+        )
+        raise StackError(msg) from error
+
+
+def _reason(written: Sequence[str]) -> str:
+    """Return the CLI's own error in one line."""
+    lines = [line.strip() for line in written if line.strip()]
+    errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    return (errors or lines[-1:] or ["the CLI says nothing"])[0]
+
+
+def _forget_others(config: dict[str, Any], key: str, anchors: Sequence[str]) -> None:
+    """Take out of a map by generation what is about none of the anchors: the program refuses it."""
+    given = config.get(key)
+    if not isinstance(given, dict):
+        return
+    for name in [name for name in given if str(name) not in anchors]:
+        del given[name]
+    if not given:
+        del config[key]
+
+
+def _as_written(value: Any) -> Any:
+    """Return a value as a person would write it: PEM line by line, and no name that could be taken for a number."""
+    if isinstance(value, Mapping):
+        return {
+            DoubleQuotedScalarString(key) if key.isdigit() else key: _as_written(entry) for key, entry in value.items()
+        }
+    if isinstance(value, list):
+        return [_as_written(entry) for entry in value]
+    if isinstance(value, str):
+        return LiteralScalarString(value) if "\n" in value else DoubleQuotedScalarString(value)
+    return value
+
+
+def _config_directory(directory: Path) -> Path:
+    project = _read_yaml(directory / "Pulumi.yaml", _NO_PROJECT)
+    return directory / str(project.get("stackConfigDir") or ".")
+
+
+def _read_config(path: Path, fix: str) -> Mapping[str, Any]:
+    config = _read_yaml(path, fix).get("config") or {}
+    if not isinstance(config, Mapping):
+        msg = f"{path} has a config that is no map of keys. {fix}"
+        raise StackError(msg)
+    return config
+
+
+def _read_yaml(path: Path, fix: str) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(read_text(path))
+    except FileNotFoundError:
+        msg = f"There is no {path}. {fix}"
+        raise StackError(msg) from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        msg = f"{path} cannot be read: {error}. {fix}"
+        raise StackError(msg) from error
+    if not isinstance(content, dict):
+        msg = f"{path} is no map of keys. {fix}"
+        raise StackError(msg)
+    return content
