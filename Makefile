@@ -67,6 +67,7 @@ check: $(READY) ## Format, lint and types, and the workflows of ci/
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/mypy .
+	@$(VENV)/bin/lint-imports
 	@$(VENV)/bin/check-jsonschema --quiet --builtin-schema vendor.github-workflows ci/github/*.yml
 	@$(VENV)/bin/zizmor --offline --no-progress --quiet ci/github/*.yml
 

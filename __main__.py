@@ -29,9 +29,9 @@ if pulumi.Config("meshtrust").get("context") and os.environ.get(OFFLINE) != "1":
 from program.anchor_stack import declare_anchor_stack  # noqa: E402
 from program.cluster_stack import declare_cluster_stack  # noqa: E402
 from program.completeness import check_complete  # noqa: E402
+from program.configuration.settings import AnchorSettings, load_settings  # noqa: E402
 from program.membership import last_deployment  # noqa: E402
 from program.refusal import end  # noqa: E402
-from settings import AnchorSettings, load_settings  # noqa: E402
 
 
 async def main() -> pulumi.Inputs:

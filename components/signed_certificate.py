@@ -8,7 +8,7 @@ import pulumi
 import pulumi_tls as tls
 
 from components.trust_anchor import Signer
-from meshtrust.fleet.intermediates import check_intermediate
+from meshtrust.pki.intermediates import check_intermediate
 from meshtrust.pki.pem import read_bundle
 
 

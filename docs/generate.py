@@ -29,8 +29,8 @@ HEAD = """# Configuration
 
 Generated from `Pulumi.yaml` by `make docs`; a test keeps the two the same. Set a key with
 `pulumi config set --path <key> <value>`, or write it into `stacks/Pulumi.<stack>.yaml`. A key with a dot is a path:
-`issuer.mode` is the member `mode` of the map `meshtrust:issuer`. `settings.py` checks every value, and how the values
-fit together, before anything is changed.
+`issuer.mode` is the member `mode` of the map `meshtrust:issuer`. `program/configuration/` checks every value, and
+how the values fit together, before anything is changed.
 
 | key | type | default | what it is |
 | --- | --- | --- | --- |

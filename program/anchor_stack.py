@@ -10,15 +10,15 @@ import pulumi
 
 from components.signed_intermediates import SignedIntermediates, SignedIntermediatesArgs, SigningRequest
 from components.trust_anchor import TrustAnchorArgs
-from meshtrust.fleet.intermediates import RequestError, check_request, choose_signed
+from meshtrust.pki.intermediates import RequestError, check_request, choose_signed
 from meshtrust.pki.pem import to_pem
 from meshtrust.rotation.known_roots import Held
 from meshtrust.rotation.steps import IllegalStepError, check_roots
 from meshtrust.stacks.outputs import Deployment
 from program.configuration.anchors import brought_roots
+from program.configuration.settings import AnchorSettings
 from program.guard import roots
 from program.membership import read_deployment
-from settings import AnchorSettings
 
 
 async def declare_anchor_stack(settings: AnchorSettings, last: Deployment) -> pulumi.Inputs:

@@ -22,11 +22,11 @@ from components.webhook_certificates import WebhookCertificates, WebhookCertific
 from meshtrust.cluster.connection.process import ClusterProcess
 from meshtrust.rotation.pledge import Pledge
 from meshtrust.stacks.outputs import Deployment
+from program.configuration.settings import Settings
 from program.guard import admit, check_announced, first_deployment, issuance, last_look, releases, roots
 from program.guard import trust_bundle as published
 from program.membership import Membership, ask, read_membership
 from program.providers import provider_versions
-from settings import Settings
 
 
 async def declare_cluster_stack(settings: Settings, last: Deployment, asker: ClusterProcess) -> pulumi.Inputs:

@@ -8,11 +8,11 @@ import pulumi
 
 from components.intermediate_requests import IntermediateRequests
 from components.signed_certificate import SignedPair
-from meshtrust.fleet.intermediates import choose_signed
+from meshtrust.pki.intermediates import choose_signed
 from meshtrust.pki.pem import to_pem
 from meshtrust.rotation.pledge import Pledge, announce
 from meshtrust.stacks.outputs import Deployment
-from settings import Settings
+from program.configuration.settings import Settings
 
 
 def qualify(stack: str) -> str:

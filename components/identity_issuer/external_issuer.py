@@ -12,7 +12,7 @@ def declare(name: str, args: IdentityIssuerArgs, opts: pulumi.ResourceOptions) -
     """Declare the Certificate with the configured ``issuerRef``.
 
     Raises:
-        ValueError: There is none, which settings.py refuses first.
+        ValueError: There is none, which program/configuration/settings.py refuses first.
     """
     if args.policy.reference is None:
         msg = "mode external-issuer needs the reference of an issuer"

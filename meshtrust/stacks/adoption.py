@@ -22,7 +22,7 @@ from meshtrust.pki.private_key import find_private_keys
 
 CRDS, CONTROL_PLANE = "linkerd-crds", "linkerd-control-plane"
 _PUBLISHED = "https://helm.linkerd.io"
-# Values of the chart that follow from the stack's own keys (settings.py refuses them).
+# Values of the chart that follow from the stack's own keys (program/configuration/settings.py refuses them).
 _FOLLOW = (
     "identityTrustAnchorsPEM",
     "identityTrustDomain",

@@ -1,1 +1,1 @@
-"""How the sections of a stack's configuration are read and checked; `settings.py` puts them together."""
+"""The configuration of a stack, read and checked as a whole before anything is declared. Asks no cluster."""

@@ -24,10 +24,10 @@ from meshtrust.rotation.pledge import Pledge
 from meshtrust.rotation.steps import IllegalStepError, Step, find_step
 from meshtrust.stacks.outputs import Deployment
 from program.configuration.anchors import brought_roots
+from program.configuration.settings import Settings
 from program.guard import health, issuance, releases, steps, trust_bundle, webhooks
 from program.guard.last_look import LastLook
 from program.membership import Membership
-from settings import Settings
 
 
 @dataclass(frozen=True, kw_only=True)

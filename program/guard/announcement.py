@@ -8,7 +8,7 @@ from meshtrust.cluster.api import OFFLINE, ClusterError
 from meshtrust.cluster.connection.process import ClusterProcess
 from meshtrust.linkerd.evidence import read_mesh
 from meshtrust.pki.pem import fingerprint, read_bundle
-from settings import Settings
+from program.configuration.settings import Settings
 
 
 async def check_announced(settings: Settings, asker: ClusterProcess) -> None:

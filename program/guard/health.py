@@ -5,7 +5,7 @@ import pulumi
 from meshtrust.cluster.api import Api
 from meshtrust.linkerd.diagnosis import Subject, diagnose
 from meshtrust.stacks.outputs import Deployment
-from settings import Settings
+from program.configuration.settings import Settings
 
 
 async def warn(api: Api, settings: Settings, last: Deployment) -> None:

@@ -22,8 +22,8 @@ from meshtrust.lint import Finding
 from meshtrust.pki.issuer_mode import CERT_MANAGER_MODES, SIGNING_MODES
 from meshtrust.pki.pem import read_bundle
 from meshtrust.stacks.outputs import Deployment
+from program.configuration.settings import Settings
 from program.refusal import ending, telling
-from settings import Settings
 
 # From here on `linkerd check` warns too (linkerd2 pkg/healthcheck, expiringSoonThreshold).
 _EXPIRING_SOON = timedelta(days=60)

@@ -16,10 +16,10 @@ from meshtrust.rotation.gate import Blocker, find_overtaken
 from meshtrust.rotation.overrides import name_subject
 from meshtrust.rotation.steps import Step
 from meshtrust.stacks.outputs import Deployment
+from program.configuration.settings import Settings
 from program.guard.look import look
 from program.guard.overrides import tell
 from program.refusal import end, ending
-from settings import Settings
 
 _LEFT = "The step was not taken: what signs and what is trusted was left as it is. Run the same again."
 _OVERTAKEN = (

@@ -8,7 +8,7 @@ from meshtrust.cluster.api import Api
 from meshtrust.rotation.gate import Blocker, find_blockers
 from meshtrust.rotation.steps import Step
 from meshtrust.stacks.outputs import Deployment
-from settings import Settings
+from program.configuration.settings import Settings
 
 
 async def look(

@@ -9,7 +9,7 @@ from meshtrust.rotation.gate import Blocker
 from meshtrust.rotation.overrides import number_refusal, reason_for
 from meshtrust.rotation.steps import Step
 from meshtrust.stacks.outputs import Deployment
-from settings import Settings
+from program.configuration.settings import Settings
 
 # A refusal names so many of what blocks; `meshtrust plan` lists all.
 NAMED = 20

@@ -18,8 +18,8 @@ from meshtrust.cluster.helm_release import forget_release, read_releases
 from meshtrust.cluster.pending_release import AT_WORK, check_owner, find_pending, forget
 from meshtrust.cluster.readiness import wait_ready
 from meshtrust.stacks.orphaned_release import check_takeover
+from program.configuration.settings import Settings
 from program.refusal import PENDING, ending, telling
-from settings import Settings
 
 _POLL_SECONDS = 2.0
 

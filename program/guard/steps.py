@@ -19,12 +19,12 @@ from meshtrust.rotation.replacement import blocks_replace_in_fleet
 from meshtrust.rotation.steps import PLEDGE_ONLY, Step, Trust
 from meshtrust.stacks.audit import name_actor
 from meshtrust.stacks.outputs import Deployment
+from program.configuration.settings import Settings
 from program.guard.last_look import LastLook
 from program.guard.look import look
 from program.guard.overrides import NAMED, given_reason, override_or_refuse, tell
 from program.guard.upgrade import refuse_upgrade
 from program.membership import Membership
-from settings import Settings
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,8 +12,8 @@ from meshtrust.cluster.helm_release import check_definition
 from meshtrust.pki.pem import fingerprint, read_bundle
 from meshtrust.rotation.known_roots import Held, read_held
 from meshtrust.stacks.outputs import Deployment
+from program.configuration.settings import Settings
 from program.refusal import end, ending, telling
-from settings import Settings
 
 
 def check_move(settings: Settings, last: Deployment) -> None:

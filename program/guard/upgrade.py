@@ -6,8 +6,8 @@ import pulumi
 
 from meshtrust.rotation.steps import Step
 from meshtrust.stacks.outputs import Deployment
+from program.configuration.settings import Settings
 from program.providers import provider_versions
-from settings import Settings
 
 
 def refuse_upgrade(settings: Settings, last: Deployment, step: Step | None) -> None:

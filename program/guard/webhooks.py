@@ -11,7 +11,7 @@ from meshtrust.cluster.api import Api, ClusterError, read_items, read_optional
 from meshtrust.cluster.label_selector import selects
 from meshtrust.linkerd.webhooks.authority import check_step, find_served_otherwise, retired
 from meshtrust.stacks.outputs import Deployment
-from settings import Settings
+from program.configuration.settings import Settings
 
 _EXPIRING_SOON = timedelta(days=60)
 _EXCLUDING_LABEL, _NAME_LABEL = "config.linkerd.io/admission-webhooks", "kubernetes.io/metadata.name"

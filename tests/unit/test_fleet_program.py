@@ -9,7 +9,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from meshtrust.fleet.intermediates import RequestError, check_request, choose_signed
+from meshtrust.pki.intermediates import RequestError, check_request, choose_signed
 from meshtrust.pki.pem import fingerprint, read_bundle
 from meshtrust.rotation.steps import PLEDGE_ONLY
 from tests.certificates import make_certificate, make_request

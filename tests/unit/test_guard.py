@@ -17,8 +17,8 @@ from meshtrust.rotation.gate import Blocker
 from meshtrust.rotation.known_roots import Held
 from meshtrust.rotation.steps import Step, find_step
 from meshtrust.stacks.outputs import Deployment
+from program.configuration.settings import Settings, load_settings
 from program.guard import admission, last_look, look, steps, trust_bundle, webhooks
-from settings import Settings, load_settings
 from tests.api_server import holding
 from tests.certificates import make_certificate
 from tests.recorder import record_main

@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from meshtrust.stacks.outputs import Deployment
+from program.configuration.settings import load_settings
 from rehearsal.mocks import Secret, engine_config
-from settings import load_settings
 from tests.certificates import make_certificate
 from tests.recorder import run_program
 

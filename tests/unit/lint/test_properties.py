@@ -35,8 +35,8 @@ from meshtrust.pki.chain import ChainError, verify_chain
 from meshtrust.pki.durations import format_duration, parse_duration
 from meshtrust.pki.pem import Identity, PemError, normalise_bundle, read_bundle
 from meshtrust.stacks.outputs import Deployment
+from program.configuration.settings import load_settings
 from rehearsal.mocks import engine_config
-from settings import load_settings
 from tests.certificates import make_certificate
 from tests.recorder import build
 from tests.unit.lint.test_files import APPLICATION, CERT_MANAGER, GUIDE, HELM_RELEASE, trust_roots
