@@ -31,7 +31,7 @@ from meshtrust.pki.pem import read_bundle
 from meshtrust.rotation.gate import find_blockers
 from meshtrust.rotation.pledge import decide
 from meshtrust.rotation.steps import Step, Trust
-from meshtrust.stacks.outputs import Deployment
+from meshtrust.stacks.outputs import StackOutputs
 from rehearsal.workspace import REPOSITORY, Workspace, workspace
 from tests.certificates import make_certificate, make_request
 
@@ -89,7 +89,7 @@ def _decide(count: int, answers: Any) -> None:
     pledge = {"stamp": "s", "anchors": [_OLD, _NEW], "signer": _OLD, "accepts": [_OLD, _NEW], "released": []}
     outputs = json.dumps({"pledges": {f"c{number}": pledge for number in range(count)}})
     started = time.monotonic()
-    pledges = Deployment(json.loads(outputs)).pledges
+    pledges = StackOutputs(json.loads(outputs)).pledges
     decision = decide("c0", pledges["c0"], _SWITCH, pledges, is_ready=True)
     seconds = time.monotonic() - started
     if decision.blockers or not decision.takes_step:

@@ -14,14 +14,14 @@ from meshtrust.pki.intermediates import RequestError, check_request, choose_sign
 from meshtrust.pki.pem import to_pem
 from meshtrust.rotation.known_roots import Held
 from meshtrust.rotation.steps import IllegalStepError, check_roots
-from meshtrust.stacks.outputs import Deployment
+from meshtrust.stacks.outputs import StackOutputs
 from program.configuration.anchors import brought_roots
 from program.configuration.settings import AnchorSettings
 from program.guard import roots
 from program.membership import read_deployment
 
 
-async def declare_anchor_stack(settings: AnchorSettings, last: Deployment) -> pulumi.Inputs:
+async def declare_anchor_stack(settings: AnchorSettings, last: StackOutputs) -> pulumi.Inputs:
     """Declare the stack and return its outputs.
 
     Args:
@@ -64,13 +64,13 @@ async def declare_anchor_stack(settings: AnchorSettings, last: Deployment) -> pu
     }
 
 
-async def _read_clusters(stacks: Sequence[str]) -> dict[str, Deployment]:
+async def _read_clusters(stacks: Sequence[str]) -> dict[str, StackOutputs]:
     """Return what the clusters' stacks have deployed, all read side by side."""
     read = [read_deployment(f"cluster-{stack.replace('/', '-')}", stack) for stack in stacks]
     return dict(zip(stacks, await asyncio.gather(*read), strict=True))
 
 
-def _pledges(clusters: Mapping[str, Deployment]) -> dict[str, Any]:
+def _pledges(clusters: Mapping[str, StackOutputs]) -> dict[str, Any]:
     """Return what the clusters have pledged, for all of them to read; one that has not announced itself has no part."""
     return {
         stack: deployed.pledge.as_outputs()
@@ -79,7 +79,7 @@ def _pledges(clusters: Mapping[str, Deployment]) -> dict[str, Any]:
     }
 
 
-def _check_generations(anchor: TrustAnchorArgs, last: Deployment, clusters: Mapping[str, Deployment]) -> None:
+def _check_generations(anchor: TrustAnchorArgs, last: StackOutputs, clusters: Mapping[str, StackOutputs]) -> None:
     try:
         check_roots(anchor.generations, roots=last.roots, retired=last.retired, brought=brought_roots(anchor))
     except IllegalStepError as error:
@@ -110,12 +110,12 @@ def _check_generations(anchor: TrustAnchorArgs, last: Deployment, clusters: Mapp
         raise pulumi.RunError(msg)
 
 
-def _protected(anchor: TrustAnchorArgs, clusters: Mapping[str, Deployment]) -> frozenset[str]:
+def _protected(anchor: TrustAnchorArgs, clusters: Mapping[str, StackOutputs]) -> frozenset[str]:
     """Return the generations that sign in some cluster, as far as they may be protected."""
     return anchor.protected & {deployed.trust.signer for deployed in clusters.values() if deployed.trust}
 
 
-def _requests(clusters: Mapping[str, Deployment], last: Deployment) -> Iterator[SigningRequest]:
+def _requests(clusters: Mapping[str, StackOutputs], last: StackOutputs) -> Iterator[SigningRequest]:
     """Yield what the clusters ask for and may get; what must not be signed is named, and stops none of the others."""
     for stack, deployed in clusters.items():
         # A stack that was renamed asks by the request that it had, of whose key the old name is known.
@@ -143,7 +143,7 @@ def _tell_unsigned(stack: str, what: str, why: str) -> None:
     )
 
 
-def _entries(wanted: tuple[str, ...], last: Deployment) -> Iterator[dict[str, Any]]:
+def _entries(wanted: tuple[str, ...], last: StackOutputs) -> Iterator[dict[str, Any]]:
     """Yield this run's entries in the audit trail."""
     added = [generation for generation in wanted if generation not in last.anchors]
     dropped = [generation for generation in last.anchors if generation not in wanted]

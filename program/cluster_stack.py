@@ -21,7 +21,7 @@ from components.trust_bundle import TrustBundle, TrustBundleArgs
 from components.webhook_certificates import WebhookCertificates, WebhookCertificatesArgs
 from meshtrust.cluster.connection.process import ClusterProcess
 from meshtrust.rotation.pledge import Pledge
-from meshtrust.stacks.outputs import Deployment
+from meshtrust.stacks.outputs import StackOutputs
 from program.configuration.settings import Settings
 from program.guard import admit, check_announced, first_deployment, issuance, last_look, releases, roots
 from program.guard import trust_bundle as published
@@ -29,7 +29,7 @@ from program.membership import Membership, ask, read_membership
 from program.providers import provider_versions
 
 
-async def declare_cluster_stack(settings: Settings, last: Deployment, asker: ClusterProcess) -> pulumi.Inputs:
+async def declare_cluster_stack(settings: Settings, last: StackOutputs, asker: ClusterProcess) -> pulumi.Inputs:
     """Declare the stack and return its outputs.
 
     Args:

@@ -11,7 +11,7 @@ from components.signed_certificate import SignedPair
 from meshtrust.pki.intermediates import choose_signed
 from meshtrust.pki.pem import to_pem
 from meshtrust.rotation.pledge import Pledge, announce
-from meshtrust.stacks.outputs import Deployment
+from meshtrust.stacks.outputs import StackOutputs
 from program.configuration.settings import Settings
 
 
@@ -25,7 +25,7 @@ def own_name() -> str:
     return qualify(pulumi.get_stack())
 
 
-async def read_deployment(name: str, stack: str) -> Deployment:
+async def read_deployment(name: str, stack: str) -> StackOutputs:
     """Return what a stack has deployed last, by a reference, in previews too.
 
     Args:
@@ -33,10 +33,10 @@ async def read_deployment(name: str, stack: str) -> Deployment:
         stack: The stack, which exists: otherwise the engine itself ends the run, and names it.
     """
     outputs = await pulumi.StackReference(name, stack_name=qualify(stack)).outputs.future()
-    return Deployment(outputs or {})
+    return StackOutputs(outputs or {})
 
 
-async def last_deployment() -> Deployment:
+async def last_deployment() -> StackOutputs:
     """Read what the stack that runs has deployed last.
 
     A reference to the own stack tells it without a file and without the cluster, in previews as well.
@@ -60,7 +60,7 @@ class Membership:
     """
 
     anchor_stack: str
-    anchor: Deployment
+    anchor: StackOutputs
     name: str
     roots: Mapping[str, str]
     signed: Mapping[str, str]
@@ -95,7 +95,7 @@ class Membership:
         )
 
 
-async def read_membership(settings: Settings, last: Deployment) -> Membership | None:
+async def read_membership(settings: Settings, last: StackOutputs) -> Membership | None:
     """Return a cluster's place in its fleet; nothing where it owns its trust anchor.
 
     Args:
@@ -162,7 +162,7 @@ def ask(membership: Membership, requests: IntermediateRequests | None) -> pulumi
     }
 
 
-def _signed(signed: Mapping[str, str], last: Deployment, roots: Mapping[str, str]) -> dict[str, str]:
+def _signed(signed: Mapping[str, str], last: StackOutputs, roots: Mapping[str, str]) -> dict[str, str]:
     """Return what was signed for this stack's present keys, by generation.
 
     What was signed before counts too where the anchor stack no longer has it, so that a cluster outlives its loss.

@@ -12,7 +12,7 @@ from meshtrust.commands.display.inventory import MeshCollector, take_inventory
 from meshtrust.commands.options import HERE, Context, Directory, Kubeconfig, Namespace, Stack, select
 from meshtrust.files import replace_text
 from meshtrust.stacks.inspection import Budget, Inspection, inspect, judge
-from meshtrust.stacks.outputs import Deployment
+from meshtrust.stacks.outputs import StackOutputs
 from meshtrust.stacks.target import open_target
 
 
@@ -43,7 +43,7 @@ def export(
     file not written.
     """
 
-    async def look() -> tuple[Inspection, Deployment | None]:
+    async def look() -> tuple[Inspection, StackOutputs | None]:
         target = await open_target(select(stack, directory, context, kubeconfig, namespace))
         return await inspect(target), target.deployed
 
@@ -60,7 +60,7 @@ def export(
         raise typer.Exit(3) from None
 
 
-def render(form: Format, inspection: Inspection, deployed: Deployment | None) -> str:
+def render(form: Format, inspection: Inspection, deployed: StackOutputs | None) -> str:
     """Return a mesh as the text of an export."""
     findings = judge(inspection, Budget())
     if form is Format.json:

@@ -11,7 +11,7 @@ from meshtrust.commands.display.reporter import ConsoleReporter, JsonReporter
 from meshtrust.commands.options import HERE, Directory, Json, console, select
 from meshtrust.linkerd.rollout import Limits
 from meshtrust.stacks import rotator as rotation
-from meshtrust.stacks.outputs import Deployment
+from meshtrust.stacks.outputs import StackOutputs
 from meshtrust.stacks.progress import Reporter
 from meshtrust.stacks.target import Selection, Target, open_target
 
@@ -107,7 +107,7 @@ def goal(target: Target) -> str:
     return choose_generation(target.stack.configured.anchors if target.stack else (), deployed)
 
 
-def choose_generation(configured: Sequence[str], deployed: Deployment) -> str:
+def choose_generation(configured: Sequence[str], deployed: StackOutputs) -> str:
     """Return the newest of the configured generations where a rotation is under way, else a new one for this year.
 
     Before the first deployment there is none to rotate from, and none to rotate to.

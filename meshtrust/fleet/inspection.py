@@ -10,7 +10,7 @@ from meshtrust.fleet.view import ClusterView, FleetView
 from meshtrust.linkerd.links import read_links
 from meshtrust.pki.pem import fingerprint
 from meshtrust.stacks.inspection import Budget, inspect, judge
-from meshtrust.stacks.outputs import Deployment
+from meshtrust.stacks.outputs import StackOutputs
 from meshtrust.stacks.stack import MissingStackError, Stack, StackError
 from meshtrust.stacks.target import Selection, open_target
 
@@ -43,8 +43,8 @@ async def inspect_fleet(fleet: Fleet, budget: Budget, parallel: int) -> FleetVie
     )
 
 
-async def _read_anchor(stack: Stack) -> Deployment:
-    deployed = Deployment(await asyncio.to_thread(stack.outputs))
+async def _read_anchor(stack: Stack) -> StackOutputs:
+    deployed = StackOutputs(await asyncio.to_thread(stack.outputs))
     if not deployed.anchors:
         msg = f'The anchor stack "{stack.name}" has not been deployed yet. Run: meshtrust fleet up'
         raise StackError(msg)

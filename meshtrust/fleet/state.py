@@ -8,7 +8,7 @@ from meshtrust.fleet.members import Fleet, short_name
 from meshtrust.rotation.gate import Blocker
 from meshtrust.rotation.pledge import Pledge, find_fleet_blockers
 from meshtrust.rotation.steps import Step
-from meshtrust.stacks.outputs import Deployment
+from meshtrust.stacks.outputs import StackOutputs
 from meshtrust.stacks.stack import MissingStackError, Stack
 
 
@@ -22,8 +22,8 @@ class FleetState:
         missing: Names of the stacks that the backend does not know yet.
     """
 
-    anchor: Deployment
-    clusters: Mapping[str, Deployment]
+    anchor: StackOutputs
+    clusters: Mapping[str, StackOutputs]
     missing: frozenset[str]
 
     def unsigned(self, stack: str) -> frozenset[str]:
@@ -66,20 +66,20 @@ async def read_state(fleet: Fleet, parallel: int) -> FleetState:
     limit = asyncio.Semaphore(parallel)
     missing: set[str] = set()
 
-    async def read(stack: Stack) -> Deployment:
+    async def read(stack: Stack) -> StackOutputs:
         async with limit:
             try:
-                return Deployment(await asyncio.to_thread(stack.outputs))
+                return StackOutputs(await asyncio.to_thread(stack.outputs))
             except MissingStackError:
                 missing.add(stack.name)
-                return Deployment({})
+                return StackOutputs({})
 
     anchor, *clusters = await asyncio.gather(*map(read, fleet.stacks))
     names = [stack.name for stack in fleet.clusters]
     return FleetState(anchor=anchor, clusters=dict(zip(names, clusters, strict=True)), missing=frozenset(missing))
 
 
-async def read_fleet_blockers(stack: Stack, deployed: Deployment, step: Step) -> list[Blocker]:
+async def read_fleet_blockers(stack: Stack, deployed: StackOutputs, step: Step) -> list[Blocker]:
     """Return what in the rest of its fleet keeps a stack from a step; nothing where it is in none.
 
     Args:
@@ -93,6 +93,6 @@ async def read_fleet_blockers(stack: Stack, deployed: Deployment, step: Step) ->
     anchor_stack = str(stack.setting("anchorStack") or "")
     if not anchor_stack:
         return []
-    anchor = Deployment(await asyncio.to_thread(Stack(anchor_stack, stack.directory).outputs))
+    anchor = StackOutputs(await asyncio.to_thread(Stack(anchor_stack, stack.directory).outputs))
     name = next((listed for listed in anchor.clusters if short_name(listed) == short_name(stack.name)), stack.name)
     return find_fleet_blockers(name, deployed.pledge, step, anchor.pledges)

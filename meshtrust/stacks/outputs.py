@@ -31,7 +31,7 @@ class Webhooks:
 
 
 @dataclass(frozen=True)
-class Deployment:
+class StackOutputs:
     """The last successful deployment of a stack.
 
     Attributes:

@@ -17,7 +17,7 @@ from meshtrust.rotation.gate import Blocker, find_blockers, find_unserved
 from meshtrust.rotation.generation import check_new
 from meshtrust.rotation.steps import IllegalStepError, Step, Trust, find_step, plan_abort, plan_rotation
 from meshtrust.stacks.heal import RELOAD_SECONDS, heal_identity
-from meshtrust.stacks.outputs import Deployment
+from meshtrust.stacks.outputs import StackOutputs
 from meshtrust.stacks.progress import BlockedError, Reporter
 from meshtrust.stacks.stack import Stack, StackError, Write
 from meshtrust.stacks.target import Target
@@ -141,7 +141,7 @@ def set_back(target: Target, reporter: Reporter) -> None:
     reporter.note(f"{stack.file.name} is set back to what is deployed: {current}")
 
 
-def check_goal(stack: Stack, deployed: Deployment | None, to: str) -> None:
+def check_goal(stack: Stack, deployed: StackOutputs | None, to: str) -> None:
     """Make sure that a stack can be rotated to a generation, before its file says so.
 
     Raises:
@@ -216,7 +216,7 @@ async def get_ready(target: Target, step: Step, way: Way, reporter: Reporter, *,
     await asyncio.to_thread(stack.up, way.write, only_pledges=only_pledges)
     if not stack.setting("anchorStack"):
         return True
-    return Deployment(await asyncio.to_thread(stack.outputs)).trust == step.after
+    return StackOutputs(await asyncio.to_thread(stack.outputs)).trust == step.after
 
 
 async def prepare(target: Target, step: Step, way: Way, reporter: Reporter) -> None:

@@ -9,7 +9,7 @@ from meshtrust.cluster.api import Api
 from meshtrust.cluster.connection.client import connect
 from meshtrust.cluster.connection.preflight import check_cluster_uid, cluster_uid
 from meshtrust.rotation.steps import Step
-from meshtrust.stacks.outputs import Deployment
+from meshtrust.stacks.outputs import StackOutputs
 from meshtrust.stacks.stack import Stack, StackError
 
 
@@ -48,7 +48,7 @@ class Target:
     context: str
     namespace: str
     stack: Stack | None
-    deployed: Deployment | None
+    deployed: StackOutputs | None
 
     def acknowledged(self, step: Step) -> Mapping[str, str]:
         """Return how what cannot be seen was seen to before a step, as the stack's file says, by the object's name."""
@@ -76,7 +76,7 @@ async def open_target(selection: Selection) -> Target:
     if stack:
         # Said before anything else is asked: a misspelt name is the likeliest mistake.
         stack.check()
-    deployed = Deployment(await asyncio.to_thread(stack.outputs)) if stack else None
+    deployed = StackOutputs(await asyncio.to_thread(stack.outputs)) if stack else None
     context = selection.context or str(stack.setting("context") or "" if stack else "")
     kubeconfig = selection.kubeconfig or (await asyncio.to_thread(_kubeconfig, stack) if stack else "")
     namespace = selection.namespace or str(stack.setting("linkerd.namespace") or "" if stack else "")

@@ -21,7 +21,7 @@ from meshtrust.lint import leaf_of
 from meshtrust.pki.identity_suffix import IdentityName
 from meshtrust.pki.issuer_mode import CERT_MANAGER_MODES, SIGNING_MODES, IssuerMode
 from meshtrust.rotation.steps import Trust
-from meshtrust.stacks.outputs import Deployment
+from meshtrust.stacks.outputs import StackOutputs
 from program.configuration.anchors import read_anchor
 from program.configuration.issuer import read_issuer
 from program.configuration.linkerd_values import read_linkerd_values
@@ -157,7 +157,7 @@ class AnchorSettings:
     clusters: tuple[str, ...]
 
 
-def load_settings(last: Deployment) -> Settings | AnchorSettings:
+def load_settings(last: StackOutputs) -> Settings | AnchorSettings:
     """Read the configuration of the stack that runs.
 
     Args:
@@ -181,7 +181,7 @@ def load_settings(last: Deployment) -> Settings | AnchorSettings:
     return settings
 
 
-def _read_anchor_stack(reader: Reader, last: Deployment) -> AnchorSettings:
+def _read_anchor_stack(reader: Reader, last: StackOutputs) -> AnchorSettings:
     for key in ("context", "kubeconfig", "clusterUid"):
         reader.refuse_set(key, "and an anchor stack touches no cluster")
     reader.refuse_set("signer", "and in an anchor stack each cluster names its own")
@@ -202,7 +202,7 @@ def _read_stacks(reader: Reader, key: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def _read(reader: Reader, last: Deployment, *, for_cluster: bool = True) -> Settings:
+def _read(reader: Reader, last: StackOutputs, *, for_cluster: bool = True) -> Settings:
     trust_domain = reader.matching("trustDomain", _DOMAIN, "a DNS name in lower case")
     mode = cast("IssuerMode", reader.choice("issuer.mode", get_args(IssuerMode)))
     anchor_stack = _read_anchor_stack_name(reader, mode)

@@ -2,12 +2,12 @@
 
 from components.webhook_certificates import WebhookPolicy
 from meshtrust.pki.issuer_mode import CERT_MANAGER_MODES, IssuerMode
-from meshtrust.stacks.outputs import Deployment
+from meshtrust.stacks.outputs import StackOutputs
 from program.configuration.names import choose_signer, read_names
 from program.configuration.reader import Reader
 
 
-def read_webhooks(reader: Reader, issuer_mode: IssuerMode, last: Deployment) -> WebhookPolicy | None:
+def read_webhooks(reader: Reader, issuer_mode: IssuerMode, last: StackOutputs) -> WebhookPolicy | None:
     """Return under whose authority the webhooks' certificates are; nothing where Linkerd's chart makes them.
 
     Not configured, they stay with whom they were with at the last deployment.

@@ -22,7 +22,7 @@ from meshtrust.pki.issuer_mode import IllegalMoveError, check_move
 from meshtrust.rotation.known_roots import Held, read_held
 from meshtrust.rotation.pledge import Pledge
 from meshtrust.rotation.steps import IllegalStepError, Step, find_step
-from meshtrust.stacks.outputs import Deployment
+from meshtrust.stacks.outputs import StackOutputs
 from program.configuration.anchors import brought_roots
 from program.configuration.settings import Settings
 from program.guard import health, issuance, releases, steps, trust_bundle, webhooks
@@ -84,7 +84,7 @@ class _Answer:
     held: Held
 
 
-async def admit(settings: Settings, last: Deployment, fleet: Membership | None, asker: ClusterProcess) -> Admission:
+async def admit(settings: Settings, last: StackOutputs, fleet: Membership | None, asker: ClusterProcess) -> Admission:
     """Let a run begin, or refuse it.
 
     Where a run takes no step and goes where the last one went, its provider is as it was, and the engine may start it
@@ -137,7 +137,7 @@ async def admit(settings: Settings, last: Deployment, fleet: Membership | None, 
     )
 
 
-async def _admitted(asked: "asyncio.Future[_Answer]", last: Deployment) -> Admitted:
+async def _admitted(asked: "asyncio.Future[_Answer]", last: StackOutputs) -> Admitted:
     answer = await asked
     return Admitted(held=answer.held, transitions=[*last.transitions, *answer.verdict.entries])
 
@@ -155,7 +155,7 @@ def _refusing() -> Iterator[None]:
         raise pulumi.RunError(msg) from None
 
 
-def _stays(settings: Settings, last: Deployment, fleet: Membership | None) -> bool:
+def _stays(settings: Settings, last: StackOutputs, fleet: Membership | None) -> bool:
     """Whether a run without a step leaves issuer and pledge as they are, and goes to the cluster by the same way."""
     cluster = settings.cluster
     if fleet and settings.anchor.signer not in fleet.pledge.accepts:
@@ -165,7 +165,7 @@ def _stays(settings: Settings, last: Deployment, fleet: Membership | None) -> bo
 
 
 async def _ask(
-    connecting: Awaitable[Api], settings: Settings, last: Deployment, step: Step | None, fleet: Membership | None
+    connecting: Awaitable[Api], settings: Settings, last: StackOutputs, step: Step | None, fleet: Membership | None
 ) -> _Answer:
     with _refusing():
         api = await connecting
@@ -179,13 +179,13 @@ async def _ask(
     return _Answer(uid=uid, verdict=verdict, issuance=issued, held=held)
 
 
-def _ended(last: Deployment) -> list[str]:
+def _ended(last: StackOutputs) -> list[str]:
     now = datetime.now(UTC)
     return [name for name, root in last.certificates.items() if root.not_valid_after_utc <= now]
 
 
 async def _admit_offline(
-    settings: Settings, last: Deployment, step: Step | None, fleet: Membership | None
+    settings: Settings, last: StackOutputs, step: Step | None, fleet: Membership | None
 ) -> Admission:
     if not pulumi.runtime.is_dry_run():
         msg = f"{OFFLINE}=1 is for previews, which plan without a cluster. Unset it to deploy."
@@ -202,7 +202,7 @@ async def _admit_offline(
     )
 
 
-async def _check_cluster(api: Api, settings: Settings, last: Deployment) -> str:
+async def _check_cluster(api: Api, settings: Settings, last: StackOutputs) -> str:
     cluster = settings.cluster
     uid = await preflight.cluster_uid(api)
     preflight.check_cluster_uid(uid, context=cluster.context, pinned=cluster.uid, last=last.cluster_uid)
@@ -217,7 +217,7 @@ async def _check_cluster(api: Api, settings: Settings, last: Deployment) -> str:
     return uid
 
 
-async def _check_cert_manager(api: Api, settings: Settings, last: Deployment) -> None:
+async def _check_cert_manager(api: Api, settings: Settings, last: StackOutputs) -> None:
     if settings.cert_manager:
         release = (settings.cert_manager.namespace, "cert-manager")
         is_own = last.has_installed("certManager")

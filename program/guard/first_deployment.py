@@ -10,7 +10,7 @@ from meshtrust.pki.pem import read_bundle
 from meshtrust.rotation.gate import blocks_deploy
 from meshtrust.rotation.known_roots import Held, generation_of
 from meshtrust.rotation.steps import first_step
-from meshtrust.stacks.outputs import Deployment
+from meshtrust.stacks.outputs import StackOutputs
 from program.guard.admission import Admission, Admitted
 from program.guard.overrides import override_or_refuse
 from program.refusal import ending
@@ -22,7 +22,7 @@ _CURE = (
 
 
 async def check(
-    admission: Admission, admitted: Admitted, last: Deployment, mark: str
+    admission: Admission, admitted: Admitted, last: StackOutputs, mark: str
 ) -> tuple[Held, list[dict[str, Any]]]:
     """Make sure that a first deployment leaves a mesh that is there as it is; another deployment has no such check.
 

@@ -4,11 +4,11 @@ import pulumi
 
 from meshtrust.cluster.api import Api
 from meshtrust.linkerd.diagnosis import Subject, diagnose
-from meshtrust.stacks.outputs import Deployment
+from meshtrust.stacks.outputs import StackOutputs
 from program.configuration.settings import Settings
 
 
-async def warn(api: Api, settings: Settings, last: Deployment) -> None:
+async def warn(api: Api, settings: Settings, last: StackOutputs) -> None:
     """Warn of what is wrong with a control plane that is deployed, as `meshtrust verify` has it.
 
     The engine compares what a stack declares with its state: what something else has changed on the cluster is nothing

@@ -21,7 +21,7 @@ from meshtrust.linkerd.issuer.secret import judge_issuer_life, judge_issuer_secr
 from meshtrust.lint import Finding
 from meshtrust.pki.issuer_mode import CERT_MANAGER_MODES, SIGNING_MODES
 from meshtrust.pki.pem import read_bundle
-from meshtrust.stacks.outputs import Deployment
+from meshtrust.stacks.outputs import StackOutputs
 from program.configuration.settings import Settings
 from program.refusal import ending, telling
 
@@ -42,13 +42,13 @@ class Issuance:
     settings: Settings
 
 
-def is_changed(settings: Settings, last: Deployment) -> bool:
+def is_changed(settings: Settings, last: StackOutputs) -> bool:
     """Whether a run has another identity issuer issued than the last one."""
     signs_as_before = last.trust is not None and last.trust.signer == settings.anchor.signer
     return last.issuer != settings.issuer.as_outputs() or not signs_as_before
 
 
-async def check(api: Api, settings: Settings, last: Deployment) -> Issuance | None:
+async def check(api: Api, settings: Settings, last: StackOutputs) -> Issuance | None:
     """Make sure, before a run, that what is to sign the identity issuer is there.
 
     Args:
@@ -195,7 +195,7 @@ def _check_written(
     _tell(judge_issuer_life(secret, leaf_lifetime(settings.linkerd.values), now, fix))
 
 
-def _known_roots(settings: Settings, last: Deployment) -> dict[str, x509.Certificate]:
+def _known_roots(settings: Settings, last: StackOutputs) -> dict[str, x509.Certificate]:
     brought = {name: read_bundle(pem)[0] for name, pem in settings.anchor.certificates.items()}
     known = {**last.certificates, **brought}
     return {name: known[name] for name in settings.anchor.generations if name in known}

@@ -15,7 +15,7 @@ from meshtrust.cluster.api import Api
 from meshtrust.rotation.gate import Blocker, find_overtaken
 from meshtrust.rotation.overrides import name_subject
 from meshtrust.rotation.steps import Step
-from meshtrust.stacks.outputs import Deployment
+from meshtrust.stacks.outputs import StackOutputs
 from program.configuration.settings import Settings
 from program.guard.look import look
 from program.guard.overrides import tell
@@ -44,7 +44,7 @@ class LastLook:
     api: Api
     settings: Settings
     step: Step
-    last: Deployment
+    last: StackOutputs
     accepted: Sequence[Blocker] = ()
 
     async def look(self) -> None:

@@ -7,12 +7,12 @@ from cryptography import x509
 from meshtrust.cluster.api import Api
 from meshtrust.rotation.gate import Blocker, find_blockers
 from meshtrust.rotation.steps import Step
-from meshtrust.stacks.outputs import Deployment
+from meshtrust.stacks.outputs import StackOutputs
 from program.configuration.settings import Settings
 
 
 async def look(
-    api: Api, settings: Settings, last: Deployment, step: Step, roots: Mapping[str, x509.Certificate] | None = None
+    api: Api, settings: Settings, last: StackOutputs, step: Step, roots: Mapping[str, x509.Certificate] | None = None
 ) -> list[Blocker]:
     """Return what makes a step unsafe, but for what the configuration acknowledges.
 

@@ -8,14 +8,14 @@ import pulumi
 from meshtrust.rotation.gate import Blocker
 from meshtrust.rotation.overrides import number_refusal, reason_for
 from meshtrust.rotation.steps import Step
-from meshtrust.stacks.outputs import Deployment
+from meshtrust.stacks.outputs import StackOutputs
 from program.configuration.settings import Settings
 
 # A refusal names so many of what blocks; `meshtrust plan` lists all.
 NAMED = 20
 
 
-def given_reason(settings: Settings, last: Deployment, step: Step, blockers: Sequence[Blocker]) -> str:
+def given_reason(settings: Settings, last: StackOutputs, step: Step, blockers: Sequence[Blocker]) -> str:
     """Return the reason that the configuration gives for exactly this refusal; empty if there is none.
 
     Args:
@@ -30,7 +30,7 @@ def given_reason(settings: Settings, last: Deployment, step: Step, blockers: Seq
 
 def override_or_refuse(
     settings: Settings,
-    last: Deployment,
+    last: StackOutputs,
     step: Step,
     blockers: list[Blocker],
     cure: str,

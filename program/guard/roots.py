@@ -16,7 +16,7 @@ from components.trust_anchor import ExistingRoots, TrustAnchor, TrustAnchorArgs
 from meshtrust.pki.pem import to_pem
 from meshtrust.rotation.known_roots import ChangedRootError, Held, KnownRoot, check_root, find_known, would_change
 from meshtrust.rotation.steps import Root
-from meshtrust.stacks.outputs import Deployment
+from meshtrust.stacks.outputs import StackOutputs
 
 # A root that ends while a run is under way counts as ended: the provider looks at the clock later than this program.
 _A_RUN = timedelta(hours=1)
@@ -26,7 +26,7 @@ _PARTS = ("id", "key", "root")
 
 async def declare(
     args: TrustAnchorArgs,
-    last: Deployment,
+    last: StackOutputs,
     held: Held,
     elsewhere: Iterable[tuple[str, str, Root]] = (),
 ) -> TrustAnchor:
@@ -67,7 +67,7 @@ def _existing(known: Mapping[str, KnownRoot], ended: Mapping[str, str]) -> Exist
     return ExistingRoots(generations=frozenset(known), ended=ended, before_create=hook)
 
 
-def _ended(args: TrustAnchorArgs, last: Deployment, known: Mapping[str, KnownRoot]) -> dict[str, str]:
+def _ended(args: TrustAnchorArgs, last: StackOutputs, known: Mapping[str, KnownRoot]) -> dict[str, str]:
     """Return the roots of this stack's making that have ended, as PEM by generation.
 
     Raises:

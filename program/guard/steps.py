@@ -18,7 +18,7 @@ from meshtrust.rotation.pledge import Pledge, blocks_joining, decide, find_fleet
 from meshtrust.rotation.replacement import blocks_replace_in_fleet
 from meshtrust.rotation.steps import PLEDGE_ONLY, Step, Trust
 from meshtrust.stacks.audit import name_actor
-from meshtrust.stacks.outputs import Deployment
+from meshtrust.stacks.outputs import StackOutputs
 from program.configuration.settings import Settings
 from program.guard.last_look import LastLook
 from program.guard.look import look
@@ -47,7 +47,7 @@ class Verdict:
 async def judge(
     api: "Api | None",
     settings: Settings,
-    last: Deployment,
+    last: StackOutputs,
     step: Step | None,
     fleet: Membership | None,
     *,
@@ -149,7 +149,7 @@ def _pledge(settings: Settings, trust: Trust, step: Step, blockers: list[Blocker
 
 
 async def _judge_drift(
-    api: "Api | None", settings: Settings, last: Deployment, step: Step | None, held: Held
+    api: "Api | None", settings: Settings, last: StackOutputs, step: Step | None, held: Held
 ) -> list[dict[str, Any]]:
     """Judge what a run would change of the cluster's trust although the last deployment says that it is so already.
 
@@ -185,7 +185,7 @@ async def _judge_drift(
     return entries
 
 
-async def _keep(api: "Api | None", settings: Settings, last: Deployment, fleet: Membership) -> Pledge:
+async def _keep(api: "Api | None", settings: Settings, last: StackOutputs, fleet: Membership) -> Pledge:
     """Return the pledge of a run that takes no step; what signs is accepted as soon as it can be."""
     trust, pledge = settings.trust, fleet.pledge
     if api and trust.signer not in pledge.accepts:
@@ -195,7 +195,7 @@ async def _keep(api: "Api | None", settings: Settings, last: Deployment, fleet: 
     return pledge.stamped(fleet.pledge)
 
 
-async def _look(api: "Api | None", settings: Settings, last: Deployment, step: Step) -> list[Blocker]:
+async def _look(api: "Api | None", settings: Settings, last: StackOutputs, step: Step) -> list[Blocker]:
     if api is None:
         return []
     acknowledged = settings.gate.acknowledged.get(step.name, {})
@@ -204,7 +204,7 @@ async def _look(api: "Api | None", settings: Settings, last: Deployment, step: S
     return await look(api, settings, last, step)
 
 
-def _fleet_blockers(step: Step, last: Deployment, fleet: Membership) -> list[Blocker]:
+def _fleet_blockers(step: Step, last: StackOutputs, fleet: Membership) -> list[Blocker]:
     pledges = fleet.anchor.pledges
     if step.kind == "replace":
         return blocks_replace_in_fleet(fleet.name, step, pledges, last.certificates, datetime.now(UTC))
@@ -212,7 +212,13 @@ def _fleet_blockers(step: Step, last: Deployment, fleet: Membership) -> list[Blo
 
 
 def _take(
-    settings: Settings, last: Deployment, step: Step, blockers: list[Blocker], fleet: Membership | None, *, asked: bool
+    settings: Settings,
+    last: StackOutputs,
+    step: Step,
+    blockers: list[Blocker],
+    fleet: Membership | None,
+    *,
+    asked: bool,
 ) -> dict[str, Any]:
     """Return what the audit trail says of the gate, or refuse the step."""
     judged = step.kind in ("switch", "retire", "replace") or (step.kind == "deploy" and fleet is not None)

@@ -11,12 +11,12 @@ from meshtrust.cluster.api import Api, ClusterError
 from meshtrust.cluster.helm_release import check_definition
 from meshtrust.pki.pem import fingerprint, read_bundle
 from meshtrust.rotation.known_roots import Held, read_held
-from meshtrust.stacks.outputs import Deployment
+from meshtrust.stacks.outputs import StackOutputs
 from program.configuration.settings import Settings
 from program.refusal import end, ending, telling
 
 
-def check_move(settings: Settings, last: Deployment) -> None:
+def check_move(settings: Settings, last: StackOutputs) -> None:
     """Judge the move from the last deployment by the two alone.
 
     Raises:
@@ -38,7 +38,7 @@ def check_move(settings: Settings, last: Deployment) -> None:
         raise ClusterError(msg)
 
 
-async def check(api: Api, settings: Settings, last: Deployment) -> None:
+async def check(api: Api, settings: Settings, last: StackOutputs) -> None:
     """Make sure that there is a trust-manager, where another's is to be used, and else that nobody's is in the way.
 
     Raises:
@@ -53,7 +53,7 @@ async def check(api: Api, settings: Settings, last: Deployment) -> None:
         await trust_manager.check_api(api)
 
 
-def count_restorations(settings: Settings, last: Deployment, held: Held) -> int:
+def count_restorations(settings: Settings, last: StackOutputs, held: Held) -> int:
     """Return how often the bundle of Linkerd's release has been restored, this run included if it has to do it.
 
     Pulumi compares a Helm release with what Helm has recorded of it, not with its objects (pulumi-kubernetes
@@ -108,7 +108,7 @@ def confirm(
 
 
 async def check_deployed(
-    api: Awaitable[Api] | None, settings: Settings, last: Deployment, bundle: pulumi.Output[str]
+    api: Awaitable[Api] | None, settings: Settings, last: StackOutputs, bundle: pulumi.Output[str]
 ) -> None:
     """End an update that has taken a step by its outputs alone: the cluster still trusts other roots than the run has.
 

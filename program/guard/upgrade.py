@@ -5,12 +5,12 @@ from collections.abc import Iterator
 import pulumi
 
 from meshtrust.rotation.steps import Step
-from meshtrust.stacks.outputs import Deployment
+from meshtrust.stacks.outputs import StackOutputs
 from program.configuration.settings import Settings
 from program.providers import provider_versions
 
 
-def refuse_upgrade(settings: Settings, last: Deployment, step: Step | None) -> None:
+def refuse_upgrade(settings: Settings, last: StackOutputs, step: Step | None) -> None:
     """Refuse a switch or a retirement in whose run a chart or a provider is upgraded: nobody would know what failed.
 
     A replacement is not refused: under anchors that have ended no upgrade gets ready, so that it cannot come first.
@@ -41,7 +41,7 @@ def refuse_upgrade(settings: Settings, last: Deployment, step: Step | None) -> N
         raise pulumi.RunError(msg)
 
 
-def _charts(settings: Settings, last: Deployment) -> Iterator[tuple[str, str, str]]:
+def _charts(settings: Settings, last: StackOutputs) -> Iterator[tuple[str, str, str]]:
     """Yield the key of each source of charts, and what it is in the last deployment and in this run, empty if none."""
     deployed, sources = dict(last.charts), settings.chart_sources
     if not deployed:
@@ -61,7 +61,7 @@ def _charts(settings: Settings, last: Deployment) -> Iterator[tuple[str, str, st
         yield key, before, before if is_unrecorded else after
 
 
-def _providers(last: Deployment) -> Iterator[tuple[str, str, str]]:
+def _providers(last: StackOutputs) -> Iterator[tuple[str, str, str]]:
     now = provider_versions()
     for name, before in last.providers.items():
         yield name, before, now.get(name, before)

@@ -10,14 +10,14 @@ from components.cert_manager import NAMESPACE_LABELS
 from meshtrust.cluster.api import Api, ClusterError, read_items, read_optional
 from meshtrust.cluster.label_selector import selects
 from meshtrust.linkerd.webhooks.authority import check_step, find_served_otherwise, retired
-from meshtrust.stacks.outputs import Deployment
+from meshtrust.stacks.outputs import StackOutputs
 from program.configuration.settings import Settings
 
 _EXPIRING_SOON = timedelta(days=60)
 _EXCLUDING_LABEL, _NAME_LABEL = "config.linkerd.io/admission-webhooks", "kubernetes.io/metadata.name"
 
 
-def check_move(settings: Settings, last: Deployment) -> None:
+def check_move(settings: Settings, last: StackOutputs) -> None:
     """Judge the move from the last deployment by the two alone.
 
     Raises:
@@ -44,7 +44,7 @@ def check_move(settings: Settings, last: Deployment) -> None:
         )
 
 
-async def check(api: Api, settings: Settings, last: Deployment) -> None:
+async def check(api: Api, settings: Settings, last: StackOutputs) -> None:
     """Judge the move, and the authorities, by what the cluster holds.
 
     Raises:
@@ -70,7 +70,7 @@ async def check(api: Api, settings: Settings, last: Deployment) -> None:
         await _check_namespace(api, policy.viz_namespace)
 
 
-async def _check_served(api: Api, settings: Settings, last: Deployment, gone: list[str]) -> None:
+async def _check_served(api: Api, settings: Settings, last: StackOutputs, gone: list[str]) -> None:
     remaining = [root for name, root in last.webhooks.certificates.items() if name not in gone]
     viz = settings.webhooks.viz_namespace if settings.webhooks else ""
     found = await find_served_otherwise(api, settings.linkerd.namespace, remaining, viz)

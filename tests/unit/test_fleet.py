@@ -35,7 +35,7 @@ from meshtrust.rotation.gate import Blocker
 from meshtrust.rotation.pledge import Pledge
 from meshtrust.rotation.steps import Step, Trust
 from meshtrust.stacks import rotator as rotation
-from meshtrust.stacks.outputs import Deployment
+from meshtrust.stacks.outputs import StackOutputs
 from meshtrust.stacks.progress import BlockedError
 from meshtrust.stacks.stack import Stack, StackError
 from meshtrust.stacks.target import Target
@@ -258,11 +258,11 @@ def test_a_person_is_told_what_went_wrong_and_where_the_engines_output_is(board,
 
 
 def test_what_is_asked_for_and_not_signed_yet_is_seen_from_the_outputs():
-    anchor = Deployment({"intermediates": {"east": {"2026": "pem"}}})
+    anchor = StackOutputs({"intermediates": {"east": {"2026": "pem"}}})
     clusters = {
-        "east": Deployment({"requests": {"2026": "r", "2027": "r"}}),
+        "east": StackOutputs({"requests": {"2026": "r", "2027": "r"}}),
         # The anchor stack has lost what it signed; the cluster has it still.
-        "west": Deployment({"requests": {"2026": "r"}, "intermediates": {"2026": "pem"}}),
+        "west": StackOutputs({"requests": {"2026": "r"}, "intermediates": {"2026": "pem"}}),
     }
     state = FleetState(anchor=anchor, clusters=clusters, missing=frozenset())
     assert (sorted(state.unsigned("east")), sorted(state.unsigned("west"))) == (["2027"], [])
@@ -273,8 +273,12 @@ def test_what_was_told_and_not_passed_on_yet_is_seen_from_the_outputs():
     """The anchor stack may call a cluster by the whole name of its stack."""
     told = {"stamp": "new", "accepts": ["2026"], "released": []}
     passed_on = {"organization/meshtrust/east": told, "west": {**told, "stamp": "old"}}
-    anchor = Deployment({"clusters": ["organization/meshtrust/east", "west"], "pledges": passed_on})
-    clusters = {"east": Deployment({"pledge": told}), "west": Deployment({"pledge": told}), "late": Deployment({})}
+    anchor = StackOutputs({"clusters": ["organization/meshtrust/east", "west"], "pledges": passed_on})
+    clusters = {
+        "east": StackOutputs({"pledge": told}),
+        "west": StackOutputs({"pledge": told}),
+        "late": StackOutputs({}),
+    }
     assert FleetState(anchor=anchor, clusters=clusters, missing=frozenset()).to_pass_on == ["west"]
 
 
@@ -309,7 +313,7 @@ def test_a_cluster_that_has_told_its_fleet_first_waits_for_the_anchor_stack(monk
     stack: Any = ClusterStack()
     api: Any = None
     lines: list[str] = []
-    target = Target(api=api, context="", namespace="linkerd", stack=stack, deployed=Deployment(stack.outputs()))
+    target = Target(api=api, context="", namespace="linkerd", stack=stack, deployed=StackOutputs(stack.outputs()))
     after = Trust(anchors=("2026", "2027"), signer="2027")
     step = Step(kind="switch", generations=("2027",), before=stack.configured, after=after)
     reporter = LinesBoard(Console(file=io.StringIO()), Logs(None)).teller("east")
@@ -329,7 +333,7 @@ def test_a_cluster_is_made_ready_by_a_run_that_takes_no_step(monkeypatch, only_p
     stack: Any = ClusterStack()
     api: Any = None
     lines: list[str] = []
-    target = Target(api=api, context="", namespace="linkerd", stack=stack, deployed=Deployment(stack.outputs()))
+    target = Target(api=api, context="", namespace="linkerd", stack=stack, deployed=StackOutputs(stack.outputs()))
     step = Step(
         kind="switch",
         generations=("2027",),

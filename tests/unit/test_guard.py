@@ -16,7 +16,7 @@ from meshtrust.pki.pem import fingerprint
 from meshtrust.rotation.gate import Blocker
 from meshtrust.rotation.known_roots import Held
 from meshtrust.rotation.steps import Step, find_step
-from meshtrust.stacks.outputs import Deployment
+from meshtrust.stacks.outputs import StackOutputs
 from program.configuration.settings import Settings, load_settings
 from program.guard import admission, last_look, look, steps, trust_bundle, webhooks
 from tests.api_server import holding
@@ -33,7 +33,7 @@ BARE = Blocker(subject="shop/bare", reason="its proxy does not trust it", worklo
 
 def deployed(*roots, anchors=("2026",), signer="2026", **outputs):
     named = dict(zip(anchors, roots, strict=True))
-    return Deployment(
+    return StackOutputs(
         {
             "anchors": list(anchors),
             "signer": signer,
@@ -403,11 +403,11 @@ def deadlock(config, labels, tmp_path, **linkerd):
     said = []
 
     async def check():
-        settings = load_settings(Deployment({}))
+        settings = load_settings(StackOutputs({}))
         assert isinstance(settings, Settings)
         try:
             with holding(objects, tmp_path) as kubeconfig:
-                await webhooks.check(await connect("dev", kubeconfig), settings, Deployment({}))
+                await webhooks.check(await connect("dev", kubeconfig), settings, StackOutputs({}))
         except ClusterError as error:
             said.append(str(error))
 
@@ -432,10 +432,10 @@ def test_a_selector_of_the_injector_that_does_not_leave_cert_manager_alone_is_a_
 def test_a_cert_manager_of_this_stack_is_judged_by_the_labels_that_it_gives(config):
     def check(values):
         async def run():
-            settings = load_settings(Deployment({}))
+            settings = load_settings(StackOutputs({}))
             assert isinstance(settings, Settings)
             api: Any = None
-            await webhooks.check(api, settings, Deployment({}))
+            await webhooks.check(api, settings, StackOutputs({}))
 
         record_main(run, {**config, "meshtrust:linkerd": {"ha": True, "values": values}})
 

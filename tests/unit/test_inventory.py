@@ -10,7 +10,7 @@ from meshtrust.commands.export import Format, render
 from meshtrust.pki.pem import fingerprint
 from meshtrust.rotation.steps import Trust
 from meshtrust.stacks.audit import name_actor
-from meshtrust.stacks.outputs import Deployment
+from meshtrust.stacks.outputs import StackOutputs
 from tests.unit.test_inspection import IDENTITY, ISSUER, NEW, NOW, OLD, inspection, mesh, pod, prints
 
 STEP = {
@@ -20,7 +20,7 @@ STEP = {
     "by": "ada@desk",
     "gate": "none",
 }
-DEPLOYED = Deployment(
+DEPLOYED = StackOutputs(
     {
         "anchors": ["2026", "2027"],
         "signer": "2026",

@@ -14,7 +14,7 @@ from meshtrust.linkerd.rollout import Limits
 from meshtrust.rotation.gate import Blocker
 from meshtrust.rotation.steps import IllegalStepError, Step, Trust
 from meshtrust.stacks import rotator as rotation
-from meshtrust.stacks.outputs import Deployment
+from meshtrust.stacks.outputs import StackOutputs
 from meshtrust.stacks.progress import BlockedError
 from meshtrust.stacks.rotator import Way
 from meshtrust.stacks.stack import Stack, StackError
@@ -50,7 +50,7 @@ def introduced(tmp_path):
         outputs = {"anchors": ["2026", "2027"], "signer": "2026", "issuer": {"mode": mode}}
         api: Any = None
         stack = Stack("production", tmp_path)
-        return Target(api=api, context="", namespace="linkerd", stack=stack, deployed=Deployment(outputs))
+        return Target(api=api, context="", namespace="linkerd", stack=stack, deployed=StackOutputs(outputs))
 
     return deployed
 
@@ -147,7 +147,7 @@ def test_what_no_restart_cures_is_told_with_what_ends_it(introduced, reporter, m
 )
 def test_a_goal_that_cannot_be_is_refused_before_the_file_says_it(introduced, reporter, to, says):
     target = introduced("intermediate")
-    deployed = Deployment(
+    deployed = StackOutputs(
         {**target.deployed.outputs, "retired": {"2025": {"fingerprint": "0a" * 32, "brought": False}}}
     )
 

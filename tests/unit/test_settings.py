@@ -9,7 +9,7 @@ import yaml
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from meshtrust.stacks.outputs import Deployment
+from meshtrust.stacks.outputs import StackOutputs
 from program.configuration.settings import load_settings
 from rehearsal.mocks import Secret, engine_config
 from tests.certificates import make_certificate
@@ -129,7 +129,7 @@ def test_each_mistake_is_named_with_its_key_its_value_and_the_fix(config, key, v
 def test_a_path_written_as_one_name_says_how_to_write_it(config):
     pulumi.runtime.set_all_config({**engine_config(config), "meshtrust:issuer.mode": "anchor"})
     with pytest.raises(pulumi.RunError, match=r"issuer\.mode is written as one name.*config set --path issuer\.mode"):
-        load_settings(Deployment({}))
+        load_settings(StackOutputs({}))
 
 
 def test_all_mistakes_are_shown_in_one_run(config):

@@ -11,7 +11,7 @@ from meshtrust.lint import Finding
 from meshtrust.pki.pem import Identity, fingerprint
 from meshtrust.rotation.steps import Phase
 from meshtrust.stacks.inspection import Inspection
-from meshtrust.stacks.outputs import Deployment
+from meshtrust.stacks.outputs import StackOutputs
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
@@ -20,7 +20,9 @@ _UNMANAGED = "unmanaged"
 _DAY = timedelta(days=1)
 
 
-def take_inventory(inspection: Inspection, findings: Sequence[Finding], deployed: Deployment | None) -> dict[str, Any]:
+def take_inventory(
+    inspection: Inspection, findings: Sequence[Finding], deployed: StackOutputs | None
+) -> dict[str, Any]:
     """Return an inventory as plain data; times are ISO 8601 in UTC.
 
     Args:
@@ -63,7 +65,7 @@ class MeshCollector:
     None of them is called ``namespace`` or ``pod``: those are what was scraped, and a textfile is scraped elsewhere.
     """
 
-    def __init__(self, inspection: Inspection, findings: Sequence[Finding], deployed: Deployment | None) -> None:
+    def __init__(self, inspection: Inspection, findings: Sequence[Finding], deployed: StackOutputs | None) -> None:
         self._inspection = inspection
         self._findings = findings
         self._deployed = deployed

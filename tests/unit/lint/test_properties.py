@@ -34,7 +34,7 @@ from meshtrust.lint.rules.credentials import CREDENTIALS, Credentials
 from meshtrust.pki.chain import ChainError, verify_chain
 from meshtrust.pki.durations import format_duration, parse_duration
 from meshtrust.pki.pem import Identity, PemError, normalise_bundle, read_bundle
-from meshtrust.stacks.outputs import Deployment
+from meshtrust.stacks.outputs import StackOutputs
 from program.configuration.settings import load_settings
 from rehearsal.mocks import engine_config
 from tests.certificates import make_certificate
@@ -362,7 +362,7 @@ def test_any_configuration_is_taken_or_refused_in_words(config):
     base = {"context": "kind-test", "anchors": ["2026"], **config}
     pulumi.runtime.set_all_config(engine_config({f"meshtrust:{key}": value for key, value in base.items()}))
     try:
-        load_settings(Deployment({}))
+        load_settings(StackOutputs({}))
     except pulumi.RunError as error:
         message = str(error)
     else:
