@@ -14,6 +14,7 @@ from typing import Any
 
 from benchmarks.guide import Guide
 from benchmarks.machine import is_gone, stack_settings, timed, wait_until
+from meshtrust.names import CERT_MANAGER_API
 from rehearsal.cluster import Cluster
 from rehearsal.workspace import Workspace, workspace
 
@@ -70,8 +71,8 @@ def _wait_for_collector(cluster: Cluster) -> None:
     Until then it holds what is deleted in the foreground, which is Pulumi's way and not Helm's. It looks for new kinds
     every 30 seconds (kube-controller-manager ``app/core.go``, ``startGarbageCollectorController``).
     """
-    issuers = "/apis/cert-manager.io/v1/namespaces/default/issuers"
-    probe = {"apiVersion": "cert-manager.io/v1", "kind": "Issuer", "metadata": {"name": "probe"}}
+    issuers = f"/apis/{CERT_MANAGER_API}/namespaces/default/issuers"
+    probe = {"apiVersion": CERT_MANAGER_API, "kind": "Issuer", "metadata": {"name": "probe"}}
     with cluster.client() as api:
         api.post(issuers, json={**probe, "spec": {"selfSigned": {}}}).raise_for_status()
         api.delete(f"{issuers}/probe", params={"propagationPolicy": "Foreground"}).raise_for_status()

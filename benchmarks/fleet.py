@@ -26,7 +26,15 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from benchmarks.machine import deployed
 from meshtrust.cluster.connection.client import connect
-from meshtrust.linkerd.pods import ANCHORS_VARIABLE, PROXY
+from meshtrust.linkerd.pods import ANCHORS_VARIABLE
+from meshtrust.names import (
+    CONTROL_PLANE_NAMESPACE_LABEL,
+    IDENTITY_ISSUER,
+    LINKERD_CONFIG,
+    PROXY,
+    TRUST_ROOTS,
+    TRUST_ROOTS_KEY,
+)
 from meshtrust.pki.pem import read_bundle
 from meshtrust.rotation.gate import find_blockers
 from meshtrust.rotation.pledge import decide
@@ -207,7 +215,7 @@ def _kubeconfig(names: Sequence[str], port: int) -> dict[str, Any]:
 
 
 def _serve(bundle: str, ports: Any) -> None:
-    labels = {"linkerd.io/control-plane-ns": "linkerd", "pod-template-hash": "abc"}
+    labels = {CONTROL_PLANE_NAMESPACE_LABEL: "linkerd", "pod-template-hash": "abc"}
     owner = {"kind": "ReplicaSet", "name": "web-abc", "controller": True, "apiVersion": "apps/v1", "uid": _UID}
     pods = [
         {
@@ -225,9 +233,9 @@ def _serve(bundle: str, ports: Any) -> None:
     answers = {
         "version": {"major": "1", "minor": "34", "gitVersion": "v1.34.0"},
         "namespaces/kube-system": {"metadata": {"name": "kube-system", "uid": _UID}},
-        "configmaps/linkerd-identity-trust-roots": {"data": {"ca-bundle.crt": bundle}},
-        "configmaps/linkerd-config": {"data": {"values": ""}},
-        "secrets/linkerd-identity-issuer": {"data": {}},
+        f"configmaps/{TRUST_ROOTS}": {"data": {TRUST_ROOTS_KEY: bundle}},
+        f"configmaps/{LINKERD_CONFIG}": {"data": {"values": ""}},
+        f"secrets/{IDENTITY_ISSUER}": {"data": {}},
         "pods": {"metadata": {}, "items": pods},
     }
     encoded = {path: json.dumps(answer).encode() for path, answer in answers.items()}

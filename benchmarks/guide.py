@@ -15,12 +15,20 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from benchmarks.machine import is_gone, wait_until
+from meshtrust.names import (
+    CERT_MANAGER_API,
+    IDENTITY_ISSUER,
+    KUBERNETES_TLS,
+    LINKERD_CONTROL_PLANE,
+    LINKERD_CRDS,
+    TRUST_ANCHOR,
+)
 from rehearsal.cluster import Cluster, ensure
 from rehearsal.mesh import charts
 
 _SECONDS = 300
 _NAMESPACE = "linkerd"
-_CERTIFICATES = "/apis/cert-manager.io/v1/namespaces/linkerd"
+_CERTIFICATES = f"/apis/{CERT_MANAGER_API}/namespaces/linkerd"
 
 
 class Guide:
@@ -38,23 +46,21 @@ class Guide:
         root, key = self._anchor()
         with self._cluster.client() as api:
             _apply(api, "/api/v1/namespaces", {"kind": "Namespace", "metadata": {"name": _NAMESPACE}})
-            secret = {"type": "kubernetes.io/tls", "stringData": {"tls.crt": root, "tls.key": key}}
-            _apply(api, f"/api/v1/namespaces/{_NAMESPACE}/secrets", _named("Secret", "linkerd-trust-anchor") | secret)
-            issuer = {"apiVersion": "cert-manager.io/v1", "spec": {"ca": {"secretName": "linkerd-trust-anchor"}}}
-            _apply(api, f"{_CERTIFICATES}/issuers", _named("Issuer", "linkerd-trust-anchor") | issuer)
-            _apply(
-                api, f"{_CERTIFICATES}/certificates", _named("Certificate", "linkerd-identity-issuer") | _CERTIFICATE
-            )
-            _wait_ready(api, f"{_CERTIFICATES}/certificates/linkerd-identity-issuer")
-        values = {"identityTrustAnchorsPEM": root, "identity": {"issuer": {"scheme": "kubernetes.io/tls"}}}
-        self._helm("linkerd-crds", _NAMESPACE, charts(), {"installGatewayAPI": True})
-        self._helm("linkerd-control-plane", _NAMESPACE, charts(), values)
+            secret = {"type": KUBERNETES_TLS, "stringData": {"tls.crt": root, "tls.key": key}}
+            _apply(api, f"/api/v1/namespaces/{_NAMESPACE}/secrets", _named("Secret", TRUST_ANCHOR) | secret)
+            issuer = {"apiVersion": CERT_MANAGER_API, "spec": {"ca": {"secretName": TRUST_ANCHOR}}}
+            _apply(api, f"{_CERTIFICATES}/issuers", _named("Issuer", TRUST_ANCHOR) | issuer)
+            _apply(api, f"{_CERTIFICATES}/certificates", _named("Certificate", IDENTITY_ISSUER) | _CERTIFICATE)
+            _wait_ready(api, f"{_CERTIFICATES}/certificates/{IDENTITY_ISSUER}")
+        values = {"identityTrustAnchorsPEM": root, "identity": {"issuer": {"scheme": KUBERNETES_TLS}}}
+        self._helm(LINKERD_CRDS, _NAMESPACE, charts(), {"installGatewayAPI": True})
+        self._helm(LINKERD_CONTROL_PLANE, _NAMESPACE, charts(), values)
 
     def remove(self) -> None:
         """Remove everything again, and wait until it is gone."""
         for name, namespace in (
-            ("linkerd-control-plane", _NAMESPACE),
-            ("linkerd-crds", _NAMESPACE),
+            (LINKERD_CONTROL_PLANE, _NAMESPACE),
+            (LINKERD_CRDS, _NAMESPACE),
             ("cert-manager", "cert-manager"),
         ):
             self._run("uninstall", name, "--namespace", namespace, "--wait")
@@ -88,12 +94,12 @@ class Guide:
 
 
 _CERTIFICATE = {
-    "apiVersion": "cert-manager.io/v1",
+    "apiVersion": CERT_MANAGER_API,
     "spec": {
-        "secretName": "linkerd-identity-issuer",
+        "secretName": IDENTITY_ISSUER,
         "duration": "48h",
         "renewBefore": "25h",
-        "issuerRef": {"name": "linkerd-trust-anchor", "kind": "Issuer"},
+        "issuerRef": {"name": TRUST_ANCHOR, "kind": "Issuer"},
         "commonName": "identity.linkerd.cluster.local",
         "dnsNames": ["identity.linkerd.cluster.local"],
         "isCA": True,

@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from meshtrust.lint import lint_material, read_files
+from meshtrust.names import CERT_MANAGER_API, IDENTITY_ISSUER, KUBERNETES_TLS
 from tests.certificates import Pair, make_certificate
 
 _DIRECTORIES, _FILES, _EACH = 100, 6, 5
@@ -71,7 +72,7 @@ def _write_tree(tree: Path) -> None:
             path = tree / f"app-{directory}" / f"{file}.yaml"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(yaml.safe_dump_all(documents), encoding="utf-8")
-    values = {"identity": {"issuer": {"scheme": "kubernetes.io/tls"}}, "identityTrustAnchorsPEM": root.pem.strip()}
+    values = {"identity": {"issuer": {"scheme": KUBERNETES_TLS}}, "identityTrustAnchorsPEM": root.pem.strip()}
     (tree / "linkerd").mkdir()
     (tree / "linkerd" / "values.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
 
@@ -85,7 +86,7 @@ def _document(number: int, leaf: Pair) -> dict[str, Any]:
         "Ingress": "networking.k8s.io/v1",
         "HelmRelease": "helm.toolkit.fluxcd.io/v2",
         "Application": "argoproj.io/v1alpha1",
-        "Certificate": "cert-manager.io/v1",
+        "Certificate": CERT_MANAGER_API,
         "Namespace": "v1",
         "ServiceAccount": "v1",
     }
@@ -94,7 +95,7 @@ def _document(number: int, leaf: Pair) -> dict[str, Any]:
     members: dict[str, dict[str, Any]] = {
         "Deployment": {"spec": {"template": {"spec": {"containers": [{"name": "a", "env": env}, {"name": "b"}]}}}},
         "ConfigMap": {"data": {f"key-{position}": "a line\n" * 20 for position in range(3)}},
-        "Secret": {"type": "kubernetes.io/tls", "data": _tls(leaf)},
+        "Secret": {"type": KUBERNETES_TLS, "data": _tls(leaf)},
         "HelmRelease": {"spec": {"chart": {"spec": {"chart": "web"}}, "values": {f"v{n}": [n] * 3 for n in range(10)}}},
         "Application": {"spec": {"source": {"chart": "web", "helm": {"values": "a: 1\nb: 2\n"}}}},
         "Certificate": {"spec": {"secretName": f"web-{number}", "issuerRef": {"name": "ca"}, "dnsNames": ["web"]}},
@@ -114,10 +115,8 @@ def _write_dump(path: Path) -> None:
     items = []
     for number in range(_SECRETS):
         is_issuer = number == _SECRETS // 2
-        name, namespace = ("linkerd-identity-issuer", "linkerd") if is_issuer else (f"web-{number}", "web")
+        name, namespace = (IDENTITY_ISSUER, "linkerd") if is_issuer else (f"web-{number}", "web")
         data = {**_tls(issuer if is_issuer else leaf), "ca.crt": base64.b64encode(root.pem.encode()).decode()}
         metadata = {"name": name, "namespace": namespace, "uid": str(number), "resourceVersion": str(number)}
-        items.append(
-            {"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "metadata": metadata, "data": data}
-        )
+        items.append({"apiVersion": "v1", "kind": "Secret", "type": KUBERNETES_TLS, "metadata": metadata, "data": data})
     path.write_text(yaml.safe_dump({"apiVersion": "v1", "kind": "List", "items": items}), encoding="utf-8")

@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 from benchmarks.machine import deployed
+from meshtrust.names import IDENTITY_ISSUER
 from meshtrust.pki.pem import fingerprint, read_bundle
 from rehearsal import mesh
 from rehearsal.cluster import Cluster
@@ -16,7 +17,7 @@ from rehearsal.observe import Observer
 
 TURNS = 7
 _SECONDS = 60
-_SECRET = ("linkerd", "linkerd-identity-issuer")
+_SECRET = ("linkerd", IDENTITY_ISSUER)
 
 
 def measure() -> dict[str, Any]:

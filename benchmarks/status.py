@@ -13,6 +13,7 @@ import httpx
 from benchmarks.machine import deployed, wait_until
 from meshtrust.cluster.api import Api
 from meshtrust.cluster.connection.client import connect
+from meshtrust.names import CONTROL_PLANE_NAMESPACE_LABEL, PROXY, TRUST_ROOTS, TRUST_ROOTS_ANNOTATION, TRUST_ROOTS_KEY
 from meshtrust.pki.pem import sha256_hex
 from meshtrust.stacks.inspection import inspect
 from meshtrust.stacks.target import Target
@@ -91,8 +92,8 @@ def _read(context: str, kubeconfig: str, answers: Any) -> None:
 def _make_pods(cluster: Cluster, first: int, last: int) -> None:
     """Make meshed pods that no proxy is played for, from one number to another."""
     with cluster.client() as api:
-        path = "/api/v1/namespaces/linkerd/configmaps/linkerd-identity-trust-roots"
-        bundle = api.get(path).raise_for_status().json()["data"]["ca-bundle.crt"]
+        path = f"/api/v1/namespaces/linkerd/configmaps/{TRUST_ROOTS}"
+        bundle = api.get(path).raise_for_status().json()["data"][TRUST_ROOTS_KEY]
         api.post("/api/v1/namespaces", json={"metadata": {"name": _NAMESPACE}})
         _wait_for_account(api)
 
@@ -114,9 +115,9 @@ def _pod(number: int, bundle: str) -> dict[str, Any]:
     return {
         "metadata": {
             "name": f"pod-{number:05}",
-            "labels": {"linkerd.io/control-plane-ns": "linkerd"},
+            "labels": {CONTROL_PLANE_NAMESPACE_LABEL: "linkerd"},
             "annotations": {
-                "linkerd.io/trust-root-sha256": sha256_hex(bundle),
+                TRUST_ROOTS_ANNOTATION: sha256_hex(bundle),
                 "rehearsal.meshtrust.io/proxy": "none",
             },
         },
@@ -124,7 +125,7 @@ def _pod(number: int, bundle: str) -> dict[str, Any]:
             "containers": [
                 {"name": "app", "image": "example.com/app"},
                 {
-                    "name": "linkerd-proxy",
+                    "name": PROXY,
                     "image": "example.com/proxy",
                     "env": [{"name": "LINKERD2_PROXY_IDENTITY_TRUST_ANCHORS", "value": bundle}],
                 },

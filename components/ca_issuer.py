@@ -4,6 +4,7 @@ import pulumi
 import pulumi_kubernetes as kubernetes
 
 from components.tls_secret import tls_data
+from meshtrust.names import CERT_MANAGER_API, KUBERNETES_TLS
 
 
 def declare_ca_issuer(
@@ -34,13 +35,13 @@ def declare_ca_issuer(
         metadata=kubernetes.meta.v1.ObjectMetaArgs(
             name=ca_name, namespace=namespace, annotations={"pulumi.com/patchForce": "true"}
         ),
-        type="kubernetes.io/tls",
+        type=KUBERNETES_TLS,
         data=tls_data(chain, key),
         opts=opts,
     )
     return kubernetes.apiextensions.CustomResource(
         f"{name}-issuer",
-        api_version="cert-manager.io/v1",
+        api_version=CERT_MANAGER_API,
         kind="Issuer",
         metadata=ready_metadata(ca_name, namespace),
         spec={"ca": {"secretName": secret.metadata["name"]}},

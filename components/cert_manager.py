@@ -8,10 +8,11 @@ import pulumi
 import pulumi_kubernetes as kubernetes
 
 from components.charts import NOBODY, ChartSource, ReleaseOwner, Resources, merge_user_values, release
+from meshtrust.names import WEBHOOKS_LABEL
 
 # Linkerd's webhooks leave the namespace alone by this label, where they do not by its name: an expired certificate of
 # theirs must not keep the one from starting who renews it.
-NAMESPACE_LABELS: Mapping[str, str] = {"config.linkerd.io/admission-webhooks": "disabled"}
+NAMESPACE_LABELS: Mapping[str, str] = {WEBHOOKS_LABEL: "disabled"}
 
 
 @dataclass(frozen=True, kw_only=True)

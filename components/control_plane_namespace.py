@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_kubernetes as kubernetes
 
+from meshtrust.names import CONTROL_PLANE_LABEL, CONTROL_PLANE_NAMESPACE_LABEL, INJECT_ANNOTATION, WEBHOOKS_LABEL
+
 
 @dataclass(frozen=True, kw_only=True)
 class ControlPlaneNamespaceArgs:
@@ -31,12 +33,12 @@ class ControlPlaneNamespace(pulumi.ComponentResource):
             metadata=kubernetes.meta.v1.ObjectMetaArgs(
                 name=args.name,
                 labels={
-                    "linkerd.io/is-control-plane": "true",
-                    "linkerd.io/control-plane-ns": args.name,
-                    "config.linkerd.io/admission-webhooks": "disabled",
+                    CONTROL_PLANE_LABEL: "true",
+                    CONTROL_PLANE_NAMESPACE_LABEL: args.name,
+                    WEBHOOKS_LABEL: "disabled",
                     "pod-security.kubernetes.io/enforce": "privileged",
                 },
-                annotations={"linkerd.io/inject": "disabled"},
+                annotations={INJECT_ANNOTATION: "disabled"},
             ),
             opts=pulumi.ResourceOptions(parent=self),
         )

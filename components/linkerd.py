@@ -9,6 +9,14 @@ import pulumi
 from components.charts import ChartSource, ReleaseOwner, Resources, merge_user_values, merge_values, release
 from meshtrust.linkerd.evidence import ANCHORS_ANNOTATION
 from meshtrust.linkerd.webhooks.authority import CONTROL_PLANE
+from meshtrust.names import (
+    KUBERNETES_TLS,
+    LINKERD_CONTROL_PLANE,
+    LINKERD_CRDS,
+    NAMESPACE_NAME_LABEL,
+    UNINJECTED_NAMESPACES,
+    WEBHOOKS_LABEL,
+)
 from meshtrust.pki.pem import fingerprint, read_bundle
 
 BUNDLE_ANNOTATION = "meshtrust.io/trust-anchors-sha256"
@@ -103,7 +111,7 @@ class Linkerd(pulumi.ComponentResource):
         super().__init__("meshtrust:index:Linkerd", name, None, opts)
         crds = release(
             f"{name}-crds",
-            "linkerd-crds",
+            LINKERD_CRDS,
             source=args.installation.crds,
             namespace=args.namespace,
             values={"installGatewayAPI": args.installation.install_gateway_api},
@@ -114,7 +122,7 @@ class Linkerd(pulumi.ComponentResource):
         )
         control_plane = release(
             f"{name}-control-plane",
-            "linkerd-control-plane",
+            LINKERD_CONTROL_PLANE,
             source=args.installation.charts,
             namespace=args.namespace,
             values=control_plane_values(args),
@@ -134,7 +142,7 @@ def control_plane_values(args: LinkerdArgs) -> dict[str, Any]:
     """
     credentials: dict[str, Any] = {
         "identityTrustDomain": args.installation.trust_domain,
-        "identity": {"issuer": {"scheme": "kubernetes.io/tls"}},
+        "identity": {"issuer": {"scheme": KUBERNETES_TLS}},
         "podAnnotations": {BUNDLE_ANNOTATION: args.bundle_sha256},
     }
     if args.restorations:
@@ -162,8 +170,8 @@ def _resources(memory_request: str, memory_limit: str = "250Mi") -> dict[str, di
 # linkerd2 charts/linkerd-control-plane/values.yaml, proxyInjector.namespaceSelector.
 _INJECTOR_NAMESPACES: dict[str, Any] = {
     "matchExpressions": [
-        {"key": "config.linkerd.io/admission-webhooks", "operator": "NotIn", "values": ["disabled"]},
-        {"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": ["kube-system", "cert-manager"]},
+        {"key": WEBHOOKS_LABEL, "operator": "NotIn", "values": ["disabled"]},
+        {"key": NAMESPACE_NAME_LABEL, "operator": "NotIn", "values": [*UNINJECTED_NAMESPACES]},
     ]
 }
 

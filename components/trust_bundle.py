@@ -8,7 +8,14 @@ import pulumi
 import pulumi_kubernetes as kubernetes
 
 from components.charts import ChartSource, ReleaseOwner, Resources, merge_user_values, release
-from meshtrust.cluster.trust_manager import TRUST_ROOTS, TRUST_ROOTS_KEY
+from meshtrust.names import (
+    CONTROL_PLANE_LABEL,
+    NAMESPACE_NAME_LABEL,
+    TRUST_MANAGER_API,
+    TRUST_ROOTS,
+    TRUST_ROOTS_KEY,
+    WEBHOOKS_LABEL,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +91,7 @@ class TrustBundle(pulumi.ComponentResource):
             self.published = [
                 kubernetes.apiextensions.CustomResource(
                     f"{name}-bundle",
-                    api_version="trust.cert-manager.io/v1alpha1",
+                    api_version=TRUST_MANAGER_API,
                     kind="Bundle",
                     metadata=kubernetes.meta.v1.ObjectMetaArgs(
                         name=TRUST_ROOTS,
@@ -104,9 +111,7 @@ def bundle_spec(bundle: pulumi.Input[str], namespace: pulumi.Input[str]) -> dict
         "sources": [{"inLine": bundle}],
         "target": {
             "configMap": {"key": TRUST_ROOTS_KEY},
-            "namespaceSelector": {
-                "matchLabels": {"linkerd.io/is-control-plane": "true", "kubernetes.io/metadata.name": namespace}
-            },
+            "namespaceSelector": {"matchLabels": {CONTROL_PLANE_LABEL: "true", NAMESPACE_NAME_LABEL: namespace}},
         },
     }
 
@@ -119,7 +124,7 @@ def _install(
         metadata=kubernetes.meta.v1.ObjectMetaArgs(
             name=args.namespace,
             # Linkerd's pods need what it writes: it must not wait for Linkerd's webhooks.
-            labels={"config.linkerd.io/admission-webhooks": "disabled"},
+            labels={WEBHOOKS_LABEL: "disabled"},
         ),
         opts=child,
     )

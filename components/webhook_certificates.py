@@ -12,6 +12,7 @@ import pulumi_tls as tls
 
 from components.ca_issuer import declare_ca_issuer, ready_metadata
 from meshtrust.linkerd.webhooks.authority import CONTROL_PLANE, VIZ, Webhook
+from meshtrust.names import CERT_MANAGER_API, CERT_MANAGER_GROUP
 from meshtrust.pki.durations import format_duration
 from meshtrust.pki.pem import normalise_bundle
 
@@ -132,7 +133,7 @@ class WebhookCertificates(pulumi.ComponentResource):
         return [
             kubernetes.apiextensions.CustomResource(
                 f"{name}-{webhook.service}",
-                api_version="cert-manager.io/v1",
+                api_version=CERT_MANAGER_API,
                 kind="Certificate",
                 # A stack whose state was lost is made anew over its own, under another authority.
                 metadata=ready_metadata(webhook.service, namespace, takes_over=True),
@@ -153,7 +154,7 @@ def certificate_spec(webhook: Webhook, issuer_name: str, namespace: str) -> dict
         "secretName": webhook.secret,
         "duration": format_duration(DURATION),
         "renewBefore": format_duration(RENEW_BEFORE),
-        "issuerRef": {"name": issuer_name, "kind": "Issuer", "group": "cert-manager.io"},
+        "issuerRef": {"name": issuer_name, "kind": "Issuer", "group": CERT_MANAGER_GROUP},
         "commonName": host,
         "dnsNames": [host],
         "isCA": False,

@@ -8,6 +8,7 @@ from typing import Any
 
 from cryptography import x509
 
+from meshtrust.names import CERT_MANAGER_API
 from meshtrust.pki.pem import read_bundle
 from rehearsal.cluster import Cluster
 from rehearsal.errors import RehearsalError
@@ -54,7 +55,7 @@ class Observer:
 
         Source: cmctl ``pkg/renew/renew.go``, which sets the condition Issuing with the reason ManuallyTriggered.
         """
-        path = f"/apis/cert-manager.io/v1/namespaces/{namespace}/certificates/{name}"
+        path = f"/apis/{CERT_MANAGER_API}/namespaces/{namespace}/certificates/{name}"
         certificate = self._settled(path)
         others = [entry for entry in certificate["status"]["conditions"] if entry["type"] != "Issuing"]
         condition = {

@@ -17,6 +17,7 @@ from rich.tree import Tree
 
 from meshtrust.cluster.api import OFFLINE
 from meshtrust.linkerd.evidence import leaf_lifetime
+from meshtrust.names import CERT_MANAGER_API, IDENTITY_ISSUER, LINKERD_CONTROL_PLANE, LINKERD_CRDS, TRUST_MANAGER_API
 from meshtrust.pki.durations import format_duration
 from rehearsal.errors import RehearsalError
 from rehearsal.mocks import STACK_REFERENCE, engine_config, run_program
@@ -34,22 +35,22 @@ _MEANING = {
     "tls:index/locallySignedCert:LocallySignedCert": "the {subject}, signed by the root",
     "kubernetes:core/v1:Namespace": "the namespace {name}",
     "kubernetes:core/v1:Secret": "what {reader} signs with: {namespace}/{name}",
-    "kubernetes:cert-manager.io/v1:Issuer": "cert-manager's issuer on that Secret",
-    "kubernetes:cert-manager.io/v1:Certificate": (
+    f"kubernetes:{CERT_MANAGER_API}:Issuer": "cert-manager's issuer on that Secret",
+    f"kubernetes:{CERT_MANAGER_API}:Certificate": (
         "the identity issuer: cert-manager issues it into Secret {namespace}/{secretName} and renews it by itself"
     ),
     "pulumi:providers:kubernetes": "the cluster: context {context}",
     "cert-manager": "cert-manager, up once its API answers",
-    "linkerd-crds": "Linkerd's CRDs",
-    "linkerd-control-plane": "Linkerd's control plane, under the trusted roots",
+    LINKERD_CRDS: "Linkerd's CRDs",
+    LINKERD_CONTROL_PLANE: "Linkerd's control plane, under the trusted roots",
     "trust-manager": "trust-manager, which publishes the trusted roots",
-    "kubernetes:trust.cert-manager.io/v1alpha1:Bundle": "the trusted roots, as trust-manager publishes them to Linkerd",
+    f"kubernetes:{TRUST_MANAGER_API}:Bundle": "the trusted roots, as trust-manager publishes them to Linkerd",
 }
 # What differs of the webhooks' certificates, which have an authority of their own.
 _WEBHOOKS = "webhooks-"
 _MEANING_FOR_WEBHOOKS = {
     "tls:index/selfSignedCert:SelfSignedCert": "the authority of the webhooks' certificates, which no proxy trusts",
-    "kubernetes:cert-manager.io/v1:Certificate": (
+    f"kubernetes:{CERT_MANAGER_API}:Certificate": (
         "the certificate of webhook {name}: cert-manager issues it into Secret {namespace}/{secretName} and renews it"
     ),
 }
@@ -76,7 +77,7 @@ class Step:
         chart = str(self.inputs.get("name", "")) if self.type == _RELEASE else ""
         facts = {**self.inputs, **self.inputs.get("metadata", {}), **self.inputs.get("spec", {})}
         facts["subject"] = "intermediate CA of this cluster" if "maxPathLength" in facts else "identity issuer"
-        facts["reader"] = "Linkerd" if facts.get("name") == "linkerd-identity-issuer" else "cert-manager"
+        facts["reader"] = "Linkerd" if facts.get("name") == IDENTITY_ISSUER else "cert-manager"
         meaning = {**_MEANING, **_MEANING_FOR_WEBHOOKS} if self.name.startswith(_WEBHOOKS) else _MEANING
         return meaning.get(chart or self.type, "").format_map(_Facts(facts))
 
@@ -197,7 +198,7 @@ def _chain(plan: Plan) -> RenderableType:
 
 def _issuer(issuer: Mapping[str, Any], domain: str, signer: str, namespace: str) -> tuple[str, str]:
     """Return what is to be told of the identity issuer, and where its key is."""
-    name, secret = f"CN=identity.linkerd.{domain}", f"Secret {namespace}/linkerd-identity-issuer"
+    name, secret = f"CN=identity.linkerd.{domain}", f"Secret {namespace}/{IDENTITY_ISSUER}"
     if issuer["mode"] == "external-secret":
         return "signed and renewed by a third party", f"{secret}, which only the third party writes"
     if issuer["mode"] == "pulumi":

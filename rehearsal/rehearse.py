@@ -15,6 +15,7 @@ from rich.panel import Panel
 from rich.text import Text
 from rich.tree import Tree
 
+from meshtrust.names import IDENTITY_ISSUER
 from meshtrust.pki.chain import ChainError, verify_chain
 from meshtrust.pki.pem import fingerprint, read_bundle, subject_of
 from rehearsal import mesh
@@ -25,7 +26,7 @@ from rehearsal.prepare import ensure_programs
 from rehearsal.pulumi.home import describe_plugins
 from rehearsal.workspace import Workspace, stack_config, workspace
 
-NAMESPACE, SECRET = "linkerd", "linkerd-identity-issuer"
+NAMESPACE, SECRET = "linkerd", IDENTITY_ISSUER
 # How long cert-manager and the identity service may take; both answer within a second or two.
 REACTION_SECONDS = 60
 _NO_PROMPT = ("--yes", "--skip-preview", "--non-interactive")

@@ -20,6 +20,7 @@ from rich.panel import Panel
 from rich.table import Table
 
 from meshtrust.cluster.api import METADATA_ONLY
+from meshtrust.names import CONTROL_PLANE_NAMESPACE_LABEL, TRUST_ROOTS, TRUST_ROOTS_ANNOTATION, TRUST_ROOTS_KEY
 from meshtrust.pki.chain import verify_chain
 from meshtrust.pki.pem import read_bundle, sha256_hex
 from rehearsal import mesh
@@ -35,8 +36,8 @@ OLD, NEW = "2026", "2027"
 _APPLICATIONS = "shop"
 _SAMPLE_SECONDS = 0.25
 _NO_PROMPT = ("--yes", "--skip-preview", "--non-interactive")
-_SELECTED = {"labelSelector": f"linkerd.io/control-plane-ns={NAMESPACE}"}
-_ANCHORS_SHA256 = "linkerd.io/trust-root-sha256"
+_SELECTED = {"labelSelector": f"{CONTROL_PLANE_NAMESPACE_LABEL}={NAMESPACE}"}
+_ANCHORS_SHA256 = TRUST_ROOTS_ANNOTATION
 
 
 class Sampler:
@@ -86,8 +87,8 @@ class Sampler:
 
     def _learn_names(self, api: httpx.Client) -> None:
         """Name the bundle that is deployed now by the subjects of its roots."""
-        path = f"/api/v1/namespaces/{NAMESPACE}/configmaps/linkerd-identity-trust-roots"
-        bundle = api.get(path).raise_for_status().json()["data"]["ca-bundle.crt"]
+        path = f"/api/v1/namespaces/{NAMESPACE}/configmaps/{TRUST_ROOTS}"
+        bundle = api.get(path).raise_for_status().json()["data"][TRUST_ROOTS_KEY]
         units = [
             str(unit.value).removeprefix("generation ")
             for root in read_bundle(bundle)

@@ -6,8 +6,7 @@ import pulumi
 
 from components.identity_issuer.arguments import IdentityIssuerArgs
 from components.identity_issuer.certificate import declare_signed_by_ca
-
-GUIDE_NAME = "linkerd-trust-anchor"
+from meshtrust.names import TRUST_ANCHOR
 
 
 def declare(name: str, args: IdentityIssuerArgs, opts: pulumi.ResourceOptions) -> Sequence[pulumi.Resource]:
@@ -20,4 +19,4 @@ def declare(name: str, args: IdentityIssuerArgs, opts: pulumi.ResourceOptions) -
 
 def anchor_name(generation: str, guide_generation: str) -> str:
     """Return the name of a generation's Secret and Issuer: the guide's, or one by generation."""
-    return GUIDE_NAME if generation == guide_generation else f"{GUIDE_NAME}-{generation}"
+    return TRUST_ANCHOR if generation == guide_generation else f"{TRUST_ANCHOR}-{generation}"

@@ -5,7 +5,7 @@ import pulumi_kubernetes as kubernetes
 
 from components.ca_issuer import declare_ca_issuer, ready_metadata
 from components.identity_issuer.arguments import IdentityIssuerArgs, IssuerPolicy, IssuerReference
-from meshtrust.linkerd.issuer import secret as issuer_secret
+from meshtrust.names import CERT_MANAGER_API, CERT_MANAGER_GROUP, IDENTITY_ISSUER
 from meshtrust.pki.durations import format_duration
 
 
@@ -24,9 +24,9 @@ def declare_certificate(
     """
     return kubernetes.apiextensions.CustomResource(
         f"{name}-certificate",
-        api_version="cert-manager.io/v1",
+        api_version=CERT_MANAGER_API,
         kind="Certificate",
-        metadata=ready_metadata(issuer_secret.NAME, args.namespace, takes_over=True),
+        metadata=ready_metadata(IDENTITY_ISSUER, args.namespace, takes_over=True),
         spec=certificate_spec(args.policy, reference),
         opts=pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(depends_on=args.before_change(signed_by))),
     )
@@ -44,7 +44,7 @@ def declare_signed_by_ca(
     """Declare a CA Issuer, and return the Certificate that it signs; the arguments are those of `declare_ca_issuer`."""
     prefix = f"{name}-{args.signer.generation}"
     issuer = declare_ca_issuer(prefix, ca_name, args.namespace, chain=chain, key=key, opts=opts)
-    reference = IssuerReference(name=ca_name, kind="Issuer", group="cert-manager.io")
+    reference = IssuerReference(name=ca_name, kind="Issuer", group=CERT_MANAGER_GROUP)
     return declare_certificate(name, args, reference, opts, issuer)
 
 
@@ -57,7 +57,7 @@ def certificate_spec(policy: IssuerPolicy, reference: IssuerReference) -> dict[s
     Source: linkerd.io, "Automatically Rotating Control Plane TLS Credentials".
     """
     return {
-        "secretName": issuer_secret.NAME,
+        "secretName": IDENTITY_ISSUER,
         "duration": format_duration(policy.duration),
         "renewBefore": format_duration(policy.renew_before),
         "issuerRef": {"name": reference.name, "kind": reference.kind, "group": reference.group},

@@ -8,7 +8,7 @@ import pulumi_kubernetes as kubernetes
 from components.identity_issuer.arguments import IdentityIssuerArgs
 from components.signed_certificate import CaSubject, sign_ca
 from components.tls_secret import tls_data
-from meshtrust.linkerd.issuer import secret as issuer_secret
+from meshtrust.names import IDENTITY_ISSUER, KUBERNETES_TLS
 
 
 def declare(name: str, args: IdentityIssuerArgs, opts: pulumi.ResourceOptions) -> Sequence[pulumi.Resource]:
@@ -34,12 +34,12 @@ def declare(name: str, args: IdentityIssuerArgs, opts: pulumi.ResourceOptions) -
     secret = kubernetes.core.v1.Secret(
         f"{name}-secret",
         metadata=kubernetes.meta.v1.ObjectMetaArgs(
-            name=issuer_secret.NAME,
+            name=IDENTITY_ISSUER,
             namespace=args.namespace,
             # Whoever wrote it before still owns its fields, by the API server's book.
             annotations={"pulumi.com/patchForce": "true"},
         ),
-        type="kubernetes.io/tls",
+        type=KUBERNETES_TLS,
         data=tls_data(issuer.certificate_pem, issuer.private_key_pem, args.signer.certificate_pem),
         opts=pulumi.ResourceOptions.merge(
             opts, pulumi.ResourceOptions(retain_on_delete=True, depends_on=args.before_change(()))

@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any, Literal
 
 from components.observability import metrics
+from meshtrust.names import IDENTITY_ISSUER, TRUST_ROOTS
 from meshtrust.pki.durations import format_duration
 
 # A kubelet brings a changed Secret into a pod within two minutes; a scrape and a slow node come on top.
@@ -38,7 +39,7 @@ def alert_groups(watched: Watched) -> list[dict[str, Any]]:
     left while all is well, so that no alert is on for good, as a limit of days would be on a life of two.
     """
     groups = [
-        {"name": "linkerd-identity-issuer", "rules": _issuer(watched)},
+        {"name": IDENTITY_ISSUER, "rules": _issuer(watched)},
         {"name": "linkerd-proxies", "rules": _proxies(watched)},
         {"name": "meshtrust", "rules": _exported(watched)},
     ]
@@ -81,7 +82,7 @@ def _issuer(watched: Watched) -> list[dict[str, Any]]:
 
 
 def _cert_manager(watched: Watched) -> list[dict[str, Any]]:
-    chosen = f'name="linkerd-identity-issuer",namespace="{watched.namespace}"'
+    chosen = f'name="{IDENTITY_ISSUER}",namespace="{watched.namespace}"'
     served = f'{metrics.SERVED_TTL}{{namespace="{watched.namespace}"}}'
     return [
         _alert(
@@ -102,7 +103,7 @@ def _cert_manager(watched: Watched) -> list[dict[str, Any]]:
             severity="warning",
             summary="cert-manager does not issue the identity issuer",
             description="Its Certificate has not been Ready for a while. See: kubectl describe certificate "
-            "linkerd-identity-issuer.",
+            f"{IDENTITY_ISSUER}.",
         ),
     ]
 
@@ -153,7 +154,7 @@ def _exported(watched: Watched) -> list[dict[str, Any]]:
             wait=_RELOAD,
             severity="critical",
             summary="The trusted roots in the cluster are not those that were deployed",
-            description="Someone changed ConfigMap linkerd-identity-trust-roots. See: meshtrust verify.",
+            description=f"Someone changed ConfigMap {TRUST_ROOTS}. See: meshtrust verify.",
         ),
         _alert(
             "MeshtrustProxiesDoNotTrustTheSigner",

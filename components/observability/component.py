@@ -11,6 +11,7 @@ import pulumi_kubernetes as kubernetes
 from components.observability import metrics
 from components.observability.alerts import Watched, alert_groups
 from components.observability.dashboard import dashboard
+from meshtrust.names import COMPONENT_LABEL, CONTROL_PLANE_NAMESPACE_LABEL
 
 _API = "monitoring.coreos.com/v1"
 # The label by which the sidecar of Grafana's chart finds dashboards unless it is told another.
@@ -79,7 +80,7 @@ class Observability(pulumi.ComponentResource):
             "meshtrust-identity",
             _monitor(
                 "podMetricsEndpoints",
-                {"linkerd.io/control-plane-component": "identity"},
+                {COMPONENT_LABEL: "identity"},
                 {"matchNames": [watched.namespace]},
                 {"port": metrics.IDENTITY_PORT, **_keep(metrics.SERVED_TTL)},
             ),
@@ -90,7 +91,7 @@ class Observability(pulumi.ComponentResource):
             "meshtrust-proxies",
             _monitor(
                 "podMetricsEndpoints",
-                {"linkerd.io/control-plane-ns": watched.namespace},
+                {CONTROL_PLANE_NAMESPACE_LABEL: watched.namespace},
                 {"any": True},
                 {"port": metrics.PROXY_PORT, **_keep(metrics.PROXY_METRICS)},
             ),

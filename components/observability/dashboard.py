@@ -4,6 +4,7 @@ from typing import Any
 
 from components.observability import metrics
 from components.observability.alerts import Watched
+from meshtrust.names import IDENTITY_ISSUER
 
 # The newest panels and options used here; Grafana migrates it to whatever it speaks itself.
 _SCHEMA = 39
@@ -30,7 +31,7 @@ def dashboard(watched: Watched) -> dict[str, Any]:
             "Identity issuer in the Secret: life left",
             [
                 (
-                    f'{metrics.CERTIFICATE_END}{{name="linkerd-identity-issuer",{here}}} - time()',
+                    f'{metrics.CERTIFICATE_END}{{name="{IDENTITY_ISSUER}",{here}}} - time()',
                     "{{issuer_name}} (cert-manager)",
                 ),
                 (f"meshtrust_issuer_not_after_timestamp_seconds{{{exported}}} - time()", "{{context}} (meshtrust)"),

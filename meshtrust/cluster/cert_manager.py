@@ -18,9 +18,8 @@ from meshtrust.cluster.api import (
 )
 from meshtrust.cluster.backoff import Tell, silent, wait_until_met
 from meshtrust.cluster.readiness import explain_deployments
+from meshtrust.names import CERT_MANAGER_API, CERT_MANAGER_GROUP
 
-VERSION = "cert-manager.io/v1"
-DEFINITION = "certificates.cert-manager.io"
 # How long cert-manager may take to issue; an issuer that asks a person for approval takes longer, and is run again.
 _ISSUE_SECONDS = 300.0
 # How long its webhook may take to answer once its pods are ready.
@@ -43,7 +42,9 @@ class CertManagerError(ClusterError):
 
 async def has_api(api: Api) -> bool:
     """Whether cert-manager's API is served."""
-    return await read_optional(api, f"API {VERSION}", base="/apis", version="", url=VERSION) is not None
+    return (
+        await read_optional(api, f"API {CERT_MANAGER_API}", base="/apis", version="", url=CERT_MANAGER_API) is not None
+    )
 
 
 async def wait_answers(api: Api, namespace: str, tell: Tell = silent) -> None:
@@ -64,7 +65,12 @@ async def wait_answers(api: Api, namespace: str, tell: Tell = silent) -> None:
     after pauses that grow (apiserver ``pkg/util/webhook/webhook.go``, DefaultRetryBackoffWithInitialDelay): a question
     that may take little time at first, and more as it is waited longer, has the answer sooner.
     """
-    issuer = {"apiVersion": VERSION, "kind": "Issuer", "metadata": {"name": "answers"}, "spec": {"selfSigned": {}}}
+    issuer = {
+        "apiVersion": CERT_MANAGER_API,
+        "kind": "Issuer",
+        "metadata": {"name": "answers"},
+        "spec": {"selfSigned": {}},
+    }
     what = "dry run of an Issuer, by which cert-manager's webhook is asked,"
     begun = time.monotonic()
 
@@ -75,14 +81,14 @@ async def wait_answers(api: Api, namespace: str, tell: Tell = silent) -> None:
                 "POST",
                 what,
                 repeatable=True,
-                version=VERSION,
+                version=CERT_MANAGER_API,
                 namespace=namespace,
                 url="issuers",
                 params={"dryRun": "All", "timeout": f"{max(_ASK_SECONDS, waited / 4):.1f}s"},
                 json=issuer,
             )
         except NotFoundError:
-            return f"the API server to serve {VERSION}"
+            return f"the API server to serve {CERT_MANAGER_API}"
         except UnreachableError:
             raise
         except ClusterError as error:
@@ -108,8 +114,9 @@ async def check_api(api: Api) -> None:
     """
     if not await has_api(api):
         msg = (
-            f"meshtrust:certManager.install is false, and the cluster has no cert-manager: its API {VERSION} is not "
-            "there. Install it, or let this stack do so: pulumi config set --path certManager.install true"
+            "meshtrust:certManager.install is false, and the cluster has no cert-manager: its API "
+            f"{CERT_MANAGER_API} is not there. Install it, or let this stack do so: "
+            "pulumi config set --path certManager.install true"
         )
         raise CertManagerError(msg)
 
@@ -136,7 +143,7 @@ async def check_removal(api: Api, *, needed: bool, own: tuple[str, str]) -> None
         return
     others = [
         f"{entry['metadata']['namespace']}/{entry['metadata']['name']}"
-        async for entry in read_items(api, "list of Certificates", version=VERSION, url="certificates")
+        async for entry in read_items(api, "list of Certificates", version=CERT_MANAGER_API, url="certificates")
         if (entry["metadata"]["namespace"], entry["metadata"]["name"]) != own
     ]
     if others:
@@ -182,7 +189,7 @@ async def check_issuer(api: Api, namespace: str, reference: Mapping[str, str]) -
     named = f"meshtrust:issuer.refs names {kind} {name} ({group})"
     resource = await _find_resource(api, kind, group)
     if resource is None:
-        hint = "Install cert-manager" if group == "cert-manager.io" else "Install what serves it"
+        hint = "Install cert-manager" if group == CERT_MANAGER_GROUP else "Install what serves it"
         msg = (
             f"{named}, and the cluster has no such kind. {hint} and make the issuer first. A cert-manager that is "
             "there is used with meshtrust:certManager.install false."
@@ -254,7 +261,11 @@ async def read_certificate(api: Api, namespace: str, name: str) -> dict[str, Any
         ClusterError: It cannot be read.
     """
     found: dict[str, Any] = await read(
-        api, f"Certificate {namespace}/{name}", version=VERSION, namespace=namespace, url=f"certificates/{name}"
+        api,
+        f"Certificate {namespace}/{name}",
+        version=CERT_MANAGER_API,
+        namespace=namespace,
+        url=f"certificates/{name}",
     )
     return found
 
@@ -296,7 +307,7 @@ async def ask_for_issue(api: Api, certificate: Mapping[str, Any], reason: str) -
         await api.call(
             "PATCH",
             f"status of Certificate {metadata['namespace']}/{metadata['name']}",
-            version=VERSION,
+            version=CERT_MANAGER_API,
             namespace=metadata["namespace"],
             url=f"certificates/{metadata['name']}/status",
             json=changed,

@@ -4,16 +4,13 @@ from typing import TYPE_CHECKING
 
 from meshtrust.cluster.api import Api, ClusterError, read_optional
 from meshtrust.cluster.backoff import Tell, silent, wait_until_met
+from meshtrust.names import TRUST_MANAGER_API, TRUST_ROOTS, TRUST_ROOTS_KEY
 from meshtrust.pki.pem import PemError, fingerprint, read_bundle
 
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
 
-VERSION = "trust.cert-manager.io/v1alpha1"
-DEFINITION = "bundles.trust.cert-manager.io"
-# linkerd2 charts/linkerd-control-plane: the ConfigMap that its pods mount, and the key that they read.
-TRUST_ROOTS, TRUST_ROOTS_KEY = "linkerd-identity-trust-roots", "ca-bundle.crt"
 # It answers a changed Bundle within a second or two.
 _PUBLISH_SECONDS = 60.0
 
@@ -28,10 +25,11 @@ async def check_api(api: Api) -> None:
     Raises:
         TrustManagerError: Its API is not served.
     """
-    if await read_optional(api, f"API {VERSION}", base="/apis", version="", url=VERSION) is None:
+    if await read_optional(api, f"API {TRUST_MANAGER_API}", base="/apis", version="", url=TRUST_MANAGER_API) is None:
         msg = (
-            f"meshtrust:trustBundle.install is false, and the cluster has no trust-manager: its API {VERSION} is not "
-            "there. Install it, or let this stack do so: pulumi config set --path trustBundle.install true"
+            "meshtrust:trustBundle.install is false, and the cluster has no trust-manager: its API "
+            f"{TRUST_MANAGER_API} is not there. Install it, or let this stack do so: "
+            "pulumi config set --path trustBundle.install true"
         )
         raise TrustManagerError(msg)
 

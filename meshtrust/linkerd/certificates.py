@@ -6,11 +6,12 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from meshtrust.cluster.api import Api, ForbiddenError, NotFoundError, read_items, read_optional
-from meshtrust.cluster.cert_manager import VERSION, condition_of, failure_of
+from meshtrust.cluster.cert_manager import condition_of, failure_of
 from meshtrust.cluster.readiness import explain, is_ready
 from meshtrust.lint import Finding
 from meshtrust.lint.rules.credentials import CREDENTIALS, Credentials
 from meshtrust.lint.rules.secrets import SECRETS, CredentialSecret
+from meshtrust.names import CERT_MANAGER_API, CERT_MANAGER_GROUP, CERTIFICATE_ANNOTATION
 from meshtrust.pki.durations import format_left
 
 # cert-manager issues and renews within seconds; an issuer of elsewhere takes longer.
@@ -180,13 +181,13 @@ async def _issuer_of(api: Api, certificate: Mapping[str, Any], issuers: Mapping[
     """Return a Certificate's issuer as a sentence names it, with the Secret that it signs with and its own trouble."""
     reference, namespace = certificate["spec"]["issuerRef"], certificate["metadata"]["namespace"]
     kind, name = reference.get("kind") or "Issuer", reference["name"]
-    if reference.get("group", "cert-manager.io") != "cert-manager.io":
+    if reference.get("group", CERT_MANAGER_GROUP) != CERT_MANAGER_GROUP:
         return f"{kind} {name}"
     if kind == "Issuer":
         found: Mapping[str, Any] | None = issuers.get(name)
     else:
         try:
-            found = await read_optional(api, f"{kind} {name}", version=VERSION, url=f"clusterissuers/{name}")
+            found = await read_optional(api, f"{kind} {name}", version=CERT_MANAGER_API, url=f"clusterissuers/{name}")
         except ForbiddenError:
             return f"{kind} {name}"
     if found is None:
@@ -209,7 +210,7 @@ async def _request_says(api: Api, certificate: Mapping[str, Any]) -> str:
     own = [
         item
         for item in requests
-        if (item["metadata"].get("annotations") or {}).get("cert-manager.io/certificate-name") == metadata["name"]
+        if (item["metadata"].get("annotations") or {}).get(CERTIFICATE_ANNOTATION) == metadata["name"]
     ]
     newest: Sequence[Mapping[str, Any]] = sorted(own, key=lambda item: str(item["metadata"]["creationTimestamp"]))[-1:]
     for request in newest:
@@ -240,4 +241,4 @@ async def list_objects(api: Api, namespace: str, plural: str) -> list[dict[str, 
         ClusterError: They cannot be read.
     """
     what = f"list of {plural} in namespace {namespace}"
-    return [item async for item in read_items(api, what, version=VERSION, namespace=namespace, url=plural)]
+    return [item async for item in read_items(api, what, version=CERT_MANAGER_API, namespace=namespace, url=plural)]

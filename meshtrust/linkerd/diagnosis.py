@@ -11,14 +11,21 @@ from cryptography import x509
 
 from meshtrust.cluster.api import Api, ForbiddenError, NotFoundError, read_items, read_optional
 from meshtrust.cluster.readiness import SCALED_DOWN, explain, is_ready, read_deployments
-from meshtrust.cluster.trust_manager import TRUST_ROOTS, VERSION
 from meshtrust.linkerd.certificates import Commands, judge_certificates, judge_installation
-from meshtrust.linkerd.issuer.secret import NAME, is_refused, judge_issuer_secret
+from meshtrust.linkerd.issuer.secret import is_refused, judge_issuer_secret
 from meshtrust.linkerd.webhooks.state import WebhookState, read_webhooks
 from meshtrust.lint import Finding
-from meshtrust.lint.linkerd import KUBERNETES_TLS, LINKERD_TLS
+from meshtrust.names import (
+    COMPONENT_LABEL,
+    EXTENSION_LABEL,
+    IDENTITY_ISSUER,
+    KUBERNETES_TLS,
+    LINKERD_CONFIG,
+    LINKERD_TLS,
+    TRUST_MANAGER_API,
+    TRUST_ROOTS,
+)
 
-_COMPONENT = "linkerd.io/control-plane-component"
 # What a mesh is without while a component of its control plane is down; that of the injector depends on its webhook.
 _WITHOUT = {
     "identity": "no proxy gets a certificate",
@@ -160,7 +167,7 @@ async def allowed(found: list[Finding], what: str, look: Awaitable[T], otherwise
 
 
 async def _read_values(api: Api, namespace: str) -> Mapping[str, Any]:
-    name = "linkerd-config"
+    name = LINKERD_CONFIG
     held = await read_optional(api, f"ConfigMap {namespace}/{name}", namespace=namespace, url=f"configmaps/{name}")
     try:
         values = yaml.safe_load(((held or {}).get("data") or {}).get("values") or "")
@@ -170,12 +177,14 @@ async def _read_values(api: Api, namespace: str) -> Mapping[str, Any]:
 
 
 async def _read_issuer(api: Api, namespace: str) -> Mapping[str, Any] | None:
-    return await read_optional(api, f"Secret {namespace}/{NAME}", namespace=namespace, url=f"secrets/{NAME}")
+    return await read_optional(
+        api, f"Secret {namespace}/{IDENTITY_ISSUER}", namespace=namespace, url=f"secrets/{IDENTITY_ISSUER}"
+    )
 
 
 async def _find_viz(api: Api) -> str:
     """Return the namespace of linkerd-viz; nothing if it is not installed (linkerd2 ``viz/pkg/healthcheck``)."""
-    selection = {"labelSelector": "linkerd.io/extension=viz"}
+    selection = {"labelSelector": f"{EXTENSION_LABEL}=viz"}
     async for item in read_items(api, "list of namespaces", url="namespaces", params=selection):
         return str(item["metadata"]["name"])
     return ""
@@ -189,11 +198,11 @@ async def _judge_deployments(
     # The injector is called for every new pod; the validators run in the pods of another component.
     without = dict(_WITHOUT)
     for state in webhooks:
-        if dict(state.webhook.labels).get(_COMPONENT) == "proxy-injector":
+        if dict(state.webhook.labels).get(COMPONENT_LABEL) == "proxy-injector":
             without["proxy-injector"] = state.consequence
     for deployment in deployments:
         metadata, status = deployment["metadata"], deployment.get("status") or {}
-        component = ((deployment["spec"]["template"]["metadata"].get("labels")) or {}).get(_COMPONENT)
+        component = ((deployment["spec"]["template"]["metadata"].get("labels")) or {}).get(COMPONENT_LABEL)
         wanted, ready = deployment["spec"].get("replicas", 1), status.get("readyReplicas", 0)
         if component is None or (ready >= wanted > 0 and is_ready(deployment)):
             continue
@@ -237,7 +246,9 @@ def _look_at(deployment: Mapping[str, Any]) -> str:
 async def _judge_bundle(api: Api) -> list[Finding]:
     """Return what keeps trust-manager from publishing the trusted roots, if it is to (trust-manager's API, Bundle)."""
     try:
-        found = await read_optional(api, f"Bundle {TRUST_ROOTS}", version=VERSION, url=f"bundles/{TRUST_ROOTS}")
+        found = await read_optional(
+            api, f"Bundle {TRUST_ROOTS}", version=TRUST_MANAGER_API, url=f"bundles/{TRUST_ROOTS}"
+        )
     except NotFoundError:
         return []
     return list(_unsynced(found or {}))

@@ -13,12 +13,9 @@ from cryptography import x509
 
 from meshtrust.cluster.api import Api, ClusterError, NotFoundError, certificates_of, read, read_optional
 from meshtrust.cluster.connection.port_forward import PodUnreachableError, fetch_certificates, fetch_page
-from meshtrust.cluster.trust_manager import TRUST_ROOTS, TRUST_ROOTS_KEY
 from meshtrust.linkerd.issuer.certificate import read_issuer_certificate
 from meshtrust.linkerd.pods import (
     ANCHORS_VARIABLE,
-    IDENTITY,
-    INJECTOR,
     MeshedPod,
     ProxyTrust,
     fingerprints,
@@ -26,16 +23,15 @@ from meshtrust.linkerd.pods import (
     read_pods,
 )
 from meshtrust.lint import LEAF_LIFETIME
+from meshtrust.names import IDENTITY, IDENTITY_ADMIN_PORT, LINKERD_CONFIG, PROXY_INJECTOR, TRUST_ROOTS, TRUST_ROOTS_KEY
 from meshtrust.pki.durations import parse_duration
 from meshtrust.pki.pem import fingerprint
 
 T = TypeVar("T")
 
-_CONFIG = "linkerd-config"
 # What this project puts on the pods of the control plane where the bundle is not part of Linkerd's release, so that a
 # change of the bundle replaces them. It is no evidence: the process is asked.
 ANCHORS_ANNOTATION = "meshtrust.io/trust-anchors"
-_IDENTITY_ADMIN_PORT = 9990
 # Connections into pods at a time: enough to be quick, few enough for an API server that others use too.
 _AT_ONCE = 20
 # A kubelet brings a changed ConfigMap to a container that it starts within its sync period and the lifetime of its
@@ -94,7 +90,7 @@ class Mesh:
     @property
     def injector_pods(self) -> list[MeshedPod]:
         """The replicas of the proxy injector."""
-        return [pod for pod in self.pods if pod.is_part(INJECTOR)]
+        return [pod for pod in self.pods if pod.is_part(PROXY_INJECTOR)]
 
 
 async def read_mesh(api: Api, namespace: str) -> Mesh:
@@ -117,7 +113,7 @@ async def read_injectors(api: Api, namespace: str) -> Mesh:
     """Read a Linkerd installation as `read_mesh` does, with no other pods than the replicas of its injector."""
 
     async def list_injectors() -> list[MeshedPod]:
-        return [pod for pod in await _list_pods(api, namespace) if pod.is_part(INJECTOR)]
+        return [pod for pod in await _list_pods(api, namespace) if pod.is_part(PROXY_INJECTOR)]
 
     return await _assemble(api, namespace, asyncio.create_task(list_injectors()))
 
@@ -263,7 +259,7 @@ async def read_served_issuers(api: Api, mesh: Mesh) -> dict[MeshedPod, datetime 
     """
 
     async def read_end(pod: MeshedPod) -> datetime | str:
-        page = await fetch_page(api, pod.namespace, pod.name, _IDENTITY_ADMIN_PORT, "/metrics")
+        page = await fetch_page(api, pod.namespace, pod.name, IDENTITY_ADMIN_PORT, "/metrics")
         found = re.search(r"^issuer_cert_ttl_seconds(?:\{[^}]*\})? ([0-9.eE+-]+)$", page.text, re.MULTILINE)
         if found is None or page.date is None:
             version = f" {mesh.version}" if mesh.version else ""
@@ -363,12 +359,12 @@ def ends_at(certificate: x509.Certificate, end: datetime) -> bool:
 async def _read_values(api: Api, namespace: str) -> Mapping[str, Any]:
     """Return the values that Linkerd was installed with, as its charts keep them (ConfigMap ``linkerd-config``)."""
     found = await read_optional(
-        api, f"ConfigMap {namespace}/{_CONFIG}", namespace=namespace, url=f"configmaps/{_CONFIG}"
+        api, f"ConfigMap {namespace}/{LINKERD_CONFIG}", namespace=namespace, url=f"configmaps/{LINKERD_CONFIG}"
     )
     try:
         values = yaml.safe_load(((found or {}).get("data") or {}).get("values") or "")
     except yaml.YAMLError as error:
-        msg = f"ConfigMap {namespace}/{_CONFIG} cannot be read: {error}. Install Linkerd's chart anew."
+        msg = f"ConfigMap {namespace}/{LINKERD_CONFIG} cannot be read: {error}. Install Linkerd's chart anew."
         raise ClusterError(msg) from error
     return values if isinstance(values, Mapping) else {}
 

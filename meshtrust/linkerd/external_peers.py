@@ -9,9 +9,10 @@ from meshtrust.cluster.api import Api, read_custom, read_items
 from meshtrust.linkerd.evidence import Mesh, read_others
 from meshtrust.linkerd.links import Link
 from meshtrust.linkerd.pods import Workload, controller_of, proxy_container, read_trust
+from meshtrust.names import EXTERNAL_WORKLOAD_GROUP, MULTICLUSTER_GROUP
 
-_EXTERNAL = ("workload.linkerd.io", "externalworkloads")
-_LINKS = ("multicluster.linkerd.io", "links")
+_EXTERNAL = (EXTERNAL_WORKLOAD_GROUP, "externalworkloads")
+_LINKS = (MULTICLUSTER_GROUP, "links")
 # What makes pods by a template, with its version and name in the API.
 _OWNERS = {
     "Deployment": ("apps/v1", "deployments"),

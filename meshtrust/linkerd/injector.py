@@ -10,10 +10,9 @@ from typing import Any
 from meshtrust.cluster.api import Api
 from meshtrust.cluster.connection.port_forward import PodUnreachableError, post_json
 from meshtrust.linkerd.evidence import Mesh
-from meshtrust.linkerd.pods import PROXY, MeshedPod, ProxyTrust, read_trust
+from meshtrust.linkerd.pods import MeshedPod, ProxyTrust, read_trust
+from meshtrust.names import INJECT_ANNOTATION, PROXY, WEBHOOK_PORT
 
-# linkerd2 charts/linkerd-control-plane/templates/proxy-injector.yaml.
-_PORT = 8443
 _TOKEN = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105 a path
 
 
@@ -31,7 +30,7 @@ async def read_injections(api: Api, mesh: Mesh) -> dict[MeshedPod, ProxyTrust]:
 
     async def ask(pod: MeshedPod) -> ProxyTrust:
         try:
-            answer = await post_json(api, pod.namespace, pod.name, _PORT, _review(mesh.namespace))
+            answer = await post_json(api, pod.namespace, pod.name, WEBHOOK_PORT, _review(mesh.namespace))
         except PodUnreachableError as error:
             if pod.program_started is None and _is_mounted_new(mesh, pod):
                 return ProxyTrust(state="waiting")
@@ -63,7 +62,7 @@ def _review(namespace: str) -> dict[str, Any]:
         "metadata": {
             "name": "meshtrust-sample",
             "namespace": namespace,
-            "annotations": {"linkerd.io/inject": "enabled"},
+            "annotations": {INJECT_ANNOTATION: "enabled"},
         },
         "spec": {
             "serviceAccountName": "default",

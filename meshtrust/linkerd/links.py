@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from meshtrust.cluster.api import Api, ClusterError, ForbiddenError, read_custom
-
-_GROUP = "multicluster.linkerd.io"
+from meshtrust.names import MULTICLUSTER_GROUP
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +72,7 @@ class Links:
 async def read_links(api: Api) -> Links:
     """Read the Links of all namespaces; whatever keeps them from being read is in the answer, and raises nothing."""
     try:
-        found = await read_custom(api, "list of Links", _GROUP, "links")
+        found = await read_custom(api, "list of Links", MULTICLUSTER_GROUP, "links")
     except ForbiddenError as error:
         return Links(installed=True, error=str(error))
     except ClusterError as error:

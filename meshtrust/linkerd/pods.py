@@ -7,18 +7,14 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from meshtrust.cluster.api import Api, read_items
+from meshtrust.names import CONTROL_PLANE_NAMESPACE_LABEL, PROXY, PROXY_ADMIN_PORT
 from meshtrust.pki.pem import PemError, fingerprint, read_bundle
 
-PROXY = "linkerd-proxy"
 ANCHORS_VARIABLE = "LINKERD2_PROXY_IDENTITY_TRUST_ANCHORS"
 _NAMESPACE_VARIABLE = "_l5d_ns"
 _SERVICE_VARIABLE = "LINKERD2_PROXY_IDENTITY_SVC_NAME"
 # linkerd2 charts/partials/templates/_proxy.tpl, where a pod has the annotation config.linkerd.io/enable-gateway.
 _GATEWAY_VARIABLE = "LINKERD2_PROXY_INBOUND_GATEWAY_SUFFIXES"
-_CONTROL_PLANE_LABEL = "linkerd.io/control-plane-ns"
-_ADMIN_PORT = 4191
-# The parts of the control plane, by the names that Linkerd's chart gives their Deployments.
-IDENTITY, INJECTOR = "linkerd-identity", "linkerd-proxy-injector"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +102,7 @@ class MeshedPod:
     control_plane: str = "linkerd"
     reference: Reference | None = None
     account: str = "default"
-    admin_port: int = _ADMIN_PORT
+    admin_port: int = PROXY_ADMIN_PORT
     runs: bool = True
     is_placed: bool = True
     is_ending: bool = False
@@ -248,14 +244,14 @@ def _control_plane(container: Mapping[str, Any], metadata: Mapping[str, Any]) ->
     parts = named.get(_SERVICE_VARIABLE, "").split(".")
     if len(parts) > 5 and "$" not in parts[4]:
         return parts[4]
-    return str((metadata.get("labels") or {}).get(_CONTROL_PLANE_LABEL) or "")
+    return str((metadata.get("labels") or {}).get(CONTROL_PLANE_NAMESPACE_LABEL) or "")
 
 
 def _admin_port(container: Mapping[str, Any]) -> int:
     for port in container.get("ports") or ():
         if port.get("name") == "linkerd-admin":
             return int(port["containerPort"])
-    return _ADMIN_PORT
+    return PROXY_ADMIN_PORT
 
 
 def _owner(metadata: Mapping[str, Any]) -> Workload:

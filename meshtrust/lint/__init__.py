@@ -1,9 +1,9 @@
 """The rules of mesh credentials as pure functions: they judge what they are given and read nothing themselves."""
 
-from meshtrust.lint.linkerd import LEAF_LIFETIME
 from meshtrust.lint.reading.files import READING, read_files
 from meshtrust.lint.reading.schema import DUPLICATES, MANIFESTS
 from meshtrust.lint.relations.issuance import SIGNINGS
+from meshtrust.lint.requirements import LEAF_LIFETIME
 from meshtrust.lint.rule import Finding, Location, Rule, Severity
 from meshtrust.lint.rules.anchors import ANCHORS, BUNDLES, lint_trust_anchor
 from meshtrust.lint.rules.bundles import TRUST_BUNDLES

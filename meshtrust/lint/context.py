@@ -7,7 +7,6 @@ from functools import cached_property
 from pathlib import PurePath
 
 from meshtrust.lint.facts import CertificateFacts
-from meshtrust.lint.linkerd import IDENTITY_ISSUER
 from meshtrust.lint.objects import Object, is_related, nearest
 from meshtrust.lint.reading.kustomize import Kustomizations
 from meshtrust.lint.relations.carriers import chart_of
@@ -18,6 +17,7 @@ from meshtrust.lint.rules.bundles import TrustBundle, is_trust_bundle
 from meshtrust.lint.rules.credentials import LeafLifetime
 from meshtrust.lint.rules.helm import HelmValues
 from meshtrust.lint.values import has_placeholder, mapping, text
+from meshtrust.names import IDENTITY_ISSUER
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, SignatureAlgorithmOID
 
-from meshtrust.lint.linkerd import P256
+from meshtrust.lint.requirements import P256
 from meshtrust.pki.pem import fingerprint
 
 E = TypeVar("E", bound=x509.ExtensionType)

@@ -9,15 +9,6 @@ from typing import Literal
 from cryptography import x509
 
 from meshtrust.lint.context import KnownBundle, LintContext
-from meshtrust.lint.linkerd import (
-    CONTROL_PLANE_LABEL,
-    GUIDE_ANCHORS,
-    IDENTITY_ISSUER,
-    SECTION_SECRETS,
-    TRUST_ROOTS,
-    TRUST_ROOTS_KEY,
-    WEBHOOKS,
-)
 from meshtrust.lint.objects import Object, is_related, nearest, objects_of
 from meshtrust.lint.reading.files import Material, PemFile, Unread, lint_reading
 from meshtrust.lint.reading.kustomize import read_kustomizations
@@ -42,6 +33,17 @@ from meshtrust.lint.rules.webhooks import (
 )
 from meshtrust.lint.rules.windows import LIFETIMES_UNDER_CAS, WINDOWS, LifetimeUnderCA, Role
 from meshtrust.lint.values import has_placeholder, is_placeholder, mapping, text
+from meshtrust.names import (
+    CONTROL_PLANE_LABEL,
+    IDENTITY_ISSUER,
+    PREVIOUS_ANCHOR,
+    SECRET_SERVICES,
+    SECTION_SERVICES,
+    TRUST_ANCHOR,
+    TRUST_ROOTS,
+    TRUST_ROOTS_KEY,
+    webhook_secret,
+)
 from meshtrust.pki.durations import format_duration
 
 _CALLED: dict[Role, str] = {
@@ -134,7 +136,9 @@ def _passed_over(context: LintContext) -> Iterator[str]:
 
 def _with_certificates(context: LintContext, one: Installation) -> Installation:
     """Return Helm values with the webhooks' Certificates that are at hand."""
-    webhooks = {section: context.issuance.makers(secret) for section, secret in SECTION_SECRETS.items()}
+    webhooks = {
+        section: context.issuance.makers(webhook_secret(service)) for section, service in SECTION_SERVICES.items()
+    }
     certificates = {
         section: frozenset(
             f"{made.namespace}/{made.name}" for made in makers if made.namespace and is_related(made.file, one.file)
@@ -358,7 +362,7 @@ def _file_of(one: Object) -> str:
 def _signs(context: LintContext, secret: Object) -> bool:
     """Whether a Secret is that of a CA that signs: an Issuer names it, or it is the guide's and has a key."""
     keys = {**mapping(secret.get("data")), **mapping(secret.get("stringData"))}
-    guide = secret.name in GUIDE_ANCHORS and "tls.key" in keys
+    guide = secret.name in (TRUST_ANCHOR, PREVIOUS_ANCHOR) and "tls.key" in keys
     return guide or context.issuance.is_authority(secret)
 
 
@@ -449,7 +453,7 @@ def _lint_webhooks(context: LintContext) -> Iterator[Finding]:
     for webhook in webhooks:
         yield from WEBHOOK_CONFIGURATIONS.check(webhook)
     for secret in context.of_kind("Secret"):
-        service = WEBHOOKS.get(secret.name)
+        service = SECRET_SERVICES.get(secret.name)
         # "tap" is a name that others have as well.
         if service is None or ("linkerd" not in f"{secret.namespace}{secret.name}" and "linkerd" not in secret.file):
             continue

@@ -7,6 +7,7 @@ from cryptography import x509
 
 from meshtrust.cluster.api import Api
 from meshtrust.linkerd.evidence import read_leaves, read_mesh
+from meshtrust.names import IDENTITY_ISSUER
 from meshtrust.pki.chain import ChainError, verify_chain
 from meshtrust.pki.pem import fingerprint
 from meshtrust.rotation.gate import Blocker
@@ -67,7 +68,7 @@ async def find_left_behind(api: Api, namespace: str, remaining: Sequence[x509.Ce
     others = [root for root in mesh.roots if root not in remaining]
     if not _is_under(mesh.issuer, remaining) and _is_under(mesh.issuer, others):
         reason = "its issuer is under a root that would go"
-        blockers.append(Blocker(subject=f"Secret {namespace}/linkerd-identity-issuer", reason=reason))
+        blockers.append(Blocker(subject=f"Secret {namespace}/{IDENTITY_ISSUER}", reason=reason))
     for pod, leaf in (await read_leaves(api, mesh, mesh.pods)).items():
         if (
             leaf.state == "shown"

@@ -27,6 +27,7 @@ from meshtrust.linkerd.owners import find_owners, how_to_restart
 from meshtrust.linkerd.pods import MeshedPod, ProxyTrust, Workload
 from meshtrust.linkerd.rollout import can_restart
 from meshtrust.lint import LEAF_LIFETIME
+from meshtrust.names import IDENTITY, IDENTITY_ISSUER
 from meshtrust.pki.chain import ChainError, verify_chain
 from meshtrust.pki.pem import fingerprint
 from meshtrust.rotation.steps import Step
@@ -357,7 +358,7 @@ def blocks_served(
         blockers.append(Blocker(subject=str(pod), reason=reason, workload=pod.workload, curable=seen))
     if not mesh.identity_pods:
         blockers.append(
-            Blocker(subject=f"Deployment {mesh.namespace}/linkerd-identity", reason="no replica of it is running")
+            Blocker(subject=f"Deployment {mesh.namespace}/{IDENTITY}", reason="no replica of it is running")
         )
     return blockers
 
@@ -638,7 +639,7 @@ async def _patiently_read_injections(api: Api, mesh: Mesh, root: str) -> tuple[M
 
 
 def _blocks_issuer(mesh: Mesh, remaining: Sequence[x509.Certificate], now: datetime) -> Iterable[Blocker]:
-    subject = f"Secret {mesh.namespace}/linkerd-identity-issuer"
+    subject = f"Secret {mesh.namespace}/{IDENTITY_ISSUER}"
     if not mesh.issuer:
         yield Blocker(subject=subject, reason="there is no issuer in it. Deploy once more", deployable=True)
     elif not _chains(mesh.issuer, remaining, now):

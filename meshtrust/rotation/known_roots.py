@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from cryptography import x509
 
 from meshtrust.cluster.api import Api, MalformedError, certificates_of, read_optional
-from meshtrust.cluster.trust_manager import TRUST_ROOTS, TRUST_ROOTS_KEY
 from meshtrust.linkerd.issuer.certificate import read_issuer_certificate
+from meshtrust.names import TRUST_ROOTS, TRUST_ROOTS_KEY
 from meshtrust.pki.pem import PemError, fingerprint, read_bundle
 from meshtrust.pki.private_key import read_private_key
 from meshtrust.rotation.steps import Root

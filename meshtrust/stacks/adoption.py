@@ -8,19 +8,27 @@ from typing import Any
 
 from cryptography import x509
 
-from meshtrust.cluster import cert_manager, trust_manager
+from meshtrust.cluster import cert_manager
 from meshtrust.cluster.api import Api, ClusterError, read_items, read_optional
 from meshtrust.cluster.connection.preflight import cluster_uid
 from meshtrust.cluster.helm_release import HelmRelease, read_releases
 from meshtrust.linkerd.evidence import Mesh, read_mesh
 from meshtrust.linkerd.issuer import secret as issuer_secret
 from meshtrust.linkerd.issuer.secret import judge_issuer_secret
+from meshtrust.names import (
+    CERT_MANAGER_API,
+    CERT_MANAGER_GROUP,
+    IDENTITY_ISSUER,
+    LINKERD_CONTROL_PLANE,
+    LINKERD_CRDS,
+    TRUST_MANAGER_API,
+    TRUST_ROOTS,
+)
 from meshtrust.pki.chain import ChainError, verify_chain
 from meshtrust.pki.durations import format_duration, parse_duration
 from meshtrust.pki.pem import fingerprint, to_pem
 from meshtrust.pki.private_key import find_private_keys
 
-CRDS, CONTROL_PLANE = "linkerd-crds", "linkerd-control-plane"
 _PUBLISHED = "https://helm.linkerd.io"
 # Values of the chart that follow from the stack's own keys (program/configuration/settings.py refuses them).
 _FOLLOW = (
@@ -88,23 +96,23 @@ async def describe(api: Api, place: Place) -> Adoption:
         _find_certificate(api, place.namespace),
         read_optional(
             api,
-            f"Secret {place.namespace}/{issuer_secret.NAME}",
+            f"Secret {place.namespace}/{IDENTITY_ISSUER}",
             namespace=place.namespace,
-            url=f"secrets/{issuer_secret.NAME}",
+            url=f"secrets/{IDENTITY_ISSUER}",
         ),
         read_optional(
             api,
-            f"Bundle {trust_manager.TRUST_ROOTS}",
-            version=trust_manager.VERSION,
-            url=f"bundles/{trust_manager.TRUST_ROOTS}",
+            f"Bundle {TRUST_ROOTS}",
+            version=TRUST_MANAGER_API,
+            url=f"bundles/{TRUST_ROOTS}",
         ),
     )
-    control_plane, crds = _release(releases, CONTROL_PLANE, place), _release(releases, CRDS, place)
+    control_plane, crds = _release(releases, LINKERD_CONTROL_PLANE, place), _release(releases, LINKERD_CRDS, place)
     _check_values(control_plane)
     published = bool(control_plane.value("identity.externalCA"))
     if published and bundle is None:
         msg = (
-            f"ConfigMap {place.namespace}/{trust_manager.TRUST_ROOTS} is neither Linkerd's nor trust-manager's "
+            f"ConfigMap {place.namespace}/{TRUST_ROOTS} is neither Linkerd's nor trust-manager's "
             "(identity.externalCA is set, and there is no Bundle of that name). Have trust-manager publish it first."
         )
         raise AdoptionError(msg)
@@ -139,14 +147,14 @@ async def _find_certificate(api: Api, namespace: str) -> Mapping[str, Any] | Non
     if not await cert_manager.has_api(api):
         return None
     async for certificate in read_items(
-        api, "list of Certificates", version=cert_manager.VERSION, namespace=namespace, url="certificates"
+        api, "list of Certificates", version=CERT_MANAGER_API, namespace=namespace, url="certificates"
     ):
-        if certificate["spec"].get("secretName") == issuer_secret.NAME:
+        if certificate["spec"].get("secretName") == IDENTITY_ISSUER:
             name = certificate["metadata"]["name"]
-            if name != issuer_secret.NAME:
+            if name != IDENTITY_ISSUER:
                 msg = (
-                    f"Certificate {namespace}/{name} is issued into Secret {issuer_secret.NAME}, and a stack's own has "
-                    f"that name. Make it anew as {issuer_secret.NAME}; the Secret stays when the old one is deleted."
+                    f"Certificate {namespace}/{name} is issued into Secret {IDENTITY_ISSUER}, and a stack's own has "
+                    f"that name. Make it anew as {IDENTITY_ISSUER}; the Secret stays when the old one is deleted."
                 )
                 raise AdoptionError(msg)
             found: Mapping[str, Any] = certificate
@@ -203,7 +211,7 @@ def _signer(mesh: Mesh, roots: Mapping[str, x509.Certificate]) -> str:
         root = None
     if root is None:
         msg = (
-            f"Secret {mesh.namespace}/{issuer_secret.NAME} holds no issuer that chains to a trusted root. Put the mesh "
+            f"Secret {mesh.namespace}/{IDENTITY_ISSUER} holds no issuer that chains to a trusted root. Put the mesh "
             "right first: meshtrust verify"
         )
         raise AdoptionError(msg)
@@ -236,7 +244,7 @@ def _issuer(certificate: Mapping[str, Any] | None, signer: str) -> dict[str, Any
             signer: {
                 "name": reference["name"],
                 "kind": reference.get("kind") or "Issuer",
-                "group": reference.get("group") or "cert-manager.io",
+                "group": reference.get("group") or CERT_MANAGER_GROUP,
             }
         },
         "duration": format_duration(duration),
@@ -282,19 +290,19 @@ def _imports(place: Place, uid: str, *, has_certificate: bool, published: bool) 
     if has_certificate:
         yield _component("IdentityIssuer", "identity-issuer")
         yield _resource(
-            "cert-manager.io/v1:Certificate",
+            f"{CERT_MANAGER_API}:Certificate",
             "identity-issuer-certificate",
-            f"{place.namespace}/{issuer_secret.NAME}",
+            f"{place.namespace}/{IDENTITY_ISSUER}",
             "identity-issuer",
         )
     if published:
         yield _component("TrustBundle", "trust-bundle")
-        yield _resource(
-            "trust.cert-manager.io/v1alpha1:Bundle", "trust-bundle-bundle", trust_manager.TRUST_ROOTS, "trust-bundle"
-        )
+        yield _resource(f"{TRUST_MANAGER_API}:Bundle", "trust-bundle-bundle", TRUST_ROOTS, "trust-bundle")
     yield _component("Linkerd", "linkerd")
-    yield _resource("helm.sh/v3:Release", "linkerd-crds", f"{place.namespace}/{CRDS}", "linkerd")
-    yield _resource("helm.sh/v3:Release", "linkerd-control-plane", f"{place.namespace}/{CONTROL_PLANE}", "linkerd")
+    yield _resource("helm.sh/v3:Release", LINKERD_CRDS, f"{place.namespace}/{LINKERD_CRDS}", "linkerd")
+    yield _resource(
+        "helm.sh/v3:Release", LINKERD_CONTROL_PLANE, f"{place.namespace}/{LINKERD_CONTROL_PLANE}", "linkerd"
+    )
 
 
 def _component(kind: str, name: str) -> dict[str, Any]:
@@ -319,7 +327,7 @@ def _resource(type_: str, name: str, id_: str, parent: str) -> dict[str, Any]:
 
 def _notes(issuer: Mapping[str, Any], control_plane: HelmRelease, place: Place) -> Iterator[str]:
     if issuer["mode"] == "external-secret":
-        yield f"No Certificate is issued into Secret {place.namespace}/{issuer_secret.NAME}: whoever writes it goes on."
+        yield f"No Certificate is issued into Secret {place.namespace}/{IDENTITY_ISSUER}: whoever writes it goes on."
     else:
         yield (
             "The issuer that signs today goes on to sign. To have this project sign instead, rotate to a generation of "

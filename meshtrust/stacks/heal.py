@@ -9,10 +9,10 @@ from meshtrust.cluster.backoff import wait_until_met
 from meshtrust.linkerd.certificates import cannot_sign, judge_installation, list_objects
 from meshtrust.linkerd.diagnosis import Diagnosis, diagnose
 from meshtrust.linkerd.evidence import Mesh, read_mesh
-from meshtrust.linkerd.issuer.secret import NAME
-from meshtrust.linkerd.pods import IDENTITY, Workload
+from meshtrust.linkerd.pods import Workload
 from meshtrust.linkerd.rollout import Limits, RolloutError, restart, scale
 from meshtrust.linkerd.webhooks.state import WebhookState, set_right
+from meshtrust.names import IDENTITY, IDENTITY_ISSUER
 from meshtrust.rotation.gate import Blocker, find_unserved
 from meshtrust.stacks.inspection import subject_of_diagnosis
 from meshtrust.stacks.progress import BlockedError, Reporter
@@ -143,7 +143,7 @@ class _Healing:
         """Have cert-manager issue again, if that can help; return whether it has."""
         before = len(self._failures)
         named = {item["spec"].get("secretName"): item for item in await self._certificates()}
-        certificate = named.get(NAME)
+        certificate = named.get(IDENTITY_ISSUER)
         rules = {finding.rule.id for finding in diagnosis.refused if finding.rule}
         if mesh.issuer and (certificate is None or rules - {_ENDED}):
             for finding in diagnosis.refused:

@@ -13,6 +13,7 @@ from meshtrust.linkerd.diagnosis import Diagnosis, Subject, diagnose
 from meshtrust.linkerd.evidence import Mesh, is_served, read_mesh, read_served_issuers
 from meshtrust.linkerd.pods import MeshedPod, Workload
 from meshtrust.lint import Finding, lint_trust_anchor
+from meshtrust.names import IDENTITY
 from meshtrust.pki.chain import ChainError, verify_chain
 from meshtrust.pki.durations import format_left
 from meshtrust.pki.pem import Identity, fingerprint
@@ -303,7 +304,7 @@ def _judge_served(inspection: Inspection) -> Iterator[Finding]:
                 )
     if not inspection.served:
         yield Finding(
-            subject=f"Deployment {inspection.mesh.namespace}/linkerd-identity",
+            subject=f"Deployment {inspection.mesh.namespace}/{IDENTITY}",
             wrong="has no replica that runs, so that no proxy gets a certificate",
             fix=f"See what keeps it: kubectl -n {inspection.mesh.namespace} describe pods",
         )

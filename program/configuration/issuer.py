@@ -7,6 +7,7 @@ from datetime import timedelta
 from components.identity_issuer import IssuerPolicy, IssuerReference
 from components.trust_anchor import TrustAnchorArgs
 from meshtrust.lint import LeafLifetime, lint_issuer_window
+from meshtrust.names import CERT_MANAGER_GROUP
 from meshtrust.pki.issuer_mode import IssuerMode
 from program.configuration.reader import Reader
 
@@ -55,7 +56,7 @@ def _read_references(reader: Reader, generations: tuple[str, ...]) -> dict[str, 
                 key, f'has "{generation}", which is not one of meshtrust:anchors', "Add it there, or remove it here"
             )
             continue
-        members = {"kind": "Issuer", "group": "cert-manager.io", **given} if isinstance(given, Mapping) else {}
+        members = {"kind": "Issuer", "group": CERT_MANAGER_GROUP, **given} if isinstance(given, Mapping) else {}
         if sorted(members) != ["group", "kind", "name"] or not all(
             isinstance(value, str) and value for value in members.values()
         ):

@@ -18,6 +18,7 @@ from components.trust_anchor import TrustAnchorArgs
 from components.trust_bundle import TrustBundlePolicy, TrustManagerArgs
 from components.webhook_certificates import WebhookPolicy
 from meshtrust.lint import leaf_of
+from meshtrust.names import LINKERD_CONTROL_PLANE, LINKERD_CRDS
 from meshtrust.pki.identity_suffix import IdentityName
 from meshtrust.pki.issuer_mode import CERT_MANAGER_MODES, SIGNING_MODES, IssuerMode
 from meshtrust.rotation.steps import Trust
@@ -212,7 +213,7 @@ def _read(reader: Reader, last: StackOutputs, *, for_cluster: bool = True) -> Se
     timeout_seconds = reader.count(
         "helm.timeoutSeconds", 86400, "proxies whose certificates nobody renews fail within a day"
     )
-    charts = reader.charts("linkerd", versions.LINKERD, ("linkerd-crds", "linkerd-control-plane"))
+    charts = reader.charts("linkerd", versions.LINKERD, (LINKERD_CRDS, LINKERD_CONTROL_PLANE))
     if for_cluster:
         reader.refuse_set("clusters", "and only an anchor stack signs for others (meshtrust:role)")
     values = read_linkerd_values(reader, owns_webhooks=webhooks is not None)

@@ -15,8 +15,8 @@ from meshtrust.cluster.api import OFFLINE, Api, ClusterError
 from meshtrust.cluster.connection import preflight
 from meshtrust.cluster.connection.process import ClusterProcess
 from meshtrust.cluster.helm_release import check_definition
-from meshtrust.linkerd.issuer import secret as issuer_secret
 from meshtrust.linkerd.webhooks.authority import IllegalAuthorityStepError
+from meshtrust.names import CERTIFICATES_DEFINITION, IDENTITY_ISSUER
 from meshtrust.pki.identity_suffix import IllegalRenameError, check_rename
 from meshtrust.pki.issuer_mode import IllegalMoveError, check_move
 from meshtrust.rotation.known_roots import Held, read_held
@@ -221,9 +221,9 @@ async def _check_cert_manager(api: Api, settings: Settings, last: StackOutputs) 
     if settings.cert_manager:
         release = (settings.cert_manager.namespace, "cert-manager")
         is_own = last.has_installed("certManager")
-        await check_definition(api, cert_manager.DEFINITION, release, "certManager", is_own=is_own)
+        await check_definition(api, CERTIFICATES_DEFINITION, release, "certManager", is_own=is_own)
     elif last.has_installed("certManager"):
-        own = (settings.linkerd.namespace, issuer_secret.NAME)
+        own = (settings.linkerd.namespace, IDENTITY_ISSUER)
         await cert_manager.check_removal(api, needed=settings.needs_cert_manager, own=own)
     elif settings.needs_cert_manager:
         await cert_manager.check_api(api)

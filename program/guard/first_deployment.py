@@ -6,6 +6,7 @@ from typing import Any
 from meshtrust.cluster.api import Api
 from meshtrust.cluster.helm_release import read_releases
 from meshtrust.linkerd.evidence import read_mesh
+from meshtrust.names import LINKERD_CONTROL_PLANE
 from meshtrust.pki.pem import read_bundle
 from meshtrust.rotation.gate import blocks_deploy
 from meshtrust.rotation.known_roots import Held, generation_of
@@ -65,5 +66,5 @@ async def check(
 
 async def _is_own(api: Api, namespace: str, mark: str) -> bool:
     with ending("\nNothing was changed."):
-        releases = await read_releases(api, namespace, "linkerd-control-plane")
+        releases = await read_releases(api, namespace, LINKERD_CONTROL_PLANE)
     return any(release.description == mark for release in releases)

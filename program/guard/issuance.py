@@ -19,6 +19,7 @@ from meshtrust.linkerd.evidence import leaf_lifetime
 from meshtrust.linkerd.issuer import secret as issuer_secret
 from meshtrust.linkerd.issuer.secret import judge_issuer_life, judge_issuer_secret
 from meshtrust.lint import Finding
+from meshtrust.names import IDENTITY_ISSUER
 from meshtrust.pki.issuer_mode import CERT_MANAGER_MODES, SIGNING_MODES
 from meshtrust.pki.pem import read_bundle
 from meshtrust.stacks.outputs import StackOutputs
@@ -75,9 +76,9 @@ async def check(api: Api, settings: Settings, last: StackOutputs) -> Issuance | 
         raise ClusterError(msg)
     secret = await read_optional(
         api,
-        f"Secret {namespace}/{issuer_secret.NAME}",
+        f"Secret {namespace}/{IDENTITY_ISSUER}",
         namespace=namespace,
-        url=f"secrets/{issuer_secret.NAME}",
+        url=f"secrets/{IDENTITY_ISSUER}",
     )
     if policy.mode in CERT_MANAGER_MODES:
         issuer_secret.check_writable(secret)
@@ -155,12 +156,12 @@ def confirm(
 async def _wait_for(issuance: Issuance, root: x509.Certificate, tell: Tell) -> None:
     namespace = issuance.settings.linkerd.namespace
     if issuance.settings.issuer.mode in CERT_MANAGER_MODES:
-        await cert_manager.wait_issued(issuance.api, namespace, issuer_secret.NAME, tell)
+        await cert_manager.wait_issued(issuance.api, namespace, IDENTITY_ISSUER, tell)
     secret = await read_optional(
         issuance.api,
-        f"Secret {namespace}/{issuer_secret.NAME}",
+        f"Secret {namespace}/{IDENTITY_ISSUER}",
         namespace=namespace,
-        url=f"secrets/{issuer_secret.NAME}",
+        url=f"secrets/{IDENTITY_ISSUER}",
     )
     signer = issuance.settings.anchor.signer
     found = list(judge_issuer_secret(secret or _absent(namespace), {signer: root}, signer, datetime.now(UTC)))
@@ -179,7 +180,7 @@ def _check_written(
         context = settings.cluster.context
         msg = (
             'meshtrust:issuer.mode is "external-secret", and nobody has written Secret '
-            f"{namespace}/{issuer_secret.NAME} yet. Write tls.crt (an ECDSA P-256 CA certificate signed under "
+            f"{namespace}/{IDENTITY_ISSUER} yet. Write tls.crt (an ECDSA P-256 CA certificate signed under "
             f'generation "{signer}", followed by its intermediates), tls.key (its key) and ca.crt (the root):\n'
             f"  kubectl --context {context} create namespace {namespace}\n"
             f"  {issuer_secret.how_to_write(namespace, context)}"

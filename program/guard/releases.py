@@ -17,6 +17,7 @@ from meshtrust.cluster.api import Api
 from meshtrust.cluster.helm_release import forget_release, read_releases
 from meshtrust.cluster.pending_release import AT_WORK, check_owner, find_pending, forget
 from meshtrust.cluster.readiness import wait_ready
+from meshtrust.names import LINKERD_CONTROL_PLANE, LINKERD_CRDS
 from meshtrust.stacks.orphaned_release import check_takeover
 from program.configuration.settings import Settings
 from program.refusal import PENDING, ending, telling
@@ -72,7 +73,7 @@ def _mark() -> str:
 
 def _installed(settings: Settings) -> list[tuple[str, str]]:
     """Return namespace and name of each release that a stack deploys."""
-    releases = [(settings.linkerd.namespace, "linkerd-crds"), (settings.linkerd.namespace, "linkerd-control-plane")]
+    releases = [(settings.linkerd.namespace, LINKERD_CRDS), (settings.linkerd.namespace, LINKERD_CONTROL_PLANE)]
     if settings.cert_manager:
         releases.append((settings.cert_manager.namespace, "cert-manager"))
     if settings.trust_bundle.trust_manager:

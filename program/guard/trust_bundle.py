@@ -9,6 +9,7 @@ from components.trust_bundle import TrustBundle
 from meshtrust.cluster import trust_manager
 from meshtrust.cluster.api import Api, ClusterError
 from meshtrust.cluster.helm_release import check_definition
+from meshtrust.names import BUNDLES_DEFINITION
 from meshtrust.pki.pem import fingerprint, read_bundle
 from meshtrust.rotation.known_roots import Held, read_held
 from meshtrust.stacks.outputs import StackOutputs
@@ -48,7 +49,7 @@ async def check(api: Api, settings: Settings, last: StackOutputs) -> None:
     if policy.trust_manager:
         release = (policy.trust_manager.namespace, "trust-manager")
         is_own = last.has_installed("trustBundle")
-        await check_definition(api, trust_manager.DEFINITION, release, "trustBundle", is_own=is_own)
+        await check_definition(api, BUNDLES_DEFINITION, release, "trustBundle", is_own=is_own)
     elif policy.by_trust_manager:
         await trust_manager.check_api(api)
 

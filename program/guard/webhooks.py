@@ -10,11 +10,11 @@ from components.cert_manager import NAMESPACE_LABELS
 from meshtrust.cluster.api import Api, ClusterError, read_items, read_optional
 from meshtrust.cluster.label_selector import selects
 from meshtrust.linkerd.webhooks.authority import check_step, find_served_otherwise, retired
+from meshtrust.names import NAMESPACE_NAME_LABEL, WEBHOOKS_LABEL
 from meshtrust.stacks.outputs import StackOutputs
 from program.configuration.settings import Settings
 
 _EXPIRING_SOON = timedelta(days=60)
-_EXCLUDING_LABEL, _NAME_LABEL = "config.linkerd.io/admission-webhooks", "kubernetes.io/metadata.name"
 
 
 def check_move(settings: Settings, last: StackOutputs) -> None:
@@ -97,7 +97,7 @@ async def _check_deadlock(api: Api, settings: Settings) -> None:
     selector = settings.linkerd.injector_namespaces
     if settings.cert_manager:
         name = settings.cert_manager.namespace
-        _check_excluded(name, {**NAMESPACE_LABELS, _NAME_LABEL: name}, selector, settings.cluster.context)
+        _check_excluded(name, {**NAMESPACE_LABELS, NAMESPACE_NAME_LABEL: name}, selector, settings.cluster.context)
         return
     selection = {"labelSelector": "app.kubernetes.io/name=cert-manager,app.kubernetes.io/component=controller"}
     found = [
@@ -109,7 +109,7 @@ async def _check_deadlock(api: Api, settings: Settings) -> None:
     for name in found:
         namespace = await read_optional(api, f"namespace {name}", url=f"namespaces/{name}")
         labels = ((namespace or {}).get("metadata") or {}).get("labels") or {}
-        _check_excluded(name, {**labels, _NAME_LABEL: name}, selector, settings.cluster.context)
+        _check_excluded(name, {**labels, NAMESPACE_NAME_LABEL: name}, selector, settings.cluster.context)
 
 
 def _check_excluded(name: str, labels: Mapping[str, str], selector: Mapping[str, Any], context: str) -> None:
@@ -120,12 +120,13 @@ def _check_excluded(name: str, labels: Mapping[str, str], selector: Mapping[str,
     """
     if not selects(selector, labels):
         return
-    label = {_EXCLUDING_LABEL: "disabled"}
-    fix = f"Exclude the namespace: kubectl --context {context} label namespace {name} {_EXCLUDING_LABEL}=disabled"
+    label = {WEBHOOKS_LABEL: "disabled"}
+    fix = f"Exclude the namespace: kubectl --context {context} label namespace {name} {WEBHOOKS_LABEL}=disabled"
     if selects(selector, {**labels, **label}):
         fix = (
             "meshtrust:linkerd.values has a proxyInjector.namespaceSelector that does not leave it out. Take that out, "
-            f"or add to its matchExpressions: {{key: {_NAME_LABEL}, operator: NotIn, values: [kube-system, {name}]}}"
+            f"or add to its matchExpressions: {{key: {NAMESPACE_NAME_LABEL}, operator: NotIn, "
+            f"values: [kube-system, {name}]}}"
         )
     msg = (
         f"cert-manager runs in namespace {name}, and Linkerd's webhooks fail closed (high availability). With an "

@@ -10,6 +10,7 @@ from typing import Any
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from meshtrust.names import IDENTITY, PROXY_INJECTOR
 from rehearsal.cluster.pki import Authority, key_pem, write_secret
 
 ISSUER = "https://kubernetes.default.svc.cluster.local"
@@ -191,9 +192,9 @@ def processes(
         Process("cainjector", ["cainjector", *started_by_a_pod]),
         Process("cert-manager-webhook", ["cert-manager-webhook", *answers]),
         Process("trust-manager", ["trust-manager", *answers]),
-        Process("linkerd-identity", ["linkerd-identity", *answers, *real_identity]),
+        Process(IDENTITY, [IDENTITY, *answers, *real_identity]),
         Process("linkerd-proxies", ["linkerd-proxies", *answers]),
-        Process("linkerd-proxy-injector", ["linkerd-proxy-injector", *answers]),
+        Process(PROXY_INJECTOR, [PROXY_INJECTOR, *answers]),
     ]
 
 

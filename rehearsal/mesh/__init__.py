@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from meshtrust.names import IDENTITY
 from rehearsal.cluster import Cluster, ClusterError, ensure
 
 
@@ -78,7 +79,7 @@ def request_leaf(
     ]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:
-        msg = f"No leaf for {namespace}/{service_account}: {result.stderr.strip()}\n{cluster.log('linkerd-identity')}"
+        msg = f"No leaf for {namespace}/{service_account}: {result.stderr.strip()}\n{cluster.log(IDENTITY)}"
         raise ClusterError(msg)
     leaf = json.loads(result.stdout)[0]
     return Leaf(identity=leaf["identity"], chain_pem=leaf["chain"])
@@ -108,6 +109,6 @@ def wait_event(
                 if last and datetime.fromisoformat(last) >= since.replace(microsecond=0):
                     return Event(reason=reason, message=item["message"], type=item["type"])
             if time.monotonic() > deadline:
-                msg = f"No event {reason} within {timeout_seconds:.0f} s.\n{cluster.log('linkerd-identity')}"
+                msg = f"No event {reason} within {timeout_seconds:.0f} s.\n{cluster.log(IDENTITY)}"
                 raise ClusterError(msg)
             time.sleep(0.1)

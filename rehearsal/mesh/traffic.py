@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 
+from meshtrust.names import INJECT_ANNOTATION
 from rehearsal.cluster import Cluster, ClusterError
 
 # Where the proxies publish their report (rehearsal/mesh/proxies/command.go).
@@ -139,7 +140,7 @@ def make_workloads(cluster: Cluster, namespace: str, count: int, replicas: int =
 
 
 def _namespace(name: str) -> dict[str, Any]:
-    return {"metadata": {"name": name, "annotations": {"linkerd.io/inject": "enabled"}}}
+    return {"metadata": {"name": name, "annotations": {INJECT_ANNOTATION: "enabled"}}}
 
 
 def _deployment(name: str, replicas: int) -> dict[str, Any]:

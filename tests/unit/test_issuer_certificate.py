@@ -14,7 +14,7 @@ from meshtrust.commands.chain import chain_trees
 from meshtrust.commands.cli import app
 from meshtrust.commands.display.picture import draw_chain
 from meshtrust.linkerd.issuer.certificate import IssuerCertificate, read_issuer_certificate
-from meshtrust.linkerd.pods import IDENTITY
+from meshtrust.names import IDENTITY
 from meshtrust.stacks.inspection import Budget, judge
 from tests.api_server import holding
 from tests.certificates import make_certificate

@@ -12,7 +12,6 @@ from typing import Any
 
 from cryptography import x509
 
-from meshtrust.cluster import cert_manager
 from meshtrust.cluster.api import (
     Api,
     ClusterError,
@@ -22,12 +21,16 @@ from meshtrust.cluster.api import (
     read_items,
     read_optional,
 )
-from meshtrust.linkerd.issuer.secret import NAME
+from meshtrust.names import (
+    CERT_MANAGER_API,
+    CERTIFICATE_ANNOTATION,
+    IDENTITY_ISSUER,
+    LINKERD_TLS,
+    REVISION_ANNOTATION,
+    SECRET_KEYS,
+)
 
 # cert-manager pkg/apis/certmanager/v1/types.go.
-_OF_CERTIFICATE = "cert-manager.io/certificate-name"
-_REVISION = "cert-manager.io/certificate-revision"
-_LINKERD_TLS = "crt.pem"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,15 +62,15 @@ async def read_issuer_certificate(api: Api, namespace: str) -> IssuerCertificate
     Source: the chart's value ``identity.issuer.scheme``. With its default, ``linkerd.io/tls``, the Secret has keys of
     Linkerd's own, and no root (linkerd2 ``pkg/k8s/labels.go``, ``pkg/issuercerts/issuercerts.go``).
     """
-    name = f"Secret {namespace}/{NAME}"
+    name = f"Secret {namespace}/{IDENTITY_ISSUER}"
     try:
-        secret = await read_optional(api, name, namespace=namespace, url=f"secrets/{NAME}")
+        secret = await read_optional(api, name, namespace=namespace, url=f"secrets/{IDENTITY_ISSUER}")
     except ForbiddenError as forbidden:
         issued = await _read_request(api, namespace, forbidden)
         return _certificates(issued["status"], "certificate", "ca", f"CertificateRequest {_name(issued)}")
-    data = (secret or {}).get("data") or {}
-    if data.get(_LINKERD_TLS) and not data.get("tls.crt"):
-        return IssuerCertificate(source=name, chain=_decoded(data, _LINKERD_TLS, name), roots=None)
+    data, certificate_key = (secret or {}).get("data") or {}, SECRET_KEYS[LINKERD_TLS][0]
+    if data.get(certificate_key) and not data.get("tls.crt"):
+        return IssuerCertificate(source=name, chain=_decoded(data, certificate_key, name), roots=None)
     return _certificates(data, "tls.crt", "ca.crt", name)
 
 
@@ -83,10 +86,10 @@ async def _read_request(api: Api, namespace: str, forbidden: ForbiddenError) -> 
     except ClusterError:
         certificates = requests = []
     for certificate in certificates:
-        if certificate["spec"].get("secretName") == NAME:
+        if certificate["spec"].get("secretName") == IDENTITY_ISSUER:
             marks = {
-                _OF_CERTIFICATE: certificate["metadata"]["name"],
-                _REVISION: str((certificate.get("status") or {}).get("revision")),
+                CERTIFICATE_ANNOTATION: certificate["metadata"]["name"],
+                REVISION_ANNOTATION: str((certificate.get("status") or {}).get("revision")),
             }
             for request in requests:
                 annotations = request["metadata"].get("annotations") or {}
@@ -101,7 +104,7 @@ async def _read_request(api: Api, namespace: str, forbidden: ForbiddenError) -> 
 
 async def _list(api: Api, namespace: str, plural: str) -> list[dict[str, Any]]:
     what = f"list of {plural} in namespace {namespace}"
-    return [item async for item in read_items(api, what, version=cert_manager.VERSION, namespace=namespace, url=plural)]
+    return [item async for item in read_items(api, what, version=CERT_MANAGER_API, namespace=namespace, url=plural)]
 
 
 def _name(item: Mapping[str, Any]) -> str:

@@ -8,21 +8,20 @@ from cryptography import x509
 
 from meshtrust.cluster.api import ClusterError
 from meshtrust.lint.facts import certificate_facts
-from meshtrust.lint.linkerd import KUBERNETES_TLS
 from meshtrust.lint.rule import Finding
 from meshtrust.lint.rules.credentials import CREDENTIALS, Credentials
 from meshtrust.lint.rules.secrets import SECRETS, CredentialSecret
+from meshtrust.names import IDENTITY_ISSUER, KUBERNETES_TLS
 from meshtrust.pki.chain import ChainError, verify_chain
 from meshtrust.pki.pem import PemError, fingerprint, read_bundle
 
-NAME = "linkerd-identity-issuer"
 TYPE = KUBERNETES_TLS
 
 
 def how_to_write(namespace: str, context: str) -> str:
     """Return the command that writes the Secret from files."""
     return (
-        f"kubectl --context {context} -n {namespace} create secret generic {NAME} --type={TYPE} "
+        f"kubectl --context {context} -n {namespace} create secret generic {IDENTITY_ISSUER} --type={TYPE} "
         "--from-file=tls.crt --from-file=tls.key --from-file=ca.crt"
     )
 
@@ -38,9 +37,9 @@ def check_writable(secret: Mapping[str, Any] | None) -> None:
     """
     if secret is not None and secret.get("type") != TYPE:
         msg = (
-            f'Secret {secret["metadata"]["namespace"]}/{NAME} is of type "{secret.get("type")}", as `linkerd install` '
-            "makes it, and cert-manager can never write it. How a stack takes such an installation over: "
-            "docs/runbook.md, Linkerd installed by the CLI."
+            f'Secret {secret["metadata"]["namespace"]}/{IDENTITY_ISSUER} is of type "{secret.get("type")}", as '
+            "`linkerd install` makes it, and cert-manager can never write it. How a stack takes such an installation "
+            "over: docs/runbook.md, Linkerd installed by the CLI."
         )
         raise ClusterError(msg)
 
@@ -63,7 +62,7 @@ def judge_issuer_secret(
     """
     trusted = tuple(map(certificate_facts, roots.values()))
     held = CredentialSecret(
-        object_name=NAME,
+        object_name=IDENTITY_ISSUER,
         namespace=str(secret["metadata"].get("namespace") or ""),
         role="issuer",
         manifest=secret,
@@ -108,7 +107,10 @@ def judge_issuer_life(secret: Mapping[str, Any], least: timedelta, now: datetime
         fix: What to do about it.
     """
     held = CredentialSecret(
-        object_name=NAME, namespace=str(secret["metadata"].get("namespace") or ""), role="issuer", manifest=secret
+        object_name=IDENTITY_ISSUER,
+        namespace=str(secret["metadata"].get("namespace") or ""),
+        role="issuer",
+        manifest=secret,
     )
     for issuer in held.certificates("tls.crt")[:1]:
         if timedelta() < issuer.not_after - now < least:

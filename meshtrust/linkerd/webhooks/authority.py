@@ -9,6 +9,22 @@ from cryptography import x509
 
 from meshtrust.cluster.api import Api, ClusterError, read_items, with_labels
 from meshtrust.cluster.connection.port_forward import PodUnreachableError, fetch_certificates
+from meshtrust.names import (
+    COMPONENT_LABEL,
+    EXTENSION_LABEL,
+    INJECTOR_CONFIGURATION,
+    POLICY_VALIDATOR,
+    POLICY_VALIDATOR_CONFIGURATION,
+    POLICY_WEBHOOK_PORT,
+    PROFILE_VALIDATOR,
+    PROFILE_VALIDATOR_CONFIGURATION,
+    PROXY_INJECTOR,
+    TAP_API,
+    TAP_INJECTOR_CONFIGURATION,
+    TAP_PORT,
+    WEBHOOK_PORT,
+    webhook_secret,
+)
 from meshtrust.pki.chain import ChainError, verify_chain
 from meshtrust.pki.pem import fingerprint
 
@@ -44,7 +60,7 @@ class Webhook:
     @property
     def secret(self) -> str:
         """The Secret that its chart mounts."""
-        return f"{self.service}-k8s-tls"
+        return webhook_secret(self.service)
 
     @property
     def address(self) -> dict[str, Any]:
@@ -59,42 +75,42 @@ class Webhook:
 
 
 def _control_plane(component: str) -> tuple[tuple[str, str], ...]:
-    return (("linkerd.io/control-plane-component", component),)
+    return ((COMPONENT_LABEL, component),)
 
 
 def _viz(component: str) -> tuple[tuple[str, str], ...]:
-    return (("linkerd.io/extension", "viz"), ("component", component))
+    return ((EXTENSION_LABEL, "viz"), ("component", component))
 
 
 # linkerd2 charts/linkerd-control-plane/templates. The policy controller, which is written in Rust, reads PKCS #8 only.
 CONTROL_PLANE = (
     Webhook(
-        service="linkerd-proxy-injector",
+        service=PROXY_INJECTOR,
         section="proxyInjector",
         kind="MutatingWebhookConfiguration",
-        configuration="linkerd-proxy-injector-webhook-config",
+        configuration=INJECTOR_CONFIGURATION,
         labels=_control_plane("proxy-injector"),
-        port=8443,
+        port=WEBHOOK_PORT,
         refuses="new pods are refused",
         passes="new pods start without a proxy",
     ),
     Webhook(
-        service="linkerd-sp-validator",
+        service=PROFILE_VALIDATOR,
         section="profileValidator",
         kind="ValidatingWebhookConfiguration",
-        configuration="linkerd-sp-validator-webhook-config",
+        configuration=PROFILE_VALIDATOR_CONFIGURATION,
         labels=_control_plane("destination"),
-        port=8443,
+        port=WEBHOOK_PORT,
         refuses="ServiceProfiles are refused",
         passes="ServiceProfiles are not checked",
     ),
     Webhook(
-        service="linkerd-policy-validator",
+        service=POLICY_VALIDATOR,
         section="policyValidator",
         kind="ValidatingWebhookConfiguration",
-        configuration="linkerd-policy-validator-webhook-config",
+        configuration=POLICY_VALIDATOR_CONFIGURATION,
         labels=_control_plane("destination"),
-        port=9443,
+        port=POLICY_WEBHOOK_PORT,
         refuses="policies and routes are refused",
         passes="policies and routes are not checked",
         encoding="PKCS8",
@@ -106,9 +122,9 @@ VIZ = (
         service="tap",
         section="tap",
         kind="APIService",
-        configuration="v1alpha1.tap.linkerd.io",
+        configuration=TAP_API,
         labels=_viz("tap"),
-        port=8089,
+        port=TAP_PORT,
         refuses="`linkerd viz tap` is refused, and namespaces that are deleted may stay",
         passes="`linkerd viz tap` is refused, and namespaces that are deleted may stay",
     ),
@@ -116,9 +132,9 @@ VIZ = (
         service="tap-injector",
         section="tapInjector",
         kind="MutatingWebhookConfiguration",
-        configuration="linkerd-tap-injector-webhook-config",
+        configuration=TAP_INJECTOR_CONFIGURATION,
         labels=_viz("tap-injector"),
-        port=8443,
+        port=WEBHOOK_PORT,
         refuses="new pods are refused",
         passes="new pods cannot be tapped",
     ),

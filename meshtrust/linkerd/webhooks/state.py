@@ -13,6 +13,7 @@ from cryptography.exceptions import InvalidSignature
 from meshtrust.cluster.api import Api, ForbiddenError, read_optional
 from meshtrust.linkerd.webhooks.authority import CONTROL_PLANE, VIZ, Webhook, is_under, read_served
 from meshtrust.lint import Finding
+from meshtrust.names import CERTIFICATE_ANNOTATION, INJECT_CA_ANNOTATION, LINKERD_CONTROL_PLANE
 from meshtrust.pki.pem import PemError, fingerprint, normalise_bundle, read_bundle, subject_of, to_pem
 from meshtrust.pki.private_key import read_private_key
 
@@ -107,7 +108,7 @@ class WebhookState:
     def _is_injected(self) -> bool:
         """Whether cert-manager's CA injector writes the caBundle, and would undo what others write."""
         annotations = ((self.configuration or {}).get("metadata") or {}).get("annotations") or {}
-        return any(key.startswith("cert-manager.io/inject-ca-from") for key in annotations)
+        return any(key.startswith(INJECT_CA_ANNOTATION) for key in annotations)
 
     def judge(self, now: datetime, heal: str) -> Iterator[Finding]:
         """Say what is wrong on either side: what the API server trusts, and what the Secret and the pods have.
@@ -155,7 +156,7 @@ class WebhookState:
         if left <= timedelta():
             wrong = f"holds a certificate that ended on {first.not_valid_after_utc:%Y-%m-%d %H:%M} UTC"
             yield self._failing(self._secret_name, wrong, self._renew())
-        elif left < _EXPIRING_SOON and "cert-manager.io/certificate-name" not in (
+        elif left < _EXPIRING_SOON and CERTIFICATE_ANNOTATION not in (
             (self.secret.get("metadata") or {}).get("annotations") or {}
         ):
             yield Finding(
@@ -232,12 +233,12 @@ class WebhookState:
         return f"Set the caBundle right: {heal}" if self.right_bundle() else self._write_again()
 
     def _write_again(self) -> str:
-        release = "linkerd-control-plane" if self.webhook in CONTROL_PLANE else "linkerd-viz"
+        release = LINKERD_CONTROL_PLANE if self.webhook in CONTROL_PLANE else "linkerd-viz"
         return f"Have Helm write it again as it was deployed: helm rollback {release} --namespace {self.namespace}"
 
     def _renew(self) -> str:
         annotations = ((self.secret or {}).get("metadata") or {}).get("annotations") or {}
-        if self.authorities is not None or "cert-manager.io/certificate-name" in annotations:
+        if self.authorities is not None or CERTIFICATE_ANNOTATION in annotations:
             return (
                 "Delete the Secret, which cert-manager then issues again: kubectl "
                 f"-n {self.namespace} delete secret {self.webhook.secret}"

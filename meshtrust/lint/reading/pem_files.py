@@ -8,10 +8,10 @@ from pathlib import PurePath
 from typing import Literal
 
 from meshtrust.lint.facts import CertificateFacts
-from meshtrust.lint.linkerd import GUIDE_ANCHORS, IDENTITY_ISSUER, SECRET_KEYS, TRUST_ROOTS, TRUST_ROOTS_KEY
 from meshtrust.lint.reading.files import PemFile
 from meshtrust.lint.reading.kustomize import Generated
 from meshtrust.lint.reading.pem_text import read_pem
+from meshtrust.names import IDENTITY_ISSUER, PREVIOUS_ANCHOR, SECRET_KEYS, TRUST_ANCHOR, TRUST_ROOTS, TRUST_ROOTS_KEY
 
 PemRole = Literal["issuer", "ca", "bundle"]
 
@@ -138,7 +138,11 @@ def _referred(by_name: dict[str, PemFile], generated: Sequence[Generated]) -> li
         if one.kind == "ConfigMap" and (one.name, one.key) == (TRUST_ROOTS, TRUST_ROOTS_KEY):
             found.append(LinkerdFile(pem=file, role="bundle", name=name))
         for certificate, private in SECRET_KEYS.values():
-            if one.kind == "Secret" and one.key == certificate and one.name in (IDENTITY_ISSUER, *GUIDE_ANCHORS):
+            if (
+                one.kind == "Secret"
+                and one.key == certificate
+                and one.name in (IDENTITY_ISSUER, TRUST_ANCHOR, PREVIOUS_ANCHOR)
+            ):
                 beside = [other for other in generated if other.name == one.name and other.key == private]
                 keys = [by_name[other.source] for other in beside if other.source in by_name]
                 role: PemRole = "issuer" if one.name == IDENTITY_ISSUER else "ca"

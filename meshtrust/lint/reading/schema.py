@@ -7,6 +7,7 @@ from typing import Any
 from meshtrust.lint.objects import Object
 from meshtrust.lint.rule import Location, RuleSet, Violation
 from meshtrust.lint.values import at, listed, mapping, misspelling, shown, text
+from meshtrust.names import CERT_MANAGER_API, CERT_MANAGER_GROUP, OLD_CERT_MANAGER_GROUP
 
 # A field is a type, a tuple of the texts that it may be, a map of fields, a list of one of these, or anything.
 Field = Any
@@ -98,8 +99,8 @@ _SPECS: Mapping[str, Field] = {
 }
 _REQUIRED: Mapping[str, tuple[str, ...]] = {"Certificate": ("secretName", "issuerRef", "issuerRef.name")}
 _SERVED = {
-    "cert-manager.io": "cert-manager.io/v1",
-    "certmanager.k8s.io": "cert-manager.io/v1",
+    CERT_MANAGER_GROUP: CERT_MANAGER_API,
+    OLD_CERT_MANAGER_GROUP: CERT_MANAGER_API,
     "admissionregistration.k8s.io": "admissionregistration.k8s.io/v1",
 }
 
@@ -239,7 +240,7 @@ def _problems(manifest: Manifest) -> Iterator[_Problem]:
         yield from _check("", manifest.one.get("spec"), fields, manifest)
     reference = mapping(manifest.one.get("spec.issuerRef"))
     # Other groups have kinds of their own.
-    if reference.get("kind") and reference.get("group") in (None, "", "cert-manager.io"):
+    if reference.get("kind") and reference.get("group") in (None, "", CERT_MANAGER_GROUP):
         yield from _check_choice("issuerRef.kind", reference["kind"], ("Issuer", "ClusterIssuer"), manifest)
 
 

@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from meshtrust.lint.linkerd import CONTROL_PLANE_CHARTS, WEBHOOK_SECTIONS
 from meshtrust.lint.objects import Object
 from meshtrust.lint.reading.documents import Document, Unparsed, read_text
 from meshtrust.lint.rule import Location
 from meshtrust.lint.rules.helm import Extent
 from meshtrust.lint.values import at, is_placeholder, mapping, overlaid, sequence, text
+from meshtrust.names import CONTROL_PLANE_CHARTS, LINKERD_CONFIG, SECTION_SERVICES
 
 Path = tuple[str | int, ...]
 # How deep below the top of a document of no known kind values are looked for.
@@ -68,7 +68,7 @@ def looks_like_values(value: Any) -> bool:
         or at(value, "identity.externalCA") is not None
         or any(
             mapping(at(value, webhook)).keys() & {"externalSecret", "injectCaFrom", "injectCaFromSecret", "caBundle"}
-            for webhook in WEBHOOK_SECTIONS
+            for webhook in SECTION_SERVICES
         )
     )
 
@@ -171,10 +171,10 @@ def _read_control_plane(one: Object) -> Iterator[Carried]:
 
 def _read_config_map(one: Object) -> Iterator[Carried]:
     for key, content in mapping(one.get("data")).items():
-        if "identityTrustAnchorsPEM" in str(content) or one.name == "linkerd-config":
+        if "identityTrustAnchorsPEM" in str(content) or one.name == LINKERD_CONFIG:
             layers, unparsed = _inline(one, ("data", str(key)), text(content))
             if looks_like_values(_merged(layers)) or "cniEnabled" in _merged(layers):
-                extent: Extent = "record" if one.name == "linkerd-config" else "part"
+                extent: Extent = "record" if one.name == LINKERD_CONFIG else "part"
                 yield _carried(one, layers, one.namespace if extent == "record" else "", extent, unparsed)
 
 

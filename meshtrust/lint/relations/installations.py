@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
-from meshtrust.lint.linkerd import NO_WEBHOOKS_LABEL
 from meshtrust.lint.objects import Object, nearest
 from meshtrust.lint.reading.documents import Document
 from meshtrust.lint.reading.files import Unread
@@ -14,6 +13,7 @@ from meshtrust.lint.relations.carriers import Carried, carried_by_object, carrie
 from meshtrust.lint.rule import Location
 from meshtrust.lint.rules.helm import Extent, HelmValues
 from meshtrust.lint.values import at, mapping, sequence, text
+from meshtrust.names import WEBHOOKS_LABEL
 
 _CLUSTER_RESOURCES = re.compile(r"--cluster-resource-namespace=(\S+)")
 
@@ -88,7 +88,7 @@ def find_installations(
     left_alone = frozenset(
         one.name
         for one in objects
-        if one.kind == "Namespace" and mapping(one.get("metadata.labels")).get(NO_WEBHOOKS_LABEL) == "disabled"
+        if one.kind == "Namespace" and mapping(one.get("metadata.labels")).get(WEBHOOKS_LABEL) == "disabled"
     )
     installations = [_installation(one, _extent(one, found), operators, left_alone) for one in found]
     unread = [

@@ -4,16 +4,16 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from meshtrust.lint.linkerd import IDENTITY_ISSUER, WEBHOOKS
 from meshtrust.lint.objects import Object, is_related, nearest, same_namespace
 from meshtrust.lint.relations.installations import Operators
 from meshtrust.lint.rule import Location, RuleSet, Violation
 from meshtrust.lint.rules.windows import Role
 from meshtrust.lint.values import has_placeholder, is_placeholder, listed, mapping, sequence, shown, text
+from meshtrust.names import CERT_MANAGER_GROUP, IDENTITY_ISSUER, OLD_CERT_MANAGER_GROUP, SECRET_SERVICES
 
 _ANCHOR_NAME = re.compile(r"trust-(anchor|root)|linkerd.*(anchor|root-ca)")
 _NOT_LINKERDS = re.compile(r"webhook|injector|validator|tap|dapr|istio|etcd|vpn|ingress")
-_GROUP, _GROUPS = "cert-manager.io", ("cert-manager.io", "certmanager.k8s.io")
+_GROUPS = (CERT_MANAGER_GROUP, OLD_CERT_MANAGER_GROUP)
 # Where cert-manager reads what ClusterIssuers name, unless it is told otherwise at its start.
 DEFAULT_OPERATOR_NAMESPACE = "cert-manager"
 # Vault's endpoints that leave the CA flag out.
@@ -66,7 +66,9 @@ class Issuance:
     def issuer(self, certificate: Object) -> Object | None:
         """Return the Issuer that signs a Certificate; None if it is not at hand, or several may be it."""
         reference = certificate.get("spec.issuerRef")
-        if (text(mapping(reference).get("group")) or _GROUP) != _GROUP or has_placeholder(reference):
+        if (text(mapping(reference).get("group")) or CERT_MANAGER_GROUP) != CERT_MANAGER_GROUP or has_placeholder(
+            reference
+        ):
             return None
         kind = text(certificate.get("spec.issuerRef.kind")) or "Issuer"
         named = [
@@ -81,7 +83,10 @@ class Issuance:
     def issuer_elsewhere(self, certificate: Object) -> tuple[str, ...]:
         """Return the namespaces that have the Issuer of a Certificate, if its own has none."""
         reference = mapping(certificate.get("spec.issuerRef"))
-        own_kind = text(reference.get("kind")) in ("", "Issuer") and (text(reference.get("group")) or _GROUP) == _GROUP
+        own_kind = (
+            text(reference.get("kind")) in ("", "Issuer")
+            and (text(reference.get("group")) or CERT_MANAGER_GROUP) == CERT_MANAGER_GROUP
+        )
         if not own_kind or self.issuer(certificate) is not None:
             return ()
         named = {
@@ -209,7 +214,7 @@ def _role_by_secret(certificate: Object) -> Role | None:
     secret = text(certificate.get("spec.secretName"))
     if IDENTITY_ISSUER in (certificate.name, secret):
         return "issuer"
-    service = WEBHOOKS.get(secret)
+    service = SECRET_SERVICES.get(secret)
     if service is None:
         return None
     # Some of the names others may use as well.

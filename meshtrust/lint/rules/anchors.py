@@ -8,8 +8,8 @@ from functools import cached_property
 from cryptography import x509
 
 from meshtrust.lint.facts import CertificateFacts, certificate_facts
-from meshtrust.lint.linkerd import ANCHOR_KEYS, ECDSA_SIGNATURES, RSA_SIGNATURES
 from meshtrust.lint.reading.pem_text import PemText, read_pem
+from meshtrust.lint.requirements import ANCHOR_KEYS, ECDSA_SIGNATURES, RSA_SIGNATURES
 from meshtrust.lint.rule import Finding, Location, RuleSet, Violation
 from meshtrust.lint.values import listed
 from meshtrust.pki.durations import format_duration

@@ -5,14 +5,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from meshtrust.lint.linkerd import IDENTITY_ISSUER, TRUST_ROOTS, TRUST_ROOTS_KEY
 from meshtrust.lint.objects import Object
 from meshtrust.lint.rule import Location, RuleSet, Violation
 from meshtrust.lint.values import has_placeholder, listed, mapping, sequence, shown, text
+from meshtrust.names import IDENTITY_ISSUER, NEW_TRUST_MANAGER_GROUP, TRUST_MANAGER_GROUP, TRUST_ROOTS, TRUST_ROOTS_KEY
 
 # From here on two names are taken for one.
 _ALIKE = 0.93
-GROUPS = ("trust.cert-manager.io", "trust-manager.io")
+GROUPS = (TRUST_MANAGER_GROUP, NEW_TRUST_MANAGER_GROUP)
 
 
 @dataclass(frozen=True, kw_only=True)

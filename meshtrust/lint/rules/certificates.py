@@ -5,12 +5,12 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
-from meshtrust.lint.linkerd import IDENTITY_ISSUER, WEBHOOKS
 from meshtrust.lint.reading.schema import USAGES, is_misspelt
 from meshtrust.lint.rule import Location, RuleSet, Violation
 from meshtrust.lint.rules.credentials import LeafLifetime
 from meshtrust.lint.rules.windows import Role, Window
 from meshtrust.lint.values import at, has_placeholder, listed, sequence, shown, text
+from meshtrust.names import CERT_MANAGER_GROUP, IDENTITY_ISSUER, POLICY_VALIDATOR, SECRET_SERVICES
 from meshtrust.pki.durations import format_duration, parse_duration
 
 # cert-manager, pkg/apis/certmanager/v1/const.go, DefaultCertificateDuration.
@@ -127,7 +127,7 @@ class CertificateSpec:
     @property
     def has_external_issuer(self) -> bool:
         """Whether another controller than cert-manager issues it."""
-        return self.get("issuerRef.group") not in (None, "", "cert-manager.io")
+        return self.get("issuerRef.group") not in (None, "", CERT_MANAGER_GROUP)
 
     @property
     def has_known_key(self) -> bool:
@@ -389,7 +389,7 @@ def _issuer_namespace(certificate: CertificateSpec) -> Iterator[Violation]:
     applies=lambda certificate: certificate.role == "webhook",
 )
 def _webhook(certificate: CertificateSpec) -> Iterator[Violation]:
-    service = WEBHOOKS.get(text(certificate.get("secretName")))
+    service = SECRET_SERVICES.get(text(certificate.get("secretName")))
     if service is None:
         return
     names = sequence(certificate.get("dnsNames"))
@@ -398,7 +398,7 @@ def _webhook(certificate: CertificateSpec) -> Iterator[Violation]:
     if not (wanted in names if certificate.namespace else fits):
         yield certificate.violation("dnsNames", f"is {listed(map(_plain, names))}, without {wanted}")
     encoding = certificate.get("privateKey.encoding")
-    if service == "linkerd-policy-validator" and encoding != "PKCS8":
+    if service == POLICY_VALIDATOR and encoding != "PKCS8":
         yield certificate.violation(
             "privateKey.encoding", "is not set" if encoding is None else f"is {shown(encoding)}"
         )

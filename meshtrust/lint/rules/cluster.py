@@ -4,10 +4,17 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from meshtrust.lint.linkerd import CONTROL_PLANE_LABEL, NO_WEBHOOKS_LABEL, TRUST_ROOTS
 from meshtrust.lint.objects import Object
 from meshtrust.lint.rule import Location, RuleSet, Violation
 from meshtrust.lint.values import at, listed, mapping, sequence, shown, text
+from meshtrust.names import (
+    CONTROL_PLANE_LABEL,
+    CONTROL_PLANE_NAMESPACE_LABEL,
+    INJECT_ANNOTATION,
+    NAMESPACE_NAME_LABEL,
+    TRUST_ROOTS,
+    WEBHOOKS_LABEL,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +68,8 @@ NAMESPACES = RuleSet[ControlPlaneNamespace]("The control plane's Namespace")
 def _labels(namespace: ControlPlaneNamespace) -> Iterator[Violation]:
     wanted = {
         CONTROL_PLANE_LABEL: "true",
-        "linkerd.io/control-plane-ns": namespace.object_name,
-        NO_WEBHOOKS_LABEL: "disabled",
+        CONTROL_PLANE_NAMESPACE_LABEL: namespace.object_name,
+        WEBHOOKS_LABEL: "disabled",
     }
     for label, value in wanted.items():
         has = namespace.labels.get(label)
@@ -97,10 +104,10 @@ def _pod_security(namespace: ControlPlaneNamespace) -> Iterator[Violation]:
     fix="Set the annotation linkerd.io/inject: disabled",
 )
 def _not_injected(namespace: ControlPlaneNamespace) -> Iterator[Violation]:
-    has = mapping(at(namespace.manifest, "metadata.annotations")).get("linkerd.io/inject")
+    has = mapping(at(namespace.manifest, "metadata.annotations")).get(INJECT_ANNOTATION)
     if has != "disabled":
         said = "no annotation" if has is None else f"{shown(has)} as its annotation"
-        yield Violation(text=f"has {said} linkerd.io/inject")
+        yield Violation(text=f"has {said} {INJECT_ANNOTATION}")
 
 
 @NAMESPACES.rule(
@@ -113,7 +120,7 @@ def _not_injected(namespace: ControlPlaneNamespace) -> Iterator[Violation]:
 )
 def _selected(namespace: ControlPlaneNamespace) -> Iterator[Violation]:
     # The API server gives every namespace its name as a label.
-    labels = {"kubernetes.io/metadata.name": namespace.object_name, **namespace.labels}
+    labels = {NAMESPACE_NAME_LABEL: namespace.object_name, **namespace.labels}
     by = f"by which Bundle {TRUST_ROOTS} selects it"
     for label, value in mapping(namespace.selector.get("matchLabels")).items():
         if labels.get(label) != value:

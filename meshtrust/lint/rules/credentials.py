@@ -8,8 +8,8 @@ from itertools import pairwise
 from typing import Literal
 
 from meshtrust.lint.facts import CertificateFacts, KeyFacts, path_to_root, read_key
-from meshtrust.lint.linkerd import CLOCK_SKEW, ECDSA_SIGNATURES, LEAF_LIFETIME
 from meshtrust.lint.reading.pem_text import PemText, read_pem
+from meshtrust.lint.requirements import CLOCK_SKEW, ECDSA_SIGNATURES, LEAF_LIFETIME
 from meshtrust.lint.rule import Location, RuleSet, Violation
 from meshtrust.lint.rules.anchors import expiring_soon, missing_usages, outside_validity
 from meshtrust.lint.values import listed

@@ -5,21 +5,16 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from meshtrust.lint.linkerd import (
-    CLOCK_SKEW,
-    KUBERNETES_TLS,
-    LEAF_LIFETIME,
-    LINKERD_TLS,
-    UNINJECTED_NAMESPACES,
-    WEBHOOK_SECTIONS,
-    WEBHOOK_VALUES,
-)
 from meshtrust.lint.reading.pem_text import read_pem
+from meshtrust.lint.requirements import CLOCK_SKEW, LEAF_LIFETIME
 from meshtrust.lint.rule import Finding, Location, RuleSet, Violation
 from meshtrust.lint.rules.credentials import LeafLifetime
 from meshtrust.lint.values import at, listed, mapping, misspelling, overlaid, sequence, shown, text
+from meshtrust.names import KUBERNETES_TLS, LINKERD_TLS, NAMESPACE_NAME_LABEL, SECTION_SERVICES, UNINJECTED_NAMESPACES
 from meshtrust.pki.durations import parse_duration
 
+# What a section of the values may have to say about a webhook's certificate.
+WEBHOOK_VALUES = ("externalSecret", "caBundle", "injectCaFrom", "injectCaFromSecret", "crtPEM", "keyPEM")
 # What of the values is at hand: all of them, one layer of several, a part of an unknown whole, or what a cluster keeps
 # of those that Linkerd was installed with.
 Extent = Literal["whole", "layer", "part", "record"]
@@ -97,11 +92,11 @@ class HelmValues:
 
 # Names of the values whose misspelling is told, by the section that they are in.
 _KNOWN_VALUES: Mapping[str, tuple[str, ...]] = {
-    "": ("identityTrustAnchorsPEM", "identityTrustDomain", "clusterDomain", "webhookFailurePolicy", *WEBHOOK_SECTIONS),
+    "": ("identityTrustAnchorsPEM", "identityTrustDomain", "clusterDomain", "webhookFailurePolicy", *SECTION_SERVICES),
     "identity": ("issuer", "externalCA"),
     "identity.issuer": ("scheme", "tls", "issuanceLifetime", "clockSkewAllowance"),
     "identity.issuer.tls": ("crtPEM", "keyPEM"),
-    **dict.fromkeys(WEBHOOK_SECTIONS, WEBHOOK_VALUES),
+    **dict.fromkeys(SECTION_SERVICES, WEBHOOK_VALUES),
 }
 # Kubernetes, object names: a DNS subdomain.
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
@@ -360,7 +355,7 @@ def _misspelt(helm: HelmValues) -> Iterator[Violation]:
     fix="Write the certificate there as PEM, or have cert-manager inject the CA by injectCaFrom",
 )
 def _webhook_certificates(helm: HelmValues) -> Iterator[Violation]:
-    for webhook in WEBHOOK_SECTIONS:
+    for webhook in SECTION_SERVICES:
         for member in ("caBundle", "crtPEM"):
             given = text(helm.get(f"{webhook}.{member}")).strip()
             pem = read_pem(given)
@@ -371,7 +366,7 @@ def _webhook_certificates(helm: HelmValues) -> Iterator[Violation]:
 
 def _webhooks(helm: HelmValues) -> Iterator[tuple[str, set[str]]]:
     """Yield the webhooks with the names of what is set for them, as Helm tells set from unset."""
-    for webhook in WEBHOOK_SECTIONS:
+    for webhook in SECTION_SERVICES:
         values = mapping(helm.get(webhook))
         yield webhook, {name for name in WEBHOOK_VALUES[:4] if values.get(name)}
 
@@ -384,7 +379,7 @@ def _excluded(helm: HelmValues) -> list[str]:
     return [
         text(name)
         for expression in sequence(expressions)
-        if at(expression, "operator") == "NotIn" and mapping(expression).get("key") == "kubernetes.io/metadata.name"
+        if at(expression, "operator") == "NotIn" and mapping(expression).get("key") == NAMESPACE_NAME_LABEL
         for name in sequence(at(expression, "values"))
     ]
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from meshtrust.lint.facts import CertificateFacts, path_to_root
-from meshtrust.lint.linkerd import KUBERNETES_TLS, SECRET_KEYS
 from meshtrust.lint.reading.pem_text import read_pem
 from meshtrust.lint.rule import Location, RuleSet, Violation
 from meshtrust.lint.values import is_placeholder, listed, mapping, shown, text
+from meshtrust.names import KUBERNETES_TLS, SECRET_KEYS
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,6 @@ from typing import Any
 from cryptography import x509
 
 from meshtrust.lint.facts import CertificateFacts, read_key
-from meshtrust.lint.linkerd import WEBHOOKS
 from meshtrust.lint.objects import Object
 from meshtrust.lint.reading.pem_text import PemText, read_pem
 from meshtrust.lint.rule import Location, RuleSet, Violation
@@ -16,9 +15,10 @@ from meshtrust.lint.rules.anchors import outside_validity
 from meshtrust.lint.rules.credentials import KEY_LABELS
 from meshtrust.lint.rules.secrets import CredentialSecret, decode
 from meshtrust.lint.values import listed, mapping, sequence, text
+from meshtrust.names import INJECT_CA_ANNOTATION, INJECT_CA_SECRET_ANNOTATION, SECRET_SERVICES
 from meshtrust.pki.chain import ChainError, verify_chain
 
-_INJECTED = ("cert-manager.io/inject-ca-from", "cert-manager.io/inject-ca-from-secret")
+_INJECTED = (INJECT_CA_ANNOTATION, INJECT_CA_SECRET_ANNOTATION)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +77,7 @@ def webhooks_of(one: Object) -> Iterator[Webhook]:
     if one.group == "admissionregistration.k8s.io" and one.kind.endswith("WebhookConfiguration"):
         for index, _ in enumerate(sequence(one.get("webhooks"))):
             webhook = Webhook(one=one, index=index)
-            if webhook.service[1] in WEBHOOKS.values() and "linkerd" in f"{one.name}{webhook.service}":
+            if webhook.service[1] in SECRET_SERVICES.values() and "linkerd" in f"{one.name}{webhook.service}":
                 yield webhook
 
 
