@@ -62,7 +62,7 @@ def commands() -> str:
     group = typer.main.get_command(app)
     assert isinstance(group, TyperGroup)  # noqa: S101 an app of several commands is one
     parts = [COMMANDS_HEAD, _exit_codes()]
-    for name, command in _flat(group):
+    for name, command in flatten_commands(group):
         about = " ".join((command.help or "").split("\n\n")[0].split())
         more = [" ".join(text.split()) for text in (command.help or "").split("\n\n")[1:]]
         rows = [
@@ -76,11 +76,11 @@ def commands() -> str:
     return "\n".join(parts)
 
 
-def _flat(group: TyperGroup, before: str = "") -> Iterator[tuple[str, TyperCommand]]:
+def flatten_commands(group: TyperGroup, before: str = "") -> Iterator[tuple[str, TyperCommand]]:
     """Yield the commands of a group and of the groups in it, with their whole names."""
     for name, command in group.commands.items():
         if isinstance(command, TyperGroup):
-            yield from _flat(command, f"{before}{name} ")
+            yield from flatten_commands(command, f"{before}{name} ")
         elif isinstance(command, TyperCommand):
             yield f"{before}{name}", command
 

@@ -48,6 +48,6 @@ def check_rename(last: IdentityName, wanted: IdentityName) -> None:
     msg = (
         f"{told} Every identity in the mesh ends with namespace and trust domain of Linkerd: proxies that run would be "
         f"refused by those that start, and get no certificate any more. Set it back: {back}. To have another, "
-        "uninstall Linkerd (README.md, Take it away), and deploy it by a new stack."
+        "uninstall Linkerd (docs/upgrading.md, Uninstall), and deploy it by a new stack."
     )
     raise IllegalRenameError(msg)

@@ -1,4 +1,4 @@
-"""The README's ways to take a stack away, which the real CLI alone has all of."""
+"""The ways in which docs/upgrading.md removes a stack, which only the real CLI has."""
 
 import pytest
 

@@ -1,7 +1,6 @@
 import json
 import re
 
-import pytest
 import yaml
 
 from docs.generate import FAULTS, commands, configuration, faults, lint_rules, performance
@@ -34,35 +33,3 @@ def test_every_test_of_the_suite_of_faults_has_its_row_and_no_other_has():
     suite = "".join(path.read_text() for path in (REPOSITORY / "tests" / "rehearsal" / "faults").glob("test_*.py"))
     written = set(re.findall(r"(?m)^def (test_\w+)\([^)]*\brow\b", suite))
     assert {name.partition("[")[0] for name in json.loads(FAULTS.read_text())} == written
-
-
-PAGES = sorted(
-    path.relative_to(REPOSITORY)
-    for path in [
-        *REPOSITORY.glob("*.md"),
-        *(path for room in ("docs", "policy", "deploy") for path in (REPOSITORY / room).glob("**/*.md")),
-    ]
-)
-
-
-def anchors(path):
-    """The anchors of a page's headings: in lower case, without punctuation, hyphens for spaces."""
-    headings = re.findall(r"(?m)^#+ (.*)$", path.read_text())
-    return {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
-
-
-@pytest.mark.parametrize("page", PAGES, ids=str)
-def test_every_link_of_a_page_leads_somewhere_in_the_tree(page):
-    text = re.sub(r"(?s)```.*?```", "", (REPOSITORY / page).read_text())
-    for target in re.findall(r"\]\(([^)]+)\)", text):
-        if re.match(r"[a-z]+:", target):
-            continue
-        name, _, anchor = target.partition("#")
-        path = (REPOSITORY / page).parent / name if name else REPOSITORY / page
-        assert path.exists(), f"{page} links to {target}"
-        if anchor:
-            assert anchor in anchors(path), f"{page} links to {target}"
-
-
-def test_there_are_pages():
-    assert len(PAGES) >= 9
