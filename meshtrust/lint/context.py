@@ -1,10 +1,11 @@
 """All that was read, sorted, and what belongs to what: an issuer to its bundle, a bundle to its sources."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from pathlib import PurePath
+from typing import Literal
 
 from meshtrust.lint.facts import CertificateFacts
 from meshtrust.lint.objects import Object, is_related, nearest
@@ -16,8 +17,9 @@ from meshtrust.lint.rules.anchors import Bundle
 from meshtrust.lint.rules.bundles import TrustBundle, is_trust_bundle
 from meshtrust.lint.rules.credentials import LeafLifetime
 from meshtrust.lint.rules.helm import HelmValues
+from meshtrust.lint.rules.secrets import CredentialSecret
 from meshtrust.lint.values import has_placeholder, mapping, text
-from meshtrust.names import IDENTITY_ISSUER
+from meshtrust.names import IDENTITY_ISSUER, PREVIOUS_ANCHOR, TRUST_ANCHOR
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +126,30 @@ class LintContext:
             "linkerd-cni" in one.name or "linkerd2-cni" in f"{one.name} {chart_of(one)}" for one in self.objects
         )
         return plugin or any(helm.get("cniEnabled") is True for helm in helms)
+
+    def secret(self, one: Object, role: Literal["issuer", "ca", "webhook"]) -> CredentialSecret:
+        """Return a Secret with what goes with its file: the scheme of the mesh, and the roots that it trusts."""
+        return CredentialSecret(
+            object_name=one.name,
+            namespace=one.namespace,
+            role=role,
+            manifest=mapping(one.manifest),
+            scheme=self.scheme_near(one.file),
+            roots=self.roots_near(one.file),
+            locate=one.locate,
+        )
+
+    def is_signing(self, secret: Object) -> bool:
+        """Whether a Secret is that of a CA that signs: an Issuer names it, or it has the guide's name and a key."""
+        keys = {**mapping(secret.get("data")), **mapping(secret.get("stringData"))}
+        is_guides = secret.name in (TRUST_ANCHOR, PREVIOUS_ANCHOR) and "tls.key" in keys
+        return is_guides or self.issuance.is_authority(secret)
+
+    def unjudged(self) -> Iterator[Object]:
+        """Yield the objects that no rule was applied to."""
+        for one in self.objects:
+            if id(one) not in self.judged and id(one) not in self.carriers:
+                yield one
 
     def trust_bundle(self, one: Object) -> TrustBundle:
         """Return a Bundle, with where its sources lead."""

@@ -64,10 +64,6 @@ class Unread:
     location: Location
     fix: str | None = None
 
-    def violation(self) -> Violation:
-        """Return what is wrong with it."""
-        return Violation(text=self.reason, fix=self.fix)
-
 
 @dataclass(kw_only=True)
 class Material:
@@ -100,10 +96,6 @@ READING = RuleSet[Unread]("A file")
     fix="Name a file or a directory that exists, that this user may read, and that holds text in UTF-8",
     applies=lambda unread: unread.kind == "text",
 )
-def _no_text(unread: Unread) -> Iterator[Violation]:
-    yield unread.violation()
-
-
 @READING.rule(
     "MT002",
     "error",
@@ -113,10 +105,6 @@ def _no_text(unread: Unread) -> Iterator[Violation]:
     fix="Correct the line",
     applies=lambda unread: unread.kind == "yaml",
 )
-def _no_yaml(unread: Unread) -> Iterator[Violation]:
-    yield unread.violation()
-
-
 @READING.rule(
     "MT003",
     "note",
@@ -126,8 +114,8 @@ def _no_yaml(unread: Unread) -> Iterator[Violation]:
     fix="Render it, and judge the result: helm template <chart> | meshtrust lint -",
     applies=lambda unread: unread.kind == "template",
 )
-def _template(unread: Unread) -> Iterator[Violation]:
-    yield unread.violation()
+def _unread(unread: Unread) -> Iterator[Violation]:
+    yield Violation(text=unread.reason, fix=unread.fix)
 
 
 def read_files(paths: Iterable[Path]) -> Material:

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import cached_property
+from typing import Any, Literal
 
 from meshtrust.lint.objects import Object
 from meshtrust.lint.rule import Location, RuleSet, Violation
@@ -104,6 +105,9 @@ _SERVED = {
     "admissionregistration.k8s.io": "admissionregistration.k8s.io/v1",
 }
 
+_Kind = Literal["field", "value", "type"]
+_Problem = tuple[_Kind, Violation]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
@@ -132,6 +136,14 @@ class Manifest:
         """Whether the API server still serves its version."""
         version = text(self.one.manifest.get("apiVersion"))
         return _SERVED.get(self.one.group, version) == version
+
+    @cached_property
+    def problems(self) -> Mapping[_Kind, list[Violation]]:
+        """The differences between the spec and its schema, by their kind."""
+        found: dict[_Kind, list[Violation]] = {"field": [], "value": [], "type": []}
+        for kind, violation in _walk(self):
+            found[kind].append(violation)
+        return found
 
     def violation(self, path: str, text: str, fix: str | None = None) -> Violation:
         """Return what is wrong with a field of the spec, by its path."""
@@ -174,10 +186,8 @@ def _served_version(manifest: Manifest) -> Iterator[Violation]:
     fix="Write the field's name as the schema has it, or remove it",
     applies=lambda manifest: manifest.is_served,
 )
-def _known_fields(manifest: Manifest) -> Iterator[Violation]:
-    for problem in _problems(manifest):
-        if problem.kind == "field":
-            yield problem.violation
+def _unknown_fields(manifest: Manifest) -> list[Violation]:
+    return manifest.problems["field"]
 
 
 @MANIFESTS.rule(
@@ -189,10 +199,8 @@ def _known_fields(manifest: Manifest) -> Iterator[Violation]:
     fix="Use one of the values that the schema lists",
     applies=lambda manifest: manifest.is_served,
 )
-def _known_values(manifest: Manifest) -> Iterator[Violation]:
-    for problem in _problems(manifest):
-        if problem.kind == "value":
-            yield problem.violation
+def _unknown_values(manifest: Manifest) -> list[Violation]:
+    return manifest.problems["value"]
 
 
 @MANIFESTS.rule(
@@ -205,10 +213,8 @@ def _known_values(manifest: Manifest) -> Iterator[Violation]:
     fix="Write the value as the schema has it; a text in quotes is no number and neither true nor false",
     applies=lambda manifest: manifest.is_served,
 )
-def _known_types(manifest: Manifest) -> Iterator[Violation]:
-    for problem in _problems(manifest):
-        if problem.kind == "type":
-            yield problem.violation
+def _other_types(manifest: Manifest) -> list[Violation]:
+    return manifest.problems["type"]
 
 
 @MANIFESTS.rule(
@@ -228,13 +234,8 @@ def _required_fields(manifest: Manifest) -> Iterator[Violation]:
             yield manifest.violation(path, "is missing", f"Set spec.{path}")
 
 
-@dataclass(frozen=True)
-class _Problem:
-    kind: str
-    violation: Violation
-
-
-def _problems(manifest: Manifest) -> Iterator[_Problem]:
+def _walk(manifest: Manifest) -> Iterator[_Problem]:
+    """Yield each difference between a spec and its schema, with its kind."""
     fields = _SPECS.get(manifest.one.kind)
     if fields is not None:
         yield from _check("", manifest.one.get("spec"), fields, manifest)
@@ -256,7 +257,7 @@ def _check(path: str, value: Any, expected: Field, manifest: Manifest) -> Iterat
     fits: bool = isinstance(value, Mapping if kind is dict else kind) or (kind is int and whole)
     if not fits or (kind is int and isinstance(value, bool)):
         wrong = manifest.violation(path, f"is {shown(value)}, and has to be {_TYPES[kind]}")
-        yield _Problem("type", replace(wrong, value=value))
+        yield "type", replace(wrong, value=value)
     elif isinstance(expected, dict):
         for name, member in value.items():
             below = f"{path}.{name}".lstrip(".")
@@ -287,14 +288,14 @@ def _check_name(path: str, name: str, expected: Mapping[str, Field], manifest: M
     meant = misspelling(name, expected)
     said = f"is no field; {meant} is" if meant else f"is no field of {manifest.one.kind} that is known here"
     wrong = manifest.violation(path, said, f"Write {meant}" if meant else None)
-    yield _Problem("field", replace(wrong, severity=None if meant else "note", value=name))
+    yield "field", replace(wrong, severity=None if meant else "note", value=name)
 
 
 def _check_choice(path: str, value: Any, allowed: tuple[str, ...], manifest: Manifest) -> Iterator[_Problem]:
     if value not in allowed:
         meant = misspelling(text(value), allowed)
         wrong = manifest.violation(path, f"is {shown(value)}, {_neither(allowed)}", f"Write {meant}" if meant else None)
-        yield _Problem("value", replace(wrong, value=value))
+        yield "value", replace(wrong, value=value)
 
 
 def _check_choices(path: str, values: list[Any], allowed: tuple[str, ...], manifest: Manifest) -> Iterator[_Problem]:
@@ -304,7 +305,7 @@ def _check_choices(path: str, values: list[Any], allowed: tuple[str, ...], manif
         are = "is none" if len(wrong) == 1 else "are none"
         said = f"has {listed(map(_quoted, wrong))}, which {are} of the API's"
         found = manifest.violation(path, said, f"Write {listed(near)}" if all(near) else None)
-        yield _Problem("value", replace(found, value=values))
+        yield "value", replace(found, value=values)
 
 
 def _neither(allowed: tuple[str, ...]) -> str:

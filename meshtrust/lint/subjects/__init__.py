@@ -1,0 +1,1 @@
+"""Subjects of the rules: each module finds one kind among what was read, and checks it by its rules."""
