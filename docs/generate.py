@@ -19,6 +19,7 @@ from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 from benchmarks.__main__ import BENCHMARKS
 from benchmarks.machine import RESULTS
 from benchmarks.targets import judge, verdict
+from docs.package_picture import draw_packages, read_packages
 from meshtrust.commands.cli import EXIT_CODES, app
 from meshtrust.lint import RULE_SETS
 
@@ -269,6 +270,7 @@ def main() -> None:
     (DOCS / "lint.md").write_text(lint_rules())
     (DOCS / "performance.md").write_text(performance())
     (DOCS / "faults.md").write_text(faults(json.loads(FAULTS.read_text())))
+    (DOCS / "packages.svg").write_text(draw_packages(read_packages()))
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""Runs of the real program without a cluster, an account or the Pulumi CLI."""
+"""Runs of the unmodified program on a cluster of real parts, without an account."""
