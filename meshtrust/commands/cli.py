@@ -1,4 +1,4 @@
-"""The command line: the commands put together, and what becomes of their errors."""
+"""The command line: the list of commands, and the exit code of each error."""
 
 import sys
 
@@ -8,6 +8,7 @@ from rich.console import Console
 from meshtrust.cluster.api import ClusterError
 from meshtrust.commands.adopt import adopt
 from meshtrust.commands.chain import chain
+from meshtrust.commands.display.renderers import WorkInterruptedError
 from meshtrust.commands.display.terminal import accept_every_text
 from meshtrust.commands.export import export
 from meshtrust.commands.fleet import app as fleet
@@ -44,29 +45,30 @@ app.add_typer(fleet, name="fleet")
 
 
 def main() -> None:
-    """Run a command; whatever goes wrong is one message and an exit code."""
+    """Run a command; an error is one message and an exit code."""
     code = 0
     accept_every_text()
     try:
         app()
     except BlockedError as error:
-        _tell(error, [str(blocker) for blocker in error.blockers])
+        _show(error)
         code = 4
     except (StackError, ClusterError, IllegalStepError) as error:
-        _tell(error)
+        _show(error)
         code = 3
     except RolloutError as error:
-        _tell(error)
+        _show(error)
         code = 1
-    except KeyboardInterrupt:
-        _tell("Interrupted. Nothing is lost: the same command goes on from here.")
+    except WorkInterruptedError as error:
+        _show(error)
         code = 130
     sys.exit(code)
 
 
-def _tell(error: object, lines: list[str] | None = None) -> None:
+def _show(error: Exception) -> None:
+    """Write an error, and the notes of the command that raised it."""
     console = Console(stderr=True, highlight=False)
     console.print("error: ", style="red", end="")
     console.print(str(error), soft_wrap=True, markup=False)
-    for line in lines or []:
-        console.print(f"  - {line}", soft_wrap=True, markup=False)
+    for line in getattr(error, "__notes__", []):
+        console.print(f"  {line}", soft_wrap=True, markup=False)

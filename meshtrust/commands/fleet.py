@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,29 +10,34 @@ from typing import Annotated, Any
 import typer
 
 from meshtrust.commands.display.fleet_table import show_cluster_findings, show_fleet, show_links
-from meshtrust.commands.display.progress import CommandBoard, Logs, open_board
-from meshtrust.commands.options import HERE, AnchorDays, Directory, IssuerHours, Json, console, write_json
+from meshtrust.commands.display.renderers import open_progress
+from meshtrust.commands.options import (
+    HERE,
+    AnchorDays,
+    Directory,
+    IssuerHours,
+    Json,
+    LogDirectory,
+    Verbose,
+    console,
+    write_json,
+)
 from meshtrust.commands.rotate import AtOnce, Lazy, Timeout, choose_generation
 from meshtrust.files import ENCODING
 from meshtrust.fleet.inspection import inspect_fleet
 from meshtrust.fleet.members import find_fleet
 from meshtrust.fleet.page import draw_page
-from meshtrust.fleet.rotation_waves import FleetWay, rotate_fleet
+from meshtrust.fleet.rotation_waves import FleetRotationOptions, rotate_fleet
 from meshtrust.fleet.state import read_state
 from meshtrust.fleet.up import deploy_fleet
 from meshtrust.fleet.view import FleetView
 from meshtrust.fleet.waves import FleetError
 from meshtrust.linkerd.rollout import Limits
 from meshtrust.stacks.inspection import Budget
+from meshtrust.stacks.progress import Progress
 
 AnchorStack = Annotated[str, typer.Option(help="Stack that owns the trust anchor. Default: the only one there is.")]
 Parallel = Annotated[int, typer.Option(min=1, help="Clusters to work on at a time.")]
-LogDirectory = Annotated[
-    Path | None,
-    typer.Option(
-        help="Directory for what the engine writes, a file per stack. Default: a temporary one, kept if a stack fails."
-    ),
-]
 
 app = typer.Typer(
     help="All the clusters that share a trust anchor: see them, deploy them, rotate their anchor.",
@@ -50,6 +54,7 @@ def up(
     secrets_provider: Annotated[
         str, typer.Option(help="What encrypts a stack that has to be made, as `pulumi stack init` takes it.")
     ] = "",
+    verbose: Verbose = False,
     log_directory: LogDirectory = None,
     directory: Directory = HERE,
     as_json: Json = False,
@@ -61,10 +66,10 @@ def up(
     """
     fleet = find_fleet(directory, anchor_stack)
 
-    async def work(board: CommandBoard) -> None:
-        await deploy_fleet(fleet, parallel=parallel, board=board, secrets_provider=secrets_provider)
+    async def work(progress: Progress) -> None:
+        await deploy_fleet(fleet, parallel=parallel, progress=progress, secrets_provider=secrets_provider)
 
-    run(work, Logs(log_directory), parallel, as_json=as_json)
+    run(work, parallel, as_json=as_json, verbose=verbose, log_directory=log_directory)
 
 
 @app.command()
@@ -76,6 +81,7 @@ def rotate(
     lazy: Lazy = False,
     at_once: AtOnce = 10,
     timeout_seconds: Timeout = 600,
+    verbose: Verbose = False,
     log_directory: LogDirectory = None,
     directory: Directory = HERE,
     as_json: Json = False,
@@ -86,13 +92,14 @@ def rotate(
     1 a cluster failed; 3 the fleet cannot be read; 4 clusters have to wait for what is listed.
     """
     fleet = find_fleet(directory, anchor_stack)
-    way = FleetWay(parallel=parallel, lazy=lazy, limits=Limits(at_once=at_once, timeout_seconds=timeout_seconds))
+    limits = Limits(at_once=at_once, timeout_seconds=timeout_seconds)
+    options = FleetRotationOptions(parallel=parallel, lazy=lazy, limits=limits)
 
-    async def work(board: CommandBoard) -> None:
+    async def work(progress: Progress) -> None:
         chosen = to or choose_generation(fleet.anchor.configured.anchors, (await read_state(fleet, parallel)).anchor)
-        await rotate_fleet(fleet, chosen, way, board)
+        await rotate_fleet(fleet, chosen, options, progress)
 
-    run(work, Logs(log_directory), parallel, as_json=as_json)
+    run(work, parallel, as_json=as_json, verbose=verbose, log_directory=log_directory)
 
 
 @app.command()
@@ -171,29 +178,33 @@ def _look(directory: Path, anchor_stack: str, parallel: int, budget: Budget) -> 
 
 
 def _widen(parallel: int) -> None:
-    """Give the event loop threads enough: the CLI holds one while it runs, and names are looked up in others."""
+    """Give the event loop a thread for each run of the CLI, and some more in which host names are resolved."""
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(max_workers=parallel + 8))
 
 
-def run(work: Callable[[CommandBoard], Coroutine[Any, Any, None]], logs: Logs, parallel: int, *, as_json: bool) -> None:
-    """Do work on a fleet, and tell of it in whichever way is asked for.
+def run(
+    work: Callable[[Progress], Coroutine[Any, Any, None]],
+    parallel: int,
+    *,
+    as_json: bool,
+    verbose: bool = False,
+    log_directory: Path | None = None,
+) -> None:
+    """Run work on a fleet, and show its progress and its end.
 
     Raises:
-        StackError: What the engine writes cannot be kept where it is to be.
-        typer.Exit: With the command's exit code, where the work cannot be done.
+        StackError: The engine's output cannot be kept in the directory that was named.
+        typer.Exit: With the command's exit code, if the work failed or has to wait.
     """
-    logs.prepare()
-    board = open_board(console(), logs, as_json=as_json)
 
-    async def widely() -> None:
+    async def widely(progress: Progress) -> None:
         _widen(parallel)
-        await work(board)
+        await work(progress)
 
-    with closing(logs):
+    with open_progress(console(), as_json=as_json, verbose=verbose, log_directory=log_directory) as progress:
         try:
-            with board:
-                asyncio.run(widely())
+            asyncio.run(widely(progress))
         except FleetError as error:
-            board.summary(error=str(error))
+            progress.end(finished=False, error=str(error))
             raise typer.Exit(error.exit_code) from None
-        board.summary()
+        progress.end("Nothing was to do.", finished=True)

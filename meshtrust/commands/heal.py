@@ -1,12 +1,11 @@
-"""`meshtrust heal`: what can be put right of a control plane."""
+"""`meshtrust heal`: repairs of a control plane."""
 
-import asyncio
-
-from meshtrust.commands.display.reporter import ConsoleReporter, JsonReporter
-from meshtrust.commands.options import HERE, Context, Directory, Json, Kubeconfig, Namespace, Stack, console, select
+from meshtrust.commands.options import HERE, Context, Directory, Json, Kubeconfig, Namespace, Stack, select
 from meshtrust.commands.rotate import Timeout
+from meshtrust.commands.work import run_work
 from meshtrust.linkerd.rollout import Limits
 from meshtrust.stacks import heal as healing
+from meshtrust.stacks.progress import StackProgress
 from meshtrust.stacks.target import open_target
 
 
@@ -26,14 +25,14 @@ def heal(
     service would refuse. A component that is scaled to 0 is scaled up. Exit codes: 0 all is well, or is now; 1 a
     workload did not get ready; 3 the cluster cannot be read; 4 something cannot be healed, all of which is listed.
     """
-    reporter = JsonReporter() if as_json else ConsoleReporter(console())
 
-    async def run() -> bool:
+    async def work(progress: StackProgress) -> bool:
         target = await open_target(select(stack, directory, context, kubeconfig, namespace))
-        return await healing.heal(target, Limits(timeout_seconds=timeout_seconds), reporter)
+        healed = await healing.heal(target, Limits(timeout_seconds=timeout_seconds), progress)
+        progress.note(
+            "every replica signs with the issuer in the Secret" + (" now" if healed else "; nothing was to do"),
+            healed=healed,
+        )
+        return True
 
-    healed = asyncio.run(run())
-    reporter.note(
-        "every replica signs with the issuer in the Secret" + (" now" if healed else "; nothing was to do"),
-        healed=healed,
-    )
+    run_work(stack, work, as_json=as_json)

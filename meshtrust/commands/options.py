@@ -23,18 +23,25 @@ IssuerHours = Annotated[
     int, typer.Option(min=0, max=876_000, help="Hours of life that an identity issuer must have left.")
 ]
 AnchorDays = Annotated[int, typer.Option(min=0, max=36_500, help="Days of life that each trust anchor must have left.")]
+Verbose = Annotated[bool, typer.Option("--verbose", help="Show all that the engine writes, too.")]
+LogDirectory = Annotated[
+    Path | None,
+    typer.Option(
+        help="Directory for what the engine writes, a file per stack. Default: a temporary one, kept if a stack fails."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Write JSON for machines.")]
 
 HERE = Path()
 
 
 def select(stack: str, directory: Path, context: str = "", kubeconfig: str = "", namespace: str = "") -> Selection:
-    """Return what the options name."""
+    """Return the installation that the options name."""
     return Selection(stack=stack, directory=directory, context=context, kubeconfig=kubeconfig, namespace=namespace)
 
 
 def console() -> Console:
-    """Return the terminal, made anew so that it is the one in force."""
+    """Return a console for the present standard output."""
     return Console(highlight=False)
 
 

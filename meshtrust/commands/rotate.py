@@ -1,19 +1,18 @@
-"""`meshtrust rotate` and `meshtrust abort`: the whole of a rotation, or a step of it, forwards and back."""
+"""`meshtrust rotate` and `meshtrust abort`: a whole rotation or one step of it, and the way back."""
 
-import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from meshtrust.commands.display.reporter import ConsoleReporter, JsonReporter
-from meshtrust.commands.options import HERE, Directory, Json, console, select
+from meshtrust.commands.options import HERE, Directory, Json, LogDirectory, Verbose, select
+from meshtrust.commands.work import run_work
 from meshtrust.linkerd.rollout import Limits
-from meshtrust.stacks import rotator as rotation
 from meshtrust.stacks.outputs import StackOutputs
-from meshtrust.stacks.progress import Reporter
-from meshtrust.stacks.target import Selection, Target, open_target
+from meshtrust.stacks.progress import StackProgress
+from meshtrust.stacks.rotator import RotationOptions, TargetOpener, abort_rotation, rotate_stack
+from meshtrust.stacks.target import Target, open_target
 
 RequiredStack = Annotated[str, typer.Option("--stack", "-s", help="Stack whose trust anchor is rotated.")]
 Once = Annotated[bool, typer.Option("--step", help="Take one step, then stop.")]
@@ -32,6 +31,8 @@ def rotate(
     lazy: Lazy = False,
     at_once: AtOnce = 10,
     timeout_seconds: Timeout = 600,
+    verbose: Verbose = False,
+    log_directory: LogDirectory = None,
     directory: Directory = HERE,
     as_json: Json = False,
 ) -> None:
@@ -41,12 +42,14 @@ def rotate(
     or the step is; 1 a workload did not get ready; 3 stack or cluster cannot be read or deployed; 4 it has to wait for
     what is listed.
     """
+    options = RotationOptions(lazy=lazy, limits=Limits(at_once=at_once, timeout_seconds=timeout_seconds))
+    open_stack = _opener(stack, directory)
 
-    async def run(open_: rotation.Open, way: rotation.Way, reporter: Reporter) -> bool:
-        target = await open_()
-        return await rotation.rotate(open_, to or goal(target), way, reporter, once=once)
+    async def work(progress: StackProgress) -> bool:
+        chosen = to or goal(await open_stack())
+        return await rotate_stack(open_stack, chosen, options, progress, once=once)
 
-    _run(run, select(stack, directory), _way(lazy, at_once, timeout_seconds, as_json=as_json), as_json=as_json)
+    run_work(stack, work, as_json=as_json, verbose=verbose, log_directory=log_directory)
 
 
 def abort(
@@ -56,6 +59,8 @@ def abort(
     lazy: Lazy = False,
     at_once: AtOnce = 10,
     timeout_seconds: Timeout = 600,
+    verbose: Verbose = False,
+    log_directory: LogDirectory = None,
     directory: Directory = HERE,
     as_json: Json = False,
 ) -> None:
@@ -63,44 +68,23 @@ def abort(
 
     Exit codes: as for rotate; 3 also where no rotation is under way.
     """
+    options = RotationOptions(lazy=lazy, limits=Limits(at_once=at_once, timeout_seconds=timeout_seconds))
 
-    async def run(open_: rotation.Open, way: rotation.Way, reporter: Reporter) -> bool:
-        return await rotation.abort(open_, way, reporter, once=once)
+    async def work(progress: StackProgress) -> bool:
+        return await abort_rotation(_opener(stack, directory), options, progress, once=once)
 
-    _run(run, select(stack, directory), _way(lazy, at_once, timeout_seconds, as_json=as_json), as_json=as_json)
-
-
-def _way(lazy: bool, at_once: int, timeout_seconds: int, *, as_json: bool) -> rotation.Way:
-    def write(line: str) -> None:
-        # Standard output is for machines then.
-        typer.echo(line, err=as_json)
-
-    return rotation.Way(lazy=lazy, limits=Limits(at_once=at_once, timeout_seconds=timeout_seconds), write=write)
+    run_work(stack, work, as_json=as_json, verbose=verbose, log_directory=log_directory)
 
 
-def _run(
-    work: Callable[[rotation.Open, rotation.Way, Reporter], Coroutine[Any, Any, bool]],
-    selection: Selection,
-    way: rotation.Way,
-    *,
-    as_json: bool,
-) -> None:
-    reporter = JsonReporter() if as_json else ConsoleReporter(console())
+def _opener(stack: str, directory: Directory) -> TargetOpener:
+    async def open_stack() -> Target:
+        return await open_target(select(stack, directory))
 
-    async def open_() -> Target:
-        return await open_target(selection)
-
-    finished = asyncio.run(work(open_, way, reporter))
-    if isinstance(reporter, JsonReporter):
-        reporter.done(finished=finished)
-    else:
-        console().print(
-            "[bold green]Done.[/]" if finished else "[bold]The step is taken.[/] Run the same command for the next."
-        )
+    return open_stack
 
 
 def goal(target: Target) -> str:
-    """Return the generation to rotate to where none is named: the newest trusted one, else a new one for this year."""
+    """Return the generation to rotate to by default; empty before the first deployment."""
     deployed = target.deployed
     if deployed is None or deployed.trust is None:
         return ""
@@ -108,9 +92,9 @@ def goal(target: Target) -> str:
 
 
 def choose_generation(configured: Sequence[str], deployed: StackOutputs) -> str:
-    """Return the newest of the configured generations where a rotation is under way, else a new one for this year.
+    """Return the newest configured generation if a rotation is under way, else a new one for this year.
 
-    Before the first deployment there is none to rotate from, and none to rotate to.
+    Empty before the first deployment, when there is nothing to rotate.
     """
     if not deployed.anchors:
         return ""

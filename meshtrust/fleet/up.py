@@ -1,70 +1,75 @@
-"""A fleet brought to what its files say, from nothing if need be."""
+"""Deployment of a fleet as its files say, also for the first time."""
 
 import asyncio
 from collections.abc import Sequence
 
 from meshtrust.fleet.members import Fleet
 from meshtrust.fleet.state import FleetState, read_state
-from meshtrust.fleet.waves import Board, Teller, run_all, run_waves
+from meshtrust.fleet.waves import run_all, run_waves
+from meshtrust.stacks.progress import Progress, StackProgress
 from meshtrust.stacks.stack import Stack
 
-# A heading names so many clusters.
+# The most clusters that a heading names.
 _NAMED = 5
 
 
-async def deploy_fleet(fleet: Fleet, *, parallel: int, board: Board, secrets_provider: str = "") -> None:
-    """Deploy a fleet: the anchor stack, what the clusters want signed, then the clusters in waves.
+async def deploy_fleet(fleet: Fleet, *, parallel: int, progress: Progress, secrets_provider: str = "") -> None:
+    """Deploy a fleet: the anchor stack, the intermediates that the clusters request, then the clusters in waves.
 
-    Where a step of a rotation is configured, the clusters first tell each other that they are ready, and then take it.
+    If a step of a rotation is configured, the clusters first tell each other that they are ready, and then take it.
 
     Args:
         fleet: The fleet.
         parallel: How many stacks at a time.
-        board: Who is told.
-        secrets_provider: What encrypts a stack that has to be made; empty for the backend's own.
+        progress: Where the work is reported.
+        secrets_provider: What encrypts the secrets of a new stack; empty for the backend's own.
 
     Raises:
-        FleetError: A stack cannot be made or deployed.
+        FleetError: A stack cannot be created or deployed.
         StackError: The outputs of one cannot be read.
     """
     state = await read_state(fleet, parallel)
 
-    async def make(stack: Stack, _: Teller) -> None:
+    async def make(stack: Stack, _: StackProgress) -> None:
         await asyncio.to_thread(stack.init, secrets_provider)
 
     missing = [stack for stack in fleet.stacks if stack.name in state.missing]
-    await run_all("Make the stacks", missing, make, parallel=parallel, board=board)
-    await deploy_anchor(fleet, "Deploy the trust anchor", board)
+    await run_all("Make the stacks", missing, make, parallel=parallel, progress=progress)
+    await deploy_anchor(fleet, "Deploy the trust anchor", progress)
 
-    # What a cluster asks for can be signed once it is in its outputs, and used once it is in the anchor stack's.
+    # The anchor stack reads requests from the clusters' outputs, and the clusters read certificates from its outputs.
     asking = [stack for stack in fleet.clusters if not _has_asked(stack, state)]
-    await run_all("Ask for intermediates", asking, deploy, parallel=parallel, board=board)
-    await pass_on(fleet, parallel=parallel, board=board)
-    await run_waves("Deploy the clusters", fleet.clusters, deploy, parallel=parallel, board=board)
-    after = await pass_on(fleet, parallel=parallel, board=board)
+    await run_all("Ask for intermediates", asking, deploy, parallel=parallel, progress=progress)
+    await pass_on(fleet, parallel=parallel, progress=progress)
+    await run_waves("Deploy the clusters", fleet.clusters, deploy, parallel=parallel, progress=progress)
+    after = await pass_on(fleet, parallel=parallel, progress=progress)
     waiting = [stack for stack in fleet.clusters if after.clusters[stack.name].trust != stack.configured]
-    await run_waves("Take the step that all are ready for", waiting, deploy, parallel=parallel, board=board)
+    await run_waves("Take the step that all are ready for", waiting, deploy, parallel=parallel, progress=progress)
 
 
-async def deploy(stack: Stack, teller: Teller) -> None:
-    """Deploy one stack."""
-    await asyncio.to_thread(stack.up, teller.write)
+async def deploy(stack: Stack, progress: StackProgress) -> None:
+    """Deploy one stack.
+
+    Raises:
+        StackError: It cannot be deployed.
+    """
+    await asyncio.to_thread(stack.up, progress.write_engine_line)
 
 
-async def deploy_anchor(fleet: Fleet, title: str, board: Board) -> None:
+async def deploy_anchor(fleet: Fleet, title: str, progress: Progress) -> None:
     """Deploy the anchor stack.
 
     Raises:
         FleetError: It cannot be deployed.
     """
-    await run_all(title, [fleet.anchor], deploy, parallel=1, board=board)
+    await run_all(title, [fleet.anchor], deploy, parallel=1, progress=progress)
 
 
-async def pass_on(fleet: Fleet, *, parallel: int, board: Board) -> FleetState:
-    """Have the anchor stack sign what clusters have asked for, and pass on what they have pledged, where it is new.
+async def pass_on(fleet: Fleet, *, parallel: int, progress: Progress) -> FleetState:
+    """Deploy the anchor stack if there are new requests to sign or new pledges to pass on.
 
     Returns:
-        What was deployed before that.
+        The outputs of the fleet's stacks before that.
 
     Raises:
         FleetError: The anchor stack cannot be deployed.
@@ -72,9 +77,9 @@ async def pass_on(fleet: Fleet, *, parallel: int, board: Board) -> FleetState:
     """
     state = await read_state(fleet, parallel)
     if state.to_sign:
-        await deploy_anchor(fleet, f"Sign the intermediates of {_name(state.to_sign)}", board)
+        await deploy_anchor(fleet, f"Sign the intermediates of {_name(state.to_sign)}", progress)
     elif state.to_pass_on:
-        await deploy_anchor(fleet, f"Pass on what was told by {_name(state.to_pass_on)}", board)
+        await deploy_anchor(fleet, f"Pass on what was told by {_name(state.to_pass_on)}", progress)
     return state
 
 
@@ -83,6 +88,6 @@ def _name(stacks: Sequence[str]) -> str:
 
 
 def _has_asked(stack: Stack, state: FleetState) -> bool:
-    """Whether a cluster was deployed before, or has announced itself as it is configured."""
+    """Whether a cluster was deployed before, or has requested intermediates for its configured anchors."""
     deployed = state.clusters[stack.name]
     return deployed.trust is not None or deployed.pledge.anchors == stack.configured.anchors

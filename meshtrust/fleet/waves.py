@@ -3,76 +3,19 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol
 
-from meshtrust.cluster.api import ClusterError
-from meshtrust.linkerd.rollout import RolloutError
-from meshtrust.rotation.steps import IllegalStepError
-from meshtrust.stacks.progress import BlockedError, Reporter
-from meshtrust.stacks.stack import Stack, StackError, Write
+from meshtrust.stacks.progress import WORK_ERRORS, Outcome, Progress, StackProgress, make_outcome
+from meshtrust.stacks.stack import Stack
 
-State = Literal["done", "failed", "blocked", "not begun"]
-Work = Callable[[Stack, "Teller"], Awaitable[None]]
-
-
-class Teller(Reporter, Protocol):
-    """Who is told how the work on one stack goes."""
-
-    @property
-    def write(self) -> Write:
-        """Takes what the engine writes, line by line."""
-
-    def warn(self, text: str) -> None:
-        """Tell of something that a person has to see, whatever else goes on."""
-
-
-class Board(Protocol):
-    """Who is told how the work on a fleet goes."""
-
-    def phase(self, title: str, stacks: Sequence[str]) -> None:
-        """Tell that a phase of the work begins, and which stacks it is about."""
-
-    def teller(self, stack: str) -> Teller:
-        """Return who is told of one stack."""
-
-    def began(self, stack: str) -> None:
-        """Tell that the work on a stack has begun."""
-
-    def ended(self, outcome: "Outcome") -> None:
-        """Tell what came of the work on a stack."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """What came of the work on one stack.
-
-    Attributes:
-        stack: Its name.
-        state: How it ended; ``not begun`` where a failure elsewhere came first.
-        seconds: How long it took.
-        error: Why it did not end well.
-        blockers: What blocks it, where that is why.
-    """
-
-    stack: str
-    state: State
-    seconds: float = 0.0
-    error: str = ""
-    blockers: tuple[str, ...] = ()
-
-    @property
-    def went_wrong(self) -> bool:
-        """Whether it was begun and did not end well."""
-        return self.state in ("failed", "blocked")
+Work = Callable[[Stack, StackProgress], Awaitable[None]]
 
 
 class FleetError(Exception):
-    """Work on a fleet that did not end well for every cluster; the message says for which.
+    """Work on a fleet that did not end well for every cluster; the message names those.
 
     Attributes:
-        outcomes: What came of it, by stack.
-        exit_code: What a command ends with: 4 where all that went wrong has to wait, else 1.
+        outcomes: The outcome of each stack.
+        exit_code: Exit code of a command: 4 if all that went wrong has to wait, else 1.
     """
 
     def __init__(self, title: str, outcomes: Sequence[Outcome]) -> None:
@@ -91,41 +34,41 @@ def split_waves(stacks: Sequence[Stack]) -> list[Sequence[Stack]]:
     return [wave for wave in (stacks[:1], stacks[1 : 1 + tenth], stacks[1 + tenth :]) if wave]
 
 
-async def run_waves(title: str, stacks: Sequence[Stack], work: Work, *, parallel: int, board: Board) -> None:
-    """Work on stacks wave by wave; a failure lets those that have begun come to their end, and begins no other.
+async def run_waves(title: str, stacks: Sequence[Stack], work: Work, *, parallel: int, progress: Progress) -> None:
+    """Work on stacks wave by wave; after a failure, those that have begun come to their end and no other begins.
 
     Args:
-        title: What is done.
+        title: The work in words.
         stacks: The stacks, in the order in which they are worked on.
-        work: What is done with each.
-        parallel: How many at a time.
-        board: Who is told.
+        work: The work on one stack.
+        parallel: How many stacks at a time.
+        progress: Where the work is reported.
 
     Raises:
         FleetError: It did not end well for one of them.
     """
-    await _run(title, split_waves(stacks), work, parallel=parallel, board=board)
+    await _run(title, split_waves(stacks), work, parallel=parallel, progress=progress)
 
 
-async def run_all(title: str, stacks: Sequence[Stack], work: Work, *, parallel: int, board: Board) -> None:
+async def run_all(title: str, stacks: Sequence[Stack], work: Work, *, parallel: int, progress: Progress) -> None:
     """Work on stacks in one wave; otherwise as `run_waves`."""
-    await _run(title, [stacks] if stacks else [], work, parallel=parallel, board=board)
+    await _run(title, [stacks] if stacks else [], work, parallel=parallel, progress=progress)
 
 
-async def _run(title: str, waves: Sequence[Sequence[Stack]], work: Work, *, parallel: int, board: Board) -> None:
+async def _run(title: str, waves: Sequence[Sequence[Stack]], work: Work, *, parallel: int, progress: Progress) -> None:
     stacks = [stack for wave in waves for stack in wave]
     if not stacks:
         return
-    board.phase(title, [stack.name for stack in stacks])
+    progress.phase(title, [stack.name for stack in stacks])
     limit, outcomes = asyncio.Semaphore(parallel), dict[str, Outcome]()
 
     async def run_one(stack: Stack) -> None:
         async with limit:
             if any(outcome.went_wrong for outcome in outcomes.values()):
                 return
-            board.began(stack.name)
-            outcomes[stack.name] = await _outcome(stack, work, board)
-            board.ended(outcomes[stack.name])
+            progress.began(stack.name)
+            outcomes[stack.name] = await _outcome(stack, work, progress)
+            progress.ended(outcomes[stack.name])
 
     for wave in waves:
         if not any(outcome.went_wrong for outcome in outcomes.values()):
@@ -134,19 +77,14 @@ async def _run(title: str, waves: Sequence[Sequence[Stack]], work: Work, *, para
         for stack in stacks:
             if stack.name not in outcomes:
                 outcomes[stack.name] = Outcome(stack=stack.name, state="not begun")
-                board.ended(outcomes[stack.name])
+                progress.ended(outcomes[stack.name])
         raise FleetError(title, [outcomes[stack.name] for stack in stacks])
 
 
-async def _outcome(stack: Stack, work: Work, board: Board) -> Outcome:
+async def _outcome(stack: Stack, work: Work, progress: Progress) -> Outcome:
     started = time.monotonic()
-    state: State = "done"
-    error, blockers = "", tuple[str, ...]()
     try:
-        await work(stack, board.teller(stack.name))
-    except BlockedError as raised:
-        state, error, blockers = "blocked", str(raised), tuple(map(str, raised.blockers))
-    except (StackError, ClusterError, RolloutError, IllegalStepError) as raised:
-        state, error = "failed", str(raised)
-    seconds = time.monotonic() - started
-    return Outcome(stack=stack.name, state=state, seconds=seconds, error=error, blockers=blockers)
+        await work(stack, progress.of(stack.name))
+    except WORK_ERRORS as error:
+        return make_outcome(stack.name, started, error)
+    return make_outcome(stack.name, started)

@@ -15,7 +15,7 @@ from meshtrust.linkerd.webhooks.state import WebhookState, set_right
 from meshtrust.names import IDENTITY, IDENTITY_ISSUER
 from meshtrust.rotation.gate import Blocker, find_unserved
 from meshtrust.stacks.inspection import subject_of_diagnosis
-from meshtrust.stacks.progress import BlockedError, Reporter
+from meshtrust.stacks.progress import BlockedError, StackProgress
 from meshtrust.stacks.target import Target
 
 # A kubelet brings a changed Secret into a pod within its sync period and the lifetime of its cache, a minute each.
@@ -26,7 +26,7 @@ _ENDED = "MT212"
 _CRASHED = ("CrashLoopBackOff", "it ended with code")
 
 
-async def heal(target: Target, limits: Limits, reporter: Reporter) -> bool:
+async def heal(target: Target, limits: Limits, progress: StackProgress) -> bool:
     """Put right what can be put right of a control plane.
 
     In this order: whom the API server trusts for the webhooks; Certificates whose last attempt has failed, and whose
@@ -39,7 +39,7 @@ async def heal(target: Target, limits: Limits, reporter: Reporter) -> bool:
     Args:
         target: The mesh.
         limits: How long a restart may take.
-        reporter: Who is told.
+        progress: Where the work is reported.
 
     Returns:
         Whether there was anything to heal.
@@ -49,7 +49,7 @@ async def heal(target: Target, limits: Limits, reporter: Reporter) -> bool:
         RolloutError: A workload did not get ready.
         ClusterError: The cluster cannot be read.
     """
-    healing = _Healing(target, limits, reporter)
+    healing = _Healing(target, limits, progress)
     diagnosis, _ = await healing.look()
     for state in diagnosis.webhooks:
         await healing.set_right(state)
@@ -59,16 +59,16 @@ async def heal(target: Target, limits: Limits, reporter: Reporter) -> bool:
     return healing.end()
 
 
-async def heal_identity(target: Target, limits: Limits, reporter: Reporter) -> bool:
+async def heal_identity(target: Target, limits: Limits, progress: StackProgress) -> bool:
     """Have every replica of the identity service sign with the issuer in the Secret; otherwise as `heal`."""
-    healing = _Healing(target, limits, reporter)
+    healing = _Healing(target, limits, progress)
     await healing.heal_identity(*await healing.look())
     return healing.end()
 
 
 class _Healing:
-    def __init__(self, target: Target, limits: Limits, reporter: Reporter) -> None:
-        self._target, self._api, self._reporter = target, target.api, reporter
+    def __init__(self, target: Target, limits: Limits, progress: StackProgress) -> None:
+        self._target, self._api, self._progress = target, target.api, progress
         # What is healed is broken: no budget is to keep it so.
         self._limits = Limits(timeout_seconds=limits.timeout_seconds, minds_budgets=False)
         self._healed = False
@@ -229,10 +229,10 @@ class _Healing:
 
     def _note(self, text: str, **facts: object) -> None:
         self._healed = True
-        self._reporter.note(text, **facts)
+        self._progress.note(text, **facts)
 
     def _tell(self, text: str) -> None:
-        self._reporter.note(text)
+        self._progress.note(text)
 
     def _fail(self, subject: str, reason: str) -> None:
         self._failures.append(Blocker(subject=subject, reason=reason.rstrip(".")))

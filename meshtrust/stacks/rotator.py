@@ -1,7 +1,7 @@
-"""A rotation carried out: the configuration edited, the stack deployed, what lacks the new anchor restarted.
+"""A rotation of one stack: edit its configuration, deploy it, restart the workloads that lack the new anchor.
 
-Nothing of it is kept in memory or in a file: each run sees from the stack's configuration, its outputs and the cluster
-where the rotation stands, so that it can be stopped and taken up again at any moment.
+The rotation keeps no state of its own. Each run reads from the stack's configuration, its outputs and the cluster how
+far the rotation has come, so that it can be stopped and resumed at any moment.
 """
 
 import asyncio
@@ -18,49 +18,50 @@ from meshtrust.rotation.generation import check_new
 from meshtrust.rotation.steps import IllegalStepError, Step, Trust, find_step, plan_abort, plan_rotation
 from meshtrust.stacks.heal import RELOAD_SECONDS, heal_identity
 from meshtrust.stacks.outputs import StackOutputs
-from meshtrust.stacks.progress import BlockedError, Reporter
-from meshtrust.stacks.stack import Stack, StackError, Write
+from meshtrust.stacks.progress import BlockedError, StackProgress
+from meshtrust.stacks.stack import Stack, StackError
 from meshtrust.stacks.target import Target
 
 _POLL_SECONDS = 1.0
-# Rounds of restarts before a workload that keeps coming back with old anchors is left to a person.
+# Rounds of restarts before a workload whose new pods still have the old anchors is reported.
 _ROUNDS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Way:
-    """How a rotation is carried out.
+class RotationOptions:
+    """Options of a rotation.
 
     Attributes:
-        lazy: Restart nothing: wait for pods to be replaced, and for leaves to be renewed, by themselves.
-        limits: How gently to restart.
-        write: Takes what the deployment itself writes, line by line.
+        lazy: Restart nothing: wait until pods are replaced and leaves are renewed for other reasons.
+        limits: How many workloads to restart at a time, and for how long to wait.
     """
 
     lazy: bool = False
     limits: Limits = field(default_factory=Limits)
-    write: Write = print
 
 
-Open = Callable[[], Awaitable[Target]]
+# Connects to a stack and its cluster.
+TargetOpener = Callable[[], Awaitable[Target]]
 
 
-async def rotate(open_target: Open, to: str, way: Way, reporter: Reporter, *, once: bool = False) -> bool:
-    """Rotate a stack's trust anchor to a generation, from wherever it stands.
+async def rotate_stack(
+    open_target: TargetOpener, to: str, options: RotationOptions, progress: StackProgress, *, once: bool = False
+) -> bool:
+    """Rotate a stack's trust anchor to a generation, from any phase.
 
     Args:
-        open_target: Connects to the stack; called before each step, so that each sees the last one's result.
+        open_target: Connects to the stack; called before each step, so that each step sees the result of the last.
         to: The generation to rotate to.
-        way: How.
-        reporter: Who is told.
+        options: Options of the rotation.
+        progress: Where the work is reported.
         once: Whether to take one step only.
 
     Returns:
-        Whether the rotation is done.
+        Whether no step is left.
 
     Raises:
         IllegalStepError: The generation cannot be introduced.
-        BlockedError: A step has to wait for something that this cannot restart.
+        BlockedError: A step has to wait for something that no restart changes.
         StackError: The stack cannot be read or deployed.
         ClusterError: The cluster cannot be read or changed.
         RolloutError: A restarted workload did not get ready.
@@ -70,19 +71,21 @@ async def rotate(open_target: Open, to: str, way: Way, reporter: Reporter, *, on
         current = _deployed(target)
         check_goal(_stack(target), target.deployed, to)
         if to in current.anchors and to not in _stack(target).configured.anchors:
-            # An abort that was interrupted was about to retire it, and what is retired never comes back.
-            await _deploy_again(target, way, reporter)
+            # An interrupted abort was about to retire it, and a retired generation cannot be introduced again.
+            await _deploy_again(target, progress)
             continue
         step = next_step(target, to)
         if step is None:
             return True
-        await take(target, step, way, reporter)
+        await run_step(target, step, options, progress)
         if once:
             return not plan_rotation(step.after, to)
 
 
-async def abort(open_target: Open, way: Way, reporter: Reporter, *, once: bool = False) -> bool:
-    """Go back, step by step, to where the rotation began; otherwise as `rotate`.
+async def abort_rotation(
+    open_target: TargetOpener, options: RotationOptions, progress: StackProgress, *, once: bool = False
+) -> bool:
+    """Return, step by step, to the anchors and the signer from before the rotation; otherwise as `rotate_stack`.
 
     Raises:
         IllegalStepError: No rotation is under way.
@@ -92,39 +95,47 @@ async def abort(open_target: Open, way: Way, reporter: Reporter, *, once: bool =
         target = await open_target()
         current = _deployed(target)
         if _stack(target).configured != current:
-            # What was configured and not deployed is where this goes away from.
-            await _deploy_again(target, way, reporter)
+            # The configured step was not deployed, and an abort does not take it.
+            await _deploy_again(target, progress)
             gone_back = True
             continue
         if current.phase == "steady" and gone_back:
             return True
         step = plan_abort(current)
-        await take(target, step, way, reporter)
+        await run_step(target, step, options, progress)
         gone_back = True
         if once:
             return step.after.phase == "steady"
 
 
-async def _deploy_again(target: Target, way: Way, reporter: Reporter) -> None:
-    """Deploy what is deployed once more, and look at the cluster first.
+async def _deploy_again(target: Target, progress: StackProgress) -> None:
+    """Deploy the anchors and the signer that are deployed once more, after the engine has read the cluster.
 
-    A run that was killed may have changed more than the stack's state says, and what the state says is there already
-    would not be deployed.
+    A run that was killed may have changed more than the stack's state records, and the engine does not deploy what its
+    state has already.
     """
     stack, current = _stack(target), _deployed(target)
     if stack.configured == current:
-        reporter.note(f"the cluster does not hold what is deployed, which is deployed again: {current}")
+        progress.note(f"the cluster does not hold what is deployed, which is deployed again: {current}")
     else:
-        set_back(target, reporter)
-    await asyncio.to_thread(stack.up, way.write, refresh=True)
+        set_back(target, progress)
+    await _deploy(stack, progress, refresh=True)
 
 
-def set_back(target: Target, reporter: Reporter) -> None:
-    """Have a stack's file ask for the anchors and the signer that are deployed.
+async def _deploy(stack: Stack, progress: StackProgress, *, refresh: bool = False, only_pledges: bool = False) -> None:
+    """Deploy a stack, with the options of `Stack.up`."""
+    started = time.monotonic()
+    progress.note(f"pulumi up: {stack.configured}")
+    await asyncio.to_thread(stack.up, progress.write_engine_line, refresh=refresh, only_pledges=only_pledges)
+    progress.note(f"pulumi up has ended ({time.monotonic() - started:.0f} s)")
+
+
+def set_back(target: Target, progress: StackProgress) -> None:
+    """Write the anchors and the signer that are deployed into a stack's file.
 
     Raises:
-        StackError: Who issues was changed together with them, of which only the user knows all that it was; or the file
-            cannot be edited.
+        StackError: issuer.mode was changed in the same edit; its old settings are not recorded. Or the file cannot be
+            edited.
     """
     stack, current = _stack(target), _deployed(target)
     mode = stack.setting("issuer.mode")
@@ -132,105 +143,107 @@ def set_back(target: Target, reporter: Reporter) -> None:
     if mode != deployed_mode:
         msg = (
             f'{stack.file} has meshtrust:issuer.mode "{mode}", and "{deployed_mode}" is deployed. Anchors and signer '
-            f"are to be set back to what is deployed ({current}), which may need the mode that was deployed with them. "
-            "Set that back too, and what belongs to it: "
-            f"pulumi config set --stack {stack.name} --path issuer.mode {deployed_mode}. Then run the command again"
+            f"are to be set back to what is deployed ({current}), which may need that mode. Set the mode back, with "
+            f"the settings that belong to it: pulumi config set --stack {stack.name} --path issuer.mode "
+            f"{deployed_mode}. Then run the command again"
         )
         raise StackError(msg)
     stack.configure(current)
-    reporter.note(f"{stack.file.name} is set back to what is deployed: {current}")
+    progress.note(f"{stack.file.name} is set back to what is deployed: {current}")
 
 
 def check_goal(stack: Stack, deployed: StackOutputs | None, to: str) -> None:
-    """Make sure that a stack can be rotated to a generation, before its file says so.
+    """Check that a stack can be rotated to a generation, before its file is edited.
 
     Raises:
-        IllegalStepError: The generation is not there, and cannot be introduced.
+        IllegalStepError: The generation is not deployed, and cannot be introduced.
         StackError: The stack's file cannot be read.
     """
     if deployed is None or to in deployed.anchors:
         return
-    # A root that was made elsewhere may come back under its name: the program compares it with what it was.
+    # An external root may return under its name: the program compares it with the root that was retired.
     brought = stack.setting("anchorCertificates") or {}
     check_new(to, retired=[name for name in deployed.retired if name not in brought])
 
 
 def next_step(target: Target, to: str) -> Step | None:
-    """Return the step that a stack has to take next on the way to a generation; nothing where it is there.
+    """Return the next step of a stack's rotation to a generation; None if no step is left.
 
     A step that is configured and not deployed, as an interrupted run leaves it, comes first.
 
     Raises:
-        StackError: The target is no stack, has not been deployed, or asks for what cannot be deployed.
+        StackError: The target is not a stack, has not been deployed, or its file asks for a step that is not allowed.
     """
     stack, current = _stack(target), _deployed(target)
     return _pending(stack, current) or next(iter(plan_rotation(current, to)), None)
 
 
-async def take(target: Target, step: Step, way: Way, reporter: Reporter) -> None:
-    """Take a step: bring the cluster to where it is safe, edit the stack's file, deploy.
+async def run_step(target: Target, step: Step, options: RotationOptions, progress: StackProgress) -> None:
+    """Take a step: restart until it is safe, edit the stack's file, deploy, and wait until the new issuer is in use.
 
     Raises:
-        BlockedError: It has to wait for something that this cannot restart, or for the rest of its fleet.
+        BlockedError: The step has to wait for something that no restart changes, or for the rest of the fleet.
         StackError: The stack cannot be edited or deployed.
         ClusterError: The cluster cannot be read or changed.
         RolloutError: A restarted workload did not get ready.
     """
     stack = _stack(target)
-    reporter.step(step)
-    if not await get_ready(target, step, way, reporter):
+    progress.step(step)
+    if not await deploy_step(target, step, options, progress):
         anchor = stack.setting("anchorStack")
         msg = (
-            f"{stack.name} has told its fleet that it is ready to {step}, and has not done it yet. The anchor stack "
-            f"passes that on: pulumi up --stack {anchor}. Then run the same command again"
+            f"{stack.name} has told its fleet that it is ready to {step}, and has not taken that step yet. The anchor "
+            f"stack passes that on: pulumi up --stack {anchor}. Then run the same command again"
         )
         raise BlockedError(msg, [])
     if step.kind == "switch":
-        await _wait_served(target, way, reporter)
+        await _wait_served(target, options, progress)
 
 
-async def get_ready(target: Target, step: Step, way: Way, reporter: Reporter, *, only_pledges: bool = False) -> bool:
-    """Bring the cluster to where a step is safe, edit the stack's file, and deploy.
+async def deploy_step(
+    target: Target, step: Step, options: RotationOptions, progress: StackProgress, *, only_pledges: bool = False
+) -> bool:
+    """Restart until a step is safe, edit the stack's file, and deploy.
 
     Args:
         target: The stack and its cluster.
         step: The step.
-        way: How.
-        reporter: Who is told.
-        only_pledges: Whether to tell the fleet that the cluster is ready, and to take no step whatever its gate says.
+        options: Options of the rotation.
+        progress: Where the work is reported.
+        only_pledges: Whether to report to the fleet that the cluster is ready, and take no step whatever its gate says.
 
     Returns:
-        Whether the step was taken: a cluster of a fleet first tells the others, and takes it in a later run.
+        Whether the step was taken: a cluster of a fleet first reports that it is ready, and takes it in a later run.
 
     Raises:
-        BlockedError: It has to wait for something that this cannot restart.
+        BlockedError: The step has to wait for something that no restart changes.
         StackError: The stack cannot be edited or deployed.
         ClusterError: The cluster cannot be read or changed.
         RolloutError: A restarted workload did not get ready.
     """
     stack = _stack(target)
-    await prepare(target, step, way, reporter)
+    await restart_until_safe(target, step, options, progress)
     if stack.configured != step.after:
         stack.configure(step.after)
-        reporter.note(f"{stack.file.name} now says: {step.after}")
-    await asyncio.to_thread(stack.up, way.write, only_pledges=only_pledges)
+        progress.note(f"{stack.file.name} now says: {step.after}")
+    await _deploy(stack, progress, only_pledges=only_pledges)
     if not stack.setting("anchorStack"):
         return True
     return StackOutputs(await asyncio.to_thread(stack.outputs)).trust == step.after
 
 
-async def prepare(target: Target, step: Step, way: Way, reporter: Reporter) -> None:
-    """Bring the cluster to where a step is safe.
+async def restart_until_safe(target: Target, step: Step, options: RotationOptions, progress: StackProgress) -> None:
+    """Restart workloads until a step is safe.
 
     Raises:
-        BlockedError: What keeps it from being safe is nothing that this can restart.
-        StackError: What is deployed cannot be deployed again, where the cluster does not hold it.
+        BlockedError: The step has to wait for something that no restart changes.
+        StackError: The cluster does not hold what is deployed, and it cannot be deployed again.
         ClusterError: The cluster cannot be read or changed.
         RolloutError: A restarted workload did not get ready.
     """
     roots = target.deployed.certificates if target.deployed else {}
     if step.kind == "retire":
-        await _wait_served(target, way, reporter)
+        await _wait_served(target, options, progress)
     rounds, is_deployed_again = 0, False
     while blockers := await find_blockers(
         target.api,
@@ -240,54 +253,58 @@ async def prepare(target: Target, step: Step, way: Way, reporter: Reporter) -> N
         acknowledged=target.acknowledged(step),
         in_fleet=target.in_fleet,
     ):
-        reporter.blocked(blockers)
+        progress.wait_for(blockers)
         workloads = _restartable(blockers)
         if not is_deployed_again and any(entry.deployable for entry in blockers):
             is_deployed_again = True
-            await _deploy_again(target, way, reporter)
-        elif way.lazy:
+            await _deploy_again(target, progress)
+        elif options.lazy:
             await asyncio.sleep(_POLL_SECONDS)
         elif workloads and rounds < _ROUNDS:
             rounds += 1
-            await _restart(target, workloads, way, reporter)
+            await _restart(target, workloads, options, progress)
         else:
             left = [entry for entry in blockers if not _is_cured(entry)]
             raise BlockedError(_incurable(step, left), left or blockers)
 
 
-async def _restart(target: Target, workloads: Sequence[Workload], way: Way, reporter: Reporter) -> None:
+async def _restart(
+    target: Target, workloads: Sequence[Workload], options: RotationOptions, progress: StackProgress
+) -> None:
     started, done = time.monotonic(), 0
-    reporter.note(f"restarting {len(workloads)} workloads, {way.limits.at_once} at a time", workloads=len(workloads))
-    async for workload in restart(target.api, workloads, way.limits, reporter.note):
+    progress.note(
+        f"restarting {len(workloads)} workloads, {options.limits.at_once} at a time", workloads=len(workloads)
+    )
+    async for workload in restart(target.api, workloads, options.limits, progress.note):
         done += 1
-        reporter.note(
+        progress.note(
             f"{done}/{len(workloads)} {workload} is ready ({time.monotonic() - started:.0f} s)",
             workload=str(workload),
             done=done,
         )
 
 
-async def _wait_served(target: Target, way: Way, reporter: Reporter) -> None:
-    """Wait until every identity replica signs with the Secret's issuer; unless lazy, restart them if one missed it."""
+async def _wait_served(target: Target, options: RotationOptions, progress: StackProgress) -> None:
+    """Wait until every identity replica signs with the Secret's issuer; restart them if one missed it, unless lazy."""
     deadline = time.monotonic() + RELOAD_SECONDS
     while blockers := await served_blockers(target):
         is_late = time.monotonic() > deadline
-        if not way.lazy and (is_late or not any(entry.curable for entry in blockers)):
-            await heal_identity(target, way.limits, reporter)
+        if not options.lazy and (is_late or not any(entry.curable for entry in blockers)):
+            await heal_identity(target, options.limits, progress)
             return
         if is_late:
             deadline = math.inf
-            reporter.note(
-                "the identity service has not taken over the issuer, and nothing is restarted (--lazy): "
+            progress.note(
+                "the identity service has not reloaded the issuer, and nothing is restarted (--lazy): "
                 "this waits until someone restarts it, such as meshtrust heal"
             )
-        reporter.blocked(blockers)
+        progress.wait_for(blockers)
         await asyncio.sleep(_POLL_SECONDS)
-    reporter.note("every replica of the identity service signs with the issuer in the Secret")
+    progress.note("every replica of the identity service signs with the issuer in the Secret")
 
 
 async def served_blockers(target: Target) -> list[Blocker]:
-    """Return the replicas of the identity service that are not seen to sign with the Secret's issuer.
+    """Return the replicas of the identity service that do not sign with the Secret's issuer, as far as can be seen.
 
     Raises:
         ClusterError: The cluster cannot be read.
@@ -296,10 +313,10 @@ async def served_blockers(target: Target) -> list[Blocker]:
 
 
 def _incurable(step: Step, left: Sequence[Blocker]) -> str:
-    """Return why a step has to wait, where restarts and another deployment have done what they can."""
+    """Return why a step has to wait when neither restarts nor another deployment help."""
     if not left:
-        return f"It is not safe yet to {step}: {_ROUNDS} rounds of restarts have not changed what is listed"
-    started = "Jobs and bare pods go on with what they started with until they end or are deleted. "
+        return f"It is not safe yet to {step}: {_ROUNDS} rounds of restarts have not cured what is listed"
+    started = "Jobs and bare pods keep the anchors that they started with until they end or are deleted. "
     pods = started if any(entry.workload is not None for entry in left) else ""
     return (
         f"It is not safe yet to {step}, and no restart cures what is listed. {pods}"
@@ -317,7 +334,7 @@ def _is_cured(blocker: Blocker) -> bool:
 
 def _stack(target: Target) -> Stack:
     if target.stack is None:
-        msg = "A rotation is of a stack. Name it: --stack"
+        msg = "Only a stack can be rotated. Name it: --stack"
         raise StackError(msg)
     return target.stack
 
@@ -335,5 +352,5 @@ def _pending(stack: Stack, current: Trust) -> Step | None:
     try:
         return find_step(current, stack.configured)
     except IllegalStepError as error:
-        msg = f"{stack.file} asks for what cannot be deployed: {error}"
+        msg = f"{stack.file} asks for a step that is not allowed: {error}"
         raise StackError(msg) from error

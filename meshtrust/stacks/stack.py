@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from pulumi.automation import CommandResult, PulumiCommand
 
 _PROJECT = "meshtrust"
+# A message shows so many lines of the engine's errors; the log has all of them.
+_MOST_ERROR_LINES = 20
 _NO_PROJECT = "Run this in the project's directory, or name it by --cwd."
 
 Write = Callable[[str], None]
@@ -29,6 +31,18 @@ Write = Callable[[str], None]
 
 class StackError(Exception):
     """A stack that cannot be read or deployed; the message says why, and what to do."""
+
+
+class EngineError(StackError):
+    """A deployment that the engine could not finish.
+
+    Attributes:
+        errors: The engine's own errors, line by line, as it lists them at the end of a run.
+    """
+
+    def __init__(self, message: str, errors: Sequence[str]) -> None:
+        super().__init__(message)
+        self.errors = tuple(errors)
 
 
 class MissingStackError(StackError):
@@ -222,7 +236,8 @@ class Stack:
 
         Raises:
             MissingStackError: The backend has no such stack.
-            StackError: It failed; what the CLI wrote says why. Or what it wrote could not be passed on.
+            EngineError: It failed; the error has the engine's own errors.
+            StackError: The CLI is not there, another run is at work, or what the CLI wrote could not be passed on.
         """
         doing = f'`pulumi up` of stack "{self.name}" failed'
         looking = ["--refresh"] if refresh else []
@@ -278,7 +293,7 @@ class Stack:
             raise StackError(msg) from error
         except automation.CommandError as error:
             msg = f"{doing}: {_reason(written)}"
-            raise StackError(msg) from error
+            raise EngineError(msg, find_engine_errors(written)) from error
         if failed:
             msg = (
                 f'The CLI has done its work on stack "{self.name}", and what it wrote could not be passed on: '
@@ -329,6 +344,31 @@ def _reason(written: Sequence[str]) -> str:
     lines = [line.strip() for line in written if line.strip()]
     errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     return (errors or lines[-1:] or ["the CLI says nothing"])[0]
+
+
+def find_engine_errors(written: Sequence[str]) -> list[str]:
+    """Return the last errors that the engine lists after a run, and the resources that they are about.
+
+    Args:
+        written: What the engine wrote, line by line. At the end of a run it lists messages under "Diagnostics:", by
+            resource: the resource with 2 spaces before it, its messages with 4 or more.
+
+    Returns:
+        At most `_MOST_ERROR_LINES` lines, without the 2 spaces; none if it lists none.
+    """
+    start = max((number for number, line in enumerate(written) if line.strip() == "Diagnostics:"), default=None)
+    if start is None:
+        return []
+    resources: list[list[str]] = []
+    for line in written[start + 1 :]:
+        if line.strip() and not line.startswith("  "):
+            break
+        if line.startswith("  ") and not line.startswith("   "):
+            resources.append([])
+        if resources and line.strip():
+            resources[-1].append(line[2:].rstrip())
+    failed = [lines for lines in resources if any(line.lstrip().startswith("error:") for line in lines)]
+    return [line for lines in failed for line in lines][-_MOST_ERROR_LINES:]
 
 
 def _forget_others(config: dict[str, Any], key: str, anchors: Sequence[str]) -> None:

@@ -18,13 +18,16 @@ pytestmark = pytest.mark.soak
 PREPARE = """
 import asyncio, sys
 from pathlib import Path
-from meshtrust.commands.display.reporter import JsonReporter
-from meshtrust.stacks.rotator import Way, next_step, prepare
+from meshtrust.commands.display.renderers import JsonRenderer
+from meshtrust.stacks.engine_logs import EngineLogs
+from meshtrust.stacks.progress import StackProgress
+from meshtrust.stacks.rotator import RotationOptions, next_step, restart_until_safe
 from meshtrust.stacks.target import Selection, open_target
 
 async def run(stack, directory, kubeconfig, to):
     target = await open_target(Selection(stack=stack, directory=Path(directory), kubeconfig=kubeconfig))
-    await prepare(target, next_step(target, to), Way(), JsonReporter())
+    progress = StackProgress(stack, JsonRenderer().show, EngineLogs())
+    await restart_until_safe(target, next_step(target, to), RotationOptions(), progress)
 
 asyncio.run(run(*sys.argv[1:]))
 """

@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 from meshtrust.commands import fleet as fleet_command
 from meshtrust.commands.cli import app
 from meshtrust.commands.display.fleet_table import show_fleet
-from meshtrust.commands.display.progress import JsonBoard, LinesBoard, LiveBoard, Logs
+from meshtrust.commands.display.renderers import JsonRenderer, LiveRenderer, PlainRenderer
 from meshtrust.commands.fleet import run as run_command
 from meshtrust.fleet.checks import judge_pledge, judge_together
 from meshtrust.fleet.members import find_fleet
@@ -34,9 +34,11 @@ from meshtrust.lint import Finding
 from meshtrust.rotation.gate import Blocker
 from meshtrust.rotation.pledge import Pledge
 from meshtrust.rotation.steps import Step, Trust
-from meshtrust.stacks import rotator as rotation
+from meshtrust.stacks import rotator
+from meshtrust.stacks.engine_logs import EngineLogs
 from meshtrust.stacks.outputs import StackOutputs
-from meshtrust.stacks.progress import BlockedError
+from meshtrust.stacks.progress import BlockedError, Progress, StackProgress
+from meshtrust.stacks.rotator import RotationOptions, deploy_step, run_step
 from meshtrust.stacks.stack import Stack, StackError
 from meshtrust.stacks.target import Target
 from tests.fleet_views import NEW, OLD, view
@@ -98,15 +100,14 @@ def test_waves_are_one_then_a_tenth_then_the_rest(tmp_path, count, sizes):
 def run(names, work, parallel=4):
     """Work on stacks; return what a machine is told, and the error."""
     written: list[str] = []
-    board = JsonBoard(Logs(None), written.append)
+    progress = Progress(JsonRenderer(written.append).show, EngineLogs())
     error = None
+    stacks = [Stack(name, REPOSITORY) for name in names]
     try:
-        asyncio.run(
-            run_waves("Do it", [Stack(name, REPOSITORY) for name in names], work, parallel=parallel, board=board)
-        )
+        asyncio.run(run_waves("Do it", stacks, work, parallel=parallel, progress=progress))
     except FleetError as raised:
         error = raised
-    board.summary(error=str(error or ""))
+    progress.end(finished=error is None, error=str(error or ""))
     return [json.loads(line) for line in written], error
 
 
@@ -170,20 +171,20 @@ def test_a_temporary_log_stays_only_where_someone_is_told_of_it(  # noqa: PLR091
 ):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
-    async def work_on(_, teller):
+    async def work_on(_, progress):
         if says:
-            teller.write("the engine says something")
+            progress.write_engine_line("the engine says something")
         if fails:
             msg = "`pulumi up` failed: a chart is missing"
             raise StackError(msg)
 
-    async def work(board):
-        await run_waves("Do it", [Stack("east", tmp_path)], work_on, parallel=1, board=board)
+    async def work(progress):
+        await run_waves("Do it", [Stack("east", tmp_path)], work_on, parallel=1, progress=progress)
 
     with pytest.raises(typer.Exit) if fails else contextlib.nullcontext():
-        run_command(work, Logs(None), 1, as_json=as_json)
+        run_command(work, 1, as_json=as_json)
     told = capsys.readouterr().out
-    logs = list(tmp_path.glob("meshtrust-fleet-*/*"))
+    logs = list(tmp_path.glob("meshtrust-*/*"))
     assert [path.name for path in logs] == (["east.log"] if says and fails else [])
     assert all(str(path) in told for path in logs)
     assert list(tmp_path.iterdir()) == [path.parent for path in logs]
@@ -198,9 +199,9 @@ def test_logs_that_cannot_be_kept_are_told_before_anything_is_done(tmp_path):
     with pytest.raises(
         StackError, match=r'--log-directory is ".*logs", where no log can be written: File exists\. Name'
     ):
-        run_command(work, Logs(tmp_path / "logs"), 1, as_json=True)
+        run_command(work, 1, as_json=True, log_directory=tmp_path / "logs")
     with pytest.raises(StackError, match="where no log can be written: Not a directory"):
-        run_command(work, Logs(tmp_path / "logs" / "below"), 1, as_json=True)
+        run_command(work, 1, as_json=True, log_directory=tmp_path / "logs" / "below")
 
 
 def test_a_page_that_cannot_be_written_is_one_sentence(tmp_path, monkeypatch):
@@ -224,34 +225,35 @@ def test_more_life_than_any_certificate_has_is_wrong_usage(command, option):
     assert (result.exit_code, option in result.stderr) == (2, True)
 
 
-@pytest.mark.parametrize("board", [LinesBoard, LiveBoard])
-def test_a_person_is_told_what_went_wrong_and_where_the_engines_output_is(board, tmp_path):
-    console = Console(record=True, width=100, force_terminal=board is LiveBoard, file=open("/dev/null", "w"))  # noqa: PTH123, SIM115
-    logs = Logs(tmp_path / "logs")
+@pytest.mark.parametrize("renderer", [PlainRenderer, LiveRenderer])
+def test_a_person_is_told_what_went_wrong_and_where_the_engines_output_is(renderer, tmp_path):
+    console = Console(record=True, width=100, force_terminal=renderer is LiveRenderer, file=open("/dev/null", "w"))  # noqa: PTH123, SIM115
+    logs = EngineLogs(tmp_path / "logs")
     logs.prepare()
-    made = board(console, logs)
+    made = renderer(console)
+    progress = Progress(made.show, logs)
 
-    async def work(stack, teller):
-        teller.write("the engine says something")
-        teller.note("the engine is started")
+    async def work(stack, own):
+        own.write_engine_line("the engine says something")
+        own.note("the engine is started")
         if stack.name == "east":
-            teller.warn("a Link leads elsewhere")
-            teller.note("the engine goes on")
+            own.warn("a Link leads elsewhere")
+            own.note("the engine goes on")
         if stack.name == "west":
             msg = "`pulumi up` failed: a chart is missing"
             raise StackError(msg)
 
     stacks = [Stack(name, tmp_path) for name in ("east", "west")]
-    with made:
-        running = run_waves("Deploy the clusters", stacks, work, parallel=1, board=made)
-        with pytest.raises(FleetError) as caught:
-            asyncio.run(running)
-    made.summary(error=str(caught.value))
+    made.start()
+    running = run_waves("Deploy the clusters", stacks, work, parallel=1, progress=progress)
+    with pytest.raises(FleetError) as caught:
+        asyncio.run(running)
+    progress.end(finished=False, error=str(caught.value))
     text = re.sub(r"\s+", " ", console.export_text())
     assert "Deploy the clusters" in text
     assert "east: a Link leads elsewhere" in text, "whatever came after it"
     assert "west: `pulumi up` failed: a chart is missing" in text
-    assert f"its log: {tmp_path}/logs/west.log" in text
+    assert f"The engine's whole output: {tmp_path}/logs/west.log" in text
     assert "1 done, 1 failed" in text
     assert (tmp_path / "logs" / "west.log").read_text() == "the engine says something\n"
     assert (tmp_path / "logs").stat().st_mode & 0o077 == 0, "others may not read it"
@@ -298,38 +300,47 @@ class ClusterStack:
     def configure(self, trust):
         self.configured = trust
 
-    def up(self, write, *, only_pledges=False):
+    def up(self, write, *, refresh=False, only_pledges=False):  # noqa: ARG002 as Stack has it
         write("told the fleet" if only_pledges else "deployed")
 
     def outputs(self):
         return {"anchors": ["2026", "2027"], "signer": "2026"}
 
 
+def engine_lines(lines):
+    """Report to nobody, but for what the engine writes."""
+
+    class Lines(EngineLogs):
+        def write(self, _, line):
+            lines.append(line)
+
+    return StackProgress("east", lambda _: None, Lines())
+
+
 def test_a_cluster_that_has_told_its_fleet_first_waits_for_the_anchor_stack(monkeypatch):
-    async def prepare(*_):
+    async def restart_until_safe(*_):
         """Find everything ready."""
 
-    monkeypatch.setattr(rotation, "prepare", prepare)
+    monkeypatch.setattr(rotator, "restart_until_safe", restart_until_safe)
     stack: Any = ClusterStack()
     api: Any = None
     lines: list[str] = []
     target = Target(api=api, context="", namespace="linkerd", stack=stack, deployed=StackOutputs(stack.outputs()))
     after = Trust(anchors=("2026", "2027"), signer="2027")
     step = Step(kind="switch", generations=("2027",), before=stack.configured, after=after)
-    reporter = LinesBoard(Console(file=io.StringIO()), Logs(None)).teller("east")
     with pytest.raises(
         BlockedError, match=r"has told its fleet .* The anchor stack passes that on: pulumi up --stack anchor"
     ):
-        asyncio.run(rotation.take(target, step, rotation.Way(write=lines.append), reporter))
+        asyncio.run(run_step(target, step, RotationOptions(), engine_lines(lines)))
     assert (stack.configured, lines) == (after, ["deployed"])
 
 
 @pytest.mark.parametrize(("only_pledges", "line"), [(True, "told the fleet"), (False, "deployed")])
 def test_a_cluster_is_made_ready_by_a_run_that_takes_no_step(monkeypatch, only_pledges, line):
-    async def prepare(*_):
+    async def restart_until_safe(*_):
         """Find everything ready."""
 
-    monkeypatch.setattr(rotation, "prepare", prepare)
+    monkeypatch.setattr(rotator, "restart_until_safe", restart_until_safe)
     stack: Any = ClusterStack()
     api: Any = None
     lines: list[str] = []
@@ -340,9 +351,7 @@ def test_a_cluster_is_made_ready_by_a_run_that_takes_no_step(monkeypatch, only_p
         before=stack.configured,
         after=Trust(anchors=("2026", "2027"), signer="2027"),
     )
-    reporter = LinesBoard(Console(file=io.StringIO()), Logs(None)).teller("east")
-    way = rotation.Way(write=lines.append)
-    asyncio.run(rotation.get_ready(target, step, way, reporter, only_pledges=only_pledges))
+    asyncio.run(deploy_step(target, step, RotationOptions(), engine_lines(lines), only_pledges=only_pledges))
     assert lines == [line]
 
 

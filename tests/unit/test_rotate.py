@@ -8,15 +8,16 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from meshtrust.commands.display.progress import LinesBoard, Logs
+from meshtrust.commands.display.renderers import PlainRenderer
 from meshtrust.linkerd.pods import Workload
 from meshtrust.linkerd.rollout import Limits
 from meshtrust.rotation.gate import Blocker
 from meshtrust.rotation.steps import IllegalStepError, Step, Trust
-from meshtrust.stacks import rotator as rotation
+from meshtrust.stacks import rotator
+from meshtrust.stacks.engine_logs import EngineLogs
 from meshtrust.stacks.outputs import StackOutputs
-from meshtrust.stacks.progress import BlockedError
-from meshtrust.stacks.rotator import Way
+from meshtrust.stacks.progress import BlockedError, StackProgress
+from meshtrust.stacks.rotator import RotationOptions, restart_until_safe, rotate_stack, set_back
 from meshtrust.stacks.stack import Stack, StackError
 from meshtrust.stacks.target import Target
 from tests.recorder import REPOSITORY
@@ -34,9 +35,14 @@ FILE = """config:
 """
 
 
+def make_progress(file):
+    """Report to a file as plain lines."""
+    return StackProgress("production", PlainRenderer(Console(file=file)).show, EngineLogs())
+
+
 @pytest.fixture
-def reporter():
-    return LinesBoard(Console(file=io.StringIO()), Logs(None)).teller("production")
+def progress():
+    return make_progress(io.StringIO())
 
 
 @pytest.fixture
@@ -55,16 +61,16 @@ def introduced(tmp_path):
     return deployed
 
 
-def test_anchors_and_signer_are_set_back_to_what_is_deployed(introduced, reporter):
+def test_anchors_and_signer_are_set_back_to_what_is_deployed(introduced, progress):
     target = introduced("intermediate")
-    rotation.set_back(target, reporter)
+    set_back(target, progress)
     assert target.stack.configured == INTRODUCED
 
 
-def test_they_are_not_set_back_alone_where_who_issues_was_changed_with_them(introduced, reporter):
+def test_they_are_not_set_back_alone_where_who_issues_was_changed_with_them(introduced, progress):
     target = introduced("external-issuer")
     with pytest.raises(StackError) as caught:
-        rotation.set_back(target, reporter)
+        set_back(target, progress)
     assert 'meshtrust:issuer.mode "intermediate", and "external-issuer" is deployed' in str(caught.value)
     assert "pulumi config set --stack production --path issuer.mode external-issuer" in str(caught.value)
     assert target.stack.file.read_text() == FILE
@@ -90,33 +96,31 @@ def missed(introduced, monkeypatch):
         restarts.append(limits)
         answers[:] = [[]]
 
-    monkeypatch.setattr(rotation, "find_blockers", find_blockers)
-    monkeypatch.setattr(rotation, "served_blockers", served_blockers)
-    monkeypatch.setattr(rotation, "heal_identity", heal_identity)
-    monkeypatch.setattr(rotation, "RELOAD_SECONDS", -1)
-    monkeypatch.setattr(rotation, "_POLL_SECONDS", 0)
+    monkeypatch.setattr(rotator, "find_blockers", find_blockers)
+    monkeypatch.setattr(rotator, "served_blockers", served_blockers)
+    monkeypatch.setattr(rotator, "heal_identity", heal_identity)
+    monkeypatch.setattr(rotator, "RELOAD_SECONDS", -1)
+    monkeypatch.setattr(rotator, "_POLL_SECONDS", 0)
     return introduced("intermediate"), restarts
 
 
 RETIRE = Step(kind="retire", generations=("2026",), before=SWITCHED, after=Trust(anchors=("2027",), signer="2027"))
 
 
-def test_an_identity_service_that_missed_the_reload_is_restarted_within_the_limits_asked_for(missed, reporter):
+def test_an_identity_service_that_missed_the_reload_is_restarted_within_the_limits_asked_for(missed, progress):
     target, restarts = missed
     limits = Limits(timeout_seconds=30)
-    asyncio.run(rotation.prepare(target, RETIRE, Way(limits=limits), reporter))
+    asyncio.run(restart_until_safe(target, RETIRE, RotationOptions(limits=limits), progress))
     assert restarts == [limits]
 
 
 def test_a_lazy_rotation_waits_for_it_and_says_who_may_restart_it(missed):
     target, restarts = missed
     told = io.StringIO()
-    asyncio.run(
-        rotation.prepare(target, RETIRE, Way(lazy=True), LinesBoard(Console(file=told), Logs(None)).teller("a"))
-    )
+    asyncio.run(restart_until_safe(target, RETIRE, RotationOptions(lazy=True), make_progress(told)))
     assert restarts == []
     assert told.getvalue().count("this waits until someone restarts it, such as meshtrust heal") == 1
-    assert told.getvalue().count("1 to go, such as linkerd/linkerd-identity-1") == 3
+    assert told.getvalue().count("1 to go, such as linkerd/linkerd-identity-1") == 1
     assert told.getvalue().endswith("every replica of the identity service signs with the issuer in the Secret\n")
 
 
@@ -130,13 +134,13 @@ POD = Workload(kind="Pod", namespace="shop", name="bare")
         (Blocker(subject="shop/bare", reason="its proxy does not trust 2027", workload=POD), True),
     ],
 )
-def test_what_no_restart_cures_is_told_with_what_ends_it(introduced, reporter, monkeypatch, blocker, speaks_of_pods):
+def test_what_no_restart_cures_is_told_with_what_ends_it(introduced, progress, monkeypatch, blocker, speaks_of_pods):
     async def find_blockers(*_, **__):
         return [blocker]
 
-    monkeypatch.setattr(rotation, "find_blockers", find_blockers)
+    monkeypatch.setattr(rotator, "find_blockers", find_blockers)
     with pytest.raises(BlockedError, match=r"no restart cures what is listed\.") as caught:
-        asyncio.run(rotation.prepare(introduced("intermediate"), SWITCH, Way(), reporter))
+        asyncio.run(restart_until_safe(introduced("intermediate"), SWITCH, RotationOptions(), progress))
     assert list(caught.value.blockers) == [blocker]
     assert ("Jobs and bare pods" in str(caught.value)) == speaks_of_pods
 
@@ -145,7 +149,7 @@ def test_what_no_restart_cures_is_told_with_what_ends_it(introduced, reporter, m
     ("to", "says"),
     [("Bad Name", '"Bad Name" is no name of a generation'), ("2025", 'generation "2025" has been retired')],
 )
-def test_a_goal_that_cannot_be_is_refused_before_the_file_says_it(introduced, reporter, to, says):
+def test_a_goal_that_cannot_be_is_refused_before_the_file_says_it(introduced, progress, to, says):
     target = introduced("intermediate")
     deployed = StackOutputs(
         {**target.deployed.outputs, "retired": {"2025": {"fingerprint": "0a" * 32, "brought": False}}}
@@ -155,5 +159,5 @@ def test_a_goal_that_cannot_be_is_refused_before_the_file_says_it(introduced, re
         return replace(target, deployed=deployed)
 
     with pytest.raises(IllegalStepError, match=says):
-        asyncio.run(rotation.rotate(open_target, to, Way(), reporter))
+        asyncio.run(rotate_stack(open_target, to, RotationOptions(), progress))
     assert target.stack.file.read_text() == FILE

@@ -12,10 +12,12 @@ import pytest
 from rich.console import Console
 
 from meshtrust.commands.display.fleet_table import show_fleet
-from meshtrust.commands.display.progress import LinesBoard, LiveBoard, Logs
+from meshtrust.commands.display.renderers import LiveRenderer, PlainRenderer
 from meshtrust.commands.status import show_findings, show_inspection
 from meshtrust.fleet.view import FleetView
+from meshtrust.stacks.engine_logs import EngineLogs
 from meshtrust.stacks.inspection import Budget, judge
+from meshtrust.stacks.progress import Progress
 from tests import fleet_views
 from tests.certificates import make_certificate
 from tests.fleet_views import view
@@ -147,12 +149,15 @@ def test_what_a_message_holds_is_never_taken_for_markup():
     assert json.dumps(text)
 
 
-@pytest.mark.parametrize("board", [LiveBoard, LinesBoard])
-def test_a_board_shows_the_last_workload_that_is_ready(board):
+@pytest.mark.parametrize("renderer", [LiveRenderer, PlainRenderer])
+def test_progress_shows_the_last_workload_that_is_ready(renderer):
     def show(console):
-        with board(console, Logs(None)) as shown:
-            shown.phase("switch", ["west"])
-            shown.began("west")
-            shown.teller("west").note("1/2 Deployment shop/web is ready (3 s)")
+        made = renderer(console)
+        made.start()
+        progress = Progress(made.show, EngineLogs())
+        progress.phase("switch", ["west"])
+        progress.began("west")
+        progress.of("west").note("1/2 Deployment shop/web is ready (3 s)")
+        made.stop()
 
     assert "1/2 Deployment shop/web is ready (3 s)" in drawn(120, show)
