@@ -1,8 +1,8 @@
-"""Writes the references in docs/ from what they are about, so that the two cannot part.
+"""Generates the reference pages in docs/ from their sources.
 
-docs/configuration.md is made from the schema in Pulumi.yaml, docs/commands.md from the commands themselves,
-docs/lint.md from the linter's rules, docs/performance.md from what `make bench` has measured, docs/faults.md from what
-the suite of faults found out.
+docs/configuration.md comes from the schema in Pulumi.yaml, docs/commands.md from the commands, docs/lint.md from the
+linter's rules, docs/performance.md from the results of `make bench`, docs/faults.md from the results of the suite of
+faults, and docs/packages.svg from the imports.
 """
 
 import json
@@ -24,16 +24,17 @@ from meshtrust.commands.cli import EXIT_CODES, app
 from meshtrust.lint import RULE_SETS
 
 DOCS = Path(__file__).parent
-# What the suite of faults found out when it was last recorded (make faults).
+# Results of the suite of faults, as `make faults` recorded them last.
 FAULTS = DOCS / "faults.json"
 HEAD = """# Configuration
 
-Generated from `Pulumi.yaml` by `make docs`; a test keeps the two the same. Set a key with
-`pulumi config set --path <key> <value>`, or write it into `stacks/Pulumi.<stack>.yaml`. A key with a dot is a path:
-`issuer.mode` is the member `mode` of the map `meshtrust:issuer`. `program/configuration/` checks every value, and
-how the values fit together, before anything is changed.
+This page lists all keys, for people who write a stack's file. `make docs` generates it from `Pulumi.yaml`.
 
-| key | type | default | what it is |
+Set a key with `pulumi config set --path <key> <value>`, or write it into `stacks/Pulumi.<stack>.yaml`. A dot in a key
+is a path: `issuer.mode` is the member `mode` of the map `meshtrust:issuer`. Every run first checks all values and how
+they fit together, and reports all mistakes at once.
+
+| key | type | default | description |
 | --- | --- | --- | --- |
 """
 
@@ -42,7 +43,7 @@ def configuration(project: dict[str, Any]) -> str:
     """Return the reference of a project's configuration as Markdown.
 
     Args:
-        project: Pulumi.yaml as it was read.
+        project: The content of Pulumi.yaml.
     """
     rows = []
     for key, declared in project["config"].items():
@@ -54,7 +55,8 @@ def configuration(project: dict[str, Any]) -> str:
 
 COMMANDS_HEAD = """# Commands
 
-Generated from the commands by `make docs`; a test keeps the two the same. Run them as `.venv/bin/python -m meshtrust`.
+This page lists all commands, for people who run a mesh. `make docs` generates it from the commands. Run
+them as `.venv/bin/python -m meshtrust`.
 """
 
 
@@ -72,7 +74,7 @@ def commands() -> str:
             if isinstance(option, TyperOption) and not option.is_eager
         ]
         rows = [f"| `{_usage(given)}` | required | {given.help} |" for given in _arguments(command)] + rows
-        table = "| option | default | what it is |\n| --- | --- | --- |\n" + "\n".join(rows)
+        table = "| option | default | description |\n| --- | --- | --- |\n" + "\n".join(rows)
         parts.append("\n\n".join([f"## meshtrust {name}", about, *more, table]) + "\n")
     return "\n".join(parts)
 
@@ -110,45 +112,50 @@ def _default(option: TyperOption) -> str:
     return f"`{option.default}`" if option.default not in ("", None, False) else ""
 
 
-LINT_HEAD = """# What the linter finds
+LINT_HEAD = """# The linter
 
-Generated from the rules by `make docs`; a test keeps the two the same. `pulumi preview` applies those that
-configuration can break; `meshtrust lint` applies all of them to files, with or without Pulumi:
+This page is for people who write manifests, Helm values or certificates for Linkerd. It describes `meshtrust lint` and
+lists every rule. `make docs` generates it from the rules. `pulumi preview` applies the rules about configuration;
+`meshtrust lint` applies all of them to files, with or without Pulumi:
 
 ```console
-$ .venv/bin/python -m meshtrust lint clusters/east                    # a directory, with all that is below it
+$ .venv/bin/python -m meshtrust lint clusters/east                    # a directory, with its subdirectories
 $ helm template my-chart | .venv/bin/python -m meshtrust lint -       # standard input
 $ .venv/bin/python -m meshtrust lint . --format sarif --output lint.sarif
 ```
 
-It reads YAML and JSON: cert-manager's Certificates and Issuers, Secrets, trust-manager's Bundles and ClusterBundles,
-the ConfigMap linkerd-identity-trust-roots, Namespaces, webhook configurations, Lists, several objects in one file; and
-Helm values of Linkerd in values files (at the top, or below a subchart's name or alias), HelmReleases of Flux,
-Applications and ApplicationSets of Argo CD (with their parameters), HelmCharts of k3s, helmfiles, Kustomize
-(helmCharts, patches, generators), Buoyant's ControlPlane, and wherever else they stand. And it reads PEM: bundles,
-chains, keys. What belongs together is told by references, not by names:
+The linter reads:
 
-- a certificate and what signed it: by its signature and key identifiers
-- a Certificate, its Issuer and the CA's Secret: by the names that they give of each other
-- an issuer and its bundle, a release and its values: by the directory, which is the same, one above or one below; two
-  that lie side by side may be those of two clusters
-- a PEM file and Linkerd: by what refers to it, what it signed, its name, or what lies beside it; one that the user
-  names is always judged
+- YAML and JSON with one or more objects: cert-manager's Certificates and Issuers, Secrets, trust-manager's Bundles and
+  ClusterBundles, the ConfigMap linkerd-identity-trust-roots, Namespaces, webhook configurations, and Lists
+- Helm values of Linkerd: in values files (at the top, or below a subchart's name or alias), HelmReleases of Flux,
+  Applications and ApplicationSets of Argo CD (with their parameters), HelmCharts of k3s, helmfiles, Kustomize
+  (helmCharts, patches, generators), Buoyant's ControlPlane, and other carriers
+- PEM files: bundles, chains and keys
 
-A template is not judged, and neither is a value that is yet to be filled in (`{{ }}`, `${}`, `$VAR`, `@X@`,
-`<path:…>`, `ENC[…]` and the like). What one file of values, or a patch, does not say may stand in another, and is at
-most a note. What has nothing to do with Linkerd is left alone: the last line counts it by kind, and says how much was
-judged. No key is shown.
+It matches objects by references:
 
-An error breaks the mesh, or will. A warning may, or breaks a tool. A note is good to know. Some rules are milder where
-something may be otherwise than it looks. `--ignore MT320` leaves a rule out.
+- a certificate and its signer: by signature and key identifiers
+- a Certificate, its Issuer and the CA's Secret: by their names
+- an issuer and its bundle, or a release and its values: by directory, if one is the same as the other, directly above
+  it, or directly below it; neighbouring directories may belong to two clusters
+- a PEM file and Linkerd: by references to the file, by what it signed, by its name, or by the files beside it; a file
+  that you name is always checked
+
+The linter does not check templates and placeholders (`{{ }}`, `${}`, `$VAR`, `@X@`, `<path:…>`, `ENC[…]` and similar).
+A value that is missing in one values file or patch may be in another, so it is a note at most. The linter ignores
+objects that have nothing to do with Linkerd; the last line of its report counts them by kind, and says how much it
+checked. It never shows a key.
+
+An error breaks the mesh, or will. A warning may break it, or breaks a tool. A note is information. Some rules are
+milder if the input may have another meaning. `--ignore MT320` leaves out a rule.
 
 | exit code | meaning |
 | --- | --- |
-| 0 | nothing is wrong in what was judged (with `--strict`: no warning either), or nothing was there to judge |
-| 1 | there are errors (with `--strict`: or warnings) |
+| 0 | no errors (with `--strict`: no warnings either), or nothing to check |
+| 1 | errors (with `--strict`: or warnings) |
 | 2 | wrong usage |
-| 3 | something cannot be read, and was not judged; or the report could not be written |
+| 3 | a file cannot be read and was not checked, or the report cannot be written |
 """
 
 
@@ -165,20 +172,22 @@ def lint_rules() -> str:
     return "\n".join(parts)
 
 
-PERFORMANCE_HEAD = """# What it costs
+PERFORMANCE_HEAD = """# Performance
 
-Generated by `make docs` from the numbers that `make bench` keeps in `benchmarks/results`; a test keeps the two the
-same. A ratio compares two things that ran in turn in one run, so that it says more than the seconds, which are those
-of one machine: nothing that runs on the rehearsal cluster waits for an image or a container. A median ratio is the
-median of the pairs' own ratios, and not the ratio of the two medians.
+This page shows the measured cost of the program and its commands, for people who compare or change it. `make docs`
+generates it from the numbers that `make bench` stores in `benchmarks/results`.
 
-| what is compared | measured | at most | |
+A ratio compares two things that ran alternately in one run, so it says more than seconds, which depend on the machine.
+Nothing on the rehearsal cluster waits for an image or a container. A median ratio is the median of the ratios of all
+pairs, not the ratio of two medians.
+
+| comparison | measured | at most | |
 | --- | --- | --- | --- |
 """
 
 
 def performance() -> str:
-    """Return the measured numbers as Markdown, those first that were to be no more than so much."""
+    """Return the measured numbers as Markdown, first those with a limit."""
     kept = {name: json.loads(path.read_text()) for name in BENCHMARKS if (path := RESULTS / f"{name}.json").is_file()}
     judged = [
         f"| {target.what} | {measured:g} | {target.most:g} | {verdict(target, measured)} |"
@@ -198,7 +207,7 @@ def performance() -> str:
 
 
 def _numbers(results: dict[str, Any]) -> str:
-    """Return the results of a benchmark as tables: one row each, and a table of its own for what has rows itself."""
+    """Return the results of a benchmark as tables: one for single values, and one for each result with rows."""
     tables = {key: value for key, value in results.items() if _is_table(value)}
     single = [(_words(key), _cell(value)) for key, value in results.items() if key not in tables]
     parts = [_table(["", ""], single)]
@@ -231,15 +240,17 @@ def _words(key: str) -> str:
     return " ".join(word if word.endswith("iB") else word.lower() for word in words)
 
 
-FAULTS_HEAD = """# What goes wrong, and what then
+FAULTS_HEAD = """# Faults and their effects
 
-Generated by `make docs` from what the suite of faults recorded (`make faults`). It is in `tests/rehearsal/faults`, runs
-with `make soak`, and fails where a run finds another row than these. Each fault happens to the unmodified program, on a
-rehearsal cluster. What a user sees is quoted from the run, with `…` for what differs from run to run;
-where it says *nothing*, the command ends well and takes longer. What to do when a mesh is down is in the
+This page shows the effects of tested faults, for people who operate a stack. `make docs` generates it from the results
+of the suite `tests/rehearsal/faults`, which `make faults` records. `make soak` runs the suite, and fails if a result
+differs from this table.
+
+Each fault happens to the unmodified program on a rehearsal cluster. The messages are quoted from the run, with `…` for
+text that differs from run to run. *nothing* means that the command succeeds and takes longer. To repair a mesh, see the
 [runbook](runbook.md).
 
-| fault | when | what happens | what the user sees | what is as it should be in the end |
+| fault | when | effect | message | state at the end |
 | --- | --- | --- | --- | --- |
 """
 
@@ -248,7 +259,7 @@ def faults(found: dict[str, dict[str, str]]) -> str:
     """Return the table of faults as Markdown.
 
     Args:
-        found: The cells of each row, by the name of the test that they are from.
+        found: The cells of each row, by the name of their test.
     """
     rows = sorted(
         (cells["fault"], cells["when"], cells["happens"], _quoted(cells["says"]), cells["kept"])

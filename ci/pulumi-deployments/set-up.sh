@@ -1,19 +1,20 @@
 #!/bin/sh
-# Settings and schedule of Pulumi Deployments for one stack, in Pulumi Cloud; for a fleet, run it once for each stack.
-# It takes a Pulumi CLI of 3.241 or later, logged in. Copy it, and put your repository, role, region and cluster into it:
+# Sets up Pulumi Deployments for one stack in Pulumi Cloud: settings and schedule. For a fleet, run it for each stack.
+# It needs a Pulumi CLI of 3.241 or later that is logged in. Copy it, put your repository, role and region into it, and
+# run:
 #   sh ci/pulumi-deployments/set-up.sh production
 set -eu
 stack=$1
 
-# The anchor stack touches no cluster, and needs no way to one.
+# The anchor stack needs no cluster.
 case $(pulumi config get role --stack "$stack" 2> /dev/null || true) in
   anchor) set -- ;;
   *) set -- --pre-run-command "aws eks update-kubeconfig --region eu-central-1 --name $stack --alias $stack" ;;
 esac
 
-# A pull request is previewed, a merge is deployed; the paths are those that a deployment depends on. Credentials are
-# short-lived: Pulumi Cloud is the OIDC provider that the role trusts. A fleet's stacks are deployed in an order that
-# this does not keep: leave --push-to-deploy off there (docs/ci.md, A fleet).
+# Previews a pull request, and deploys a merge; the paths are those that a deployment depends on. Credentials are
+# short-lived: the role trusts Pulumi Cloud as its OIDC provider. A fleet needs an order of stacks that this does not
+# keep, so leave --push-to-deploy off there (docs/ci.md, A fleet).
 pulumi deployment settings edit --stack "$stack" \
   --github-repo example/meshtrust --branch main --folder . \
   --preview-prs --push-to-deploy \
@@ -22,5 +23,6 @@ pulumi deployment settings edit --stack "$stack" \
   --oidc-aws-session-name meshtrust --oidc-aws-duration 1h \
   "$@"
 
-# Drift is told, and not put right: what cert-manager renews is none, and a bundle that was edited wants a look first.
+# Reports drift and does not repair it: renewals by cert-manager are not drift, and a person should look at an edited
+# bundle.
 pulumi stack schedule new --stack "$stack" --kind drift --cron '17 5,17 * * *' --yes
