@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -82,13 +82,17 @@ class Cluster:
         return f"{python} -m rehearsal.cluster stop {self.name}"
 
     @classmethod
-    def start(cls, name: str, *, keep: bool = False) -> Self:
+    def start(
+        cls, name: str, *, keep: bool = False, beside: Sequence[Callable[[Path], components.Process]] = ()
+    ) -> Self:
         """Start a cluster and wait until it is ready; build its parts first where they are not in the cache.
 
         Args:
             name: Lower-case letters, digits and hyphens. Several clusters may run side by side.
             keep: Whether it runs on after this process has ended, until `stop`. Otherwise it ends with this process,
                 however that ends.
+            beside: Programs that run beside it and end with it. Each is called with the cluster's directory, writes
+                what its program reads there, and returns the process.
 
         Raises:
             ClusterError: The name is taken or no name, the parts cannot be built, Linkerd's controller is given and
@@ -110,7 +114,10 @@ class Cluster:
         plan = {
             "processes": [
                 asdict(process)
-                for process in components.processes(cluster.directory, api_port, etcd_port, peer_port, controller)
+                for process in (
+                    *components.processes(cluster.directory, api_port, etcd_port, peer_port, controller),
+                    *(declare(cluster.directory) for declare in beside),
+                )
             ],
             "controller": str(controller) if controller else None,
             "egress": str(cluster.directory / "egress.sock"),

@@ -34,10 +34,11 @@ KUBELET_PORT = 10250
 
 @dataclass(frozen=True)
 class Process:
-    """A program of the binary, and its arguments. The name is that of its log."""
+    """A program of the binary, or another one by its path, and its arguments. The name is that of its log."""
 
     name: str
     args: list[str]
+    path: str = ""
 
 
 def free_ports(count: int) -> list[int]:

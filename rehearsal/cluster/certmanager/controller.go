@@ -1,6 +1,6 @@
 // Package certmanager runs cert-manager's own controllers, and its CA injector, for the pods of its chart.
 //
-// What runs is the released code of cert-manager. Left out of it are the ACME, Vault and Venafi issuers and the shims for
+// What runs is the released code of cert-manager. Left out of it are the ACME and Venafi issuers and the shims for
 // Ingress and Gateway, which no rehearsal needs, and leader election: there is one process.
 package certmanager
 
@@ -26,6 +26,7 @@ import (
 	_ "github.com/cert-manager/cert-manager/pkg/controller/certificaterequests/approver"
 	_ "github.com/cert-manager/cert-manager/pkg/controller/certificaterequests/ca"
 	_ "github.com/cert-manager/cert-manager/pkg/controller/certificaterequests/selfsigned"
+	_ "github.com/cert-manager/cert-manager/pkg/controller/certificaterequests/vault"
 	_ "github.com/cert-manager/cert-manager/pkg/controller/certificates/issuing"
 	_ "github.com/cert-manager/cert-manager/pkg/controller/certificates/keymanager"
 	_ "github.com/cert-manager/cert-manager/pkg/controller/certificates/metrics"
@@ -37,6 +38,7 @@ import (
 	_ "github.com/cert-manager/cert-manager/pkg/controller/issuers"
 	_ "github.com/cert-manager/cert-manager/pkg/issuer/ca"
 	_ "github.com/cert-manager/cert-manager/pkg/issuer/selfsigned"
+	_ "github.com/cert-manager/cert-manager/pkg/issuer/vault"
 )
 
 // The defaults of cert-manager's command line (internal/apis/config/controller/v1alpha1/defaults.go).

@@ -32,6 +32,8 @@ type plan struct {
 type process struct {
 	Name string   `json:"name"`
 	Args []string `json:"args"`
+	// Path is that of another program than this one; empty for this one.
+	Path string `json:"path"`
 }
 
 // NewCommand returns the program that runs a cluster. Its output, and each process's, goes into the cluster's directory.
@@ -114,6 +116,9 @@ func keepRunning(ctx context.Context, directory, binary string, entry process) e
 var starting = newStarter()
 
 func runOnce(ctx context.Context, binary string, entry process, log io.Writer, pidFile string) error {
+	if entry.Path != "" {
+		binary = entry.Path
+	}
 	// Killed at the end, without ceremony: what a cluster holds is thrown away with it.
 	command := exec.CommandContext(ctx, binary, entry.Args...)
 	command.Stdout, command.Stderr = log, log
