@@ -4,7 +4,7 @@ import contextlib
 import shlex
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from rich.tree import Tree
 from meshtrust.names import IDENTITY_ISSUER
 from meshtrust.pki.chain import ChainError, verify_chain
 from meshtrust.pki.pem import fingerprint, read_bundle, subject_of
-from rehearsal import mesh
+from rehearsal import external_issuer, mesh, vault
 from rehearsal.cluster import Cluster, ensure
 from rehearsal.errors import RehearsalError
 from rehearsal.observe import Observer
@@ -50,6 +50,8 @@ class Rehearsal:
     keep: bool = False
     name: str = ""
     _step: int = 0
+    _external: dict[str, dict[str, str]] = field(default_factory=dict)
+    _external_roots: dict[str, str] = field(default_factory=dict)
 
     def run(self) -> None:
         """Run it from beginning to end.
@@ -65,10 +67,14 @@ class Rehearsal:
             with self._told(
                 "a cluster: etcd, Kubernetes, kwok and cert-manager's controllers, as processes of this machine"
             ) as tell:
-                cluster = Cluster.start(self.name or self.stack, keep=self.keep)
+                beside = [vault.declare] if self._external else []
+                cluster = Cluster.start(self.name or self.stack, keep=self.keep, beside=beside)
                 tell(f"Linkerd's identity service is {mesh.describe_identity(cluster)}")
                 if not self.keep:
                     stack.enter_context(cluster)
+            if self._external:
+                with self._told("OpenBao's server, which has the root's key, and cert-manager with issuers on it"):
+                    self._external_roots = external_issuer.prepare(cluster, self._external)
             project = stack.enter_context(
                 workspace(
                     self.stack,
@@ -83,13 +89,21 @@ class Rehearsal:
 
     def _check_mode(self) -> None:
         """Refuse a stack whose issuer cert-manager does not sign: there would be no renewal to show."""
-        mode = stack_config(self.stack).get("meshtrust:issuer", {}).get("mode", "intermediate")
-        if mode not in ("intermediate", "anchor"):
+        config = stack_config(self.stack)
+        mode = config.get("meshtrust:issuer", {}).get("mode", "intermediate")
+        if mode == "external-issuer":
+            self._external = self._references(config["meshtrust:issuer"]["refs"])
+            external_issuer.check_references(self.stack, self._external)
+        elif mode not in ("intermediate", "anchor"):
             msg = (
                 f'Stack "{self.stack}" is of mode {mode}, in which no cert-manager of this rehearsal signs. Look at '
                 f"its plan: python -m rehearsal preview {self.stack}"
             )
             raise RehearsalError(msg)
+
+    def _references(self, named: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
+        """Return the issuer of each generation that this rehearsal comes to, given those that the stack names."""
+        return named
 
     def _rehearse(self, project: Workspace, observer: Observer) -> None:
         before = observer.inventory()
@@ -143,7 +157,10 @@ class Rehearsal:
 
     def _settings(self, cluster: Cluster) -> dict[str, Any]:
         charts = self.linkerd_charts or mesh.charts()
+        named = stack_config(self.stack).get("meshtrust:issuer", {}).get("refs", {})
+        brought = {generation: self._external_roots[generation] for generation in named}
         return {
+            **({"anchorCertificates": brought} if brought else {}),
             "context": cluster.context,
             "kubeconfig": str(cluster.kubeconfig),
             "anchor": {"protect": False},
@@ -176,6 +193,8 @@ class Rehearsal:
 
     def _tell_what_is_left(self, cluster: Cluster, project: Workspace) -> None:
         exports = {**project.environment, "KUBECONFIG": cluster.kubeconfig, "PATH": f"{project.cli.path.parent}:$PATH"}
+        if self._external:
+            exports |= external_issuer.describe(cluster)
         lines = [
             "\nThe cluster runs on, with the stack on it. Run these to have `pulumi` and `meshtrust` work on it:\n",
             f"cd {shlex.quote(str(project.directory))}",

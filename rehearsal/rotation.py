@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import yaml
 from cryptography import x509
 from rich.panel import Panel
 from rich.table import Table
@@ -30,7 +29,7 @@ from rehearsal.mesh.traffic import Handshakes, make_workloads, read_handshakes, 
 from rehearsal.observe import Observer
 from rehearsal.rehearse import NAMESPACE, REACTION_SECONDS, Rehearsal
 from rehearsal.rotation_picture import Sample, draw_rotation
-from rehearsal.workspace import REPOSITORY, Workspace
+from rehearsal.workspace import REPOSITORY, Workspace, stack_config
 
 OLD, NEW = "2026", "2027"
 _APPLICATIONS = "shop"
@@ -120,8 +119,12 @@ class RotationRehearsal(Rehearsal):
         with self._told(f"{proxies} proxies, each with its own certificate, that connect to each other all the time"):
             make_workloads(cluster, _APPLICATIONS, self.workloads, self.replicas)
             wait_for_proxies(cluster, proxies, REACTION_SECONDS)
+        # What is signed elsewhere has a root of elsewhere, and an issuer that signs under it.
+        brought = self._introduced()
         with self._told("a switch of the signer before anybody trusts the new anchor is refused, in preview") as tell:
-            tell(self._refused(project, {"anchors": [OLD, NEW], "signer": NEW}))
+            tell(self._refused(project, {"anchors": [OLD, NEW], "signer": NEW, **brought}))
+        if brought:
+            project.configure(brought)
         environment = project.command_environment
         with Sampler(cluster) as sampler:
             with self._told(f"`meshtrust rotate --to {NEW} --step`: the new anchor is introduced"):
@@ -147,6 +150,16 @@ class RotationRehearsal(Rehearsal):
                 api.delete(f"/api/v1/namespaces/{_APPLICATIONS}").raise_for_status()
             self._engine(project, "destroy", *_NO_PROMPT)
             observer.wait_for_inventory(before, REACTION_SECONDS)
+
+    def _references(self, named: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
+        return {**named, NEW: {**named[OLD], "name": f"{named[OLD]['name']}-{NEW}"}}
+
+    def _introduced(self) -> dict[str, Any]:
+        """Return what the stack's file has to say of the new generation beyond its name."""
+        if not self._external:
+            return {}
+        issuer = stack_config(self.stack)["meshtrust:issuer"]
+        return {"anchorCertificates": self._external_roots, "issuer": {**issuer, "refs": self._external}}
 
     def _refused(self, project: Workspace, settings: dict[str, Any]) -> str:
         """Preview the stack with changed settings, which the program must refuse; return the reason."""
@@ -211,11 +224,9 @@ def run_command(project: Workspace, environment: dict[str, str], *arguments: str
 @contextlib.contextmanager
 def changed_settings(project: Workspace, settings: dict[str, Any]) -> Iterator[None]:
     """Change a workspace's configuration for a while."""
-    path = project.directory / "stacks" / f"Pulumi.{project.stack}.yaml"
+    path = project.file(project.stack)
     text = path.read_text()
-    document = yaml.safe_load(text)
-    document["config"] |= {f"meshtrust:{key}": value for key, value in settings.items()}
-    path.write_text(yaml.safe_dump(document))
+    project.configure(settings)
     try:
         yield
     finally:

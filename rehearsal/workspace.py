@@ -87,6 +87,12 @@ class Workspace:
         named = {key if ":" in key else f"meshtrust:{key}": value for key, value in config.items()}
         self.file(stack).write_text(yaml.safe_dump({"config": named}))
 
+    def configure(self, settings: Mapping[str, Any]) -> None:
+        """Set keys of the program in the stack's file."""
+        document = yaml.safe_load(self.file(self.stack).read_text())
+        document["config"] |= {f"meshtrust:{key}": value for key, value in settings.items()}
+        self.file(self.stack).write_text(yaml.safe_dump(document))
+
     def init(self) -> None:
         """Make the stack.
 

@@ -5,6 +5,6 @@ OpenBao is the open-source continuation of Vault and serves the same API; PyPI c
 
 from rehearsal.vault.issuers import make_vault_issuer
 from rehearsal.vault.pki import make_intermediate, make_root
-from rehearsal.vault.server import OpenBao, declare
+from rehearsal.vault.server import NAME, OpenBao, declare
 
-__all__ = ["OpenBao", "declare", "make_intermediate", "make_root", "make_vault_issuer"]
+__all__ = ["NAME", "OpenBao", "declare", "make_intermediate", "make_root", "make_vault_issuer"]
