@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from meshtrust.names import CERT_MANAGER_GROUP
 from rehearsal import cert_manager, vault
 from rehearsal.cluster import Cluster
 from rehearsal.errors import RehearsalError
@@ -19,8 +20,8 @@ def check_references(stack: str, references: Mapping[str, Mapping[str, str]]) ->
         RehearsalError: One is no ClusterIssuer of cert-manager.
     """
     for generation, reference in references.items():
-        kind, group = reference.get("kind", "Issuer"), reference.get("group", "cert-manager.io")
-        if (kind, group) != ("ClusterIssuer", "cert-manager.io"):
+        kind, group = reference.get("kind", "Issuer"), reference.get("group", CERT_MANAGER_GROUP)
+        if (kind, group) != ("ClusterIssuer", CERT_MANAGER_GROUP):
             msg = (
                 f'Stack "{stack}" names {kind}.{group} {reference["name"]} for generation "{generation}", and a '
                 "rehearsal makes ClusterIssuers of cert-manager alone. Name one of these in issuer.refs, or look at "

@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 
+from meshtrust.names import CERT_MANAGER_API
 from rehearsal.cluster import Cluster
 from rehearsal.errors import RehearsalError
 from rehearsal.vault.pki import allow_signing
@@ -19,7 +20,7 @@ from rehearsal.vault.server import OpenBao
 NAMESPACE = "cert-manager"
 _READY_SECONDS = 60
 _CORE, _RBAC = f"/api/v1/namespaces/{NAMESPACE}", "/apis/rbac.authorization.k8s.io/v1"
-_ISSUERS = "/apis/cert-manager.io/v1/clusterissuers"
+_ISSUERS = f"/apis/{CERT_MANAGER_API}/clusterissuers"
 LogIn = Callable[[OpenBao, httpx.Client, str], dict[str, Any]]
 
 
@@ -43,7 +44,7 @@ def make_vault_issuer(bao: OpenBao, name: str, path: str, log_in: LogIn | None =
             **changed,
         }
         spec = {"vault": {key: value for key, value in vault.items() if value is not None}}
-        body = {"apiVersion": "cert-manager.io/v1", "kind": "ClusterIssuer", "metadata": {"name": name}, "spec": spec}
+        body = {"apiVersion": CERT_MANAGER_API, "kind": "ClusterIssuer", "metadata": {"name": name}, "spec": spec}
         apply(api, f"{_ISSUERS}/{name}", body)
 
 

@@ -31,7 +31,7 @@ def run():
         assert not left, "a cluster or a temporary file was left"
 
 
-@pytest.mark.parametrize("stack", ["dev", pytest.param("guide", marks=pytest.mark.soak)])
+@pytest.mark.parametrize("stack", ["dev", *(pytest.param(name, marks=pytest.mark.soak) for name in ("guide", "vault"))])
 def test_a_stack_lives_through_its_rehearsal(stack, linkerd_charts):
     console = Console(record=True, width=120, file=io.StringIO())
     name = f"{stack}-{os.getpid()}"

@@ -49,11 +49,13 @@ def following():
 
 
 @pytest.mark.soak
-def test_fifty_proxies_live_through_a_rotation_and_no_handshake_fails(linkerd_charts, tmp_path):
+@pytest.mark.parametrize("stack", ["dev", "vault"])
+def test_fifty_proxies_live_through_a_rotation_and_no_handshake_fails(stack, linkerd_charts, tmp_path):
+    """With the stack vault, from the root of one of Vault's PKI mounts to that of another."""
     console = Console(record=True, width=120, file=io.StringIO())
     picture = tmp_path / "rotation.svg"
     name = f"fifty-{os.getpid()}"
-    RotationRehearsal("dev", console, linkerd_charts=linkerd_charts, picture=picture, name=name).run()
+    RotationRehearsal(stack, console, linkerd_charts=linkerd_charts, picture=picture, name=name).run()
     text = console.export_text()
     assert "All of it held" in text
     [(handshakes, failed)] = re.findall(r"(\d+) handshakes, (\d+) failed \(", text)
