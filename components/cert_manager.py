@@ -7,7 +7,7 @@ from typing import Any
 import pulumi
 import pulumi_kubernetes as kubernetes
 
-from components.charts import NOBODY, ChartSource, ReleaseOwner, Resources, merge_user_values, release
+from components.charts import NO_OWNER, ChartSource, ReleaseOwner, merge_user_values, release
 from meshtrust.names import WEBHOOKS_LABEL
 
 # Linkerd's webhooks leave the namespace alone by this label, where they do not by its name: an expired certificate of
@@ -25,7 +25,7 @@ class CertManagerArgs:
         values: Further Helm values, which go before this program's own.
         timeout_seconds: Seconds that it may take to become ready.
         encrypted: Whether the stack encrypts the values, so that they are secrets of the release.
-        owner: Who deploys it, which no setting says.
+        owner: The owner of its release, which no setting names.
     """
 
     namespace: str
@@ -33,19 +33,17 @@ class CertManagerArgs:
     values: Mapping[str, Any]
     timeout_seconds: int
     encrypted: bool = False
-    owner: ReleaseOwner = NOBODY
+    owner: ReleaseOwner = NO_OWNER
 
 
 class CertManager(pulumi.ComponentResource):
     """`meshtrust:index:CertManager`: the namespace and the Helm release of cert-manager.
 
-    That its API answers too is seen by `issuance.answering`.
+    Its API answers some time after the release is there (`program/wait/cert_manager.py`).
     """
 
     release: kubernetes.helm.v3.Release
     """The release, whose pods may not be ready."""
-    ready: Resources
-    """The same, once they are."""
 
     def __init__(self, name: str, args: CertManagerArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("meshtrust:index:CertManager", name, None, opts)
@@ -67,7 +65,6 @@ class CertManager(pulumi.ComponentResource):
             owner=args.owner,
             opts=pulumi.ResourceOptions(parent=self),
         )
-        self.ready = args.owner.when_ready(self.release)
         self.register_outputs({})
 
 
@@ -76,7 +73,7 @@ def default_values(namespace: str) -> dict[str, Any]:
 
     The CRDs go with the release, which owns every Certificate there is on a cluster set up by this program, and the
     leader election leases stay out of kube-system, so that a destroy leaves nothing behind. The chart's start-up check,
-    a Job of its own image, asks what `issuance.answering` asks too.
+    a Job of its own image, asks what the program's own wait asks too.
     """
     return {
         "crds": {"enabled": True, "keep": False},

@@ -1,6 +1,6 @@
 """Helm releases as this program makes them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,30 +61,24 @@ class ChartSource:
         }
 
 
+# Resources to depend on, which may be an output that is known once something besides them was waited for.
 Resources = pulumi.Input[list[pulumi.Resource]]
-
-
-def _at_once(release: kubernetes.helm.v3.Release) -> Resources:
-    return [release]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReleaseOwner:
-    """Who deploys Helm releases.
+    """The owner of Helm releases.
 
     Attributes:
-        mark: What each release says of who deployed it; Helm keeps it as the release's description.
-        before_create: What looks at the cluster before a release is installed; nothing offline.
-        when_ready: Returns a release as a thing to depend on that is there once its pods are ready; at once offline
-            and in previews.
+        owner_id: Name of the stack that deploys a release; Helm keeps it as the release's description.
+        before_create: The hook that the engine calls before a release is installed; None offline.
     """
 
-    mark: str
+    owner_id: str
     before_create: pulumi.ResourceHook | None = None
-    when_ready: Callable[[kubernetes.helm.v3.Release], Resources] = _at_once
 
 
-NOBODY = ReleaseOwner(mark="")
+NO_OWNER = ReleaseOwner(owner_id="")
 
 
 def _chart_version(chart: Path) -> str:
@@ -153,9 +147,9 @@ def release(
     """Make a Helm release named like its chart.
 
     A Release, not a Chart: Linkerd's templates make webhook certificates anew at every rendering, which a Release does
-    only when something changed. Helm does not wait for pods: who depends on a release with pods does, by
-    `ReleaseOwner.when_ready`. So Helm is at work for seconds, and a run that is killed hardly ever leaves a release
-    half done; what does not get ready is told by pod; and pods of before serve until the new ones are ready.
+    only when something changed. Helm does not wait for pods: the program does (`program/wait`). So Helm is at work for
+    seconds, and a run that is killed hardly ever leaves a release half done; the program names each pod that does not
+    get ready; and the old pods serve until the new ones are ready.
 
     Args:
         name: Name of the resource.
@@ -164,7 +158,7 @@ def release(
         namespace: Namespace of the release, which must exist.
         values: Helm values.
         timeout_seconds: Seconds that it may take to become ready.
-        owner: Who deploys it.
+        owner: The owner of the release.
         opts: Parent and dependencies.
         helm_waits: Whether Helm waits, and takes back what does not get ready: for a release without pods.
     """
@@ -179,7 +173,7 @@ def release(
         atomic=helm_waits or None,
         skip_await=not helm_waits or None,
         timeout=timeout_seconds,
-        description=owner.mark or None,
+        description=owner.owner_id or None,
         opts=opts,
         **source.arguments(chart),
     )

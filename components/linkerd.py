@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import pulumi
+import pulumi_kubernetes as kubernetes
 
-from components.charts import ChartSource, ReleaseOwner, Resources, merge_user_values, merge_values, release
+from components.charts import ChartSource, ReleaseOwner, merge_user_values, merge_values, release
 from meshtrust.linkerd.evidence import ANCHORS_ANNOTATION
 from meshtrust.linkerd.webhooks.authority import CONTROL_PLANE
 from meshtrust.names import (
@@ -82,7 +83,7 @@ class LinkerdArgs:
         credentials: What the control plane waits for: without its issuer and its webhooks' certificates its pods do not
             start.
         webhook_bundle: The authorities of the webhooks' certificates as PEM; nothing where the chart makes those.
-        owner: Who deploys the releases.
+        owner: The owner of the releases.
         restorations: How often the bundle was changed by hand and has been restored since; with another number the
             release is deployed again, and the pods that may have read the other bundle are replaced.
     """
@@ -104,8 +105,8 @@ class Linkerd(pulumi.ComponentResource):
     What is to be installed before its CRDs is said by `depends_on`.
     """
 
-    ready: Resources
-    """The release of linkerd-control-plane once its pods are ready, which is the last thing of a run."""
+    control_plane: kubernetes.helm.v3.Release
+    """The release of linkerd-control-plane, whose pods may not be ready."""
 
     def __init__(self, name: str, args: LinkerdArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("meshtrust:index:Linkerd", name, None, opts)
@@ -120,7 +121,7 @@ class Linkerd(pulumi.ComponentResource):
             helm_waits=True,
             opts=pulumi.ResourceOptions(parent=self, depends_on=opts.depends_on if opts else None),
         )
-        control_plane = release(
+        self.control_plane = release(
             f"{name}-control-plane",
             LINKERD_CONTROL_PLANE,
             source=args.installation.charts,
@@ -130,7 +131,6 @@ class Linkerd(pulumi.ComponentResource):
             owner=args.owner,
             opts=pulumi.ResourceOptions(parent=self, depends_on=[crds, *args.credentials]),
         )
-        self.ready = args.owner.when_ready(control_plane)
         self.register_outputs({})
 
 

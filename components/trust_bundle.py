@@ -59,13 +59,11 @@ class TrustBundleArgs:
     Attributes:
         policy: Who publishes it.
         namespace: Namespace of Linkerd's control plane, which exists and is labelled.
-        bundle: The trusted roots as PEM.
-        owner: Who deploys trust-manager, where it is installed.
+        owner: The owner of trust-manager's release, if it is installed.
     """
 
     policy: TrustBundlePolicy
     namespace: pulumi.Input[str]
-    bundle: pulumi.Input[str]
     owner: ReleaseOwner
 
 
@@ -74,23 +72,35 @@ class TrustBundle(pulumi.ComponentResource):
 
     Nothing where the bundle is part of Linkerd's release, which is the better choice where this program alone says what
     is trusted: it is there with the release, and `linkerd multicluster check` can read it.
+
+    trust-manager is declared first, so that its pods can be waited for before `publish` declares the Bundle.
     """
 
+    release: kubernetes.helm.v3.Release | None
+    """The release of trust-manager, whose pods may not be ready; None if this stack does not install it."""
     published: Sequence[pulumi.Resource]
-    """Who depends on these waits until trust-manager has taken the bundle over."""
+    """Who depends on these waits until trust-manager has taken the bundle over; empty before `publish`."""
 
     def __init__(self, name: str, args: TrustBundleArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("meshtrust:index:TrustBundle", name, None, opts)
-        self.published = []
-        if args.policy.by_trust_manager:
-            # Said of each resource, because the engine orders deletions by direct dependencies only.
-            child = pulumi.ResourceOptions(parent=self, depends_on=opts.depends_on if opts else None)
-            installed: Resources = []
-            if args.policy.trust_manager:
-                installed = args.owner.when_ready(_install(name, args.policy.trust_manager, args.owner, child))
+        self._name, self._args = name, args
+        # Said of each resource, because the engine orders deletions by direct dependencies only.
+        self._child = pulumi.ResourceOptions(parent=self, depends_on=opts.depends_on if opts else None)
+        self.published, self.release = [], None
+        if args.policy.trust_manager:
+            self.release = _install(name, args.policy.trust_manager, args.owner, self._child)
+
+    def publish(self, bundle: pulumi.Input[str], after: Resources) -> None:
+        """Declare the Bundle, if trust-manager publishes it; called once.
+
+        Args:
+            bundle: The trusted roots as PEM.
+            after: The release of trust-manager, once its pods are ready; empty if this stack does not install it.
+        """
+        if self._args.policy.by_trust_manager:
             self.published = [
                 kubernetes.apiextensions.CustomResource(
-                    f"{name}-bundle",
+                    f"{self._name}-bundle",
                     api_version=TRUST_MANAGER_API,
                     kind="Bundle",
                     metadata=kubernetes.meta.v1.ObjectMetaArgs(
@@ -98,8 +108,8 @@ class TrustBundle(pulumi.ComponentResource):
                         # An adopted one has its fields from someone else.
                         annotations={"pulumi.com/waitFor": "condition=Synced", "pulumi.com/patchForce": "true"},
                     ),
-                    spec=bundle_spec(args.bundle, args.namespace),
-                    opts=pulumi.ResourceOptions.merge(child, pulumi.ResourceOptions(depends_on=installed)),
+                    spec=bundle_spec(bundle, self._args.namespace),
+                    opts=pulumi.ResourceOptions.merge(self._child, pulumi.ResourceOptions(depends_on=after)),
                 )
             ]
         self.register_outputs({})

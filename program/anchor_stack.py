@@ -17,12 +17,12 @@ from meshtrust.rotation.steps import IllegalStepError, check_roots
 from meshtrust.stacks.outputs import StackOutputs
 from program.configuration.anchors import brought_roots
 from program.configuration.settings import AnchorSettings
-from program.guard import roots
+from program.declare.trust_anchor import declare_trust_anchor
 from program.membership import read_deployment
 
 
-async def declare_anchor_stack(settings: AnchorSettings, last: StackOutputs) -> pulumi.Inputs:
-    """Declare the stack and return its outputs.
+async def run_anchor_stack(settings: AnchorSettings, last: StackOutputs) -> pulumi.Inputs:
+    """Run the stack and return its outputs.
 
     Args:
         settings: What the stack says.
@@ -43,7 +43,7 @@ async def declare_anchor_stack(settings: AnchorSettings, last: StackOutputs) -> 
         if deployed.is_in_fleet
         for generation, root in deployed.roots.items()
     ]
-    anchor = await roots.declare(replace(settings.anchor, protected=protected), last, Held(), elsewhere)
+    anchor = await declare_trust_anchor(replace(settings.anchor, protected=protected), last, Held(), elsewhere)
     requests = [
         request
         for request in _requests(clusters, last)

@@ -54,8 +54,8 @@ class Membership:
         name: What it calls this cluster.
         roots: The fleet's roots, PEM by generation.
         signed: The intermediates of this cluster that are signed, PEM by generation.
-        pledge: What this cluster has pledged; where it asks, what it pledges now.
-        asks: Whether this cluster has to be known to the anchor stack, and have its first intermediate signed, before
+        pledge: The pledge of this cluster; if it needs enrolment, the one that it makes now.
+        needs_enrolment: Whether the anchor stack has to know this cluster, and to sign its first intermediate, before
             anything else.
     """
 
@@ -65,7 +65,7 @@ class Membership:
     roots: Mapping[str, str]
     signed: Mapping[str, str]
     pledge: Pledge
-    asks: bool
+    needs_enrolment: bool
 
     def has_signed(self, settings: Settings) -> bool:
         """Whether the anchor stack has signed what would sign the identity issuer, where it signs that at all."""
@@ -137,18 +137,24 @@ async def read_membership(settings: Settings, last: StackOutputs) -> Membership 
     wanted = dict.fromkeys((*settings.anchor.generations, *last.anchors))
     roots = {generation: to_pem(known[generation]) for generation in wanted}
     signed = _signed(anchor.intermediates_of(name), last, roots)
-    pledge, asks = last.pledge, False
+    pledge, needs_enrolment = last.pledge, False
     if last.trust is None:
         pledge = announce(settings.anchor.generations, last.pledge)
         told = anchor.pledges.get(name, Pledge()).stamp == pledge.stamp
-        asks = not told or (settings.issuer.mode == "intermediate" and settings.anchor.signer not in signed)
+        needs_enrolment = not told or (settings.issuer.mode == "intermediate" and settings.anchor.signer not in signed)
     return Membership(
-        anchor_stack=stack, anchor=anchor, name=name, roots=roots, signed=signed, pledge=pledge, asks=asks
+        anchor_stack=stack,
+        anchor=anchor,
+        name=name,
+        roots=roots,
+        signed=signed,
+        pledge=pledge,
+        needs_enrolment=needs_enrolment,
     )
 
 
-def ask(membership: Membership, requests: IntermediateRequests | None) -> pulumi.Inputs:
-    """Return the outputs of a stack that does nothing but announce itself to its fleet, and say what comes next."""
+def enrol(membership: Membership, requests: IntermediateRequests | None) -> pulumi.Inputs:
+    """Return the outputs of a run that only announces its stack to the fleet, and log which run comes next."""
     stack, anchor = pulumi.get_stack(), membership.anchor_stack
     signing = " and asks it to sign its intermediates" if requests else ""
     pulumi.log.warn(

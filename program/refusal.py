@@ -8,6 +8,10 @@ from typing import NoReturn
 import pulumi
 
 from meshtrust.cluster.api import ClusterError
+from meshtrust.linkerd.webhooks.authority import IllegalAuthorityStepError
+from meshtrust.pki.identity_suffix import IllegalRenameError
+from meshtrust.pki.issuer_mode import IllegalMoveError
+from meshtrust.rotation.steps import IllegalStepError
 
 # The language host adds nothing of its own to what was told (pulumi sdk/python/cmd/pulumi-language-python/main.go,
 # pythonProcessExitedAfterShowingUserActionableMessage).
@@ -30,6 +34,23 @@ def end(reason: object) -> NoReturn:
     """
     pulumi.log.error(str(reason))
     sys.exit(_TOLD)
+
+
+@contextlib.contextmanager
+def refusing() -> Iterator[None]:
+    """Refuse a run that breaks a rule or does not fit its cluster, in words that the engine shows without a traceback.
+
+    Raises:
+        pulumi.RunError: A rule's error, or a `ClusterError`, was raised.
+    """
+    try:
+        yield
+    except IllegalStepError as error:
+        msg = f"meshtrust:anchors and meshtrust:signer cannot be deployed: {error}.\nNothing was changed."
+        raise pulumi.RunError(msg) from None
+    except (ClusterError, IllegalRenameError, IllegalMoveError, IllegalAuthorityStepError) as error:
+        msg = f"{error}\nNothing was changed."
+        raise pulumi.RunError(msg) from None
 
 
 @contextlib.contextmanager

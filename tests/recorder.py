@@ -1,7 +1,5 @@
 """Runs the program, or parts of it, against Pulumi's mock monitor and keeps what was registered as plain data."""
 
-import atexit
-import gc
 import signal
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
@@ -132,11 +130,9 @@ def run_program(
         pulumi.RunError: The program has refused the run.
     """
     providers = _Providers({**(others or {}), stack: last_outputs or {}}, stack, loses_state=loses_state)
-    # The program answers an interrupt, and collects no garbage, as a process of its own, which the tests are not.
+    # The program answers an interrupt as a process of its own, which the tests are not.
     answer = signal.getsignal(signal.SIGINT)
     try:
         return run_under_mocks(config, providers, stack=stack, preview=preview, secret_keys=secret_keys)
     finally:
         signal.signal(signal.SIGINT, answer)
-        gc.enable()
-        atexit.unregister(gc.freeze)

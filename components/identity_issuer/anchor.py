@@ -1,20 +1,16 @@
 """Mode ``anchor``: cert-manager signs with the trust anchor itself, whose key lies on the cluster: Linkerd's guide."""
 
-from collections.abc import Sequence
-
 import pulumi
 
-from components.identity_issuer.arguments import IdentityIssuerArgs
-from components.identity_issuer.certificate import declare_signed_by_ca
+from components.identity_issuer.arguments import IdentityIssuerArgs, IssuerSigner
+from components.identity_issuer.certificate import declare_ca
 from meshtrust.names import TRUST_ANCHOR
 
 
-def declare(name: str, args: IdentityIssuerArgs, opts: pulumi.ResourceOptions) -> Sequence[pulumi.Resource]:
-    """Declare the CA Issuer on the anchor, and the Certificate."""
+def declare(name: str, args: IdentityIssuerArgs, opts: pulumi.ResourceOptions) -> IssuerSigner:
+    """Declare the CA Issuer on the anchor."""
     ca_name = anchor_name(args.signer.generation, args.guide_generation)
-    return [
-        declare_signed_by_ca(name, ca_name, args, chain=args.signer.certificate_pem, key=args.signer.key, opts=opts)
-    ]
+    return declare_ca(name, ca_name, args, chain=args.signer.certificate_pem, key=args.signer.key, opts=opts)
 
 
 def anchor_name(generation: str, guide_generation: str) -> str:

@@ -7,7 +7,6 @@ from typing import Any
 
 import pulumi
 
-from components.charts import Resources
 from components.signed_certificate import SignedPair
 from components.trust_anchor import Signer
 from meshtrust.pki.issuer_mode import IssuerMode
@@ -83,8 +82,6 @@ class IdentityIssuerArgs:
         intermediate: The intermediate CA of mode ``intermediate`` where another stack signed it; nothing where this
             one does.
         guide_generation: The generation whose Secret and Issuer bear the guide's names in mode ``anchor``.
-        before_change: Returns what the issuer itself waits for, given the resources that it is signed by: a last look
-            at the cluster may stand between them.
     """
 
     policy: IssuerPolicy
@@ -92,8 +89,22 @@ class IdentityIssuerArgs:
     signer: Signer
     intermediate: SignedPair | None = None
     guide_generation: str
-    before_change: Callable[[Sequence[pulumi.Resource]], Resources] = list
 
 
-# A mode: it declares its resources and returns those that Linkerd waits for.
-Mode = Callable[[str, IdentityIssuerArgs, pulumi.ResourceOptions], Sequence[pulumi.Resource]]
+@dataclass(frozen=True, kw_only=True)
+class IssuerSigner:
+    """What signs the identity issuer, declared before it; empty if a third party writes the Secret.
+
+    Attributes:
+        reference: The issuer of cert-manager that signs.
+        pair: The issuer itself, signed by the tls provider.
+        resources: The resources that are to be there before the issuer changes.
+    """
+
+    reference: IssuerReference | None = None
+    pair: SignedPair | None = None
+    resources: Sequence[pulumi.Resource] = ()
+
+
+# A mode: it declares what signs the issuer.
+Mode = Callable[[str, IdentityIssuerArgs, pulumi.ResourceOptions], IssuerSigner]

@@ -1,20 +1,16 @@
-"""What the modes share in which cert-manager issues: the Certificate of the identity issuer."""
+"""The Certificate of the identity issuer and its CA Issuer, for the modes in which cert-manager issues."""
 
 import pulumi
 import pulumi_kubernetes as kubernetes
 
 from components.ca_issuer import declare_ca_issuer, ready_metadata
-from components.identity_issuer.arguments import IdentityIssuerArgs, IssuerPolicy, IssuerReference
+from components.identity_issuer.arguments import IdentityIssuerArgs, IssuerPolicy, IssuerReference, IssuerSigner
 from meshtrust.names import CERT_MANAGER_API, CERT_MANAGER_GROUP, IDENTITY_ISSUER
 from meshtrust.pki.durations import format_duration
 
 
 def declare_certificate(
-    name: str,
-    args: IdentityIssuerArgs,
-    reference: IssuerReference,
-    opts: pulumi.ResourceOptions,
-    *signed_by: pulumi.Resource,
+    name: str, args: IdentityIssuerArgs, reference: IssuerReference, opts: pulumi.ResourceOptions
 ) -> pulumi.Resource:
     """Declare the Certificate ``linkerd-identity-issuer``, which is Ready once it has been issued.
 
@@ -28,11 +24,11 @@ def declare_certificate(
         kind="Certificate",
         metadata=ready_metadata(IDENTITY_ISSUER, args.namespace, takes_over=True),
         spec=certificate_spec(args.policy, reference),
-        opts=pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(depends_on=args.before_change(signed_by))),
+        opts=opts,
     )
 
 
-def declare_signed_by_ca(
+def declare_ca(
     name: str,
     ca_name: str,
     args: IdentityIssuerArgs,
@@ -40,12 +36,12 @@ def declare_signed_by_ca(
     chain: pulumi.Output[str],
     key: pulumi.Output[str],
     opts: pulumi.ResourceOptions,
-) -> pulumi.Resource:
-    """Declare a CA Issuer, and return the Certificate that it signs; the arguments are those of `declare_ca_issuer`."""
+) -> IssuerSigner:
+    """Declare a CA Issuer, and return it as what signs; the arguments are those of `declare_ca_issuer`."""
     prefix = f"{name}-{args.signer.generation}"
     issuer = declare_ca_issuer(prefix, ca_name, args.namespace, chain=chain, key=key, opts=opts)
     reference = IssuerReference(name=ca_name, kind="Issuer", group=CERT_MANAGER_GROUP)
-    return declare_certificate(name, args, reference, opts, issuer)
+    return IssuerSigner(reference=reference, resources=[issuer])
 
 
 def certificate_spec(policy: IssuerPolicy, reference: IssuerReference) -> dict[str, object]:

@@ -1,23 +1,16 @@
 """Mode ``pulumi``: the tls provider signs the identity issuer, for clusters without cert-manager."""
 
-from collections.abc import Sequence
-
 import pulumi
 import pulumi_kubernetes as kubernetes
 
-from components.identity_issuer.arguments import IdentityIssuerArgs
-from components.signed_certificate import CaSubject, sign_ca
+from components.identity_issuer.arguments import IdentityIssuerArgs, IssuerSigner
+from components.signed_certificate import CaSubject, SignedPair, sign_ca
 from components.tls_secret import tls_data
 from meshtrust.names import IDENTITY_ISSUER, KUBERNETES_TLS
 
 
-def declare(name: str, args: IdentityIssuerArgs, opts: pulumi.ResourceOptions) -> Sequence[pulumi.Resource]:
-    """Declare the issuer under the trust anchor, and the Secret that holds it.
-
-    It is renewed by another ``issuer.serial``, never by the clock: a new key and certificate are made, and the Secret
-    takes them over in place. The Secret is left where it is when the mode changes, so that a mesh has an issuer at
-    every moment; it goes with its namespace.
-    """
+def declare(name: str, args: IdentityIssuerArgs, opts: pulumi.ResourceOptions) -> IssuerSigner:
+    """Declare the issuer under the trust anchor, which is renewed by another ``issuer.serial``, never by the clock."""
     generation, serial = args.signer.generation, args.policy.serial
     issuer = sign_ca(
         f"{name}-{generation}-{serial}",
@@ -31,7 +24,18 @@ def declare(name: str, args: IdentityIssuerArgs, opts: pulumi.ResourceOptions) -
         validity=args.policy.validity,
         parent=opts.parent,
     )
-    secret = kubernetes.core.v1.Secret(
+    return IssuerSigner(pair=issuer)
+
+
+def declare_secret(
+    name: str, args: IdentityIssuerArgs, issuer: SignedPair, opts: pulumi.ResourceOptions
+) -> pulumi.Resource:
+    """Declare the Secret that holds the issuer.
+
+    Another key and certificate are written into it in place. The Secret is left where it is when the mode changes, so
+    that a mesh has an issuer at every moment; it goes with its namespace.
+    """
+    return kubernetes.core.v1.Secret(
         f"{name}-secret",
         metadata=kubernetes.meta.v1.ObjectMetaArgs(
             name=IDENTITY_ISSUER,
@@ -41,8 +45,5 @@ def declare(name: str, args: IdentityIssuerArgs, opts: pulumi.ResourceOptions) -
         ),
         type=KUBERNETES_TLS,
         data=tls_data(issuer.certificate_pem, issuer.private_key_pem, args.signer.certificate_pem),
-        opts=pulumi.ResourceOptions.merge(
-            opts, pulumi.ResourceOptions(retain_on_delete=True, depends_on=args.before_change(()))
-        ),
+        opts=pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(retain_on_delete=True)),
     )
-    return [secret]

@@ -1,34 +1,31 @@
-"""The guard's part for a cluster that joins a fleet: what it announces must be so, where a mesh is there already."""
+"""The check of a cluster that joins a fleet: what it announces must fit a mesh that is there already."""
 
 import os
 
 import pulumi
 
-from meshtrust.cluster.api import OFFLINE, ClusterError
-from meshtrust.cluster.connection.process import ClusterProcess
+from meshtrust.cluster.api import OFFLINE
+from meshtrust.cluster.connection.client import connect
 from meshtrust.linkerd.evidence import read_mesh
 from meshtrust.pki.pem import fingerprint, read_bundle
 from program.configuration.settings import Settings
+from program.refusal import refusing
 
 
-async def check_announced(settings: Settings, asker: ClusterProcess) -> None:
-    """Let a cluster announce itself to its fleet, or refuse it: what runs there already must fit what it announces.
+async def check_enrolment(settings: Settings) -> None:
+    """Check that a mesh that runs already trusts the anchors which its stack announces to the fleet.
 
     Args:
-        settings: What the stack says.
-        asker: Who asks the cluster.
+        settings: The stack's settings.
 
     Raises:
         pulumi.RunError: The cluster cannot be read, or has a mesh that does not trust what it is to be deployed with.
     """
     if os.environ.get(OFFLINE) == "1":
         return
-    try:
-        api = await asker.connect(settings.cluster.context, settings.cluster.kubeconfig)
+    with refusing():
+        api = await connect(settings.cluster.context, settings.cluster.kubeconfig)
         mesh = await read_mesh(api, settings.linkerd.namespace)
-    except ClusterError as error:
-        msg = f"{error}\nNothing was changed."
-        raise pulumi.RunError(msg) from None
     names = settings.anchor.generations
     announced = {fingerprint(read_bundle(settings.anchor.certificates[name])[0]) for name in names}
     lacking = [pod for pod in mesh.pods if any(map(pod.may_lack, announced))]

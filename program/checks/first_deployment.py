@@ -1,7 +1,7 @@
-"""The guard's part for a first deployment: where a mesh is there already, it must go on as it is."""
+"""The check of a first deployment: if a mesh is there already, it must go on as it is."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
 
 from meshtrust.cluster.api import Api
 from meshtrust.cluster.helm_release import read_releases
@@ -12,9 +12,9 @@ from meshtrust.rotation.gate import blocks_deploy
 from meshtrust.rotation.known_roots import Held, generation_of
 from meshtrust.rotation.steps import first_step
 from meshtrust.stacks.outputs import StackOutputs
-from program.guard.admission import Admission, Admitted
-from program.guard.overrides import override_or_refuse
-from program.refusal import ending
+from program.checks.overrides import override_or_refuse
+from program.checks.releases import owner_id
+from program.checks.steps import StepDecision
 
 _CURE = (
     "Deploy it with the anchors and the signer that this mesh has (`meshtrust adopt`, docs/issuing.md), and rotate "
@@ -22,49 +22,45 @@ _CURE = (
 )
 
 
-async def check(
-    admission: Admission, admitted: Admitted, last: StackOutputs, mark: str
-) -> tuple[Held, list[dict[str, Any]]]:
-    """Make sure that a first deployment leaves a mesh that is there as it is; another deployment has no such check.
+async def check(api: Api, decision: StepDecision, last: StackOutputs, held: Held) -> tuple[StepDecision, Held]:
+    """Check that a first deployment leaves a mesh that is there as it is; another deployment passes.
 
-    A root that this stack makes is known before it is declared only from the bundle of the mesh: where the mesh is this
-    stack's, left by a run that failed, the stack's state has that very root, or has been lost.
+    The fingerprints of roots that this stack makes are known only after registration, but for those in the bundle of a
+    mesh that a failed run of this stack has left.
 
     Args:
-        admission: What the run may do.
-        admitted: What is known since it may go ahead.
-        last: What the stack last deployed.
-        mark: What a release of this stack says of who deployed it.
+        api: The client of the cluster.
+        decision: The first step, as far as it is decided.
+        last: The outputs of the last deployment.
+        held: The trust that the cluster holds.
 
     Returns:
-        The trust that the deployment has to keep, which is none if the mesh is given up; and the audit trail.
+        The decision, with the override in the step's entry if one was needed; and the trust that the deployment has to
+        keep, which is none if the mesh is given up.
 
     Raises:
-        pulumi.RunError: Pods would be cut off, and the configuration does not say that it goes ahead all the same.
-        SystemExit: The cluster cannot be read.
+        pulumi.RunError: Pods would lose mesh connectivity, and no override lets the step pass.
+        ClusterError: The cluster cannot be read.
     """
-    if admission.api is None or last.trust:
-        return admitted.held, admitted.transitions
-    settings, namespace = admission.settings, admission.settings.linkerd.namespace
-    with ending("\nNothing was changed."):
-        api = await admission.api
-        mesh = await read_mesh(api, namespace)
+    if last.trust:
+        return decision, held
+    settings, namespace = decision.settings, decision.settings.linkerd.namespace
+    mesh = await read_mesh(api, namespace)
     if not mesh.is_there:
-        return Held(), admitted.transitions
+        return decision, Held()
     roots = {name: read_bundle(pem)[0] for name, pem in settings.anchor.certificates.items()}
-    own = admitted.held if await _is_own(api, namespace, mark) else Held()
+    own = held if await _is_own(api, namespace) else Held()
     for root in own.roots:
         if (name := generation_of(root)) in settings.anchor.generations:
             roots.setdefault(name, root)
     blockers = blocks_deploy(mesh, roots, settings.anchor.signer, datetime.now(UTC))
     if not blockers:
-        return own, admitted.transitions
-    *before, entry = admitted.transitions
-    gate = override_or_refuse(settings, last, first_step(settings.trust), blockers, _CURE)
-    return Held(), [*before, {**entry, **gate}]
+        return decision, own
+    *before, entry = decision.entries
+    override = override_or_refuse(settings, last, first_step(settings.trust), blockers, _CURE)
+    return replace(decision, entries=[*before, {**entry, **override}]), Held()
 
 
-async def _is_own(api: Api, namespace: str, mark: str) -> bool:
-    with ending("\nNothing was changed."):
-        releases = await read_releases(api, namespace, LINKERD_CONTROL_PLANE)
-    return any(release.description == mark for release in releases)
+async def _is_own(api: Api, namespace: str) -> bool:
+    releases = await read_releases(api, namespace, LINKERD_CONTROL_PLANE)
+    return any(release.description == owner_id() for release in releases)

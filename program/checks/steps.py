@@ -1,4 +1,4 @@
-"""The guard's part for steps of a rotation: whether what clusters hold and have pledged makes the next one safe."""
+"""The decision about a step of a rotation, by the evidence in the cluster and the pledges of its fleet."""
 
 import os
 from collections.abc import Sequence
@@ -19,32 +19,32 @@ from meshtrust.rotation.replacement import blocks_replace_in_fleet
 from meshtrust.rotation.steps import PLEDGE_ONLY, Step, Trust
 from meshtrust.stacks.audit import name_actor
 from meshtrust.stacks.outputs import StackOutputs
+from program.checks.evidence import look
+from program.checks.overrides import NAMED, given_reason, override_or_refuse, tell
+from program.checks.plan import CheckedStep
+from program.checks.upgrade import refuse_upgrade
 from program.configuration.settings import Settings
-from program.guard.last_look import LastLook
-from program.guard.look import look
-from program.guard.overrides import NAMED, given_reason, override_or_refuse, tell
-from program.guard.upgrade import refuse_upgrade
 from program.membership import Membership
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
-    """What a run may do of the step that is configured.
+class StepDecision:
+    """The part of the configured step that a run takes.
 
     Attributes:
-        settings: What the run deploys: where it only pledges, with the generations of the last deployment.
-        pledge: What the cluster has pledged to its fleet from this run on; nothing where it is in none.
+        settings: The settings that the run deploys; if it only pledges, at the generations of the last deployment.
+        pledge: The pledge of the cluster to its fleet from this run on; None if it is in no fleet.
         entries: The run's entries in the audit trail: the step's, and those of what goes ahead by an override.
-        last_look: What is to be looked at once more before the cluster is changed; None if no look decided.
+        checked_step: The step that is checked again right before it is taken; None if no evidence decided.
     """
 
     settings: Settings
     pledge: Pledge | None
     entries: Sequence[dict[str, Any]] = ()
-    last_look: LastLook | None = None
+    checked_step: CheckedStep | None = None
 
 
-async def judge(
+async def decide_step(
     api: "Api | None",
     settings: Settings,
     last: StackOutputs,
@@ -52,8 +52,8 @@ async def judge(
     fleet: Membership | None,
     *,
     held: Held,
-) -> Verdict:
-    """Judge the configured step by what the own cluster holds, and by what the others of the fleet have pledged.
+) -> StepDecision:
+    """Decide about the configured step, by the evidence in the cluster and by the pledges of the others of its fleet.
 
     A cluster of a fleet that is ready for a step, and has not told so yet, does only that in its next run. Where the
     environment has MESHTRUST_PLEDGE_ONLY=1, a run does nothing else, whatever overrides and gate.mode say.
@@ -81,9 +81,9 @@ async def judge(
         )
         raise pulumi.RunError(msg)
     refuse_upgrade(settings, last, step)
-    drift = await _judge_drift(api, settings, last, step, held)
+    drift = await _check_drift(api, settings, last, step, held)
     if step is None:
-        return Verdict(
+        return StepDecision(
             settings=settings, pledge=await _keep(api, settings, last, fleet) if fleet else None, entries=drift
         )
     if step.kind in ("deploy", "introduce", "replace"):
@@ -95,7 +95,7 @@ async def judge(
             f"--stack {pulumi.get_stack()}"
         )
         stays = settings.staying_at(last.trust)
-        return Verdict(settings=stays, pledge=fleet.pledge.stamped(fleet.pledge), entries=drift)
+        return StepDecision(settings=stays, pledge=fleet.pledge.stamped(fleet.pledge), entries=drift)
     blockers = await _look(api, settings, last, step)
     if fleet and only_pledges and last.trust:
         return replace(_pledge(settings, last.trust, step, blockers, fleet), entries=drift)
@@ -110,13 +110,13 @@ async def judge(
         pledge = decision.pledge
         if last.trust and not decision.takes_step:
             _tell_pledge(step, fleet, decision.blockers)
-            return Verdict(settings=settings.staying_at(last.trust), pledge=pledge, entries=drift)
+            return StepDecision(settings=settings.staying_at(last.trust), pledge=pledge, entries=drift)
         blockers = blocking
     gate = _take(settings, last, step, blockers, fleet, asked=api is not None)
-    again = None
+    checked = None
     if api is not None and step.kind in ("switch", "retire") and gate["gate"] != "warned":
-        again = LastLook(api=api, settings=settings, step=step, last=last, accepted=tuple(blockers))
-    return Verdict(settings=settings, pledge=pledge, entries=[*drift, _entry(step) | gate], last_look=again)
+        checked = CheckedStep(step=step, accepted=tuple(blockers))
+    return StepDecision(settings=settings, pledge=pledge, entries=[*drift, _entry(step) | gate], checked_step=checked)
 
 
 def _entry(step: Step) -> dict[str, Any]:
@@ -130,7 +130,7 @@ def _entry(step: Step) -> dict[str, Any]:
     }
 
 
-def _pledge(settings: Settings, trust: Trust, step: Step, blockers: list[Blocker], fleet: Membership) -> Verdict:
+def _pledge(settings: Settings, trust: Trust, step: Step, blockers: list[Blocker], fleet: Membership) -> StepDecision:
     """Return what a run does that only pledges.
 
     Raises:
@@ -145,13 +145,13 @@ def _pledge(settings: Settings, trust: Trust, step: Step, blockers: list[Blocker
     pledge = fleet.pledge.ready_for(step).stamped(fleet.pledge)
     others = find_fleet_blockers(fleet.name, pledge, step, fleet.anchor.pledges)
     _tell_pledge(step, fleet, [blocker for blocker in others if blocker.stack])
-    return Verdict(settings=settings.staying_at(trust), pledge=pledge)
+    return StepDecision(settings=settings.staying_at(trust), pledge=pledge)
 
 
-async def _judge_drift(
+async def _check_drift(
     api: "Api | None", settings: Settings, last: StackOutputs, step: Step | None, held: Held
 ) -> list[dict[str, Any]]:
-    """Judge what a run would change of the cluster's trust although the last deployment says that it is so already.
+    """Check what a run would change of the cluster's trust although the last deployment says that it is so already.
 
     A state that was restored from a backup is older than the cluster: what it holds as deployed may be a step back, by
     more than one step, which no configured step tells of.

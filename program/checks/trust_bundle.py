@@ -1,20 +1,15 @@
-"""The published bundle's part of the guard: trust-manager is there before a run, and its ConfigMap before Linkerd."""
-
-from collections.abc import Awaitable, Mapping
-from typing import Any
+"""The check of the bundle: trust-manager is there if it publishes the bundle, and nobody has changed what it holds."""
 
 import pulumi
 
-from components.trust_bundle import TrustBundle
 from meshtrust.cluster import trust_manager
 from meshtrust.cluster.api import Api, ClusterError
 from meshtrust.cluster.helm_release import check_definition
 from meshtrust.names import BUNDLES_DEFINITION
-from meshtrust.pki.pem import fingerprint, read_bundle
-from meshtrust.rotation.known_roots import Held, read_held
+from meshtrust.pki.pem import fingerprint
+from meshtrust.rotation.known_roots import Held
 from meshtrust.stacks.outputs import StackOutputs
 from program.configuration.settings import Settings
-from program.refusal import end, ending, telling
 
 
 def check_move(settings: Settings, last: StackOutputs) -> None:
@@ -78,61 +73,3 @@ def count_restorations(settings: Settings, last: StackOutputs, held: Held) -> in
         "replaces the pods of the control plane, which may have read it."
     )
     return done + 1
-
-
-def confirm(
-    api: Awaitable[Api] | None, settings: Settings, bundle: pulumi.Output[str], trust_bundle: TrustBundle
-) -> pulumi.Output[str]:
-    """Return the bundle once it is where Linkerd's pods read it, which they do when they start and never again.
-
-    Args:
-        api: Client of the cluster; nothing offline.
-        settings: What the stack says.
-        bundle: The trusted roots as PEM.
-        trust_bundle: What publishes them.
-
-    Raises:
-        SystemExit: trust-manager does not publish them.
-    """
-    if api is None or pulumi.runtime.is_dry_run() or not trust_bundle.published:
-        return bundle
-    client = api
-
-    async def look(resolved: Mapping[str, Any]) -> str:
-        roots = {fingerprint(root) for root in read_bundle(resolved["bundle"])}
-        with ending("\nLinkerd was left as it is. Put it right, and run again."):
-            await trust_manager.wait_published(await client, settings.linkerd.namespace, roots, telling(trust_bundle))
-        return str(resolved["bundle"])
-
-    made = {str(position): resource.urn for position, resource in enumerate(trust_bundle.published)}
-    return pulumi.Output.all(bundle=bundle, **made).apply(look)
-
-
-async def check_deployed(
-    api: Awaitable[Api] | None, settings: Settings, last: StackOutputs, bundle: pulumi.Output[str]
-) -> None:
-    """End an update that has taken a step by its outputs alone: the cluster still trusts other roots than the run has.
-
-    The engine leaves as it is what ``--target`` or ``--exclude`` leaves out, and all of it in a refresh that runs the
-    program. Outputs that tell of a step nobody took would have the next run take it without a look at the cluster.
-
-    Args:
-        api: Client of the cluster; None offline.
-        settings: What the run deploys.
-        last: What the stack last deployed.
-        bundle: The trusted roots as PEM.
-
-    Raises:
-        SystemExit: The cluster trusts other roots; or it cannot be read.
-    """
-    if api is None or pulumi.runtime.is_dry_run() or settings.trust == last.trust:
-        return
-    wanted = await bundle.future()
-    with ending():
-        held = await read_held(await api, settings.linkerd.namespace)
-    if wanted and set(map(fingerprint, held.roots)) != set(map(fingerprint, read_bundle(wanted))):
-        end(
-            f"{held.bundle_name} holds other roots than this run deploys, so that its step was not taken: it has left "
-            "the bundle out (--target, --exclude, refresh --run-program), or something else has written it. Deploy the "
-            f"whole stack: pulumi up --refresh --stack {pulumi.get_stack()}"
-        )

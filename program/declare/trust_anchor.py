@@ -1,4 +1,4 @@
-"""The guard's part for roots that exist: a generation keeps its root, whatever would have the engine make another one.
+"""The trust anchor, declared so that a generation keeps its root, whatever would have the engine make another one.
 
 The last deployment's outputs, the cluster's bundle and the stacks of a fleet's clusters say which roots exist. What of
 them this stack makes is declared first, with a hook that refuses to make it again, in previews too: the engine calls it
@@ -24,7 +24,7 @@ _A_RUN = timedelta(hours=1)
 _PARTS = ("id", "key", "root")
 
 
-async def declare(
+async def declare_trust_anchor(
     args: TrustAnchorArgs,
     last: StackOutputs,
     held: Held,

@@ -1,11 +1,10 @@
-"""The guard's part right before a step, which is judged again, and after a switch, which may have been overtaken.
+"""The last look at the evidence: right before a step is taken, and after a switch, which may have been overtaken.
 
-The look before the run may be minutes old: a run upgrades nothing else in between, but it waits for cert-manager and
-its issuers. What comes up between the last look and the change is seen after it.
+The first look may be minutes old: a run upgrades nothing in between, but it waits for cert-manager and its issuers.
+What comes up between the last look and the change is seen after it.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pulumi
@@ -14,11 +13,9 @@ from components.charts import Resources
 from meshtrust.cluster.api import Api
 from meshtrust.rotation.gate import Blocker, find_overtaken
 from meshtrust.rotation.overrides import name_subject
-from meshtrust.rotation.steps import Step
-from meshtrust.stacks.outputs import StackOutputs
-from program.configuration.settings import Settings
-from program.guard.look import look
-from program.guard.overrides import tell
+from program.checks.evidence import look
+from program.checks.overrides import tell
+from program.checks.plan import CheckedStep, RunPlan
 from program.refusal import end, ending
 
 _LEFT = "The step was not taken: what signs and what is trusted was left as it is. Run the same again."
@@ -29,106 +26,99 @@ _OVERTAKEN = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class LastLook:
-    """A step that was found safe, and is judged once more before the cluster is changed, and after a switch.
-
-    Attributes:
-        api: Client of the cluster.
-        settings: What the stack says.
-        step: The step: a switch or a retirement.
-        last: What the stack last deployed.
-        accepted: What blocked it at the first look, and was let pass by an override.
-    """
-
-    api: Api
-    settings: Settings
-    step: Step
-    last: StackOutputs
-    accepted: Sequence[Blocker] = ()
-
-    async def look(self) -> None:
-        """Judge the step.
-
-        Raises:
-            SystemExit: Something blocks it that was not there at the first look; or the cluster cannot be read.
-        """
-        known = set(map(name_subject, self.accepted))
-        with ending(f"\n{_LEFT}"):
-            found = await look(self.api, self.settings, self.last, self.step)
-        blockers = [blocker for blocker in found if name_subject(blocker) not in known]
-        if blockers:
-            end(f"{tell(self.step, blockers)}\nThis has come up since the run began. {_LEFT}")
-
-    async def look_after(self) -> None:
-        """Look for proxies that do not trust what signs now.
-
-        The run ends without its outputs then, as one that was interrupted: the next one has the switch judged again.
-
-        Raises:
-            SystemExit: There are some, other than those that were accepted; or the cluster cannot be read.
-        """
-        known = set(map(name_subject, self.accepted))
-        signer, namespace = self.step.after.signer, self.settings.linkerd.namespace
-        with ending(
-            f"\nThe anchor {signer} signs, and whether all trust it was not seen. Run the same again within the hour."
-        ):
-            found = await find_overtaken(self.api, namespace, self.last.certificates[signer], signer)
-        blockers = [blocker for blocker in found if name_subject(blocker) not in known]
-        if blockers:
-            end(f"{tell(self.step, blockers)}\n{_OVERTAKEN}")
-
-
-def before_switch(last_look: LastLook | None, waited_for: Sequence[pulumi.Resource]) -> Resources:
-    """Return what the identity issuer waits for before it is signed by another generation, and the look after that.
+def look_before_switch(plan: RunPlan, signed_by: Sequence[pulumi.Resource]) -> Resources:
+    """Return what the identity issuer waits for before another generation signs it, and the last look after that.
 
     Args:
-        last_look: The look; None if the run takes no step that was judged.
-        waited_for: The resources.
+        plan: The plan of the run.
+        signed_by: The resources that sign the issuer.
     """
-    if last_look is None or last_look.step.kind != "switch" or pulumi.runtime.is_dry_run():
-        return list(waited_for)
-    looking = last_look
+    if (awaited := _awaited(plan, "switch")) is None:
+        return list(signed_by)
+    api, checked = awaited
 
     async def wait_and_look(_: Mapping[str, Any]) -> list[pulumi.Resource]:
-        await looking.look()
-        return list(waited_for)
+        await look_again(plan, checked, api)
+        return list(signed_by)
 
-    return pulumi.Output.all(**_urns(waited_for)).apply(wait_and_look)
-
-
-async def after_switch(last_look: LastLook | None) -> None:
-    """Look once more at the cluster once another generation signs, before the run records that it does.
-
-    Args:
-        last_look: The look; None if the run takes no step that was judged.
-
-    Raises:
-        SystemExit: The switch was overtaken.
-    """
-    if last_look is not None and last_look.step.kind == "switch" and not pulumi.runtime.is_dry_run():
-        await last_look.look_after()
+    return pulumi.Output.all(**_urns(signed_by)).apply(wait_and_look)
 
 
-def before_retirement(
-    last_look: LastLook | None, bundle: pulumi.Output[str], waited_for: Sequence[pulumi.Resource]
+def look_before_retirement(
+    plan: RunPlan, bundle: pulumi.Output[str], changed_before: Sequence[pulumi.Resource]
 ) -> pulumi.Output[str]:
-    """Return the bundle after the look, for what trusts a generation no longer.
+    """Return the bundle after the last look, for what trusts a generation no longer.
 
     Args:
-        last_look: The look; None if the run takes no step that was judged.
+        plan: The plan of the run.
         bundle: The bundle as PEM.
-        waited_for: The resources after which it is looked.
+        changed_before: The resources after which it is looked.
     """
-    if last_look is None or last_look.step.kind != "retire" or pulumi.runtime.is_dry_run():
+    if (awaited := _awaited(plan, "retire")) is None:
         return bundle
-    looking = last_look
+    api, checked = awaited
 
     async def wait_and_look(resolved: Mapping[str, Any]) -> str:
-        await looking.look()
+        await look_again(plan, checked, api)
         return str(resolved["bundle"])
 
-    return pulumi.Output.all(bundle=bundle, **_urns(waited_for)).apply(wait_and_look)
+    return pulumi.Output.all(bundle=bundle, **_urns(changed_before)).apply(wait_and_look)
+
+
+async def look_again(plan: RunPlan, checked: CheckedStep, api: Api) -> None:
+    """Check a step again.
+
+    Args:
+        plan: The plan of the run.
+        checked: The step, and what was accepted at the first look.
+        api: The client of the cluster.
+
+    Raises:
+        SystemExit: Something blocks it that was not there at the first look; or the cluster cannot be read.
+    """
+    with ending(f"\n{_LEFT}"):
+        found = await look(api, plan.settings, plan.last, checked.step)
+    blockers = _unaccepted(found, checked)
+    if blockers:
+        end(f"{tell(checked.step, blockers)}\nThis has come up since the run began. {_LEFT}")
+
+
+async def look_after_switch(plan: RunPlan) -> None:
+    """Look for proxies that do not trust what signs now, before the run records that it does.
+
+    The run ends without its outputs then, as one that was interrupted: the next one has the switch checked again.
+
+    Args:
+        plan: The plan of the run.
+
+    Raises:
+        SystemExit: There are some, other than those that were accepted; or the cluster cannot be read.
+    """
+    if (awaited := _awaited(plan, "switch")) is None:
+        return
+    api, checked = awaited
+    signer = checked.step.after.signer
+    with ending(
+        f"\nThe anchor {signer} signs, and whether all trust it was not seen. Run the same again within the hour."
+    ):
+        root = plan.last.certificates[signer]
+        found = await find_overtaken(api, plan.settings.linkerd.namespace, root, signer)
+    blockers = _unaccepted(found, checked)
+    if blockers:
+        end(f"{tell(checked.step, blockers)}\n{_OVERTAKEN}")
+
+
+def _awaited(plan: RunPlan, kind: str) -> tuple[Api, CheckedStep] | None:
+    """Return the client, and the step to check again if it is of a kind; None in previews, and if there is none."""
+    checked = plan.checked_step
+    if plan.api is None or checked is None or checked.step.kind != kind or pulumi.runtime.is_dry_run():
+        return None
+    return plan.api, checked
+
+
+def _unaccepted(found: Iterable[Blocker], checked: CheckedStep) -> list[Blocker]:
+    accepted = set(map(name_subject, checked.accepted))
+    return [blocker for blocker in found if name_subject(blocker) not in accepted]
 
 
 def _urns(resources: Sequence[pulumi.Resource]) -> dict[str, pulumi.Output[str]]:

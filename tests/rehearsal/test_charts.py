@@ -10,7 +10,7 @@ import yaml
 from cryptography import x509
 
 from components import linkerd
-from components.charts import NOBODY, ChartSource
+from components.charts import NO_OWNER, ChartSource
 from rehearsal import mesh
 from tests.certificates import make_certificate
 
@@ -80,7 +80,7 @@ def program_values(*, ha=False, **values):
         bundle_sha256=digest,
         credentials=[],
         webhook_bundle=None,
-        owner=NOBODY,
+        owner=NO_OWNER,
     )
     return linkerd.control_plane_values(args)
 

@@ -12,17 +12,10 @@ from meshtrust.cluster.connection import client as cluster_client
 from meshtrust.cluster.connection import port_forward
 from meshtrust.cluster.connection.client import connect
 from meshtrust.cluster.connection.port_forward import PodUnreachableError, fetch_page
-from meshtrust.cluster.connection.process import ClusterProcess
 from tests.api_server import holding
 from tests.http_server import serving
 from tests.kubeconfigs import command_for_credentials, write_kubeconfig
 from tests.lossy_proxy import lossy_proxy
-
-CREDENTIAL = {
-    "apiVersion": "client.authentication.k8s.io/v1",
-    "kind": "ExecCredential",
-    "status": {"token": "somebody"},
-}
 
 
 @pytest.fixture
@@ -65,20 +58,13 @@ def test_a_pod_that_is_silent_is_unreachable(falling_silent, monkeypatch):
         asyncio.run(ask())
 
 
-def test_a_slow_login_is_not_taken_for_a_pod_that_is_silent(tmp_path, monkeypatch):
-    """The process that asks has logged in; this one has not, when it first needs a stream."""
-    monkeypatch.setattr(port_forward, "_SECONDS", 1.5)
-    slow = f"[ -e {tmp_path}/again ] && sleep 3; touch {tmp_path}/again"
-    user = command_for_credentials(f"{slow}; echo '{json.dumps(CREDENTIAL)}'")
-
-    async def ask(kubeconfig):
-        await fetch_page(await ClusterProcess().connect("dev", kubeconfig), "shop", "web-1", 9990, "/metrics")
-
-    with (
-        serving(lambda path: (200 if path.startswith("/version") else 404, b'{"gitVersion": "v1.36.0"}')) as url,
-        pytest.raises(PodUnreachableError, match="the API server answers with 404 Not Found"),
+def test_a_command_for_credentials_that_fails_is_one_sentence(tmp_path):
+    wants_a_login = "read -r line; echo your session has expired, log in anew$line >&2; exit 3"
+    kubeconfig = write_kubeconfig(tmp_path / "config", command_for_credentials(wants_a_login))
+    with pytest.raises(
+        ClusterError, match=r'context "dev" cannot be reached: .*code 3:\nyour session has expired, log in anew\. Check'
     ):
-        asyncio.run(ask(write_kubeconfig(tmp_path / "config", user, server=url)))
+        asyncio.run(connect("dev", kubeconfig))
 
 
 @pytest.fixture

@@ -17,8 +17,9 @@ from meshtrust.rotation.gate import Blocker
 from meshtrust.rotation.known_roots import Held
 from meshtrust.rotation.steps import Step, find_step
 from meshtrust.stacks.outputs import StackOutputs
+from program.checks import RunPlan, evidence, health, issuance, run, steps, trust_bundle, webhooks
 from program.configuration.settings import Settings, load_settings
-from program.guard import admission, last_look, look, steps, trust_bundle, webhooks
+from program.wait import last_look
 from tests.api_server import holding
 from tests.certificates import make_certificate
 from tests.recorder import record_main
@@ -48,8 +49,30 @@ INTRODUCED = deployed(OLD, NEW, anchors=("2026", "2027"))
 SWITCHED = deployed(OLD, NEW, anchors=("2026", "2027"), signer="2027")
 
 
+def planned(decision, last, api: Any = "an API server"):
+    """Return the plan of a run by what was decided about its step."""
+    return RunPlan(
+        settings=decision.settings,
+        last=last,
+        fleet=None,
+        requested_generations=(),
+        api=api,
+        cluster_uid="u",
+        held=Held(),
+        pledge=None,
+        transitions=decision.entries,
+        checked_step=decision.checked_step,
+        awaits_issuer=False,
+        restorations=0,
+    )
+
+
+def look_again(decision, last, api: Any = "an API server"):
+    asyncio.run(last_look.look_again(planned(decision, last), decision.checked_step, api))
+
+
 class Guard:
-    """The guard of a cluster's stack, and what the gate finds when it is asked."""
+    """The checks of a cluster's stack, and what the gate finds when it is asked."""
 
     def __init__(self, monkeypatch, config):
         self._config = config
@@ -68,7 +91,7 @@ class Guard:
             self.asked.append(step)
             return self.found
 
-        monkeypatch.setattr(look, "find_blockers", find_blockers)
+        monkeypatch.setattr(evidence, "find_blockers", find_blockers)
 
     def judge(self, last, *, anchors, signer, held=None, api: Any = "an API server", **changes):
         """Return the verdict on a configuration; what was said is in `said`."""
@@ -86,7 +109,7 @@ class Guard:
             step = find_step(last.trust, settings.trust, ended=self.ended)
 
             async def decide():
-                verdicts.append(await steps.judge(api, settings, last, step, None, held=held or Held()))
+                verdicts.append(await steps.decide_step(api, settings, last, step, None, held=held or Held()))
 
             return decide()
 
@@ -250,27 +273,29 @@ def test_what_goes_ahead_in_a_run_without_a_step_is_in_the_audit_trail_too(confi
     entry = {"step": "retire", "generations": ["2027"], "gate": "overridden", "reason": "it is a test"}
     found = []
 
-    async def ask(_api, settings, *_):
-        verdict = steps.Verdict(settings=settings, pledge=None, entries=[entry])
-        return admission._Answer(uid="u", verdict=verdict, issuance=None, held=Held())
+    def answering(answer):
+        async def answered(*_, **__):
+            return answer
 
-    async def connect(*_):
-        return None
+        return answered
 
-    def run():
+    def check():
         settings = load_settings(last)
         assert isinstance(settings, Settings)
-        asker: Any = SimpleNamespace(connect=connect)
+        decision = steps.StepDecision(settings=settings, pledge=None, entries=[entry])
+        monkeypatch.setattr(steps, "decide_step", answering(decision))
 
-        async def admit():
-            admitted = await admission.admit(settings, last, None, asker)
-            found.append((await admitted.admitted).transitions)
+        async def plan():
+            found.append((await run.check_run(settings, last, None)).transitions)
 
-        return admit()
+        return plan()
 
     monkeypatch.delenv(OFFLINE, raising=False)
-    monkeypatch.setattr(admission, "_ask", ask)
-    record_main(run, {**config, "meshtrust:anchors": ["2026"], "meshtrust:context": "kind-mesh"})
+    for function in ("connect", "_check_cluster", "read_held"):
+        monkeypatch.setattr(run, function, answering(Held()))
+    monkeypatch.setattr(health, "warn", answering(None))
+    monkeypatch.setattr(issuance, "check", answering(False))
+    record_main(check, {**config, "meshtrust:anchors": ["2026"], "meshtrust:context": "kind-mesh"})
     assert found == [[entry]]
 
 
@@ -304,10 +329,10 @@ def test_a_step_is_looked_at_once_more_and_stopped_by_what_has_come_up(guard):
     verdict = guard.judge(INTRODUCED, anchors=["2026", "2027"], signer="2027")
     guard.found = [POD]
     with pytest.raises(SystemExit):
-        asyncio.run(verdict.last_look.look())
+        look_again(verdict, INTRODUCED)
     guard.found = []
-    asyncio.run(verdict.last_look.look())
-    assert guard.judge(INTRODUCED, anchors=["2026", "2027"], signer="2026").last_look is None
+    look_again(verdict, INTRODUCED)
+    assert guard.judge(INTRODUCED, anchors=["2026", "2027"], signer="2026").checked_step is None
 
 
 def test_a_switch_that_was_overtaken_ends_the_run_with_what_is_to_be_restarted(guard, monkeypatch):
@@ -322,15 +347,16 @@ def test_a_switch_that_was_overtaken_ends_the_run_with_what_is_to_be_restarted(g
     monkeypatch.setattr(pulumi.log, "error", told.append)
     monkeypatch.setattr(pulumi.runtime, "is_dry_run", lambda: False)
     verdict = guard.judge(INTRODUCED, anchors=["2026", "2027"], signer="2027")
-    asyncio.run(last_look.after_switch(verdict.last_look))
+    switched = planned(verdict, INTRODUCED)
+    asyncio.run(last_look.look_after_switch(switched))
     overtaking.append(POD)
     with pytest.raises(SystemExit):
-        asyncio.run(last_look.after_switch(verdict.last_look))
+        asyncio.run(last_look.look_after_switch(switched))
     assert str(POD) in told[0]
     assert "Restart what is listed" in told[0]
     retiring = guard.judge(SWITCHED, anchors=["2027"], signer="2027")
-    asyncio.run(last_look.after_switch(retiring.last_look))
-    asyncio.run(last_look.after_switch(None))
+    asyncio.run(last_look.look_after_switch(planned(retiring, SWITCHED)))
+    asyncio.run(last_look.look_after_switch(planned(verdict, INTRODUCED, api=None)))
 
 
 @pytest.mark.parametrize(
@@ -364,10 +390,10 @@ def test_what_an_override_has_let_pass_does_not_stop_it_again(guard):
     number = number_of(guard.refused(INTRODUCED, **wanted))
     given = {"gate": {"overrides": {"switch-2027": f"{number} it is a test"}}}
     verdict = guard.judge(INTRODUCED, **wanted, **given)
-    asyncio.run(verdict.last_look.look())
+    look_again(verdict, INTRODUCED)
     guard.found = [POD, BARE]
     with pytest.raises(SystemExit):
-        asyncio.run(verdict.last_look.look())
+        look_again(verdict, INTRODUCED)
 
 
 def hook_of(root, hours):

@@ -1,0 +1,131 @@
+"""The resources of a cluster's stack: cert-manager, the identity issuer, and Linkerd under them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import pulumi
+import pulumi_kubernetes as kubernetes
+
+from components.cert_manager import CertManager
+from components.charts import Resources
+from components.control_plane_namespace import ControlPlaneNamespace, ControlPlaneNamespaceArgs
+from components.identity_issuer import IdentityIssuer, IdentityIssuerArgs
+from components.intermediate_requests import IntermediateRequests, IntermediateRequestsArgs
+from components.linkerd import Linkerd, LinkerdArgs
+from components.observability import Observability, ObservabilityArgs
+from components.trust_anchor import TrustAnchor
+from components.trust_bundle import TrustBundle, TrustBundleArgs
+from components.webhook_certificates import WebhookCertificates, WebhookCertificatesArgs
+from program.checks.plan import RunPlan
+from program.checks.releases import release_owner
+from program.configuration.settings import Settings
+from program.wait.bundle import wait_for_published_bundle
+from program.wait.cert_manager import wait_for_cert_manager_api
+from program.wait.issuer_secret import wait_for_issuer_secret
+from program.wait.last_look import look_before_retirement, look_before_switch
+from program.wait.releases import wait_for_pods
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeclaredCluster:
+    """The components of a cluster's stack from which its outputs are made.
+
+    Attributes:
+        anchor: The trust anchor.
+        requests: The requests for intermediates; None if the anchor stack signs none for this stack.
+        webhooks: The certificates of the webhooks.
+        linkerd: Linkerd, whose pods may not be ready.
+    """
+
+    anchor: TrustAnchor
+    requests: IntermediateRequests | None
+    webhooks: WebhookCertificates
+    linkerd: Linkerd
+
+
+def declare_cluster(plan: RunPlan, anchor: TrustAnchor) -> DeclaredCluster:
+    """Declare all of a cluster's stack but its trust anchor.
+
+    Args:
+        plan: The plan of the run.
+        anchor: The trust anchor, which is declared first.
+    """
+    settings, fleet = plan.settings, plan.fleet
+    owner = release_owner(plan)
+    cluster = kubernetes.Provider("cluster", settings.cluster.provider_args(plan.cluster_uid))
+    on_cluster = pulumi.ResourceOptions(providers=[cluster])
+    requests = declare_requests(settings, plan.requested_generations) if fleet else None
+    namespace = ControlPlaneNamespace(
+        "linkerd-namespace", ControlPlaneNamespaceArgs(name=settings.linkerd.namespace), on_cluster
+    )
+
+    installed: list[pulumi.Resource] = []
+    answering: Resources = []
+    if settings.cert_manager:
+        cert_manager = CertManager("cert-manager", replace(settings.cert_manager, owner=owner), on_cluster)
+        installed = [cert_manager.release]
+        answering = wait_for_cert_manager_api(plan, cert_manager, settings.cert_manager.namespace)
+    by_cert_manager = pulumi.ResourceOptions(providers=[cluster], depends_on=answering)
+
+    issuer = IdentityIssuer(
+        "identity-issuer",
+        IdentityIssuerArgs(
+            policy=settings.issuer,
+            namespace=namespace.name,
+            signer=anchor.signer,
+            intermediate=fleet.intermediate(requests, settings.anchor.signer) if fleet and requests else None,
+            guide_generation=plan.guide_generation,
+        ),
+        by_cert_manager,
+    )
+    issuer.issue(after=look_before_switch(plan, issuer.signed_by))
+    webhooks = WebhookCertificates(
+        "webhooks", WebhookCertificatesArgs(policy=settings.webhooks, namespace=namespace.name), by_cert_manager
+    )
+    credentials = [*issuer.issued, *webhooks.certificates]
+
+    bundle = look_before_retirement(plan, anchor.bundle, [*credentials, namespace])
+    trust_bundle = TrustBundle(
+        "trust-bundle",
+        TrustBundleArgs(policy=settings.trust_bundle, namespace=namespace.name, owner=owner),
+        by_cert_manager,
+    )
+    trust_bundle.publish(bundle, after=wait_for_pods(plan, trust_bundle.release) if trust_bundle.release else [])
+
+    issued = wait_for_issuer_secret(plan, bundle, anchor.signer, issuer)
+    linkerd = Linkerd(
+        "linkerd",
+        LinkerdArgs(
+            installation=settings.linkerd,
+            namespace=namespace.name,
+            bundle=wait_for_published_bundle(plan, issued, trust_bundle),
+            publishes_bundle=not settings.trust_bundle.by_trust_manager,
+            bundle_sha256=anchor.bundle_sha256,
+            credentials=credentials,
+            webhook_bundle=webhooks.bundle,
+            owner=owner,
+            restorations=plan.restorations,
+        ),
+        # Two releases at a time share the processor, and cert-manager is what the rest waits for.
+        pulumi.ResourceOptions(providers=[cluster], depends_on=installed),
+    )
+
+    if settings.observability:
+        Observability(
+            "observability",
+            ObservabilityArgs(
+                monitoring=settings.observability, namespace=settings.observability.namespace or namespace.name
+            ),
+            on_cluster,
+        )
+    return DeclaredCluster(anchor=anchor, requests=requests, webhooks=webhooks, linkerd=linkerd)
+
+
+def declare_requests(settings: Settings, generations: Sequence[str]) -> IntermediateRequests | None:
+    """Declare the keys and requests of a cluster whose intermediates the anchor stack signs; None in another mode."""
+    if settings.issuer.mode != "intermediate":
+        return None
+    return IntermediateRequests(
+        "intermediates",
+        IntermediateRequestsArgs(generations=tuple(generations), trust_domain=settings.issuer.trust_domain),
+    )

@@ -1,0 +1,27 @@
+"""The wait for the whole deployment, after which its outputs are returned."""
+
+import pulumi
+import pulumi_kubernetes as kubernetes
+
+from program.checks.plan import RunPlan
+from program.wait.bundle import check_deployed
+from program.wait.last_look import look_after_switch
+from program.wait.releases import wait_for_pods
+
+
+async def wait_until_deployed(
+    plan: RunPlan, control_plane: kubernetes.helm.v3.Release, bundle: pulumi.Output[str]
+) -> None:
+    """Await readiness: outputs record what is deployed, and Pulumi saves them even if the run fails later.
+
+    Args:
+        plan: The plan of the run.
+        control_plane: The release of linkerd-control-plane.
+        bundle: The trusted roots as PEM.
+
+    Raises:
+        SystemExit: The pods do not get ready; the cluster trusts other roots; or a switch was overtaken.
+    """
+    await pulumi.Output.from_input(wait_for_pods(plan, control_plane)).future()
+    await check_deployed(plan, bundle)
+    await look_after_switch(plan)
