@@ -1,1 +1,1 @@
-"""Benchmarks: what the commands and the guard cost, as ratios within one run, on rehearsal clusters."""
+"""Benchmarks: what the commands and the checks of a run cost, as ratios within one run, on rehearsal clusters."""

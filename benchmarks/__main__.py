@@ -6,14 +6,14 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from benchmarks import deploy, fleet, guard, lint, preview, renewal, rotation, status
+from benchmarks import checks, deploy, fleet, lint, preview, renewal, rotation, status
 from benchmarks.machine import facts, keep
 from benchmarks.targets import judge, verdict
 
 BENCHMARKS: dict[str, Callable[[], dict[str, Any]]] = {
     "deploy": deploy.measure,
     "preview": preview.measure,
-    "guard": guard.measure,
+    "checks": checks.measure,
     "status": status.measure,
     "renewal": renewal.measure,
     "rotation": rotation.measure,

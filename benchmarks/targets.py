@@ -26,13 +26,8 @@ TARGETS: Mapping[str, tuple[Target, ...]] = {
         Target(what="a first `up` against the guide's script", path=("ratioMedian", "first"), most=1.0),
         Target(what="an `up` that changes nothing against the script", path=("ratioMedian", "unchanged"), most=1.0),
     ),
-    "preview": (
-        Target(
-            what="a preview that finds nothing to do against an empty program", path=("ratioMedian", "empty"), most=1.15
-        ),
-    ),
-    "guard": (
-        Target(what="an `up` that changes nothing against one without the guard", path=("ratioMedian",), most=1.05),
+    "checks": (
+        Target(what="an `up` that changes nothing against one without its checks", path=("ratioMedian",), most=1.05),
     ),
     "status": (
         Target(what="the seconds of `status` with 10 times the pods", path=("secondsRatio",), most=10),
