@@ -10,6 +10,7 @@ from typer.core import TyperGroup, TyperOption
 
 from docs.generate import flatten_commands
 from meshtrust.commands.cli import app
+from meshtrust.lint import RULES
 from tests.recorder import REPOSITORY
 
 PAGES = sorted(
@@ -77,6 +78,12 @@ def test_every_path_that_a_page_names_exists(page):
         path = word.strip("'\"(),:;")
         if "/" in path and path.split("/")[0] in folders and path not in MADE and not re.search(r"[<*{$]", path):
             assert (REPOSITORY / path).exists(), f"{page} names {path}"
+
+
+def test_the_number_of_rules_that_pages_name_is_that_of_the_linter():
+    named = [number for page in PAGES for number in re.findall(r"\b(\d+) rules\b", text_of(page))]
+    assert named
+    assert set(named) == {str(len(RULES))}
 
 
 def options_of_commands():
