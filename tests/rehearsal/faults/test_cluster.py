@@ -26,9 +26,9 @@ class Place:
 ISSUED = Place(
     "issuer",
     "updating kubernetes:cert-manager.io/v1:Certificate identity-issuer-certificate: begun",
-    "an `up` that has the identity issuer issued anew, as it begins to",
+    "the start of a renewal of the identity issuer in an `up`",
 )
-UPGRADED = Place("linkerd", RELEASE, "an `up` that upgrades Linkerd's release, as it begins to")
+UPGRADED = Place("linkerd", RELEASE, "the start of an upgrade of Linkerd's release in an `up`")
 PROCESSES = {"the API server": "kube-apiserver"}
 
 
@@ -45,8 +45,8 @@ class Befalling:
 # A counter of the API server: calls of webhooks that failed.
 REJECTED = "apiserver_admission_webhook_rejection_count"
 STALLED_SECONDS, AWAY_SECONDS = 8, 30
-IS_KILLED, STANDS_STILL = "is killed", f"stands still for {STALLED_SECONDS} seconds (SIGSTOP)"
-GOES_ON = "the next `up` gets to the same end; 0 changes afterwards; every proxy serves, no handshake failed"
+IS_KILLED, STANDS_STILL = "is killed", f"is stopped for {STALLED_SECONDS} seconds (SIGSTOP)"
+GOES_ON = "the next `up` succeeds; 0 changes afterwards; every proxy serves, no handshake failed"
 
 
 def stall(pid):
@@ -64,9 +64,9 @@ def test_the_api_server_is_away_during_an_update(mesh, change, row):
     with mesh.cluster.client() as api:
         wait_until(lambda: _answers(api), 90)
     row(
-        fault=f"the API server is killed again and again, for {AWAY_SECONDS} seconds",
+        fault=f"the API server is killed repeatedly, for {AWAY_SECONDS} seconds",
         when=UPGRADED.when,
-        happens="the run fails, and leaves the rest alone; the next one mends the release",
+        happens="the run fails, and changes nothing else; the next one repairs the release",
         says=said(written, r"error: [Kk]ubernetes cluster unreachable: Get .*?connection refused"),
         kept=GOES_ON,
     )
@@ -82,16 +82,16 @@ def _answers(api):
 @pytest.mark.parametrize(
     "befalling",
     [
-        Befalling("the API server", STANDS_STILL, UPGRADED, "the run waits, and goes on"),
+        Befalling("the API server", STANDS_STILL, UPGRADED, "the run waits, and continues"),
         Befalling(
             "etcd",
             IS_KILLED,
             UPGRADED,
-            "the API server waits for etcd, which comes back by itself, and the run goes on",
+            "the API server waits for etcd, which restarts by itself, and the run continues",
         ),
-        Befalling("etcd", STANDS_STILL, UPGRADED, "the run waits, and goes on"),
-        Befalling("cert-manager", IS_KILLED, ISSUED, "it comes back by itself and issues; the run waits for that"),
-        Befalling("cert-manager", STANDS_STILL, ISSUED, "the run waits until it has issued, 5 minutes at most"),
+        Befalling("etcd", STANDS_STILL, UPGRADED, "the run waits, and continues"),
+        Befalling("cert-manager", IS_KILLED, ISSUED, "it restarts by itself and issues; the run waits for that"),
+        Befalling("cert-manager", STANDS_STILL, ISSUED, "the run waits until it has issued, at most 5 minutes"),
     ],
     ids=lambda befalling: f"{befalling.component} {befalling.fault}",
 )
@@ -134,7 +134,7 @@ def test_the_webhook_of_cert_manager_is_down(mesh, change, row):
     row(
         fault="cert-manager's webhook is down",
         when="before an `up` that changes a Certificate",
-        happens="the run asks it before anything else, waits until it answers, 3 minutes at most, and goes on",
+        happens="the run first waits until the webhook answers, at most 3 minutes, and continues",
         says="",
         kept=GOES_ON,
     )

@@ -16,8 +16,8 @@ from tests.rehearsal.stack import UP
 pytestmark = [pytest.mark.soak, pytest.mark.usefixtures("unhurt")]
 
 MERGE = {"Content-Type": "application/merge-patch+json"}
-HEALS = "cert-manager, once it runs, issues anew within seconds, and the identity service takes it over"
-SERVES = "an issuer under the same anchor is served; no handshake failed"
+HEALS = "cert-manager issues another one within seconds, or when it runs again, and the identity service loads it"
+SERVES = "an issuer under the same anchor is in use; no handshake failed"
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_the_issuers_secret_is_swapped_for_that_of_another_authority(damaged, ro
     row(
         fault="Secret linkerd-identity-issuer is swapped for that of another CA",
         when="at any time",
-        happens=f"the identity service refuses it and goes on with the last one; {HEALS}",
+        happens=f"the identity service refuses it and continues with the last one; {HEALS}",
         says=said(told, r"[^✗.]*chains to no root of the bundle[^.]*\."),
         kept=SERVES,
     )
@@ -99,8 +99,8 @@ def test_the_identity_service_misses_a_reload(mesh, row):
     assert healed.returncode == 0, healed.stderr
     row(
         fault="the identity service misses a reload (linkerd2 issue 15109)",
-        when="as the issuer is renewed",
-        happens="it signs on with the issuer before; `verify` and the alert tell, `heal` restarts it",
+        when="during a renewal of the issuer",
+        happens="it keeps signing with the previous issuer; `verify` and the alert report it, and `heal` restarts it",
         says=said(told.stdout, r"linkerd/linkerd-identity-… signs with [^:]*: it has missed the reload"),
         kept=SERVES,
     )
@@ -116,9 +116,9 @@ def test_the_clock_of_the_machine_is_wrong(mesh, row, hours, direction):
     assert code == 1
     assert mesh.outputs()["anchors"] == ["2026"]
     row(
-        fault=f"the clock of the machine that deploys is {direction} by an hour",
-        when="any run or command, such as an `up` that would make a root",
-        happens="it is refused before anything is changed",
+        fault=f"the clock of the deploying machine is {direction} by an hour",
+        when="any run or command, such as an `up` that would create a root",
+        happens="the run or command is refused before it changes anything",
         says=said(written, rf"This machine's clock is \d+ minutes {direction}[^.]*\."),
-        kept="nothing was made",
+        kept="nothing was created",
     )

@@ -136,10 +136,10 @@ def test_a_first_run_killed_at_every_resource(stack, unbroken, row):
     assert LiveStack(stack.project, stack.cluster).leaf_verifies()
     row(
         fault="the engine is killed (SIGKILL)",
-        when="a first `up`, once at every resource, soon after it has begun",
-        happens="each next `up` goes on",
+        when="a first `up`, once for every resource, just after its start",
+        happens="the next `up` continues",
         says=said(written, PENDING),
-        kept="no recorded key changes; the cluster has what an unbroken run makes and no more; 0 changes afterwards",
+        kept="no recorded key changes; the cluster has exactly what an uninterrupted run creates; 0 changes afterwards",
     )
 
 
@@ -161,8 +161,8 @@ def test_a_rotation_killed_at_every_resource(stack, row):
     assert (outputs["anchors"], outputs["signer"]) == (["2027"], "2027")
     row(
         fault="the engine is killed (SIGKILL)",
-        when="every `up` of a rotation (introduce, switch, retire), once at every resource, soon after it has begun",
-        happens="each next `up` goes on with the same step",
+        when="every `up` of a rotation (introduce, switch, retire), once for every resource, just after its start",
+        happens="the next `up` continues with the same step",
         says=said(written, PENDING),
         kept="no recorded key changes; each step is in the audit trail once; an issued certificate verifies after each",
     )

@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.soak, pytest.mark.usefixtures("unhurt")]
 
 # Bytes: of which a small disk gives out its room, and how much of it is left.
 PAGE, SPARE = 4096, 4 << 20
-SAME = "anchor, keys and resources are those of before; 0 changes afterwards"
+SAME = "anchor, keys and resources are unchanged; 0 changes afterwards"
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ UNREADABLE = r"error: failed to load checkpoint: .*"
 # How each is done, and what the CLI says of it.
 DAMAGE = {
     "is truncated": (truncated, UNREADABLE),
-    "is no JSON": (no_json, UNREADABLE),
+    "is not JSON": (no_json, UNREADABLE),
     "has a wrong checksum": (
         another_mark,
         r"error: The Pulumi CLI encountered a snapshot integrity error\. .*?`pulumi state repair` command\.",
@@ -90,9 +90,9 @@ def test_the_state_is_damaged(mesh, checkpoint, row, damage):
     written = refused(mesh)
     bring_back_the_last(checkpoint)
     row(
-        fault=f"the file of the state {damage}",
+        fault=f"the state's file {damage}",
         when="between two runs",
-        happens="every run is refused; the checkpoint before it (`.json.bak`) takes its place",
+        happens="every run is refused, until you replace the file with the last checkpoint (`.json.bak`)",
         says=said(written, says),
         kept=SAME,
     )
@@ -109,7 +109,7 @@ def test_the_attributes_of_the_state_are_empty(mesh, checkpoint, row):
     row(
         fault="the engine is killed (SIGKILL) while it writes the state into a directory",
         when="any run",
-        happens="every run is refused, until the empty `.json.attrs` beside the file of the state is removed",
+        happens="every run is refused, until you remove the empty `.json.attrs` beside the state's file",
         says=said(written, r"error: failed to load checkpoint: EOF"),
         kept=SAME,
     )
@@ -145,8 +145,8 @@ def test_the_disk_of_the_state_is_full(mesh, small_disk, change, row):
     filler.unlink()
     row(
         fault="the disk that holds the state is full",
-        when="an `up` that upgrades Linkerd's release, as it begins to",
-        happens="the run ends; the state is that of the last checkpoint, and the next `up` goes on once there is room",
+        when="the start of an upgrade of Linkerd's release in an `up`",
+        happens="the run fails; the state is the last checkpoint, and the next `up` continues once there is space",
         says=said(
             written,
             r"error: .*?no space left on device",
@@ -166,8 +166,8 @@ def test_two_runs_at_once(mesh, change, row, tmp_path):
     assert not told.endswith("\n0\n"), told
     row(
         fault="two `up`s at once",
-        when="the second while the first is at work",
-        happens="the second is refused, and the first goes on as if it had not been",
+        when="the second during the first",
+        happens="the second is refused, and the first continues unaffected",
         says=said(told, r"error: the stack is currently locked by 1 lock\(s\)\. .*?`pulumi cancel`"),
         kept=SAME,
     )
