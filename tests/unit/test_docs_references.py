@@ -130,6 +130,34 @@ def test_every_key_that_a_page_sets_is_one_of_the_project(page):
             assert key in keys or (key.partition(".")[0] in maps and "." not in key), f"{page} sets {words[0]}"
 
 
+def definitions(path):
+    """The names of the functions and classes of a module."""
+    tree = ast.parse((REPOSITORY / path).read_text())
+    return {
+        node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+    }
+
+
+def test_every_function_of_the_walkthrough_is_in_the_file_that_it_links():
+    rows = re.findall(r"(?m)^\|[^|]*\| `(\w+)` \| \[([\w/.]+)\]\(\.\./([\w/.]+)\) \|", text_of("docs/walkthrough.md"))
+    assert len(rows) == text_of("docs/walkthrough.md").count("\n| ") - 2, "a row has another form"
+    for name, shown, linked in rows:
+        assert shown == linked
+        assert name in definitions(linked), f"{name} is not in {linked}"
+
+
+@every_page
+def test_every_function_that_a_page_names_with_its_file_is_in_that_file(page):
+    for name, path in re.findall(r"`(\w+)`\s+\(`([\w/]+\.py)`\)", text_of(page)):
+        assert name in definitions(path), f"{page}: {name} is not in {path}"
+
+
+def test_every_path_of_a_picture_exists():
+    for picture in (REPOSITORY / "docs").glob("*.svg"):
+        for path in re.findall(r"(?:program|meshtrust|components)/[\w/]*", picture.read_text()):
+            assert (REPOSITORY / path).exists() or (REPOSITORY / f"{path}.py").exists(), f"{picture.name} names {path}"
+
+
 def texts_of_code():
     """Every text of the program and the commands, with … for what an f-string puts in."""
     for path in [REPOSITORY / "__main__.py", *CODE]:
