@@ -60,7 +60,7 @@ gate: $(READY) ## Look for a step that the gate lets through and that breaks a h
 faults: $(READY) ## Run the suite of faults, and record its results (then: make docs)
 	@$(PYTHON) -m pytest --record-faults tests/rehearsal/faults
 
-bench: $(BENCHED)/.ready ## Measure what commands and guard cost, and keep the numbers (BENCH="guard status rotation")
+bench: $(BENCHED)/.ready ## Measure commands and checks, and store the numbers (BENCH="checks status rotation")
 	@$(BENCHED)/bin/python -m benchmarks $(BENCH)
 
 check: $(READY) ## Check format, lint, types, imports, and the workflows of ci/
