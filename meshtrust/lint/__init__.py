@@ -12,6 +12,7 @@ from meshtrust.lint.rules.cluster import NAMESPACES, TRUST_ROOTS_SECRETS
 from meshtrust.lint.rules.credentials import CREDENTIALS, LeafLifetime
 from meshtrust.lint.rules.helm import HELM, leaf_of, lint_helm_values
 from meshtrust.lint.rules.secrets import SECRETS
+from meshtrust.lint.rules.vault import VAULT_ISSUERS, VaultIssuer
 from meshtrust.lint.rules.webhooks import WEBHOOK_CONFIGURATIONS, WEBHOOK_SECRETS
 from meshtrust.lint.rules.windows import LIFETIMES_UNDER_CAS, WINDOWS, lint_issuer_window
 from meshtrust.lint.runner import LintResult, lint_material
@@ -26,6 +27,7 @@ RULE_SETS = (
     LIFETIMES_UNDER_CAS,
     CERTIFICATES,
     SIGNINGS,
+    VAULT_ISSUERS,
     SECRETS,
     WEBHOOK_SECRETS,
     HELM,
@@ -42,12 +44,14 @@ __all__ = [
     "LEAF_LIFETIME",
     "RULES",
     "RULE_SETS",
+    "VAULT_ISSUERS",
     "Finding",
     "LeafLifetime",
     "LintResult",
     "Location",
     "Rule",
     "Severity",
+    "VaultIssuer",
     "leaf_of",
     "lint_helm_values",
     "lint_issuer_window",

@@ -1,14 +1,15 @@
 """The graph of issuers: cert-manager Certificates, the Issuers that sign them, and the CAs that those sign with."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from meshtrust.lint.objects import Object, is_related, nearest, same_namespace
 from meshtrust.lint.relations.installations import Operators
 from meshtrust.lint.rule import Location, RuleSet, Violation
+from meshtrust.lint.rules.vault import VaultIssuer
 from meshtrust.lint.rules.windows import Role
-from meshtrust.lint.values import has_placeholder, is_placeholder, listed, mapping, sequence, shown, text
+from meshtrust.lint.values import has_placeholder, is_placeholder, listed, mapping, sequence, text
 from meshtrust.names import CERT_MANAGER_GROUP, IDENTITY_ISSUER, OLD_CERT_MANAGER_GROUP, SECRET_SERVICES
 
 _ANCHOR_NAME = re.compile(r"trust-(anchor|root)|linkerd.*(anchor|root-ca)")
@@ -16,8 +17,6 @@ _NOT_LINKERDS = re.compile(r"webhook|injector|validator|tap|dapr|istio|etcd|vpn|
 _GROUPS = (CERT_MANAGER_GROUP, OLD_CERT_MANAGER_GROUP)
 # Where cert-manager reads what ClusterIssuers name, unless it is told otherwise at its start.
 DEFAULT_OPERATOR_NAMESPACE = "cert-manager"
-# Vault's endpoints that leave the CA flag out.
-_VAULT_LEAF = re.compile(r"(^|/)(sign|issue|sign-verbatim)(/[^/]+)?/?$")
 # What copies a Secret into other namespaces.
 _COPIERS = re.compile(r"reflector|replicat|kubed|kyverno|config-syncer")
 
@@ -262,10 +261,6 @@ class Signing:
 SIGNINGS = RuleSet[Signing]("Who signs what")
 
 
-def _is_ca(signing: Signing) -> bool:
-    return signing.role != "webhook"
-
-
 @SIGNINGS.rule(
     "MT331",
     "error",
@@ -279,24 +274,6 @@ def _is_ca(signing: Signing) -> bool:
 def _self_signed(signing: Signing) -> Iterator[str]:
     if signing.issuer.get("spec.selfSigned") is not None:
         yield f"is issued by {signing.issuer_name}, which is selfSigned, so that it is under no trust anchor"
-
-
-@SIGNINGS.rule(
-    "MT332",
-    "error",
-    "Vault's path issues no CA",
-    reason="Vault's paths <mount>/sign/<role> and <mount>/issue/<role> leave the CA flag out, whatever is asked for; "
-    "the identity service then refuses the issuer.",
-    source="Vault, PKI secrets engine API; linkerd2 pkg/identity/service.go, loadCredentials; linkerd2 issues 6428 and "
-    "10391",
-    fix="Set spec.vault.path to <mount>/root/sign-intermediate",
-    applies=_is_ca,
-)
-def _vault(signing: Signing) -> Iterator[Violation]:
-    path = signing.issuer.get("spec.vault.path")
-    if _VAULT_LEAF.search(text(path)):
-        wrong = f"is signed by Vault's path {shown(path)} ({signing.issuer_name}), which issues no CA"
-        yield Violation(text=wrong, location=signing.issuer.locate("spec.vault.path"), value=path)
 
 
 @SIGNINGS.rule(
@@ -365,3 +342,17 @@ def find_signings(issuance: Issuance) -> Iterator[Signing]:
             written=written,
             mesh=next(iter(sorted(meshes & set(written))), "linkerd"),
         )
+
+
+def find_vault_issuers(issuance: Issuance, is_part: Callable[[Object], bool]) -> Iterator[VaultIssuer]:
+    """Yield the Issuers at hand that have Vault sign a CA of the mesh, each once.
+
+    Args:
+        issuance: The graph of issuers.
+        is_part: Tells whether an object is a patch or is patched.
+    """
+    signing = [issuance.issuer(one) for one, role in issuance.certificates if role != "webhook"]
+    for issuer in {id(one): one for one in signing if one is not None}.values():
+        vault = issuer.get("spec.vault")
+        if isinstance(vault, Mapping):
+            yield VaultIssuer(title=issuer.title, vault=vault, part=is_part(issuer), locate=issuer.locate)

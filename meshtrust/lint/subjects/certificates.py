@@ -6,9 +6,10 @@ from datetime import timedelta
 from meshtrust.lint.context import LintContext
 from meshtrust.lint.objects import Object
 from meshtrust.lint.reading.schema import MANIFESTS, Manifest
-from meshtrust.lint.relations.issuance import SIGNINGS, find_signings
+from meshtrust.lint.relations.issuance import SIGNINGS, find_signings, find_vault_issuers
 from meshtrust.lint.rule import Finding
 from meshtrust.lint.rules.certificates import CERTIFICATES, CertificateSpec
+from meshtrust.lint.rules.vault import VAULT_ISSUERS
 from meshtrust.lint.rules.windows import LIFETIMES_UNDER_CAS, WINDOWS, LifetimeUnderCA, Role
 from meshtrust.lint.values import mapping
 from meshtrust.pki.durations import format_duration
@@ -36,6 +37,8 @@ def lint_certificates(context: LintContext) -> Iterator[Finding]:
             yield from _lint_certificate(context, one, specs)
     for signing in find_signings(context.issuance):
         yield from SIGNINGS.check(signing)
+    for vault_issuer in find_vault_issuers(context.issuance, context.is_part):
+        yield from VAULT_ISSUERS.check(vault_issuer)
 
 
 def _lint_certificate(context: LintContext, one: Object, specs: dict[int, CertificateSpec]) -> Iterator[Finding]:

@@ -76,7 +76,10 @@ def under(name="ca", kind="Issuer"):
     return certificate(issuerRef={"name": name, "kind": kind})
 
 
-VAULT = {"server": "https://vault.example.org", "auth": {}}
+VAULT = {
+    "server": "https://vault.example.org",
+    "auth": {"kubernetes": {"role": "mesh", "serviceAccountRef": {"name": "vault"}}},
+}
 ACME = {"server": "https://acme.example.org", "privateKeySecretRef": {"name": "x"}}
 ANCHOR_ISSUER = issuer("linkerd-trust-anchor", ca={"secretName": "linkerd-trust-anchor"})
 CLUSTER_ISSUER = issuer("ca", "ClusterIssuer", ca={"secretName": "linkerd-trust-anchor"})
@@ -140,6 +143,43 @@ GRAPH = {
     ),
     "Vault that signs intermediates": (
         both(issuer("ca", vault={**VAULT, "path": "sign/root/sign-intermediate"}), under()),
+        set(),
+        set(),
+    ),
+    "Vault by a path that is no endpoint of its PKI engine": (
+        both(issuer("ca", vault={**VAULT, "path": "pki"}), under()),
+        {"MT336"},
+        set(),
+    ),
+    "Vault by a static token, without TLS": (
+        both(
+            issuer(
+                "ca",
+                vault={
+                    "server": "http://vault:8200",
+                    "path": "pki/root/sign-intermediate",
+                    "auth": {"tokenSecretRef": {"name": "x"}},
+                },
+            ),
+            under(),
+        ),
+        set(),
+        {"MT339", "MT340"},
+    ),
+    "a webhook's certificate by Vault": (
+        both(
+            issuer("ca", vault={**VAULT, "path": "pki/sign/webhooks"}),
+            certificate(
+                "linkerd-proxy-injector",
+                secretName="linkerd-proxy-injector-k8s-tls",
+                isCA=None,
+                commonName="linkerd-proxy-injector.linkerd.svc",
+                dnsNames=["linkerd-proxy-injector.linkerd.svc"],
+                usages=["server auth", "digital signature"],
+                privateKey={"algorithm": "ECDSA", "encoding": "PKCS8", "rotationPolicy": "Always"},
+                issuerRef={"name": "ca"},
+            ),
+        ),
         set(),
         set(),
     ),

@@ -24,6 +24,7 @@ from meshtrust.lint.rules.cluster import ControlPlaneNamespace, TrustRootsSecret
 from meshtrust.lint.rules.credentials import Credentials
 from meshtrust.lint.rules.helm import HelmValues
 from meshtrust.lint.rules.secrets import CredentialSecret
+from meshtrust.lint.rules.vault import VaultIssuer
 from meshtrust.lint.rules.webhooks import Webhook, WebhookSecret
 from meshtrust.lint.rules.windows import LifetimeUnderCA, Window
 from tests.certificates import make_certificate, make_v1_root
@@ -222,6 +223,29 @@ def signing(issuer, role="issuer", kind="Issuer", **changes):
     spec = {"secretName": "linkerd-identity-issuer", "issuerRef": {"name": "ca"}}
     one = manifest("Certificate", spec, name="linkerd-identity-issuer")
     return Signing(certificate=one, role=role, issuer=manifest(kind, issuer, name="ca"), **changes)
+
+
+KUBERNETES = {"kubernetes": {"role": "mesh", "serviceAccountRef": {"name": "vault"}}}
+
+
+def vault_issuer(part=False, **changes):
+    """A sound one; a member of None is left out."""
+    sound = {
+        "server": "https://vault.example.org",
+        "path": "pki/root/sign-intermediate",
+        "caBundle": base64.b64encode(ROOT.pem.encode()).decode(),
+        "auth": KUBERNETES,
+    }
+    vault = {key: value for key, value in {**sound, **changes}.items() if value is not None}
+    return VaultIssuer(title="ClusterIssuer vault", vault=vault, part=part)
+
+
+def login(method, **changes):
+    sound = {
+        "appRole": {"roleId": "x", "secretRef": {"name": "x", "key": "y"}},
+        "kubernetes": KUBERNETES["kubernetes"],
+    }
+    return vault_issuer(auth={method: {**sound[method], **changes}})
 
 
 def typed(spec, kind="Certificate", part=False, **changes):
@@ -607,19 +631,6 @@ CASES = {
         [(signing({"selfSigned": {}}), "which is selfSigned, so that it is under no trust anchor")],
         [signing({"ca": {"secretName": "x"}}), signing({"selfSigned": {}}, "anchor"), signing({"selfSigned": None})],
     ),
-    "MT332": (
-        [
-            (signing({"vault": {"path": "pki/sign/linkerd"}}), 'path "pki/sign/linkerd"'),
-            (signing({"vault": {"path": "sign/linkerd"}}, "intermediate"), 'path "sign/linkerd"'),
-            (signing({"vault": {"path": "a/b/issue/linkerd"}}, "anchor", "ClusterIssuer"), "(ClusterIssuer ca)"),
-        ],
-        [
-            signing({"vault": {"path": "pki/root/sign-intermediate"}}),
-            signing({"vault": {"path": "pki/issuer/2026/sign-intermediate"}}),
-            signing({"vault": {"path": "${MOUNT}/sign/linkerd"}}),
-            signing({"vault": {"path": "pki/sign/linkerd"}}, "webhook"),
-        ],
-    ),
     "MT333": ([(signing({"acme": {}}), "an ACME issuer")], [signing({"ca": {"secretName": "x"}})]),
     "MT334": (
         [(signing({"ca": {"secretName": "linkerd-identity-issuer"}}), "the one it is written to")],
@@ -633,6 +644,88 @@ CASES = {
             )
         ],
         [signing({"ca": {"secretName": "a"}}, reads="cert-manager")],
+    ),
+    "MT332": (
+        [
+            (vault_issuer(path="pki/sign/linkerd"), 'path "pki/sign/linkerd", which issues no CA'),
+            (vault_issuer(path="sign/linkerd"), 'path "sign/linkerd"'),
+            (vault_issuer(path="a/b/issue/linkerd"), 'path "a/b/issue/linkerd"'),
+            (vault_issuer(path="pki/sign-verbatim"), 'path "pki/sign-verbatim"'),
+        ],
+        [
+            vault_issuer(),
+            vault_issuer(path="pki/issuer/2026/sign-intermediate"),
+            vault_issuer(path="${MOUNT}/sign/linkerd"),
+        ],
+    ),
+    "MT336": (
+        [
+            (vault_issuer(path="pki"), 'path "pki", which is not one that signs a CA'),
+            (vault_issuer(path="v1/pki/root/sign-intermediate"), "which is not one that signs a CA"),
+            (vault_issuer(path="pki/intermediate/generate/internal"), "which is not one that signs a CA"),
+            (vault_issuer(path="pki/root/sign-self-issued"), "which is not one that signs a CA"),
+            (vault_issuer(path=None), "has no path in Vault"),
+        ],
+        [
+            vault_issuer(),
+            vault_issuer(path="/teams/mesh/pki/root/sign-intermediate/"),
+            vault_issuer(path="pki/issuer/2026/sign-intermediate"),
+            vault_issuer(path="pki/sign/linkerd"),
+            vault_issuer(path="${VAULT_PATH}"),
+            vault_issuer(path=None, part=True),
+        ],
+    ),
+    "MT337": (
+        [
+            (vault_issuer(auth={}), "does not say how to log in to Vault"),
+            (
+                vault_issuer(auth={"tokenSecretRef": {"name": "x"}, **KUBERNETES}),
+                "tokenSecretRef, kubernetes, of which",
+            ),
+            (vault_issuer(auth={"appRole": {"roleId": "x", "secretRef": {"name": "x"}}}), "appRole.secretRef.key"),
+            (vault_issuer(auth={"kubernetes": {"serviceAccountRef": {"name": "x"}}}), "has no auth.kubernetes.role"),
+            (vault_issuer(auth={"kubernetes": {"role": "x"}}), "both or neither of a service account and a Secret"),
+        ],
+        [
+            vault_issuer(),
+            vault_issuer(auth={"appRole": {"roleId": "x", "secretRef": {"name": "x", "key": "y"}}}),
+            vault_issuer(auth={"clientCertificate": {}}),
+            vault_issuer(auth={}, part=True),
+        ],
+    ),
+    "MT338": (
+        [
+            (login("kubernetes", mountPath="kubernetes"), '"kubernetes" as its auth.kubernetes.mountPath'),
+            (login("kubernetes", mountPath="auth/kubernetes"), "not below /v1/auth/"),
+            (login("appRole", path="auth/approle"), '"auth/approle" as its auth.appRole.path'),
+        ],
+        [
+            login("kubernetes", mountPath="/v1/auth/east"),
+            login("kubernetes", mountPath="/v1/team/auth/east"),
+            login("appRole", path="approle"),
+            vault_issuer(),
+        ],
+    ),
+    "MT339": (
+        [
+            (vault_issuer(caBundle=None), "names no authority of Vault's certificate"),
+            (vault_issuer(server="http://vault.example.org:8200"), "reaches Vault without TLS"),
+            (vault_issuer(server="vault.example.org:8200"), "which is no URL"),
+            (vault_issuer(server=None), "does not say where Vault is"),
+            (vault_issuer(caBundleSecretRef={"name": "x"}), "has both caBundle and caBundleSecretRef"),
+            (vault_issuer(caBundle=ROOT.pem), "a caBundle in which there is no certificate"),
+            (vault_issuer(caBundle="bm9uZQ=="), "a caBundle in which there is no certificate"),
+        ],
+        [
+            vault_issuer(),
+            vault_issuer(caBundle=None, caBundleSecretRef={"name": "x"}),
+            vault_issuer(server="${VAULT_ADDR}", caBundle=None),
+            vault_issuer(caBundle=None, part=True),
+        ],
+    ),
+    "MT340": (
+        [(vault_issuer(auth={"tokenSecretRef": {"name": "x"}}), "a token that cert-manager does not renew")],
+        [vault_issuer()],
     ),
     "MT401": (
         [
