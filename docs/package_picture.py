@@ -17,7 +17,7 @@ _REPOSITORY = Path(__file__).parents[1]
 _ROOTS = ("rehearsal", "program", "components", "meshtrust")
 # Columns that the packages beside `meshtrust` keep. The others of a row stand in the order of their names.
 _COLUMNS = {"program": 1, "components": 1, "rehearsal": 2}
-_MARGIN, _WIDTH, _GAP, _BETWEEN_ROWS = 20, 270, 25, 55
+_MARGIN, _WIDTH, _GAP, _BETWEEN_ROWS = 20, 270, 25, 48
 _TITLE, _LINE, _PADDING = 18, 15, 12
 _FONT = "system-ui, -apple-system, 'Segoe UI', sans-serif"
 _INK, _SOFT, _GROUND = "#1c2740", "#44506a", "#fbfaf7"
@@ -45,8 +45,8 @@ class Package:
     @property
     def lines(self) -> list[str]:
         """The lines of text below its name."""
-        imports = f"imports {', '.join(name.removeprefix('meshtrust.') for name in self.imports)}"
-        listed = textwrap.wrap(imports if self.imports else "imports no other package", _CHARACTERS)
+        names = ", ".join(name.removeprefix("meshtrust.").removeprefix("program.") for name in self.imports)
+        listed = textwrap.wrap(f"imports {names or 'no other package'}", _CHARACTERS)
         return [*textwrap.wrap(self.about, _CHARACTERS), *listed]
 
     @property
@@ -66,10 +66,11 @@ class Box:
 
 
 def read_packages() -> list[Package]:
-    """Return the packages of `meshtrust`, and the other top packages of the program and its rehearsal."""
+    """Return the packages of `meshtrust` and `program`, `components` and `rehearsal`."""
     graph = grimp.build_graph(*_ROOTS, cache_dir=None)
-    tops = graph.find_children("meshtrust") - {"meshtrust.__main__"}
-    members = {name: {name} | graph.find_descendants(name) for name in {*_ROOTS[:-1], *tops}}
+    inner = graph.find_children("meshtrust") | {name for name in graph.find_children("program") if _is_package(name)}
+    drawn = {"components", "rehearsal", *inner} - {"meshtrust.__main__"}
+    members = {name: {name} | graph.find_descendants(name) for name in drawn}
     owners = {module: name for name, modules in members.items() for module in modules}
     packages = []
     for name, modules in sorted(members.items()):
@@ -78,6 +79,10 @@ def read_packages() -> list[Package]:
         }
         packages.append(Package(name, _first_sentence(name), tuple(sorted(filter(None, imported - {name})))))
     return packages
+
+
+def _is_package(module: str) -> bool:
+    return (_REPOSITORY / module.replace(".", "/")).is_dir()
 
 
 def _first_sentence(module: str) -> str:
@@ -124,12 +129,16 @@ def place(packages: Sequence[Package]) -> list[Box]:
     boxes, y = [], _MARGIN
     for _, row in sorted(rows.items(), reverse=True):
         height = max(package.height for package in row)
-        free = iter(sorted(set(range(len(packages))) - {_COLUMNS.get(package.name) for package in row}))
+        free = iter(sorted(set(range(len(packages))) - {_COLUMNS.get(_top(package)) for package in row}))
         for package in row:
-            column = _COLUMNS[package.name] if package.name in _COLUMNS else next(free)
+            column = _COLUMNS[_top(package)] if _top(package) in _COLUMNS else next(free)
             boxes.append(Box(package, _MARGIN + column * (_WIDTH + _GAP), y, height))
         y += height + _BETWEEN_ROWS
     return boxes
+
+
+def _top(package: Package) -> str:
+    return package.name.partition(".")[0]
 
 
 def draw_packages(packages: Sequence[Package]) -> str:
