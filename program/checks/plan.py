@@ -44,7 +44,7 @@ class RunPlan:
             is given up by an override.
         pledge: The pledge of the cluster to its fleet from this run on; None if it is in no fleet.
         transitions: The audit trail with this run's entries: each has step, generations, at (ISO 8601, UTC), by, gate
-            (open, warned, overridden, unasked or none), and the reason and number of blockers if it was not open.
+            (open, warned, overridden or none), and the reason and number of blockers if it was not open.
         checked_step: The step that is checked again right before it is taken; None if the run takes no such step.
         awaits_issuer: Whether the run changes the identity issuer, so that Linkerd waits for its Secret.
         restorations: How often the bundle of Linkerd's release has been restored, this run included.

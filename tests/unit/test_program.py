@@ -413,6 +413,14 @@ def test_an_illegal_jump_is_refused_before_anything_is_planned(config):
     assert "Nothing was changed" in str(caught.value)
 
 
+def test_a_preview_that_asks_no_cluster_leaves_the_audit_trail_as_it_is(config):
+    last = run_program(config).outputs
+    introduced = {**config, "meshtrust:anchors": ["2026", "2027"], "meshtrust:signer": "2026"}
+    recording = run_program(introduced, last_outputs=last)
+    assert recording.outputs["anchors"] == ["2026", "2027"]
+    assert recording.outputs["transitions"] == last["transitions"] == []
+
+
 def test_anchors_that_have_all_ended_are_replaced_in_one_run(config):
     last = run_program(config).outputs
     ended = make_certificate(days=0)
