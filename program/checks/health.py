@@ -1,4 +1,4 @@
-"""The guard's part for what is broken on the cluster: a run says what it does not put right itself."""
+"""The warning about a control plane that is broken: a run names what it does not repair itself."""
 
 import pulumi
 

@@ -1,4 +1,4 @@
-"""The guard's part for upgrades: none rides along with a step of a rotation."""
+"""The check for upgrades: none goes along with a step of a rotation."""
 
 from collections.abc import Iterator
 

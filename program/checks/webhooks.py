@@ -1,4 +1,4 @@
-"""The webhooks' part of the guard: no step in which their calls would fail, and no cluster that could not get out."""
+"""The check of the webhooks: no step makes their calls fail, and none of them can keep cert-manager from starting."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""What the guard makes of a step: by what the gate finds, what the cluster holds, and what else the run would do."""
+"""The checks of a step: by what the gate finds, what the cluster holds, and what else the run would do."""
 
 import asyncio
 from types import SimpleNamespace
