@@ -16,7 +16,7 @@ def write_kubeconfig(
         "users": [{"name": name, "user": user}],
         "current-context": name,
     }
-    path.write_text(json.dumps(config))
+    path.write_text(json.dumps(config), encoding="utf-8")
     return str(path)
 
 

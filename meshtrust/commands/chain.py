@@ -1,4 +1,4 @@
-"""`meshtrust chain`: the picture of a mesh's chain, in the terminal and as SVG."""
+"""`meshtrust chain`: a drawing of a mesh's chain of certificates, in the terminal and as SVG."""
 
 import asyncio
 from pathlib import Path
@@ -88,8 +88,8 @@ def _line(title: str, certificate: x509.Certificate, inspection: Inspection) -> 
         (title, "bold cyan"),
         f"  {subject_of(certificate)}\n",
         ("sha256 ", "dim"),
-        fingerprint(certificate)[:16],
-        ("  until ", "dim"),
+        f"{fingerprint(certificate)[:16]}\n",
+        ("until ", "dim"),
         f"{certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC",
         (f"  ({format_left(left)} left)", "green" if left.total_seconds() > 0 else "red"),
     )

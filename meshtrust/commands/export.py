@@ -1,4 +1,4 @@
-"""`meshtrust export`: a mesh's credentials for machines that watch or keep them."""
+"""`meshtrust export`: a mesh's credentials as metrics for Prometheus, or as an inventory."""
 
 import asyncio
 import json
@@ -17,7 +17,7 @@ from meshtrust.stacks.target import open_target
 
 
 class Format(StrEnum):
-    """What an export is written as."""
+    """Format of an export."""
 
     prometheus = "prometheus"
     json = "json"
@@ -50,7 +50,8 @@ def export(
     inspection, deployed = asyncio.run(look())
     text = render(form, inspection, deployed)
     if output is None:
-        typer.echo(text, nl=False)
+        # Prometheus takes UTF-8 only, whatever the terminal's encoding is.
+        typer.echo(text.encode(), nl=False)
         return
     try:
         # Others read it, such as node-exporter.

@@ -1,4 +1,4 @@
-"""`meshtrust plan`: the steps that are left of a rotation, what blocks the next, and what has to restart."""
+"""`meshtrust plan`: the remaining steps of a rotation, what blocks the next one, and what has to restart."""
 
 import asyncio
 from collections import Counter
@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from meshtrust.commands.options import HERE, Directory, Json, console, select
 from meshtrust.commands.options import write_json as write
@@ -29,23 +30,23 @@ from meshtrust.stacks.inspection import subject_of_diagnosis
 from meshtrust.stacks.stack import StackError
 from meshtrust.stacks.target import open_target
 
-# What a rolling restart of one workload takes, by experience; the estimate says that it is one.
+# How long a rolling restart of one workload takes, by experience; an estimate.
 _RESTART = timedelta(seconds=30)
 # A proxy renews its certificate at this share of its life (linkerd2-proxy ``identity-client/src/certify.rs``).
 _RENEWED_AT = 0.7
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outlook:
-    """What a rotation would take from here.
+class RotationPlan:
+    """The rest of a rotation: its steps, what blocks the next one, and what restarts.
 
     Attributes:
         trust: The state now.
         steps: The steps that are left.
         blockers: What keeps the next one from being taken now.
         restarts: How many proxies of each workload have to be replaced, for the whole rotation.
-        obstacles: Why a restart would not replace a workload's pods, and what takes that away, by workload.
-        wrong: What is wrong with the control plane, and a rotation would meet with.
+        obstacles: Why a restart would not replace a workload's pods, and how to change that, by workload.
+        wrong: Errors of the control plane that would stop a rotation.
         mesh: The mesh.
         at_once: Workloads restarted at a time.
     """
@@ -72,7 +73,7 @@ class Outlook:
 
     @property
     def lazily(self) -> timedelta:
-        """How long leaves take to be under the new signer by themselves, after every pod was replaced once."""
+        """How long it takes until leaves are renewed under the new signer, after every pod was replaced once."""
         return self.mesh.leaf_lifetime * _RENEWED_AT
 
     def as_json(self) -> dict[str, Any]:
@@ -116,14 +117,14 @@ def plan(
 
     Exit codes: 0 shown; 3 stack or cluster cannot be read.
     """
-    outlook = asyncio.run(_look(stack, directory, to, at_once))
+    found = asyncio.run(_look(stack, directory, to, at_once))
     if as_json:
-        write(outlook.as_json())
+        write(found.as_json())
     else:
-        _show(outlook, console())
+        _show(found, console())
 
 
-async def _look(stack: str, directory: Any, to: str, at_once: int) -> Outlook:
+async def _look(stack: str, directory: Any, to: str, at_once: int) -> RotationPlan:
     target = await open_target(select(stack, directory))
     deployed = target.deployed
     if deployed is None or deployed.trust is None:
@@ -155,7 +156,7 @@ async def _look(stack: str, directory: Any, to: str, at_once: int) -> Outlook:
         )
     if target.stack and steps:
         blockers += await read_fleet_blockers(target.stack, deployed, steps[0])
-    return Outlook(
+    return RotationPlan(
         trust=deployed.trust,
         steps=steps,
         blockers=blockers,
@@ -167,41 +168,50 @@ async def _look(stack: str, directory: Any, to: str, at_once: int) -> Outlook:
     )
 
 
-def _show(outlook: Outlook, console: Console) -> None:
-    console.print(phase_line(outlook.trust.phase))
-    if not outlook.steps:
+def _show(rest: RotationPlan, console: Console) -> None:
+    console.print(phase_line(rest.trust.phase))
+    if not rest.steps:
         console.print("No step is left.")
         return
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for heading in ("", "step", "which sets", "waits for"):
-        table.add_column(heading)
+    for heading in ("", "step", "sets", "waits for"):
+        table.add_column(heading, overflow="fold")
     waits = {
         "introduce": "nothing",
         "switch": "every proxy to trust it",
         "retire": "every live certificate to be under it",
     }
-    for number, step in enumerate(outlook.steps, start=1):
+    for number, step in enumerate(rest.steps, start=1):
         table.add_row(str(number), str(step), str(step.after), waits[step.kind])
     console.print(table)
-    pods = sum(outlook.restarts.values())
+    pods = sum(rest.restarts.values())
     console.print(
-        f"{outlook.rounds} rounds of restarts of {len(outlook.restarts)} workloads ({pods} pods): about "
-        f"{format_left(outlook.restarting)} at {outlook.at_once} at a time. With --lazy the last round is left out: "
-        f"certificates are under the new signer {format_left(outlook.lazily)} after the switch by themselves."
+        f"{rest.rounds} rounds of restarts of {len(rest.restarts)} workloads ({pods} pods): about "
+        f"{format_left(rest.restarting)} at {rest.at_once} at a time. With --lazy the last round is left out: "
+        f"certificates are under the new signer {format_left(rest.lazily)} after the switch by themselves.",
+        soft_wrap=True,
     )
-    by_hand = [str(workload) for workload in outlook.restarts if not can_restart(workload)]
-    if by_hand:
-        console.print(f"[yellow]![/] No restart reaches these; they have to end: {', '.join(sorted(by_hand))}")
-    if outlook.obstacles:
-        console.print("[yellow]![/] A restart of these would not replace their pods, and a rotation would end there:")
-        for workload, obstacle in outlook.obstacles.items():
-            console.print(f"  - {workload}: {obstacle}", markup=False, soft_wrap=True)
-    if outlook.wrong:
-        console.print("[yellow]![/] This is wrong with the control plane, and a rotation would meet with it:")
-        show_findings(outlook.wrong, console)
-    if outlook.blockers:
-        console.print(f"[yellow]The next step has to wait for {len(outlook.blockers)}:[/]")
-        for blocker in outlook.blockers:
-            console.print(f"  - {blocker}", markup=False, soft_wrap=True)
+    by_hand = sorted(str(workload) for workload in rest.restarts if not can_restart(workload))
+    _list("These cannot be restarted; they have to end", by_hand, console)
+    obstacles = [f"{workload}: {obstacle}" for workload, obstacle in rest.obstacles.items()]
+    _list("A restart does not replace the pods of these, and a rotation would stop there", obstacles, console)
+    if rest.wrong:
+        _head("The control plane has errors that would stop a rotation", console)
+        show_findings(rest.wrong, console)
+    if rest.blockers:
+        heading = f"The next step has to wait for {len(rest.blockers)}"
+        _list(heading, [str(blocker) for blocker in rest.blockers], console)
     else:
         console.print("[green]✓[/] Nothing blocks the next step.")
+
+
+def _list(heading: str, lines: Sequence[str], console: Console) -> None:
+    """Write lines below a heading."""
+    if lines:
+        _head(heading, console)
+    for line in lines:
+        console.print(f"  - {line}", markup=False, soft_wrap=True)
+
+
+def _head(heading: str, console: Console) -> None:
+    console.print(Text.assemble(("! ", "yellow"), f"{heading}:"), soft_wrap=True)

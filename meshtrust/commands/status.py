@@ -1,4 +1,4 @@
-"""`meshtrust status` and `meshtrust verify`: what a mesh holds, and whether it may stay so."""
+"""`meshtrust status` and `meshtrust verify`: a mesh's credentials, and the findings about them."""
 
 import asyncio
 from collections.abc import Sequence
@@ -35,8 +35,8 @@ from meshtrust.stacks.target import Selection, open_target
 
 # A retirement ends in the phase that the next rotation begins in.
 _PHASES = get_args(Phase)
-# Columns of a terminal from which on there is room for fingerprints, and for long bars.
-WIDE = 92
+# From this width on, fingerprints have a column of their own.
+WIDE = 80
 _MARKS = {"error": Text("✗", style="bold red"), "warning": Text("!", style="yellow")}
 
 
@@ -104,34 +104,28 @@ def _as_json(findings: list[Finding]) -> list[dict[str, str]]:
 
 
 def show_inspection(inspection: Inspection, console: Console, stack: str = "") -> None:
-    """Draw a mesh as a person wants to see it: the phase, the roots, the issuer, and who trusts what.
+    """Draw a mesh: the phase, the roots, the issuer, and how many proxies trust which roots.
 
     Args:
         inspection: The mesh.
-        console: The terminal; what does not fit its width is left out or broken, and no number is.
+        console: The terminal. At 60 columns and more, names are broken into lines and nothing is cut.
         stack: Name of the stack, if one was named.
     """
     is_wide = console.width >= WIDE
     parts = (
+        # Not as the panel's title, which is cut when it is longer than the panel.
+        Text.assemble((inspection.context, "bold"), f" namespace {inspection.mesh.namespace}"),
         phase_line(inspection.phase, stack),
         Text(),
         _certificates(inspection, is_wide=is_wide),
         Text(),
-        _proxies(inspection, is_wide=is_wide),
+        _proxies(inspection),
     )
-    console.print(
-        Panel(
-            Group(*parts),
-            title=Text.assemble((inspection.context, "bold"), f" namespace {inspection.mesh.namespace}"),
-            title_align="left",
-            padding=(1, 2),
-            expand=False,
-        )
-    )
+    console.print(Panel(Group(*parts), padding=(0, 1), expand=False))
 
 
 def phase_line(phase: str, stack: str = "") -> Text:
-    """Return the phases of a rotation with the present one marked.
+    """Return the phases of a rotation with the current one marked.
 
     Args:
         phase: The phase, or another word if no deployed stack says which.
@@ -156,37 +150,40 @@ def _certificates(inspection: Inspection, *, is_wide: bool) -> RenderableType:
     for root in inspection.mesh.roots:
         mark = fingerprint(root)
         signs = Text("signs", style="green") if mark == signing else Text("trusted", style="dim")
-        name = Text(f"trust anchor {inspection.name(mark)}")
-        table.add_row(name, *_life(root, inspection, is_wide=is_wide), signs)
+        cells = name_cells(f"trust anchor {inspection.name(mark)}", root, is_wide=is_wide)
+        table.add_row(*cells, *_life(root, inspection), signs)
     if inspection.mesh.issuer:
         issuer = inspection.mesh.issuer[0]
         current = sum(inspection.serves(pod) for pod in inspection.served)
         served = f"served {current}/{len(inspection.served)}"
         style = "green" if current == len(inspection.served) > 0 else "red"
-        life = _life(issuer, inspection, is_wide=is_wide)
-        table.add_row("identity issuer", *life, Text(served, style=style))
+        cells = name_cells("identity issuer", issuer, is_wide=is_wide)
+        table.add_row(*cells, *_life(issuer, inspection), Text(served, style=style))
     return table
 
 
-def _life(certificate: x509.Certificate, inspection: Inspection, *, is_wide: bool) -> tuple[str | Text, ...]:
+def name_cells(name: str, certificate: x509.Certificate, *, is_wide: bool) -> list[Text]:
+    """Return the cells with a certificate's name and fingerprint: two, or one of two lines if there is little room."""
+    name_text, mark = Text(name), Text(fingerprint(certificate)[:12], style="" if is_wide else "dim")
+    return [name_text, mark] if is_wide else [Text.assemble(name_text, "\n", mark)]
+
+
+def _life(certificate: x509.Certificate, inspection: Inspection) -> tuple[str | Text, ...]:
     end = certificate.not_valid_after_utc
-    left = (end - inspection.now).total_seconds()
-    return (
-        *([fingerprint(certificate)[:12]] if is_wide else []),
-        f"{end:%Y-%m-%d %H:%M}",
-        Text(format_left(end - inspection.now), style="green" if left > 0 else "red"),
-    )
+    left = end - inspection.now
+    style = "green" if left.total_seconds() > 0 else "red"
+    return f"{end:%Y-%m-%d %H:%M}", Text(format_left(left), style=style)
 
 
-def _proxies(inspection: Inspection, *, is_wide: bool) -> RenderableType:
+def _proxies(inspection: Inspection) -> RenderableType:
     table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     wanted = {inspection.name(fingerprint(root)) for root in inspection.mesh.roots}
-    total, longest = len(inspection.mesh.pods), 30 if is_wide else 10
+    total, longest = len(inspection.mesh.pods), 10
     for anchors, count in sorted(inspection.pods_by_anchors.items(), key=lambda entry: -entry[1]):
-        trusts = f"trust {', '.join(anchors)}" if anchors else "started with other anchors, and cannot tell which"
+        trusts = f"trust {', '.join(anchors)}" if anchors else "it is not known which anchors they trust"
         style = "green" if wanted <= set(anchors) else "yellow"
         bar = "█" * max(1, round(longest * count / total))
         table.add_row(f"{count} proxies", Text(bar, style=style), Text(trusts))

@@ -87,7 +87,7 @@ def as_json(result: LintResult) -> str:
         "summary": {severity: counted[severity] for severity in SEVERITIES},
         "findings": [_flat(finding) for finding in result.findings],
     }
-    return json.dumps(document, indent=2, ensure_ascii=False)
+    return json.dumps(document, indent=2)
 
 
 def _flat(finding: Finding) -> dict[str, Any]:
@@ -122,7 +122,7 @@ def as_sarif(findings: Sequence[Finding], rules: Sequence[Rule]) -> str:
         "version": "2.1.0",
         "runs": [{"tool": {"driver": driver}, "columnKind": "unicodeCodePoints", "results": results}],
     }
-    return json.dumps(document, indent=2, ensure_ascii=False)
+    return json.dumps(document, indent=2)
 
 
 def _described(rule: Rule) -> dict[str, Any]:

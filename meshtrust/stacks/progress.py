@@ -201,8 +201,8 @@ class Progress:
         self._show(Event(kind="ended", stack=outcome.stack, outcomes=(self.keep(outcome),)))
 
     def keep(self, outcome: Outcome) -> Outcome:
-        """Keep an outcome for the end, and return it with the path of the engine's log if something went wrong."""
-        if outcome.went_wrong:
+        """Keep an outcome for the end, and return it with the path of the engine's log if the work failed."""
+        if outcome.state == "failed":
             outcome = replace(outcome, log=self._logs.keep(outcome.stack))
         self._outcomes[outcome.stack] = outcome
         return outcome

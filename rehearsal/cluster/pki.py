@@ -61,7 +61,7 @@ def key_pem(key: ec.EllipticCurvePrivateKey) -> str:
 def write_secret(path: Path, text: str) -> Path:
     """Write a file that only its owner may read, from its first byte on."""
     path.touch(mode=0o600)
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     return path
 
 

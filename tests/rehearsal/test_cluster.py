@@ -37,7 +37,7 @@ def wait_until(reached, seconds=30):
 def is_alive(pid):
     """Whether a process runs; one that only waits to be asked what became of it does not."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
 

@@ -207,7 +207,7 @@ def test_a_cluster_that_fails_stops_what_has_not_begun_and_the_next_run_goes_on(
     assert failed.returncode == 1
     assert last_states(failed.stdout) == {"anchor": "done", "east": "failed", "west": "not begun"}
     [wrong] = [entry for entry in events(failed.stdout)[-1]["stacks"] if "error" in entry]
-    with open(wrong["log"]) as log:  # noqa: PTH123 a path that the command told
+    with open(wrong["log"], encoding="utf-8") as log:  # noqa: PTH123 a path that the command told
         assert "where there is no linkerd-crds/Chart.yaml" in log.read()
     fleet.configure("east", linkerd={"charts": charts})
     assert last_states(fleet.ok("fleet", "up", "--json")) == {"anchor": "done", "east": "done", "west": "done"}

@@ -73,7 +73,8 @@ def test_a_server_that_is_not_reached_leaves_no_copy_of_the_credentials(user, ku
 def test_key_files_that_the_kubeconfig_names_stay(kubeconfig, temporary, tmp_path):
     (tmp_path / "user.key").write_text(USER.key_pem)
     path = Path(kubeconfig(NOWHERE))
-    path.write_text(path.read_text().replace('"client-key-data"', '"client-key": "user.key", "unused"'))
+    named = path.read_text(encoding="utf-8").replace('"client-key-data"', '"client-key": "user.key", "unused"')
+    path.write_text(named, encoding="utf-8")
     with pytest.raises(ClusterError, match='context "dev" cannot be reached'):
         asyncio.run(connect("dev", str(path)))
     assert list(temporary.iterdir()) == []

@@ -227,7 +227,7 @@ def test_more_life_than_any_certificate_has_is_wrong_usage(command, option):
 
 @pytest.mark.parametrize("renderer", [PlainRenderer, LiveRenderer])
 def test_a_person_is_told_what_went_wrong_and_where_the_engines_output_is(renderer, tmp_path):
-    console = Console(record=True, width=100, force_terminal=renderer is LiveRenderer, file=open("/dev/null", "w"))  # noqa: PTH123, SIM115
+    console = Console(record=True, width=100, force_terminal=renderer is LiveRenderer, file=io.StringIO())
     logs = EngineLogs(tmp_path / "logs")
     logs.prepare()
     made = renderer(console)

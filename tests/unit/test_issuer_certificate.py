@@ -73,7 +73,7 @@ def test_an_issuer_that_is_its_own_root_is_drawn_below_it(installed):
         Console(file=drawn, width=100).print(tree)
     lines = drawn.getvalue().splitlines()
     assert lines[0].startswith("trust anchor ")
-    assert [line.strip("└─ ") for line in lines[2:]] == [
+    assert [line.strip("└─ ") for line in lines[3:]] == [
         "identity issuer  the trust anchor itself",
         "2 proxies  2 trust it",
     ]

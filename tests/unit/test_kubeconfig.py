@@ -90,7 +90,7 @@ def test_nothing_but_the_context_is_handed_on_and_its_files_are_found_from_anywh
 def test_a_file_that_has_changed_is_read_again(kubeconfig):
     read_context("kind-dev", kubeconfig)["users"][0]["user"]["token"] = "what the client made of it"
     assert read_context("kind-dev", kubeconfig)["users"][0]["user"] == {"token": "t"}
-    Path(kubeconfig).write_text(KUBECONFIG.replace("token: t", "token: renewed"))
+    Path(kubeconfig).write_text(KUBECONFIG.replace("token: t", "token: renewed"), encoding="utf-8")
     assert read_context("kind-dev", kubeconfig)["users"][0]["user"] == {"token": "renewed"}
 
 

@@ -1,12 +1,15 @@
 """Every output survives any encoding and any width: nothing ends half-way because of a message."""
 
+import contextlib
 import json
 import os
+import pty
 import re
 import subprocess
 import sys
 from dataclasses import replace
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -22,6 +25,7 @@ from tests import fleet_views
 from tests.certificates import make_certificate
 from tests.fleet_views import view
 from tests.recorder import REPOSITORY
+from tests.unit.every_command import CODES, COMMANDS
 from tests.unit.test_inspection import NEW, OLD, inspection, mesh, pod, prints
 
 # What the environment of a person or of a CI system may be like.
@@ -84,7 +88,7 @@ def test_a_command_ends_by_its_own_message_whatever_the_encoding_is(environment,
 
 
 def drawn(width, show):
-    console = Console(width=width, record=True, force_terminal=False, file=open(os.devnull, "w"))  # noqa: SIM115, PTH123
+    console = Console(width=width, record=True, force_terminal=False, file=open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123
     show(console)
     return console.export_text()
 
@@ -147,6 +151,69 @@ def test_what_a_message_holds_is_never_taken_for_markup():
     text = drawn(200, draw)
     assert "kind[/]dev [bold]" in text
     assert json.dumps(text)
+
+
+# Each has several conditions, since they are independent: a run of all commands takes seconds.
+TERMINALS: dict[str, dict[str, str]] = {
+    "narrow log without a locale": {
+        "COLUMNS": "60",
+        "LC_ALL": "C",
+        "PYTHONCOERCECLOCALE": "0",
+        "PYTHONUTF8": "0",
+    },
+    "log in ISO-8859-1": {"COLUMNS": "80", "PYTHONIOENCODING": "iso-8859-1"},
+    "terminal": {"COLUMNS": "80", "TERM": "xterm-256color"},
+    "narrow terminal without colour": {"COLUMNS": "60", "TERM": "xterm", "NO_COLOR": "1"},
+}
+_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+@pytest.fixture(scope="module", params=TERMINALS)
+def shown(request, tmp_path_factory):
+    """What every command writes in an environment, with the exit codes and what each has to show."""
+    directory = tmp_path_factory.mktemp("every")
+    is_terminal = "TERM" in TERMINALS[request.param]
+    reader, writer = pty.openpty() if is_terminal else os.pipe()
+    environment = {key: value for key, value in os.environ.items() if key not in ("TERM", "NO_COLOR")}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.unit.every_command", str(directory)],
+        env={**environment, **TERMINALS[request.param]},
+        cwd=REPOSITORY,
+        stdin=subprocess.DEVNULL,
+        stdout=writer,
+        stderr=writer,
+    )
+    os.close(writer)
+    written = bytearray()
+    # The end of a pty is an error of its reader.
+    with contextlib.suppress(OSError), open(reader, "rb", buffering=0) as file:  # noqa: PTH123 a descriptor
+        while block := file.read(65536):
+            written += block
+    encoding = TERMINALS[request.param].get("PYTHONIOENCODING", "utf-8")
+    text = _ESCAPES.sub("", written.decode(encoding)).replace("\r\n", "\n")
+    assert process.wait() == 0, text
+    parts = re.split(r"^#### (.*)\n", text, flags=re.MULTILINE)[1:]
+    result = json.loads((directory / "result.json").read_text())
+    return SimpleNamespace(
+        is_terminal=is_terminal,
+        width=int(TERMINALS[request.param]["COLUMNS"]),
+        outputs=dict(zip(parts[::2], parts[1::2], strict=True)),
+        **result,
+    )
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_ends_alike_and_cuts_nothing_that_matters_on_every_terminal(shown, command):
+    text = shown.outputs[command]
+    assert shown.codes[command] == CODES.get(command, 0), text
+    assert "Traceback" not in text
+    for fact in shown.facts.get(command, []):
+        assert fact in text, text
+    if not shown.is_terminal:
+        # At a terminal, the line that the engine wrote last is cut, and drawn over.
+        assert "…" not in text
+        assert "~" not in text.replace(" ~  kubernetes", ""), "the substitute"
+    assert all(len(line) <= shown.width for line in text.splitlines() if line.startswith(("│", "|"))), text
 
 
 @pytest.mark.parametrize("renderer", [LiveRenderer, PlainRenderer])

@@ -1,4 +1,4 @@
-"""A fleet drawn at a terminal."""
+"""Tables of a fleet for a terminal."""
 
 from collections.abc import Mapping
 
@@ -6,10 +6,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from meshtrust.commands.status import WIDE, show_findings
+from meshtrust.commands.status import WIDE, name_cells, show_findings
 from meshtrust.fleet.view import ClusterView, FleetView, LinkState
 from meshtrust.pki.durations import format_left
-from meshtrust.pki.pem import fingerprint
 
 _LINK_MARKS: Mapping[LinkState, tuple[str, str]] = {
     "well": ("green", "✓"),
@@ -20,7 +19,7 @@ _LINK_MARKS: Mapping[LinkState, tuple[str, str]] = {
 
 def show_fleet(fleet: FleetView, console: Console) -> None:
     """Draw the anchors, a line for each cluster, their Links, and what needs attention."""
-    console.print(f"Fleet of [bold]{fleet.anchor_stack}[/]\n")
+    console.print(Text.assemble("Fleet of ", (fleet.anchor_stack, "bold"), "\n"))
     console.print(_anchors(fleet, is_wide=console.width >= WIDE))
     console.print()
     console.print(_clusters(fleet))
@@ -32,8 +31,8 @@ def show_fleet(fleet: FleetView, console: Console) -> None:
 
 
 def show_cluster_findings(cluster: ClusterView, console: Console) -> None:
-    """Tell what needs attention in one cluster."""
-    console.print(f"[bold]{cluster.stack}[/] {cluster.phase}")
+    """Show what needs attention in one cluster."""
+    console.print(Text.assemble((cluster.stack, "bold"), f" {cluster.phase}"), soft_wrap=True)
     if cluster.error:
         console.print(Text.assemble(("✗ ", "bold red"), cluster.error), soft_wrap=True)
     elif cluster.inspection:
@@ -41,7 +40,7 @@ def show_cluster_findings(cluster: ClusterView, console: Console) -> None:
 
 
 def show_links(fleet: FleetView, console: Console) -> None:
-    """Tell which cluster is linked to which, where any is."""
+    """Show which clusters are linked; nothing if none are."""
     table = _table("cluster", "linked to")
     for cluster in fleet.clusters:
         listed = [
@@ -62,8 +61,7 @@ def _anchors(fleet: FleetView, *, is_wide: bool) -> Table:
     for name, root in fleet.roots.items():
         left = root.not_valid_after_utc - fleet.now
         table.add_row(
-            name,
-            *([fingerprint(root)[:12]] if is_wide else []),
+            *name_cells(name, root, is_wide=is_wide),
             f"{root.not_valid_after_utc:%Y-%m-%d}",
             format_left(left),
             f"{len(fleet.signed_by(name))} of {len(fleet.clusters)}",
@@ -89,7 +87,7 @@ def _clusters(fleet: FleetView) -> Table:
 def _table(*headings: str) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for heading in headings:
-        # What is counted or dated stays whole; names are broken where there is no room for them.
+        # Numbers and dates stay whole; names are broken into lines if there is little room.
         is_name = heading in ("cluster", "linked to", "trust anchor", "trusts", "signed by")
         table.add_column(heading, no_wrap=not is_name, overflow="fold" if is_name else "ellipsis")
     return table

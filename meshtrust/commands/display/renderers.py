@@ -79,7 +79,7 @@ class PlainRenderer:
         elif event.kind == "end":
             _show_end(event, self._console, has_several=self._has_several)
         elif event.kind == "step" and not self._has_several:
-            self._console.rule(Text(event.text, style="bold"), align="left", style="dim")
+            self._print(Text.assemble("\n", (event.text, "bold")))
         elif event.kind != "engine" or self._verbose:
             for line in _lines(event, has_several=self._has_several):
                 self._print(line)

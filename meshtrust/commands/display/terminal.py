@@ -5,14 +5,14 @@ import io
 import sys
 
 _HANDLER = "meshtrust.legible"
-# Legible substitutes for the signs that commands draw with.
+# Legible substitutes for the signs that commands draw with; of one character, so that tables keep their columns.
 _SUBSTITUTES = {
     "✓": "+",
     "✗": "x",
     "·": "-",
-    "→": "->",
+    "→": ">",
     "█": "#",
-    "…": "...",
+    "…": "~",
 }
 
 

@@ -31,7 +31,7 @@ def _is_new(boundary: str) -> bool:
     survived = os.environ.get("FAULTS_SURVIVED")
     if survived is None:
         return False
-    with Path(survived).open("a+") as file:
+    with Path(survived).open("a+", encoding="utf-8") as file:
         file.seek(0)
         if boundary in file.read().splitlines():
             return False

@@ -346,7 +346,7 @@ def mocked():
     build(lambda: None)
 
 
-CONFIG_KEYS = sorted(yaml.safe_load(Path("Pulumi.yaml").read_text())["config"])
+CONFIG_KEYS = sorted(yaml.safe_load(Path("Pulumi.yaml").read_text(encoding="utf-8"))["config"])
 
 
 CONFIGS = st.one_of(
