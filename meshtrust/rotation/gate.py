@@ -30,6 +30,7 @@ from meshtrust.lint import LEAF_LIFETIME
 from meshtrust.names import IDENTITY, IDENTITY_ISSUER
 from meshtrust.pki.chain import ChainError, verify_chain
 from meshtrust.pki.pem import fingerprint
+from meshtrust.rotation.acknowledgements import Acknowledgements
 from meshtrust.rotation.steps import Step
 
 
@@ -63,6 +64,7 @@ class Blocker:
         return f"{where}{self.subject}{owner}: {self.reason}"
 
 
+NONE_GIVEN = Acknowledgements()
 # The other steps only add trust, or begin where there is none to lose.
 _JUDGED = ("switch", "retire", "replace")
 # Room for what the identity service adds to a leaf's life: 20 s by the chart's ``identity.issuer.clockSkewAllowance``
@@ -78,7 +80,7 @@ async def find_blockers(
     step: Step,
     roots: Mapping[str, x509.Certificate],
     *,
-    acknowledged: Mapping[str, str] | None = None,
+    acknowledged: Acknowledgements = NONE_GIVEN,
     in_fleet: bool = False,
 ) -> list[Blocker]:
     """Read the cluster and return what makes a step unsafe; a step that only adds trust is always safe.
@@ -88,8 +90,8 @@ async def find_blockers(
         namespace: Namespace of Linkerd's control plane.
         step: The step.
         roots: The roots of the generations before the step.
-        acknowledged: Why someone says that the step may be taken in spite of what cannot be seen from the cluster, by
-            the blocker's subject; only blockers that say so can be acknowledged.
+        acknowledged: How what cannot be seen from the cluster was seen to; only blockers that say so can be
+            acknowledged.
         in_fleet: Whether the cluster is one of a fleet, whose clusters wait for each other by their pledges.
 
     Raises:
@@ -124,7 +126,7 @@ async def judge_step(
     step: Step,
     roots: Mapping[str, x509.Certificate],
     *,
-    acknowledged: Mapping[str, str] | None = None,
+    acknowledged: Acknowledgements = NONE_GIVEN,
     in_fleet: bool = False,
     injections: Mapping[MeshedPod, ProxyTrust] | None = None,
 ) -> list[Blocker]:
@@ -166,8 +168,8 @@ async def judge_step(
         blockers = blocks_retire(mesh, remaining, served=served, leaves=leaves, now=datetime.now(UTC))
         blockers += _lacking(mesh, root, signer)
     blockers += blocks_injection(injections, root, signer)
-    blockers += await _blocks_outsiders(api, outsiders, step, roots)
-    blockers = [entry for entry in blockers if not (entry.is_external and (acknowledged or {}).get(entry.subject))]
+    blockers += await _blocks_outsiders(api, outsiders, step, roots, acknowledged)
+    blockers = [entry for entry in blockers if not (entry.is_external and acknowledged.reason(step, entry.subject))]
     return await _name_owners(api, blockers, manual)
 
 
@@ -438,22 +440,38 @@ def _lacking(mesh: Mesh, root: str, name: str) -> Iterable[Blocker]:
 
 
 async def _blocks_outsiders(
-    api: Api, outsiders: Outsiders, step: Step, roots: Mapping[str, x509.Certificate]
+    api: Api,
+    outsiders: Outsiders,
+    step: Step,
+    roots: Mapping[str, x509.Certificate],
+    acknowledged: Acknowledgements,
 ) -> list[Blocker]:
-    """Return who else would be cut off by a switch or a retirement."""
+    """Return who else would be cut off by a switch or a retirement, acknowledged or not."""
     signer = step.after.signer
     root = fingerprint(roots[signer])
-    blockers = [
-        _external(step, f"ExternalWorkload {name}", f"it runs outside of the cluster, and whether it trusts {signer}")
+    external = {
+        f"ExternalWorkload {name}": f"it runs outside of the cluster, and whether it trusts {signer}"
         for name in outsiders.external
-    ]
-    blockers += [
-        _external(step, str(link), f"it leads to {link.target}, and whether the proxies there trust {signer}")
+    }
+    external |= {
+        str(link): f"it leads to {link.target}, and whether the proxies there trust {signer}"
         for link in outsiders.links
-    ]
-    blockers += [
-        _external(step, str(gateway), f"other clusters connect to it, and whether the proxies there trust {signer}")
+    }
+    external |= {
+        str(gateway): f"other clusters connect to it, and whether the proxies there trust {signer}"
         for gateway in outsiders.gateways
+    }
+    blockers = [
+        Blocker(
+            subject=subject,
+            reason=(
+                f"{what}, or shows certificates under what is to be retired, cannot be seen from here. "
+                f"{acknowledged.ask(step, subject, 'See to it, and say so')}"
+            ),
+            curable=False,
+            is_external=True,
+        )
+        for subject, what in external.items()
     ]
     for workload, trusted in sorted(outsiders.templates.items(), key=str):
         if trusted is None or root not in trusted:
@@ -469,9 +487,11 @@ async def _blocks_outsiders(
         found = list(await _blocks_other(api, other, step, roots))
         if found:
             subject = f"Linkerd in namespace {other.namespace}"
+            told = acknowledged.ask(
+                step, subject, "Bring it to the new root, or if nothing goes between the two say so"
+            )
             reason = (
-                f"it shares a root with this one, and {len(found)} of it would be cut off, such as {found[0]}. "
-                f"Bring it to the new root, or if nothing goes between the two say so: {_acknowledging(step, subject)}"
+                f"it shares a root with this one, and {len(found)} of it would be cut off, such as {found[0]}. {told}"
             )
             blockers.append(Blocker(subject=subject, reason=reason, curable=False, is_external=True))
     return blockers
@@ -486,18 +506,6 @@ def _write_again(workload: Workload) -> str:
         f"Write it again: kubectl get {place} -o yaml | linkerd uninject - | linkerd inject --manual - | "
         "kubectl apply -f -"
     )
-
-
-def _external(step: Step, subject: str, what: str) -> Blocker:
-    reason = (
-        f"{what}, or shows certificates under what is to be retired, cannot be seen from here. See to it, and say so: "
-        f"{_acknowledging(step, subject)}"
-    )
-    return Blocker(subject=subject, reason=reason, curable=False, is_external=True)
-
-
-def _acknowledging(step: Step, subject: str) -> str:
-    return f"pulumi config set --path 'gate.acknowledged.{step.name}[\"{subject}\"]' <how it was seen to>"
 
 
 def _shares(other: Mesh, roots: Collection[str]) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 from meshtrust.cluster.api import Api
 from meshtrust.cluster.connection.client import connect
 from meshtrust.cluster.connection.preflight import check_cluster_uid, cluster_uid
+from meshtrust.rotation.acknowledgements import Acknowledgements
 from meshtrust.rotation.steps import Step
 from meshtrust.stacks.outputs import StackOutputs
 from meshtrust.stacks.stack import Stack, StackError
@@ -50,11 +51,12 @@ class Target:
     stack: Stack | None
     deployed: StackOutputs | None
 
-    def acknowledged(self, step: Step) -> Mapping[str, str]:
-        """Return how what cannot be seen was seen to before a step, as the stack's file says, by the object's name."""
+    def acknowledged(self, step: Step) -> Acknowledgements:
+        """Return how what cannot be seen was seen to before a step, as the stack's file says."""
         found = self.stack.setting("gate.acknowledged") if self.stack else None
         named = found.get(step.name) if isinstance(found, Mapping) else None
-        return named if isinstance(named, Mapping) else {}
+        taken = len(self.deployed.transitions) if self.deployed else 0
+        return Acknowledgements(given=named if isinstance(named, Mapping) else {}, taken=taken)
 
     @property
     def in_fleet(self) -> bool:

@@ -5,10 +5,16 @@ from collections.abc import Mapping
 from cryptography import x509
 
 from meshtrust.cluster.api import Api
+from meshtrust.rotation.acknowledgements import Acknowledgements
 from meshtrust.rotation.gate import Blocker, find_blockers
 from meshtrust.rotation.steps import Step
 from meshtrust.stacks.outputs import StackOutputs
 from program.configuration.settings import Settings
+
+
+def acknowledgements(settings: Settings, last: StackOutputs, step: Step) -> Acknowledgements:
+    """Return what the configuration acknowledges before a step."""
+    return Acknowledgements(given=settings.gate.acknowledged.get(step.name, {}), taken=len(last.transitions))
 
 
 async def look(
@@ -31,6 +37,6 @@ async def look(
         settings.linkerd.namespace,
         step,
         last.certificates if roots is None else roots,
-        acknowledged=settings.gate.acknowledged.get(step.name, {}),
+        acknowledged=acknowledgements(settings, last, step),
         in_fleet=bool(settings.anchor_stack),
     )

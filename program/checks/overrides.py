@@ -5,8 +5,9 @@ from typing import Any
 
 import pulumi
 
+from meshtrust.rotation.acknowledgements import reason_for
 from meshtrust.rotation.gate import Blocker
-from meshtrust.rotation.overrides import number_refusal, reason_for
+from meshtrust.rotation.overrides import number_refusal
 from meshtrust.rotation.steps import Step
 from meshtrust.stacks.outputs import StackOutputs
 from program.configuration.settings import Settings

@@ -19,7 +19,7 @@ from meshtrust.rotation.replacement import blocks_replace_in_fleet
 from meshtrust.rotation.steps import PLEDGE_ONLY, Step, Trust
 from meshtrust.stacks.audit import name_actor
 from meshtrust.stacks.outputs import StackOutputs
-from program.checks.evidence import look
+from program.checks.evidence import acknowledgements, look
 from program.checks.overrides import NAMED, given_reason, override_or_refuse, tell
 from program.checks.plan import CheckedStep
 from program.checks.upgrade import refuse_upgrade
@@ -198,9 +198,10 @@ async def _keep(api: "Api | None", settings: Settings, last: StackOutputs, fleet
 async def _look(api: "Api | None", settings: Settings, last: StackOutputs, step: Step) -> list[Blocker]:
     if api is None:
         return []
-    acknowledged = settings.gate.acknowledged.get(step.name, {})
-    for subject, reason in acknowledged.items():
-        pulumi.log.info(f"{subject} is not waited for, because meshtrust:gate.acknowledged says: {reason}")
+    acknowledged = acknowledgements(settings, last, step)
+    for subject in acknowledged.given:
+        if reason := acknowledged.reason(step, subject):
+            pulumi.log.info(f"{subject} is not waited for, because meshtrust:gate.acknowledged says: {reason}")
     return await look(api, settings, last, step)
 
 

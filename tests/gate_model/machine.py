@@ -229,6 +229,22 @@ class GateMachine(RuleBasedStateMachine):
         trusted = read_generations(self.mesh.bundle)
         self.cluster.externals.append(External("shop", "vm-1", trusted, self.mesh.secret.generation))
 
+    @precondition(lambda self: self.cluster.externals)
+    @rule()
+    def build_external_again(self) -> None:
+        """Build a machine outside again, under its old name, with what signs alone.
+
+        Whoever has acknowledged it for the attempt that comes next takes that back; what was said before that stays.
+        """
+        self._count()
+        [entry] = self.cluster.externals
+        signer = self.mesh.secret.generation
+        if self.cluster.needed() <= {signer}:
+            self.cluster.externals = [External(entry.namespace, entry.name, frozenset({signer}), signer)]
+        for kind in ("forward", "back"):
+            if step := self.program.propose(kind):
+                self.program.take_back(f"ExternalWorkload {entry.namespace}/{entry.name}", step)
+
     @precondition(lambda self: len(self.cluster.meshes) == 1 and self.program.trust.phase == "steady")
     @rule()
     def install_another(self) -> None:

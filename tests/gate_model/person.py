@@ -8,6 +8,7 @@ from meshtrust.rotation.steps import Step
 from tests.gate_model.cluster import Cluster
 from tests.gate_model.pki import make_bundle
 from tests.gate_model.program import Program, Run
+from tests.refusals import acknowledge
 
 _ROUNDS = 8
 
@@ -44,7 +45,7 @@ def _cure(cluster: Cluster, program: Program, blocker: Blocker, step: Step) -> N
     pod = next((pod for pod in cluster.pods if str(pod) == blocker.subject), None)
     if blocker.is_external:
         _see_to(cluster, blocker.subject, step)
-        program.acknowledged.setdefault(step.name, {})[blocker.subject] = "seen to"
+        program.acknowledge(acknowledge(blocker.reason, "it was seen to"))
     elif "its template holds roots" in blocker.reason:
         for workload in cluster.workloads:
             if str(workload) == blocker.subject:

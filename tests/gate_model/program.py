@@ -4,10 +4,11 @@ Source of the order: `program.cluster_stack` (a look before the run, one right b
 the issuer, the bundle, Linkerd's templates; after a switch a look at what has overtaken it; outputs once all is well).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from meshtrust.rotation.acknowledgements import Acknowledgements
 from meshtrust.rotation.gate import Blocker, find_blockers, find_overtaken
 from meshtrust.rotation.steps import Step, Trust, find_step, plan_abort, plan_rotation
 from tests.gate_model.cluster import Cluster
@@ -65,7 +66,9 @@ class Program:
 
     def __init__(self, cluster: Cluster, trust: Trust, loop: ModelLoop, tally: Tally) -> None:
         self.trust = trust
-        self.acknowledged: dict[str, dict[str, str]] = {}
+        self._acknowledged: dict[str, dict[str, str]] = {}
+        # How many steps were taken, by which acknowledgements of one attempt are told from those of another.
+        self._taken = 0
         self.api = ModelApi(cluster)
         self._cluster, self._loop, self._tally = cluster, loop, tally
         self._mesh = cluster.meshes[0]
@@ -92,10 +95,21 @@ class Program:
         """Return what the gate finds."""
         self._tally.looks += 1
         roots = {name: root(name).certificate for name in step.before.anchors} if step.before else {}
+        given = Acknowledgements(given=self._acknowledged.get(step.name, {}), taken=self._taken)
         return self._loop.run_in(
-            self._cluster,
-            find_blockers(self.api, self._mesh.namespace, step, roots, acknowledged=self.acknowledged.get(step.name)),
+            self._cluster, find_blockers(self.api, self._mesh.namespace, step, roots, acknowledged=given)
         )
+
+    def acknowledge(self, given: Mapping[str, Mapping[str, str]]) -> None:
+        """Write acknowledgements into the configuration, by step and subject; they stay there for good."""
+        for step, subjects in given.items():
+            self._acknowledged.setdefault(step, {}).update(subjects)
+
+    def take_back(self, subject: str, step: Step) -> None:
+        """Take an acknowledgement of the attempt that comes next out of the configuration."""
+        given = self._acknowledged.get(step.name, {})
+        if Acknowledgements(given=given, taken=self._taken).reason(step, subject):
+            del given[subject]
 
     def run(self, step: Step, *, killed_after: int | None = None, meanwhile: Callable[[], None] | None = None) -> Run:
         """Look, and take the step if nothing blocks it.
@@ -120,6 +134,7 @@ class Program:
             self._tally.overtaken += 1
             self.trust = before
             return Run(blockers)
+        self._taken += is_done
         return Run(is_done=is_done)
 
     def _look_after(self, step: Step) -> list[Blocker]:

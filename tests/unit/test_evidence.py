@@ -10,6 +10,7 @@ from meshtrust.linkerd.evidence import read_leaves, read_mesh
 from meshtrust.linkerd.rollout import can_restart
 from meshtrust.pki.pem import sha256_hex
 from meshtrust.rotation import gate
+from meshtrust.rotation.acknowledgements import Acknowledgements
 from meshtrust.rotation.gate import find_blockers, find_overtaken
 from meshtrust.rotation.steps import Step, Trust
 from tests.certificates import make_certificate
@@ -26,6 +27,7 @@ from tests.fake_cluster import (
     proxy_answers,
     stamp,
 )
+from tests.refusals import acknowledge
 
 OLD, NEW = make_certificate("root old", days=3650), make_certificate("root new", days=3650)
 ISSUER_OLD, ISSUER_NEW = make_certificate("issuer", issuer=OLD, days=2), make_certificate("issuer", issuer=NEW, days=3)
@@ -389,6 +391,11 @@ def test_an_old_linkerd_is_known_by_what_each_replica_has_signed_for_itself():
 # Who else trusts the root.
 
 
+def acknowledging(step, *lines):
+    """What is acknowledged by the commands in the lines of a refusal."""
+    return Acknowledgements(given=acknowledge("\n".join(lines), "it was seen to")[step.name])
+
+
 def external(made, subject="vm-1"):
     version = "workload.linkerd.io/v1beta1"
     made.objects["apis/workload.linkerd.io"] = {"preferredVersion": {"groupVersion": version}}
@@ -402,15 +409,16 @@ def test_an_external_workload_is_named_until_it_is_acknowledged_by_name(step):
     external(made, "vm-2")
     first, second = blockers(made, step)
     assert first.startswith("ExternalWorkload shop/vm-1: it runs outside of the cluster, and whether it trusts 2027")
-    assert f"pulumi config set --path 'gate.acknowledged.{step.name}[\"ExternalWorkload shop/vm-1\"]'" in first
-    acknowledged = {"ExternalWorkload shop/vm-1": "its bundle has 2027"}
-    assert blockers(made, step, acknowledged=acknowledged) == [second]
+    assert blockers(made, step, acknowledged=acknowledging(step, first)) == [second]
+    unbound = Acknowledgements(given={"ExternalWorkload shop/vm-1": "its bundle has 2027"})
+    assert len(blockers(made, step, acknowledged=unbound)) == 2
 
 
 def test_what_can_be_seen_cannot_be_acknowledged():
     made = cluster()
     add(made, "old", anchors=OLD.pem)
-    assert blockers(made, acknowledged={"shop/old": "never mind", "": "all of it"}) != []
+    asked = [Acknowledgements().ask(SWITCH, subject, "Say so") for subject in ("shop/old", "all")]
+    assert blockers(made, acknowledged=acknowledging(SWITCH, *asked)) == blockers(made) != []
 
 
 def test_a_link_of_a_stack_of_its_own_is_named_and_that_of_a_fleet_left_to_the_fleet():
@@ -422,7 +430,7 @@ def test_a_link_of_a_stack_of_its_own_is_named_and_that_of_a_fleet_left_to_the_f
     [line] = blockers(made)
     assert line.startswith("Link linkerd-multicluster/west: it leads to west, and whether the proxies there trust 2027")
     assert blockers(made, in_fleet=True) == []
-    assert blockers(made, acknowledged={"Link linkerd-multicluster/west": "west has 2027"}) == []
+    assert blockers(made, acknowledged=acknowledging(SWITCH, line)) == []
 
 
 def test_a_gateway_is_named_since_the_links_to_it_are_in_other_clusters():
@@ -433,7 +441,7 @@ def test_a_gateway_is_named_since_the_links_to_it_are_in_other_clusters():
     [line] = blockers(made)
     assert line.startswith("Deployment shop/gateway: other clusters connect to it, and whether the proxies there trust")
     assert blockers(made, in_fleet=True) == []
-    assert blockers(made, acknowledged={"Deployment shop/gateway": "nothing leads here"}) == []
+    assert blockers(made, acknowledged=acknowledging(SWITCH, line)) == []
 
 
 def template(name, anchors, **spec):
@@ -469,7 +477,7 @@ def test_another_linkerd_in_the_cluster_that_shares_the_root_is_waited_for():
     for step in (SWITCH, RETIRE):
         [line] = blockers(made, step)
         assert line.startswith("Linkerd in namespace linkerd-b: it shares a root with this one, and ")
-    assert blockers(made, acknowledged={"Linkerd in namespace linkerd-b": "nothing goes between the two"}) == []
+        assert blockers(made, step, acknowledged=acknowledging(step, line)) == []
 
 
 def test_another_linkerd_under_a_root_of_its_own_is_none_of_this_ones_concern():

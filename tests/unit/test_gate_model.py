@@ -8,6 +8,7 @@ import pytest
 
 from meshtrust.linkerd import pods
 from meshtrust.rotation import gate
+from meshtrust.rotation.acknowledgements import Acknowledgements
 from tests.gate_model.machine import TALLY
 from tests.gate_model.runner import Failure, run_round
 
@@ -67,6 +68,13 @@ def _not_deployable(read: Callable) -> Callable:
     return judge
 
 
+def _unbound(_: Callable) -> Callable:
+    def reason(acknowledged, _step, subject):
+        return acknowledged.given.get(subject, "")
+
+    return reason
+
+
 # The rule that is broken, where it is, what stands in its place, and what the model has to find then.
 BROKEN: dict[str, tuple[Any, str, Callable, str]] = {
     "a switch does not look at what proxies trust": (gate, "_lacking", lambda _: _nothing, "unsafe"),
@@ -83,6 +91,7 @@ BROKEN: dict[str, tuple[Any, str, Callable, str]] = {
         "unsafe",
     ),
     "another installation is not looked at": (gate, "read_outsiders", _without("others", ()), "unsafe"),
+    "an acknowledgement counts in every attempt": (Acknowledgements, "reason", _unbound, "unsafe"),
     "what a killed run left is not deployed again": (gate, "_blocks_issuer", _not_deployable, "stuck"),
 }
 

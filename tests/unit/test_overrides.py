@@ -1,9 +1,11 @@
-"""An override is bound to the refusal that it answers: the step, all that blocked it, and one use."""
+"""Overrides and acknowledgements are bound to the refusal that they answer: to the step, its blockers, and one use."""
 
 from meshtrust.linkerd.pods import Workload
+from meshtrust.rotation.acknowledgements import Acknowledgements, reason_for
 from meshtrust.rotation.gate import Blocker
-from meshtrust.rotation.overrides import number_refusal, reason_for
+from meshtrust.rotation.overrides import number_refusal
 from meshtrust.rotation.steps import Step, Trust
+from tests.refusals import acknowledge
 
 TRUST = Trust(anchors=("2026", "2027"), signer="2026")
 SWITCH = Step(kind="switch", generations=("2027",), before=TRUST, after=Trust(anchors=TRUST.anchors, signer="2027"))
@@ -39,3 +41,24 @@ def test_a_reason_counts_with_the_number_of_its_refusal_only():
     assert reason_for(f"{number}: it is\ngiven up ", number) == "it is\ngiven up"
     for text in ("the last pod is a test", number, f"{number} ", f"1{number} x", f"00000000 {number}", ""):
         assert reason_for(text, number) == ""
+
+
+def test_an_acknowledgement_is_bound_to_the_move_to_its_subject_and_to_one_attempt():
+    subject = "ExternalWorkload shop/vm-1"
+    given = acknowledge(Acknowledgements().ask(SWITCH, subject, "Say so"), "its bundle has 2027")["switch-2027"]
+    assert Acknowledgements(given=given).reason(SWITCH, subject) == "its bundle has 2027"
+    # What a run would take back has the same name, but leads from another state.
+    drift = Step(kind="switch", generations=("2027",), before=SWITCH.after, after=SWITCH.after)
+    for acknowledged, step, name in (
+        (Acknowledgements(given=given, taken=1), SWITCH, subject),
+        (Acknowledgements(given=given), drift, subject),
+        (Acknowledgements(given=given), BACK, subject),
+        (Acknowledgements(given={"ExternalWorkload shop/vm-2": given[subject]}), SWITCH, "ExternalWorkload shop/vm-2"),
+        (Acknowledgements(given={subject: "its bundle has 2027"}), SWITCH, subject),
+    ):
+        assert acknowledged.reason(step, name) == ""
+        asked = acknowledged.ask(step, name, "Say so")
+        assert asked.startswith(
+            "The reason in meshtrust:gate.acknowledged is without the number, or of another attempt"
+        )
+        assert acknowledge(asked, "x")[step.name][name] != given[subject]
