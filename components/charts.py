@@ -1,5 +1,6 @@
 """Helm releases as this program makes them."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,9 @@ import pulumi_kubernetes as kubernetes
 import yaml
 
 REMOTE_SCHEMES = ("https://", "http://", "oci://")
+# The charts of Linkerd, cert-manager and trust-manager name what runs by such keys: `linkerdVersion`,
+# `proxy.image.version`, `webhook.image.tag`, `imageRegistry`.
+_NAMES_IMAGE = re.compile(r"image|version", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +39,11 @@ class ChartSource:
         """Location and versions in one text, those of a directory's charts as the directory holds them now."""
         if not self.is_directory:
             return str(self)
-        return " ".join((self.location, *(_chart_version(Path(self.location) / name) for name in self.names)))
+        return " ".join((self.location, *map(self.version_of, self.names)))
+
+    def version_of(self, chart: str) -> str:
+        """Return the version of a chart that is taken from here; a question mark where a directory does not tell it."""
+        return _chart_version(Path(self.location) / chart) if self.is_directory else self.version
 
     @property
     def is_directory(self) -> bool:
@@ -108,6 +116,25 @@ def merge_values(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[s
         else:
             merged[key] = value
     return merged
+
+
+def image_values(values: Mapping[str, Any], above: str = "") -> dict[str, str]:
+    """Return those of Helm values that say which images and versions run, as text by their path.
+
+    Args:
+        values: The values; a list is one value.
+        above: Path of what they are in, where they are a part.
+    """
+    found: dict[str, str] = {}
+    for key, value in values.items():
+        path = f"{above}.{key}" if above else str(key)
+        if isinstance(value, Mapping):
+            found |= image_values(value, path)
+        elif _NAMES_IMAGE.search(path):
+            # The engine knows whole numbers as floating ones; null has Helm take a default away.
+            is_whole = isinstance(value, float) and value.is_integer()
+            found[path] = "" if value is None else str(int(value) if is_whole else value)
+    return found
 
 
 def merge_user_values(base: Mapping[str, Any], values: Mapping[str, Any], *, encrypted: bool) -> dict[str, Any]:

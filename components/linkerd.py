@@ -105,12 +105,14 @@ class Linkerd(pulumi.ComponentResource):
     What is to be installed before its CRDs is said by `depends_on`.
     """
 
+    crds: kubernetes.helm.v3.Release
+    """The release of linkerd-crds."""
     control_plane: kubernetes.helm.v3.Release
     """The release of linkerd-control-plane, whose pods may not be ready."""
 
     def __init__(self, name: str, args: LinkerdArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("meshtrust:index:Linkerd", name, None, opts)
-        crds = release(
+        self.crds = release(
             f"{name}-crds",
             LINKERD_CRDS,
             source=args.installation.crds,
@@ -129,7 +131,7 @@ class Linkerd(pulumi.ComponentResource):
             values=control_plane_values(args),
             timeout_seconds=args.installation.timeout_seconds,
             owner=args.owner,
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[crds, *args.credentials]),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[self.crds, *args.credentials]),
         )
         self.register_outputs({})
 

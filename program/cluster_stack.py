@@ -4,6 +4,7 @@ import pulumi
 
 from meshtrust.stacks.outputs import StackOutputs
 from program.checks import check_enrolment, check_run
+from program.completeness import check_releases
 from program.configuration.settings import Settings
 from program.declare.cluster import declare_cluster, declare_requests
 from program.declare.outputs import cluster_outputs
@@ -37,4 +38,5 @@ async def run_cluster_stack(settings: Settings, last: StackOutputs) -> pulumi.In
     declared = declare_cluster(plan, anchor)
 
     await wait_until_deployed(plan, declared.linkerd.control_plane, anchor.bundle)
+    await check_releases(declared.releases)
     return cluster_outputs(plan, declared)

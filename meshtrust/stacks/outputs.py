@@ -91,6 +91,14 @@ class StackOutputs:
         return self.outputs.get("charts") or {}
 
     @property
+    def image_values(self) -> Mapping[str, Mapping[str, str]] | None:
+        """The Helm values that say which images and versions run, by the key that gives them, and by their path.
+
+        None if it was deployed before that was recorded.
+        """
+        return self.outputs.get("imageValues")
+
+    @property
     def providers(self) -> Mapping[str, str]:
         """The version of each provider of the engine, by name; empty if it was deployed before that was recorded."""
         return self.outputs.get("providers") or {}

@@ -80,7 +80,14 @@ async def decide_step(
             "Nothing was changed."
         )
         raise pulumi.RunError(msg)
-    refuse_upgrade(settings, last, step)
+    if only_pledges and step is None:
+        msg = (
+            f"{PLEDGE_ONLY}=1 is for a run that tells the fleet what its cluster is ready for, and no step is "
+            "configured here. Unset it to deploy whatever else has changed, or configure the step.\n"
+            "Nothing was changed."
+        )
+        raise pulumi.RunError(msg)
+    refuse_upgrade(settings, last, step, only_pledges=only_pledges)
     drift = await _check_drift(api, settings, last, step, held)
     if step is None:
         return StepDecision(

@@ -1,33 +1,38 @@
 """The check for upgrades: none goes along with a step of a rotation."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import pulumi
 
+from components.charts import image_values
 from meshtrust.rotation.steps import Step
 from meshtrust.stacks.outputs import StackOutputs
 from program.configuration.settings import Settings
 from program.providers import provider_versions
 
 
-def refuse_upgrade(settings: Settings, last: StackOutputs, step: Step | None) -> None:
-    """Refuse a switch or a retirement in whose run a chart or a provider is upgraded: nobody would know what failed.
+def refuse_upgrade(settings: Settings, last: StackOutputs, step: Step | None, *, only_pledges: bool = False) -> None:
+    """Refuse a switch or a retirement in whose run a chart, an image or a provider is upgraded.
 
-    A replacement is not refused: under anchors that have ended no upgrade gets ready, so that it cannot come first.
+    Nobody would know what failed. A replacement is not refused: under anchors that have ended no upgrade gets ready, so
+    that it cannot come first.
 
     Args:
         settings: What the stack says.
         last: What it last deployed.
         step: The step; None if none is configured.
+        only_pledges: Whether the run is to do nothing but pledge, and so has no upgrade beside an introduction either.
 
     Raises:
         pulumi.RunError: The run would do both; the message says which run comes first.
     """
-    if step is None or step.kind not in ("switch", "retire") or step.before is None:
+    kinds = ("introduce", "switch", "retire") if only_pledges else ("switch", "retire")
+    if step is None or step.kind not in kinds or step.before is None:
         return
     changes = [
         f"  - {key}: {before or 'nothing'} is deployed, and {after or 'nothing'} would be\n"
-        for key, before, after in (*_charts(settings, last), *_providers(last))
+        for key, before, after in (*_charts(settings, last), *_images(settings, last), *_providers(last))
         if before != after
     ]
     if changes:
@@ -59,6 +64,42 @@ def _charts(settings: Settings, last: StackOutputs) -> Iterator[tuple[str, str, 
         # The versions in a directory were not always recorded.
         is_unrecorded = key in sources and before == str(sources[key])
         yield key, before, before if is_unrecorded else after
+
+
+def images_as_outputs(settings: Settings) -> dict[str, pulumi.Input[Mapping[str, str]]]:
+    """Return the Helm values that say which images and versions run, as `StackOutputs.image_values` reads them.
+
+    They are secrets where the stack's file has the values encrypted.
+    """
+    return {
+        key: pulumi.Output.secret(image_values(values)) if is_encrypted else image_values(values)
+        for key, (values, is_encrypted) in _values(settings).items()
+    }
+
+
+def _values(settings: Settings) -> dict[str, tuple[Mapping[str, Any], bool]]:
+    """Return the Helm values that the stack adds, and whether they are encrypted, by the key that gives them."""
+    found = {"linkerd.values": (settings.linkerd.values, settings.linkerd.encrypted)}
+    if settings.cert_manager:
+        found["certManager.values"] = (settings.cert_manager.values, settings.cert_manager.encrypted)
+    if settings.trust_bundle.trust_manager:
+        manager = settings.trust_bundle.trust_manager
+        found["trustBundle.values"] = (manager.values, manager.encrypted)
+    return found
+
+
+def _images(settings: Settings, last: StackOutputs) -> Iterator[tuple[str, str, str]]:
+    """Yield each Helm value that says what runs, and what it is in the last deployment and in this run."""
+    deployed = last.image_values or {}
+    for key, (values, is_encrypted) in _values(settings).items():
+        # What is not recorded was deployed before that was done, or is installed by this run.
+        if key not in deployed:
+            continue
+        before, after = deployed[key], image_values(values)
+        for path in dict.fromkeys((*before, *after)):
+            if before.get(path) != after.get(path):
+                shown = ("one that is encrypted", "another") if is_encrypted else (before.get(path), after.get(path))
+                yield f"{key} {path}", shown[0] or "", shown[1] or ""
 
 
 def _providers(last: StackOutputs) -> Iterator[tuple[str, str, str]]:

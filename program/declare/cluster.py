@@ -1,13 +1,14 @@
 """The resources of a cluster's stack: cert-manager, the identity issuer, and Linkerd under them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pulumi
 import pulumi_kubernetes as kubernetes
 
 from components.cert_manager import CertManager
-from components.charts import Resources
+from components.charts import ChartSource, Resources
 from components.control_plane_namespace import ControlPlaneNamespace, ControlPlaneNamespaceArgs
 from components.identity_issuer import IdentityIssuer, IdentityIssuerArgs
 from components.intermediate_requests import IntermediateRequests, IntermediateRequestsArgs
@@ -35,12 +36,14 @@ class DeclaredCluster:
         requests: The requests for intermediates; None if the anchor stack signs none for this stack.
         webhooks: The certificates of the webhooks.
         linkerd: Linkerd, whose pods may not be ready.
+        releases: Each Helm release, where its chart is from, and the values that the stack adds.
     """
 
     anchor: TrustAnchor
     requests: IntermediateRequests | None
     webhooks: WebhookCertificates
     linkerd: Linkerd
+    releases: Sequence[tuple[kubernetes.helm.v3.Release, ChartSource, Mapping[str, Any]]]
 
 
 def declare_cluster(plan: RunPlan, anchor: TrustAnchor) -> DeclaredCluster:
@@ -59,11 +62,13 @@ def declare_cluster(plan: RunPlan, anchor: TrustAnchor) -> DeclaredCluster:
         "linkerd-namespace", ControlPlaneNamespaceArgs(name=settings.linkerd.namespace), on_cluster
     )
 
+    releases: list[tuple[kubernetes.helm.v3.Release, ChartSource, Mapping[str, Any]]] = []
     installed: list[pulumi.Resource] = []
     answering: Resources = []
     if settings.cert_manager:
         cert_manager = CertManager("cert-manager", replace(settings.cert_manager, owner=owner), on_cluster)
         installed = [cert_manager.release]
+        releases.append((cert_manager.release, settings.cert_manager.charts, settings.cert_manager.values))
         answering = wait_for_cert_manager_api(plan, cert_manager, settings.cert_manager.namespace)
     by_cert_manager = pulumi.ResourceOptions(providers=[cluster], depends_on=answering)
 
@@ -118,7 +123,11 @@ def declare_cluster(plan: RunPlan, anchor: TrustAnchor) -> DeclaredCluster:
             ),
             on_cluster,
         )
-    return DeclaredCluster(anchor=anchor, requests=requests, webhooks=webhooks, linkerd=linkerd)
+    if (manager := settings.trust_bundle.trust_manager) and trust_bundle.release:
+        releases.append((trust_bundle.release, manager.charts, manager.values))
+    releases.append((linkerd.crds, settings.linkerd.crds, {}))
+    releases.append((linkerd.control_plane, settings.linkerd.charts, settings.linkerd.values))
+    return DeclaredCluster(anchor=anchor, requests=requests, webhooks=webhooks, linkerd=linkerd, releases=releases)
 
 
 def declare_requests(settings: Settings, generations: Sequence[str]) -> IntermediateRequests | None:

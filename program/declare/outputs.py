@@ -4,6 +4,7 @@ import pulumi
 from pulumi.runtime.config import is_config_secret
 
 from program.checks.plan import RunPlan
+from program.checks.upgrade import images_as_outputs
 from program.declare.cluster import DeclaredCluster
 from program.providers import provider_versions
 
@@ -36,6 +37,7 @@ def cluster_outputs(plan: RunPlan, declared: DeclaredCluster) -> dict[str, pulum
         "trustBundle": {"mode": "trust-manager" if settings.trust_bundle.by_trust_manager else "helm"},
         "bundleRestorations": plan.restorations,
         "charts": {key: source.installed for key, source in settings.chart_sources.items()},
+        "imageValues": images_as_outputs(settings),
         "providers": provider_versions(),
     }
 

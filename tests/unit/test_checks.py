@@ -8,6 +8,7 @@ import pulumi
 import pytest
 
 import versions
+from components.charts import image_values
 from components.signed_certificate import OutlivingError, how_to_forget, refuse_outliving
 from meshtrust.cluster.api import OFFLINE, ClusterError
 from meshtrust.cluster.connection.client import connect
@@ -22,7 +23,7 @@ from program.configuration.settings import Settings, load_settings
 from program.wait import last_look
 from tests.api_server import holding
 from tests.certificates import make_certificate
-from tests.recorder import record_main
+from tests.recorder import Secret, record_main, run_program
 from tests.refusals import number_of
 
 CERT_MANAGER = f"https://charts.jetstack.io {versions.CERT_MANAGER}"
@@ -186,6 +187,45 @@ def test_no_upgrade_rides_along_with_a_switch_or_a_retirement(guard, upgrade, an
     assert not guard.asked, "it is known without the cluster"
     guard.judge(last, anchors=["2026", "2027"], signer="2026")
     guard.judge(deployed(OLD, **outputs), anchors=["2026", "2027"], signer="2026")
+
+
+def recorded(settings_values, **changes):
+    """The outputs of a deployment with these values, under two anchors of which the first signs."""
+    return deployed(OLD, NEW, anchors=("2026", "2027"), imageValues=settings_values, **changes)
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "path"),
+    [
+        ("linkerd", {"linkerdVersion": "edge-26.9.1"}, "linkerdVersion"),
+        ("linkerd", {"proxy": {"image": {"version": "edge-26.9.1"}}}, "proxy.image.version"),
+        ("linkerd", {"controllerImage": "example.com/controller"}, "controllerImage"),
+        ("certManager", {"webhook": {"image": {"tag": "v2"}}}, "webhook.image.tag"),
+    ],
+)
+def test_an_upgrade_by_values_does_not_ride_along_either(guard, section, values, path):
+    before: dict[str, Any] = {"linkerd.values": {}, "certManager.values": {}}
+    wanted = {"anchors": ["2026", "2027"], "signer": "2027", section: {"values": values}}
+    refusal = guard.refused(recorded(before), **wanted)
+    assert f"{section}.values {path}: nothing is deployed, and " in refusal
+    assert not guard.asked, "it is known without the cluster"
+    guard.judge(recorded({**before, f"{section}.values": image_values(values)}), **wanted)
+    guard.judge(deployed(OLD, NEW, anchors=("2026", "2027")), **wanted)
+    taken_away = recorded({**before, f"{section}.values": image_values(values)})
+    assert "is deployed, and nothing would be" in guard.refused(taken_away, anchors=["2026", "2027"], signer="2027")
+
+
+def test_what_is_no_upgrade_may_change_in_the_run_of_a_step(guard):
+    before = {"linkerd.values": {"proxy.image.version": "1"}, "certManager.values": {}}
+    values = {"proxy": {"image": {"version": 1}, "cores": 2}}
+    guard.judge(recorded(before), anchors=["2026", "2027"], signer="2027", linkerd={"values": values})
+
+
+def test_the_values_of_an_encrypted_upgrade_are_not_shown(config):
+    values = {**config, "meshtrust:linkerd": {"values": {"proxy": {"image": {"version": "in-secret"}}}}}
+    first = run_program(values, secret_keys=["meshtrust:linkerd"])
+    assert first.outputs["imageValues"]["linkerd.values"] == Secret({"proxy.image.version": "in-secret"})
+    assert first.outputs["imageValues"]["certManager.values"] == {}
 
 
 def test_another_chart_in_the_same_directory_is_an_upgrade(guard, tmp_path):

@@ -323,6 +323,21 @@ def test_a_run_that_only_pledges_is_no_first_deployment(asked, monkeypatch):
     assert "is for clusters that are deployed" in asked.refused("east")
 
 
+def test_a_run_that_only_pledges_deploys_nothing_where_no_step_is_configured(introduced, monkeypatch):
+    monkeypatch.setenv(PLEDGE_ONLY, "1")
+    assert "no step is configured here" in introduced.refused("east")
+
+
+def test_a_run_that_only_pledges_upgrades_nothing(asked, monkeypatch):
+    asked.up("east")
+    asked.up("anchor", anchors=["2026", "2027"])
+    monkeypatch.setenv(PLEDGE_ONLY, "1")
+    upgrade = {"values": {"proxy": {"image": {"version": "edge-26.9.1"}}}}
+    refusal = asked.refused("east", anchors=["2026", "2027"], signer="2026", linkerd=upgrade)
+    assert "This run would introduce 2027, and upgrade in the same run" in refusal
+    assert asked.up("east", anchors=["2026", "2027"], signer="2026").outputs["anchors"] == ["2026"]
+
+
 def test_a_gate_that_warns_does_not_keep_a_ready_cluster_from_pledging_first(introduced):
     recording = introduced.up("east", signer="2027", gate={"mode": "warn"})
     assert recording.outputs["signer"] == "2026"
