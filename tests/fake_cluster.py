@@ -145,7 +145,10 @@ def _merge(item: dict[str, Any], patch: Mapping[str, Any]) -> None:
             item[key] = value
 
 
-COLLECTIONS = ("pods", "deployments", "statefulsets", "daemonsets", "cronjobs", "jobs", "externalworkloads", "links")
+COLLECTIONS = (
+    *("pods", "deployments", "statefulsets", "daemonsets", "replicasets", "replicationcontrollers", "cronjobs", "jobs"),
+    *("externalworkloads", "links"),
+)
 
 
 class _Session:

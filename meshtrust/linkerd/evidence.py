@@ -5,13 +5,13 @@ import json
 import re
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Literal, TypeVar
 
 import yaml
 from cryptography import x509
 
-from meshtrust.cluster.api import Api, ClusterError, NotFoundError, certificates_of, read, read_optional
+from meshtrust.cluster.api import Api, ClusterError, NotFoundError, read, read_optional
 from meshtrust.cluster.connection.port_forward import PodUnreachableError, fetch_certificates, fetch_page
 from meshtrust.linkerd.issuer.certificate import read_issuer_certificate
 from meshtrust.linkerd.pods import (
@@ -22,6 +22,7 @@ from meshtrust.linkerd.pods import (
     read_pod,
     read_pods,
 )
+from meshtrust.linkerd.trust_roots import name_trust_roots, read_trust_roots
 from meshtrust.lint import LEAF_LIFETIME
 from meshtrust.names import IDENTITY, IDENTITY_ADMIN_PORT, LINKERD_CONFIG, PROXY_INJECTOR, TRUST_ROOTS, TRUST_ROOTS_KEY
 from meshtrust.pki.durations import parse_duration
@@ -75,7 +76,7 @@ class Mesh:
     @property
     def bundle_name(self) -> str:
         """What holds the trusted roots, as a sentence names it."""
-        return f"ConfigMap {self.namespace}/{TRUST_ROOTS}"
+        return name_trust_roots(self.namespace)
 
     @property
     def is_there(self) -> bool:
@@ -129,32 +130,32 @@ async def read_others(api: Api, mesh: Mesh) -> list[Mesh]:
     async def pods_of(namespace: str) -> list[MeshedPod]:
         return [pod for pod in mesh.others if pod.control_plane == namespace]
 
-    return [await _assemble(api, namespace, asyncio.create_task(pods_of(namespace))) for namespace in namespaces]
+    return [
+        await _assemble(api, namespace, asyncio.create_task(pods_of(namespace)), is_own=False)
+        for namespace in namespaces
+    ]
 
 
-async def _assemble(api: Api, namespace: str, listing: "asyncio.Task[list[MeshedPod]]") -> Mesh:
-    configmap, issuer, values, found = await asyncio.gather(
-        read_optional(
-            api, f"ConfigMap {namespace}/{TRUST_ROOTS}", namespace=namespace, url=f"configmaps/{TRUST_ROOTS}"
-        ),
+async def _assemble(api: Api, namespace: str, listing: "asyncio.Task[list[MeshedPod]]", *, is_own: bool = True) -> Mesh:
+    trusted, issuer, values, found = await asyncio.gather(
+        read_trust_roots(api, namespace, is_own=is_own),
         read_issuer_certificate(api, namespace),
         _read_values(api, namespace),
         listing,
     )
-    bundle = str(((configmap or {}).get("data") or {}).get(TRUST_ROOTS_KEY) or "")
     mesh = Mesh(
         namespace=namespace,
         trust_domain=str(values.get("identityTrustDomain") or "cluster.local"),
         leaf_lifetime=leaf_lifetime(values),
-        bundle=bundle,
-        roots=certificates_of(bundle, f"ConfigMap {namespace}/{TRUST_ROOTS}"),
+        bundle=trusted.text,
+        roots=trusted.roots,
         issuer=issuer.chain,
         issuer_source=issuer.source,
         issuer_root=issuer.roots,
         # A proxy that does not say whose it is may be one of these.
         pods=tuple(pod for pod in found if pod.control_plane in (namespace, "")),
         others=tuple(pod for pod in found if pod.control_plane not in (namespace, "")),
-        bundle_changed=_changed_at(configmap),
+        bundle_changed=trusted.changed,
         version=str(values.get("linkerdVersion") or ""),
     )
     return replace(mesh, pods=await _ask_for_trust(api, mesh))
@@ -162,21 +163,6 @@ async def _assemble(api: Api, namespace: str, listing: "asyncio.Task[list[Meshed
 
 async def _list_pods(api: Api, namespace: str | None = None) -> list[MeshedPod]:
     return sorted([pod async for pod in read_pods(api, namespace)], key=str)
-
-
-def _changed_at(configmap: Mapping[str, Any] | None) -> datetime | None:
-    """Return when the data of a ConfigMap was last written; None where nothing says so.
-
-    Source: Kubernetes, Server-Side Apply, on ``metadata.managedFields``: an entry's time is that of the last request
-    that changed a field of its manager.
-    """
-    metadata = (configmap or {}).get("metadata") or {}
-    written = [
-        datetime.fromisoformat(entry["time"]).astimezone(UTC)
-        for entry in metadata.get("managedFields") or ()
-        if entry.get("time") and "f:data" in (entry.get("fieldsV1") or {})
-    ]
-    return max(written, default=None)
 
 
 async def _ask_for_trust(api: Api, mesh: Mesh) -> tuple[MeshedPod, ...]:

@@ -20,8 +20,13 @@ _OWNERS = {
     "DaemonSet": ("apps/v1", "daemonsets"),
     "CronJob": ("batch/v1", "cronjobs"),
     "Job": ("batch/v1", "jobs"),
+    "ReplicaSet": ("apps/v1", "replicasets"),
+    "ReplicationController": ("v1", "replicationcontrollers"),
 }
 _ROLLOUTS = ("argoproj.io", "rollouts")
+# Deployments and Rollouts keep ten ReplicaSets each by default, whose templates have been theirs: these are left out by
+# the labels that their controllers give them (Kubernetes, Deployments; Argo Rollouts, ``utils/defaults``).
+_BARE = "!pod-template-hash,!rollouts-pod-template-hash"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,10 +89,11 @@ async def _no_links() -> list[dict[str, Any]] | None:
 async def _read_templates(api: Api, kind: str) -> dict[Workload, frozenset[str] | None]:
     version, plural = _OWNERS[kind]
     found: dict[Workload, frozenset[str] | None] = {}
-    async for item in read_items(api, f"list of {kind}s", version=version, url=plural):
+    selection = {"labelSelector": _BARE} if kind == "ReplicaSet" else {}
+    async for item in read_items(api, f"list of {kind}s", version=version, url=plural, params=selection):
         owner = controller_of(item["metadata"])
         # What one of these controls has its template from that.
-        if not (owner is not None and owner.kind in _OWNERS) and not (kind == "Job" and _is_done(item)):
+        if not (owner is not None and owner.kind in (*_OWNERS, "Rollout")) and not (kind == "Job" and _is_done(item)):
             found |= _read_template(kind, item)
     return found
 

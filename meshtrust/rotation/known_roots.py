@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from cryptography import x509
 
-from meshtrust.cluster.api import Api, MalformedError, certificates_of, read_optional
+from meshtrust.cluster.api import Api, MalformedError
 from meshtrust.linkerd.issuer.certificate import read_issuer_certificate
-from meshtrust.names import TRUST_ROOTS, TRUST_ROOTS_KEY
+from meshtrust.linkerd.trust_roots import read_trust_roots
 from meshtrust.pki.pem import PemError, fingerprint, read_bundle
 from meshtrust.pki.private_key import read_private_key
 from meshtrust.rotation.steps import Root
@@ -72,23 +72,8 @@ async def read_held(api: Api, namespace: str) -> Held:
         ClusterError: They cannot be read, or the bundle cannot be understood. An issuer that cannot is none: no
             deployment may be kept from putting it right.
     """
-    name = f"ConfigMap {namespace}/{TRUST_ROOTS}"
-    configmap, issuer = await asyncio.gather(
-        read_optional(api, name, namespace=namespace, url=f"configmaps/{TRUST_ROOTS}"), _read_issuer(api, namespace)
-    )
-    bundle = str(((configmap or {}).get("data") or {}).get(TRUST_ROOTS_KEY) or "")
-    try:
-        roots = certificates_of(bundle, name)
-    except MalformedError as error:
-        msg = (
-            f"{name}, which each new proxy takes its trust anchors from, cannot be understood ({error.__cause__}), and "
-            "no deployment is judged without it. Write back what the stack has deployed last: pulumi stack output "
-            f"trustAnchors | kubectl -n {namespace} create configmap {TRUST_ROOTS} "
-            f"--from-file={TRUST_ROOTS_KEY}=/dev/stdin --dry-run=client -o yaml | kubectl apply --server-side "
-            "--force-conflicts -f -"
-        )
-        raise MalformedError(msg) from None
-    return Held(bundle_name=name, roots=roots, issuer=issuer)
+    trusted, issuer = await asyncio.gather(read_trust_roots(api, namespace), _read_issuer(api, namespace))
+    return Held(bundle_name=trusted.name, roots=trusted.roots, issuer=issuer)
 
 
 async def _read_issuer(api: Api, namespace: str) -> tuple[x509.Certificate, ...]:

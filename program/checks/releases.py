@@ -16,6 +16,7 @@ from meshtrust.cluster.pending_release import check_owner, find_pending
 from meshtrust.names import LINKERD_CONTROL_PLANE, LINKERD_CRDS
 from meshtrust.stacks.orphaned_release import check_takeover
 from program.checks.plan import RunPlan
+from program.checks.replacement import refuse_replacement
 from program.configuration.settings import Settings
 from program.refusal import PENDING
 
@@ -35,7 +36,9 @@ def release_owner(plan: RunPlan) -> ReleaseOwner:
         namespace, name = str(inputs["namespace"]), str(inputs["name"])
         for found in await read_releases(api, namespace, name):
             check_takeover(found, owner_id(), inputs.get("values") or {}, context)
-            # An interrupted run leaves it so, and a state that was lost.
+            what = f"Helm release {namespace}/{name}"
+            await refuse_replacement(api, plan.last, namespace, name=name, what=what, context=context)
+            # An interrupted run leaves it so, and a state that was lost with its outputs.
             left = f"Helm release {namespace}/{name} is this stack's, which has no record of it"
             if pulumi.runtime.is_dry_run():
                 pulumi.log.warn(f"{left}. The next update takes it over.")

@@ -9,7 +9,6 @@ from typing import Any
 import pulumi
 
 from meshtrust.cluster.api import Api
-from meshtrust.pki.issuer_mode import SIGNING_MODES
 from meshtrust.pki.pem import read_bundle
 from meshtrust.rotation.drift import find_drift, find_left_behind
 from meshtrust.rotation.gate import Blocker
@@ -175,9 +174,9 @@ async def _check_drift(
     known = {**last.certificates, **brought}
     wanted = {name: known[name] for name in settings.anchor.generations if name in known}
     entries = []
-    for move in find_drift(
-        held, known, wanted, settings.trust, last.trust, signs=settings.issuer.mode in SIGNING_MODES
-    ):
+    # In mode external-issuer the stack decides who signs, too, by the reference in its Certificate.
+    signs = settings.issuer.mode != "external-secret"
+    for move in find_drift(held, known, wanted, settings.trust, last.trust, signs=signs):
         if move.kind == "switch":
             blockers = await look(api, settings, last, move, wanted)
         else:
@@ -185,8 +184,8 @@ async def _check_drift(
         if blockers:
             cure = (
                 f"{held.bundle_name} and the identity issuer are ahead of this stack's state, as after its "
-                "restoration from a backup. Restore a later state, or bring along what the cluster trusts "
-                "(meshtrust:anchorCertificates) under another name."
+                "restoration from a backup. Restore a later state; or, where there is none, begin the stack anew with "
+                "the root that signs in the cluster, brought along (docs/runbook.md, A lost key)."
             )
             entries.append(_entry(move) | override_or_refuse(settings, last, move, blockers, cure))
     return entries

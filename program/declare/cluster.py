@@ -19,6 +19,7 @@ from components.trust_bundle import TrustBundle, TrustBundleArgs
 from components.webhook_certificates import WebhookCertificates, WebhookCertificatesArgs
 from program.checks.plan import RunPlan
 from program.checks.releases import release_owner
+from program.checks.replacement import keep_from_replacement
 from program.configuration.settings import Settings
 from program.wait.bundle import wait_for_published_bundle
 from program.wait.cert_manager import wait_for_cert_manager_api
@@ -55,6 +56,7 @@ def declare_cluster(plan: RunPlan, anchor: TrustAnchor) -> DeclaredCluster:
     """
     settings, fleet = plan.settings, plan.fleet
     owner = release_owner(plan)
+    keep_from_replacement(plan)
     cluster = kubernetes.Provider("cluster", settings.cluster.provider_args(plan.cluster_uid))
     on_cluster = pulumi.ResourceOptions(providers=[cluster])
     requests = declare_requests(settings, plan.requested_generations) if fleet else None

@@ -110,6 +110,7 @@ class ModelApi:
             ("v1", "secrets"): lambda: [_secret(mesh) for mesh in cluster.meshes],
             ("v1", "namespaces"): lambda: _namespaces(cluster),
             (_APPS, "replicasets"): lambda: list(_replica_sets(cluster)),
+            ("v1", "replicationcontrollers"): list,
             (_EXTERNAL, "externalworkloads"): lambda: _externals(cluster),
             **{kind: partial(_workloads, cluster, name) for name, kind in _KINDS.items()},
         }

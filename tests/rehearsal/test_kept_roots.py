@@ -41,7 +41,8 @@ class State:
         return {_name(entry): entry["id"] for entry in resources if "id" in entry and "pulumi:" not in entry["type"]}
 
     def urn(self, name):
-        [found] = [entry["urn"] for entry in self.export()["deployment"]["resources"] if _name(entry) == name]
+        resources = self.export()["deployment"]["resources"]
+        [found] = [entry["urn"] for entry in resources if _name(entry) == name and entry.get("custom")]
         return found
 
     def without(self, *names):

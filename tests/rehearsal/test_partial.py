@@ -53,12 +53,20 @@ def test_what_is_broken_keeps_no_run_from_putting_it_right(live, cluster):
     live.run(*UP, *NO_CHANGES)
 
 
-def test_a_certificate_that_would_outlive_its_root_is_forgotten_and_made_again_by_the_command_that_is_told(make_stack):
+def test_a_certificate_that_would_outlive_its_root_is_forgotten_and_made_again_by_the_command_that_is_told(
+    make_stack, cluster
+):
     live = make_stack("dev")
     live.run(*UP)
     before = live.issuer_chain()
     _, *arguments = shlex.split(how_to_forget(State(live).urn("identity-issuer-2026-intermediate-certificate")))
     live.run(*arguments)
+    # The release that waits for the certificate is forgotten with it.
+    told = live.refused(*UP).partition("have Helm forget it too, which leaves all that is installed: ")[2]
+    selector = shlex.split(told)[8]
+    with cluster.client() as api:
+        revisions = "/api/v1/namespaces/linkerd/secrets"
+        api.delete(revisions, params={"labelSelector": selector}).raise_for_status()
     live.up()
     assert live.leaf_verifies()
     assert live.issuer_chain() == before, "the Certificate was taken over, and its Secret stays"

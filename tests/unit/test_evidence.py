@@ -460,6 +460,24 @@ def test_a_template_that_holds_the_old_root_is_named_though_no_pod_is_made_from_
     assert "kubectl get deployment/idle -n shop -o yaml | linkerd uninject - | linkerd inject --manual -" in line
 
 
+@pytest.mark.parametrize(
+    ("kind", "path"),
+    [
+        ("ReplicaSet", "apis/apps/v1/replicasets"),
+        ("ReplicationController", "api/v1/replicationcontrollers"),
+    ],
+)
+def test_a_bare_controller_without_pods_is_named_by_the_roots_in_its_template(kind, path):
+    made = cluster()
+    owned = template("web-1", OLD.pem, replicas=0)
+    owned["metadata"]["ownerReferences"] = [
+        {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web", "controller": True}
+    ]
+    made.objects[path] = [template("bare", OLD.pem, replicas=0), owned]
+    [line] = blockers(made)
+    assert line.startswith(f"{kind} shop/bare: its template holds roots without 2027")
+
+
 def test_pods_of_a_template_with_the_old_root_are_not_restarted_in_vain():
     made = cluster()
     made.objects["apis/apps/v1/deployments"] = [template("manual", OLD.pem, replicas=1)]

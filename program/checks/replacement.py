@@ -1,0 +1,91 @@
+"""The guard's part for replacements of what is on the cluster: refused where the mesh would end by one.
+
+To be replaced at will (``--target-replace``, ``--replace``, or by a replacement of its provider) an object is made
+first and deleted after that (pulumi ``pkg/resource/deploy/step_generator.go``): under a fixed name that makes nothing,
+and takes away what there is. Objects are deleted first therefore. A release of Helm, its namespace and the provider of
+the cluster are not replaced at all: each takes the control plane along.
+"""
+
+import pulumi
+
+from meshtrust.cluster.api import Api
+from meshtrust.cluster.helm_release import read_releases
+from meshtrust.stacks.outputs import StackOutputs
+from program.checks.plan import RunPlan
+
+_RELEASE, _NAMESPACE = "kubernetes:helm.sh/v3:Release", "kubernetes:core/v1:Namespace"
+_PROVIDER = "pulumi:providers:kubernetes"
+# What the outputs tell of the chart of each release.
+_CHARTS = {"cert-manager": "certManager.charts", "trust-manager": "trustBundle.charts"}
+
+
+class ReplacedError(Exception):
+    """What may not be replaced, and is about to be; the message names it and the ways out."""
+
+
+async def refuse_replacement(
+    api: Api, last: StackOutputs, namespace: str, *, name: str = "", what: str, context: str
+) -> None:
+    """Refuse to make what is there: a release of Helm that was deployed last, or what that is in.
+
+    The engine tells a hook only that it is about to make something. It is there already where it is replaced, where
+    the state has lost it, and where a run was killed before it was noted; of the last the outputs do not tell.
+
+    Args:
+        api: Client of the cluster.
+        last: What the stack has last deployed.
+        namespace: The namespace of the release.
+        name: Its name; empty for any in the namespace.
+        what: What is about to be made.
+        context: Context of the cluster, for the command.
+
+    Raises:
+        ReplacedError: It is there.
+        ClusterError: The cluster cannot be read.
+    """
+    for found in await read_releases(api, namespace, name):
+        if _CHARTS.get(found.name, "linkerd.charts") not in last.charts:
+            continue
+        msg = (
+            f"{what} is deployed, with Helm release {namespace}/{found.name}, and this run would make it again and "
+            "then delete it, with all that runs there: it is to be replaced (--target-replace, --replace, also of the "
+            "provider), or the stack's state has lost it. Leave out what replaces it, or restore the stack's state. "
+            "If the engine was made to forget it on purpose (pulumi state delete), have Helm forget it too, which "
+            f"leaves all that is installed: kubectl --context {context} -n {namespace} delete secret -l "
+            f"owner=helm,name={found.name}"
+        )
+        raise ReplacedError(msg)
+
+
+def keep_from_replacement(plan: RunPlan) -> None:
+    """Have what is declared from now on be replaced in the order that does no harm, or not at all.
+
+    Args:
+        plan: The plan of the run.
+    """
+
+    async def refuse(args: pulumi.ResourceHookArgs) -> None:
+        if plan.api is None:
+            return
+        settings = plan.settings
+        namespace, what = settings.linkerd.namespace, "The provider of the cluster"
+        if args.type == _NAMESPACE:
+            metadata = await pulumi.Output.from_input((args.new_inputs or {})["metadata"]).future() or {}
+            namespace = str(metadata["name"])
+            what = f"Namespace {namespace}"
+        await refuse_replacement(plan.api, plan.last, namespace, what=what, context=settings.cluster.context)
+
+    hook = pulumi.ResourceHook("is-not-replaced", refuse, pulumi.ResourceHookOptions(on_dry_run=True))
+
+    def transform(args: pulumi.ResourceTransformationArgs) -> pulumi.ResourceTransformationResult | None:
+        if args.type_ in (_NAMESPACE, _PROVIDER):
+            changed = pulumi.ResourceOptions(hooks=pulumi.ResourceHookBinding(before_create=[hook]))
+        elif args.type_.startswith("kubernetes:") and args.type_ != _RELEASE:
+            changed = pulumi.ResourceOptions(delete_before_replace=True)
+        else:
+            return None
+        return pulumi.ResourceTransformationResult(
+            props=args.props, opts=pulumi.ResourceOptions.merge(args.opts, changed)
+        )
+
+    pulumi.runtime.register_stack_transformation(transform)
