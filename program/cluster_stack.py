@@ -4,13 +4,13 @@ import pulumi
 
 from meshtrust.stacks.outputs import StackOutputs
 from program.checks import check_enrolment, check_run
-from program.completeness import check_releases
 from program.configuration.settings import Settings
 from program.declare.cluster import declare_cluster, declare_requests
 from program.declare.outputs import cluster_outputs
 from program.declare.trust_anchor import declare_trust_anchor
 from program.membership import enrol, read_membership
 from program.wait.deployment import wait_until_deployed
+from program.wait.left_out import check_releases
 from program.wait.releases import clear_pending_releases
 
 
