@@ -6,7 +6,7 @@ from typing import Any
 from benchmarks.machine import deployed
 from rehearsal.cluster import Cluster
 from rehearsal.mesh.traffic import make_workloads, read_handshakes, wait_for_proxies
-from rehearsal.rotation import run_command
+from rehearsal.rehearse_rotation import run_command
 
 COUNTS = (50, 500)
 _NAMESPACE = "shop"

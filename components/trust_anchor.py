@@ -8,7 +8,7 @@ import pulumi
 import pulumi_random as random
 import pulumi_tls as tls
 
-from meshtrust.pki.pem import Identity, normalise_bundle, read_bundle, sha256_hex
+from meshtrust.pki.pem import CertificateSummary, normalise_bundle, read_bundle, sha256_hex
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +131,7 @@ class TrustAnchor(pulumi.ComponentResource):
         self.roots = pulumi.Output.all(**certificates).apply(
             lambda pems: {
                 generation: {
-                    **Identity.of(read_bundle(pem)[0]).as_outputs(),
+                    **CertificateSummary.of(read_bundle(pem)[0]).as_outputs(),
                     "brought": generation in args.certificates,
                 }
                 for generation, pem in pems.items()

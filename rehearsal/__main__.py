@@ -10,7 +10,7 @@ from rehearsal.errors import RehearsalError
 from rehearsal.plan import make_plan, show_plan
 from rehearsal.prepare import ensure_programs
 from rehearsal.rehearse import Rehearsal
-from rehearsal.rotation import RotationRehearsal
+from rehearsal.rehearse_rotation import RotationRehearsal
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
 console = Console()

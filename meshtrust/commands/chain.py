@@ -13,7 +13,7 @@ from meshtrust.commands.options import HERE, Context, Directory, Json, Kubeconfi
 from meshtrust.commands.options import write_json as write
 from meshtrust.files import ENCODING
 from meshtrust.pki.durations import format_left
-from meshtrust.pki.pem import Identity, fingerprint, subject_of
+from meshtrust.pki.pem import CertificateSummary, fingerprint, subject_of
 from meshtrust.stacks.inspection import Inspection, inspect
 from meshtrust.stacks.target import open_target
 
@@ -48,7 +48,7 @@ def chain(
             typer.echo(f"error: the picture cannot be written to {svg}: {error.strerror}", err=True)
             raise typer.Exit(3) from None
     if as_json:
-        write([Identity.of(link).as_outputs() for link in reversed(inspection.issuer_chain)])
+        write([CertificateSummary.of(link).as_outputs() for link in reversed(inspection.issuer_chain)])
         return
     for tree in chain_trees(inspection):
         console().print(tree)

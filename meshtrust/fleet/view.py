@@ -9,7 +9,7 @@ from cryptography import x509
 
 from meshtrust.linkerd.links import Link, Links
 from meshtrust.lint import Finding
-from meshtrust.pki.pem import Identity, fingerprint
+from meshtrust.pki.pem import CertificateSummary, fingerprint
 from meshtrust.rotation.pledge import Pledge
 from meshtrust.stacks.inspection import Inspection
 
@@ -158,7 +158,7 @@ class FleetView:
             "anchors": [
                 {
                     "name": name,
-                    **Identity.of(root).as_outputs(),
+                    **CertificateSummary.of(root).as_outputs(),
                     "daysLeft": (root.not_valid_after_utc - self.now).days,
                     "signsIn": self.signed_by(name),
                     "trustedIn": self.trusted_by(name),

@@ -21,7 +21,7 @@ _MAXIMUM_INTERMEDIATES = 6
 
 
 class ChainError(Exception):
-    """A certificate that does not chain to any of the trusted roots; the message says why."""
+    """A certificate that does not chain to any of the trusted roots; the message gives the reason."""
 
 
 def verify_chain(
@@ -30,9 +30,9 @@ def verify_chain(
     """Return the chain from a certificate to one of the roots, both included.
 
     Args:
-        certificates: The certificate, followed by what it was served with, in any order.
+        certificates: The certificate, followed by those that were served with it, in any order.
         roots: The trusted roots.
-        at: The moment at which all of them have to be valid, with a time zone.
+        at: Moment at which all of them have to be valid, with a time zone.
 
     Raises:
         ChainError: There is no such chain.
@@ -69,7 +69,7 @@ def verify_chain(
         return list(verifier.verify(first, others).chain)
     except VerificationError as error:
         name = subject_of(first) or "a certificate without a name"
-        # The verifier tells of its own parts, which mean nothing to a reader.
+        # The verifier names its own parts, which mean nothing to a reader.
         reason = str(error).replace("Python extension validator failed: ValueError: ", "")
         reason = reason.partition(" (encountered processing")[0]
         msg = f"{name} chains to none of the {len(roots)} trusted roots: {reason}"

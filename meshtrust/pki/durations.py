@@ -13,7 +13,7 @@ def parse_duration(text: str) -> timedelta:
     """Return the length of time that a Go duration names.
 
     Args:
-        text: Numbers with the units h, m, s, ms, us and ns, such as ``48h`` or ``1h30m``. Days are no unit of Go.
+        text: Numbers with the units h, m, s, ms, us and ns, such as ``48h`` or ``1h30m``. Go has no unit for days.
 
     Raises:
         ValueError: The text is empty, has another unit, is not a duration, or is one of more than 292 years.
@@ -40,7 +40,7 @@ def format_duration(length: timedelta) -> str:
 
 
 def format_left(left: timedelta) -> str:
-    """Return a span of time as a person says it: days above three days, else hours, else minutes."""
+    """Return a span of time for people: in days above three days, else in hours, else in minutes."""
     minutes = round(left.total_seconds() / 60)
     if minutes < 120:
         return "1 minute" if minutes == 1 else f"{minutes} minutes"

@@ -1,4 +1,4 @@
-"""The hand-over of intermediates: what an anchor stack signs of what a cluster asks for, and what a cluster takes."""
+"""Hand-over of intermediates: the requests that an anchor stack signs, and the certificates that a cluster takes."""
 
 import re
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ _COMMON_NAME = re.compile(r"intermediate\.linkerd\.[a-z0-9][-a-z0-9.]*")
 
 
 class RequestError(Exception):
-    """A request that must not be signed; the message says why."""
+    """A request that must not be signed; the message gives the reason."""
 
 
 def check_request(pem: str, stack: str, generation: str, signed: Iterable[str] = ()) -> None:
@@ -36,7 +36,7 @@ def check_request(pem: str, stack: str, generation: str, signed: Iterable[str] =
             in one of them is this stack's, whatever name its request has.
 
     Raises:
-        RequestError: It is another one.
+        RequestError: It differs.
     """
     try:
         request = x509.load_pem_x509_csr(pem.encode())
@@ -64,7 +64,7 @@ def check_request(pem: str, stack: str, generation: str, signed: Iterable[str] =
         raise RequestError(msg)
     if list(request.extensions):
         extensions = ", ".join(extension.oid.dotted_string for extension in request.extensions)
-        msg = f"it asks for extensions ({extensions}), such as alternative names, which an intermediate has none of"
+        msg = f"it asks for extensions ({extensions}), such as alternative names, which an intermediate does not have"
         raise RequestError(msg)
     expected = {x509.NameOID.ORGANIZATIONAL_UNIT_NAME: f"generation {generation}"}
     if key not in [read_bundle(certificate)[0].public_key() for certificate in signed]:
@@ -76,7 +76,7 @@ def check_request(pem: str, stack: str, generation: str, signed: Iterable[str] =
 
 
 def check_intermediate(pem: str, root_pem: str, *, may_sign_a_ca: bool) -> None:
-    """Make sure that a signed CA certificate is what was to be signed, whatever the provider made of it.
+    """Make sure that a signed CA certificate has the parts that it was to have, whatever the provider did.
 
     Args:
         pem: The certificate as PEM.
@@ -84,13 +84,13 @@ def check_intermediate(pem: str, root_pem: str, *, may_sign_a_ca: bool) -> None:
         may_sign_a_ca: Whether another CA may follow below it.
 
     Raises:
-        RequestError: It is another one, or outlives its root.
+        RequestError: It differs, or outlives its root.
     """
     certificate, root = read_bundle(pem)[0], read_bundle(root_pem)[0]
     extensions = certificate.extensions
     constraints = extensions.get_extension_for_class(x509.BasicConstraints).value
     usage = extensions.get_extension_for_class(x509.KeyUsage).value
-    # The provider loses a path length of 0, so that there is none at all where no CA may follow.
+    # The provider drops a path length of 0: a CA below which no CA may follow has no path length.
     length = 1 if may_sign_a_ca else None
     wrong = [
         text
@@ -98,7 +98,7 @@ def check_intermediate(pem: str, root_pem: str, *, may_sign_a_ca: bool) -> None:
             f"it ends {certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC, after its root": (
                 certificate.not_valid_after_utc > root.not_valid_after_utc
             ),
-            "it is no CA": not constraints.ca,
+            "it is not a CA": not constraints.ca,
             f"its path length is {constraints.path_length}": constraints.path_length != length,
             "its key usage is not that of a CA alone": not usage.key_cert_sign
             or usage.digital_signature
@@ -113,7 +113,7 @@ def check_intermediate(pem: str, root_pem: str, *, may_sign_a_ca: bool) -> None:
 
 
 def choose_signed(candidates: Iterable[str], request_pem: str, root_pem: str) -> str:
-    """Return the certificate that was signed for a request under a root, or nothing.
+    """Return the certificate that was signed for a request under a root; empty if none was.
 
     Args:
         candidates: Certificates as PEM, the best first; empty ones are passed over.

@@ -1,4 +1,4 @@
-"""Who signs the identity issuer, and the moves from one way to another that leave a mesh with an issuer throughout."""
+"""Modes of the identity issuer (who signs it), and the moves between them that keep an issuer in place throughout."""
 
 from typing import Literal
 
@@ -11,14 +11,14 @@ CERT_MANAGER_MODES: frozenset[str] = frozenset({"intermediate", "anchor", "exter
 
 
 class IllegalMoveError(Exception):
-    """A move that would leave the mesh without an issuer for a moment; the message says which one comes first."""
+    """A move that would leave the mesh without an issuer for a moment; the message names the move that comes first."""
 
 
 def check_move(last: str, wanted: str, *, switches: bool) -> None:
     """Make sure that a run may move from one mode to another.
 
     Every other move is safe in one run: cert-manager leaves its Secret when a Certificate goes, writes over a Secret
-    that is there, and answers another ``issuerRef`` by issuing anew while the old issuer stays.
+    that is there, and answers another ``issuerRef`` with a new issue while the old issuer stays.
 
     Args:
         last: The mode of the last deployment; empty where it is unknown, or there was none.

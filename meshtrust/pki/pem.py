@@ -16,7 +16,7 @@ _BLOCK = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----", re.DOTAL
 _PRIVATE_KEY = re.compile(
     r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?(-----END [A-Z0-9 ]*PRIVATE KEY-----|\Z)", re.DOTALL
 )
-# What cryptography raises of a certificate that it cannot parse.
+# Errors of cryptography for a certificate that it cannot parse.
 _UNREADABLE = (
     ValueError,
     UnsupportedAlgorithm,
@@ -27,7 +27,7 @@ _UNREADABLE = (
 
 
 class PemError(ValueError):
-    """Text that is not a plain list of certificates; the message says why, never quoting key material."""
+    """Text that is not a plain list of certificates; the message gives the reason and never quotes key material."""
 
 
 def read_bundle(text: str) -> list[x509.Certificate]:
@@ -64,19 +64,19 @@ def read_certificate(der: bytes) -> x509.Certificate:
     """Return the certificate of a DER.
 
     Raises:
-        PemError: It is no certificate, or one that cannot be read in full.
+        PemError: It is not a certificate, or cannot be read in full.
     """
     try:
         return _read_in_full(partial(x509.load_der_x509_certificate, der))
     except _UNREADABLE as error:
-        msg = f"it is no certificate that can be read ({error})"
+        msg = f"it is not a certificate that can be read ({error})"
         raise PemError(msg) from error
 
 
 def _read_in_full(load: Callable[[], x509.Certificate]) -> x509.Certificate:
-    """Load a certificate and read all that is ever asked of it: cryptography parses most of it only when asked."""
+    """Load a certificate and read every part that callers use, because cryptography parses most parts on first use."""
     with warnings.catch_warnings():
-        # What is odd about a certificate, and no matter to Linkerd, is no matter here.
+        # Oddities that do not matter to Linkerd do not matter here.
         warnings.simplefilter("ignore")
         certificate = load()
         certificate.subject.rfc4514_string()
@@ -96,7 +96,7 @@ def normalise_bundle(*texts: str) -> str:
     """Return the certificates of all texts as one bundle that is the same to the byte for the same certificates.
 
     Each certificate appears once, in the order given, and nothing follows the last block: Linkerd refuses a bundle with
-    so much as a blank line there (linkerd2 issue 3414), and its charts hash the value before they trim it, so that a
+    even a blank line there (linkerd2 issue 3414), and its charts hash the value before they trim it, so that a
     trailing newline gives control plane and data plane different ``linkerd.io/trust-root-sha256`` annotations.
 
     Raises:
@@ -106,7 +106,7 @@ def normalise_bundle(*texts: str) -> str:
 
 
 def without_private_keys(text: str) -> str:
-    """Return a text for a message, with every PEM private key that somebody may have put into it taken out."""
+    """Return a text for a message, without the PEM private keys that may be in it."""
     return _PRIVATE_KEY.sub("[secret]", text)
 
 
@@ -121,7 +121,7 @@ def fingerprint(certificate: x509.Certificate) -> str:
 
 
 def subject_of(certificate: x509.Certificate) -> str:
-    """Return what a certificate calls who it is for: its subject as RFC 4514 text, or its first DNS name, or nothing.
+    """Return the name of a certificate's owner: the subject as RFC 4514 text, or the first DNS name, or none.
 
     The leaf of a Linkerd proxy has no subject, only a DNS name.
     """
@@ -135,11 +135,11 @@ def subject_of(certificate: x509.Certificate) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Identity:
-    """What a person tells a certificate by.
+class CertificateSummary:
+    """The parts of a certificate by which people recognise it.
 
     Attributes:
-        subject: Who it is for, as `subject_of` has it.
+        subject: Name of its owner, as `subject_of` returns it.
         fingerprint: SHA-256 of its DER, in hex.
         not_before: Start of its validity, UTC.
         not_after: End of its validity, UTC.
@@ -151,8 +151,8 @@ class Identity:
     not_after: datetime
 
     @classmethod
-    def of(cls, certificate: x509.Certificate) -> "Identity":
-        """Return the identity of a certificate."""
+    def of(cls, certificate: x509.Certificate) -> "CertificateSummary":
+        """Return the summary of a certificate."""
         return cls(
             subject=subject_of(certificate),
             fingerprint=fingerprint(certificate),
@@ -161,7 +161,7 @@ class Identity:
         )
 
     def as_outputs(self) -> dict[str, str]:
-        """Return the identity as plain texts, its times as ISO 8601 in UTC."""
+        """Return the summary as plain texts, its times as ISO 8601 in UTC."""
         return {
             "subject": self.subject,
             "fingerprint": self.fingerprint,

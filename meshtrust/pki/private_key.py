@@ -13,7 +13,7 @@ from meshtrust.pki.pem import PemError
 
 SigningKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
-# As long as the first line of a key's PEM at least, which is all that is looked for in it.
+# At least as long as the first line of a key's PEM, which is the part that is searched for.
 _BASE64 = re.compile(r"[A-Za-z0-9+/]{36,}")
 
 
@@ -21,7 +21,7 @@ def read_private_key(text: str) -> SigningKey:
     """Return the key of a PEM, in any of the forms that OpenSSL, step and Vault write.
 
     Raises:
-        PemError: There is none, it is encrypted, cannot be read, or is neither ECDSA nor RSA.
+        PemError: The text holds no key, or one that is encrypted, unreadable, or neither ECDSA nor RSA.
     """
     if "PRIVATE KEY-----" not in text:
         msg = "it holds no private key"
@@ -48,13 +48,13 @@ def key_to_pem(key: SigningKey) -> str:
 
 
 def find_private_keys(values: Any, path: str = "") -> Iterator[str]:
-    """Yield where values of any depth hold a private key, as dotted paths such as ``proxyInjector.keyPEM``.
+    """Yield the places of private keys in values of any depth, as dotted paths such as ``proxyInjector.keyPEM``.
 
     A key counts within other text, too, and in base64, as the manifest of a Secret has it.
 
     Args:
         values: Maps and lists of anything.
-        path: Where they are; empty for the top.
+        path: Place of the values; empty for the top.
     """
     if isinstance(values, Mapping):
         for name, value in values.items():
@@ -67,6 +67,6 @@ def find_private_keys(values: Any, path: str = "") -> Iterator[str]:
 
 
 def _holds_private_key(text: str) -> bool:
-    # Four characters are three bytes: what is left over may be the beginning of a line that goes on.
+    # Four characters are three bytes: the rest may be the beginning of a longer line.
     decoded = (base64.b64decode(found[: len(found) // 4 * 4]) for found in _BASE64.findall(text))
     return "PRIVATE KEY" in text or any(b"PRIVATE KEY" in content for content in decoded)

@@ -16,7 +16,7 @@ from meshtrust.lint import Finding, lint_trust_anchor
 from meshtrust.names import IDENTITY
 from meshtrust.pki.chain import ChainError, verify_chain
 from meshtrust.pki.durations import format_left
-from meshtrust.pki.pem import Identity, fingerprint
+from meshtrust.pki.pem import CertificateSummary, fingerprint
 from meshtrust.rotation.steps import Trust
 from meshtrust.stacks.target import Target
 
@@ -100,9 +100,10 @@ class Inspection:
             "anchors": list(self.trust.anchors) if self.trust else None,
             "signer": self.trust.signer if self.trust else None,
             "roots": [
-                {"name": self.name(fingerprint(root)), **Identity.of(root).as_outputs()} for root in self.mesh.roots
+                {"name": self.name(fingerprint(root)), **CertificateSummary.of(root).as_outputs()}
+                for root in self.mesh.roots
             ],
-            "issuer": Identity.of(self.mesh.issuer[0]).as_outputs() if self.mesh.issuer else None,
+            "issuer": CertificateSummary.of(self.mesh.issuer[0]).as_outputs() if self.mesh.issuer else None,
             "issuerRoot": self.name(fingerprint(self.issuer_chain[-1])) if self.issuer_chain else None,
             "servedIssuers": {
                 str(pod): end if isinstance(end, str) else {"notAfter": end.isoformat(), "current": self.serves(pod)}

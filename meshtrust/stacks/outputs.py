@@ -7,7 +7,7 @@ from typing import Any
 
 from cryptography import x509
 
-from meshtrust.pki.identity_suffix import IdentityName
+from meshtrust.pki.identity_suffix import IdentitySuffix
 from meshtrust.pki.pem import fingerprint, read_bundle
 from meshtrust.rotation.pledge import Pledge
 from meshtrust.rotation.steps import Root, Trust
@@ -46,9 +46,9 @@ class StackOutputs:
         return str(self.outputs.get("clusterUid") or "")
 
     @property
-    def identity_name(self) -> IdentityName:
+    def identity_suffix(self) -> IdentitySuffix:
         """What the identities of its mesh end with, as far as it tells: early deployments tell no trust domain."""
-        return IdentityName(
+        return IdentitySuffix(
             namespace=str(self.outputs.get("namespace") or ""), trust_domain=str(self.outputs.get("trustDomain") or "")
         )
 

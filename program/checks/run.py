@@ -64,7 +64,7 @@ def _check_settings(settings: Settings, last: StackOutputs) -> Step | None:
         ended=_ended(last),
     )
     switches = step is not None and step.kind in ("switch", "replace")
-    check_rename(last.identity_name, settings.identity_name)
+    check_rename(last.identity_suffix, settings.identity_suffix)
     check_move(str(last.issuer.get("mode") or ""), settings.issuer.mode, switches=switches)
     webhooks.check_move(settings, last)
     trust_bundle.check_move(settings, last)

@@ -19,7 +19,7 @@ from components.trust_bundle import TrustBundlePolicy, TrustManagerArgs
 from components.webhook_certificates import WebhookPolicy
 from meshtrust.lint import leaf_of
 from meshtrust.names import LINKERD_CONTROL_PLANE, LINKERD_CRDS
-from meshtrust.pki.identity_suffix import IdentityName
+from meshtrust.pki.identity_suffix import IdentitySuffix
 from meshtrust.pki.issuer_mode import CERT_MANAGER_MODES, SIGNING_MODES, IssuerMode
 from meshtrust.rotation.steps import Trust
 from meshtrust.stacks.outputs import StackOutputs
@@ -127,9 +127,9 @@ class Settings:
         return Trust(anchors=self.anchor.generations, signer=self.anchor.signer)
 
     @property
-    def identity_name(self) -> IdentityName:
+    def identity_suffix(self) -> IdentitySuffix:
         """What the identities of the mesh are to end with."""
-        return IdentityName(namespace=self.linkerd.namespace, trust_domain=self.linkerd.trust_domain)
+        return IdentitySuffix(namespace=self.linkerd.namespace, trust_domain=self.linkerd.trust_domain)
 
     @property
     def guide_generation(self) -> str:

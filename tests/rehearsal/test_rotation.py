@@ -18,7 +18,7 @@ from meshtrust.linkerd.evidence import read_mesh
 from rehearsal.cluster import ensure
 from rehearsal.mesh.traffic import read_handshakes, wait_for_proxies
 from rehearsal.observe import Observer
-from rehearsal.rotation import RotationRehearsal
+from rehearsal.rehearse_rotation import RotationRehearsal
 from tests.certificates import make_certificate
 from tests.rehearsal.control_plane import wait_until
 from tests.rehearsal.rotation_bench import APPLICATIONS, bench

@@ -5,7 +5,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 
 from meshtrust.pki.pem import (
-    Identity,
+    CertificateSummary,
     PemError,
     normalise_bundle,
     read_bundle,
@@ -48,7 +48,9 @@ def test_the_fingerprint_is_the_one_that_openssl_shows():
         text=True,
         check=True,
     ).stdout
-    assert shown.strip().partition("=")[2].replace(":", "").lower() == Identity.of(pair.certificate).fingerprint
+    assert (
+        shown.strip().partition("=")[2].replace(":", "").lower() == CertificateSummary.of(pair.certificate).fingerprint
+    )
 
 
 def test_the_hash_of_a_bundle_is_that_of_sha256sum():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from cryptography import x509
 
 from meshtrust.lint import Finding
-from meshtrust.pki.pem import Identity, fingerprint
+from meshtrust.pki.pem import CertificateSummary, fingerprint
 from meshtrust.rotation.steps import Phase
 from meshtrust.stacks.inspection import Inspection
 from meshtrust.stacks.outputs import StackOutputs
@@ -35,7 +35,7 @@ def take_inventory(
     roots = [
         {
             "generation": inspection.name(fingerprint(root)),
-            **Identity.of(root).as_outputs(),
+            **CertificateSummary.of(root).as_outputs(),
             "daysLeft": _left(root, inspection) // _DAY,
             "signs": fingerprint(root) == signing,
             "trustedByPods": total - sum(inspection.lacking(fingerprint(root)).values()),
@@ -48,7 +48,7 @@ def take_inventory(
         **inspection.as_json(),
         "roots": roots,
         "issuer": {
-            **Identity.of(issuer[0]).as_outputs(),
+            **CertificateSummary.of(issuer[0]).as_outputs(),
             "hoursLeft": _left(issuer[0], inspection) // timedelta(hours=1),
         }
         if issuer

@@ -33,7 +33,7 @@ from meshtrust.lint.rules.anchors import ANCHORS, BUNDLES, Bundle
 from meshtrust.lint.rules.credentials import CREDENTIALS, Credentials
 from meshtrust.pki.chain import ChainError, verify_chain
 from meshtrust.pki.durations import format_duration, parse_duration
-from meshtrust.pki.pem import Identity, PemError, normalise_bundle, read_bundle
+from meshtrust.pki.pem import CertificateSummary, PemError, normalise_bundle, read_bundle
 from meshtrust.stacks.outputs import StackOutputs
 from program.configuration.settings import load_settings
 from rehearsal.mocks import engine_config
@@ -143,7 +143,7 @@ def test_text_with_anything_like_pem_is_a_bundle_or_refused(text):
     normal = normalise_bundle(text)
     assert normalise_bundle(normal) == normal
     for certificate in certificates:
-        Identity.of(certificate).as_outputs()
+        CertificateSummary.of(certificate).as_outputs()
         reported(list(lint_trust_anchor(certificate, NOW)))
     with contextlib.suppress(ChainError):
         assert verify_chain(certificates, certificates[-1:], NOW)

@@ -3,12 +3,12 @@
 import pulumi
 import pytest
 
-from meshtrust.pki.identity_suffix import IdentityName, IllegalRenameError, check_rename
+from meshtrust.pki.identity_suffix import IdentitySuffix, IllegalRenameError, check_rename
 from tests.recorder import run_program
 
-LAST = IdentityName(namespace="linkerd", trust_domain="cluster.local")
-UNKNOWN = IdentityName(namespace="", trust_domain="")
-OTHER = IdentityName(namespace="mesh", trust_domain="example.com")
+LAST = IdentitySuffix(namespace="linkerd", trust_domain="cluster.local")
+UNKNOWN = IdentitySuffix(namespace="", trust_domain="")
+OTHER = IdentitySuffix(namespace="mesh", trust_domain="example.com")
 
 
 @pytest.mark.parametrize(("last", "wanted"), [(LAST, LAST), (UNKNOWN, OTHER)])
@@ -20,12 +20,12 @@ def test_what_stays_and_what_is_not_known_is_let_pass(last, wanted):
     ("wanted", "told", "back"),
     [
         (
-            IdentityName(namespace="linkerd", trust_domain="example.com"),
+            IdentitySuffix(namespace="linkerd", trust_domain="example.com"),
             'meshtrust:trustDomain is "example.com", and was "cluster.local"',
             "Set it back: pulumi config set trustDomain cluster.local. To have another, uninstall Linkerd",
         ),
         (
-            IdentityName(namespace="mesh", trust_domain="cluster.local"),
+            IdentitySuffix(namespace="mesh", trust_domain="cluster.local"),
             'meshtrust:linkerd.namespace is "mesh", and was "linkerd"',
             "Set it back: pulumi config set --path linkerd.namespace linkerd. To have another, uninstall Linkerd",
         ),
@@ -41,7 +41,7 @@ def test_a_change_is_told_with_key_values_and_fix(wanted, told, back):
 
 def test_one_that_is_not_known_does_not_hide_the_other():
     with pytest.raises(IllegalRenameError) as caught:
-        check_rename(IdentityName(namespace="linkerd", trust_domain=""), OTHER)
+        check_rename(IdentitySuffix(namespace="linkerd", trust_domain=""), OTHER)
     assert "trustDomain" not in str(caught.value)
 
 
