@@ -27,9 +27,7 @@ def main(names: Annotated[list[str] | None, typer.Argument(help="Which; all unle
     console = Console()
     unknown = set(names or ()) - BENCHMARKS.keys()
     if unknown:
-        console.print(
-            f"[red]error:[/] there is no benchmark {', '.join(sorted(unknown))} (there are: {', '.join(BENCHMARKS)})"
-        )
+        console.print(f"[red]error:[/] unknown benchmark {', '.join(sorted(unknown))}; use {', '.join(BENCHMARKS)}")
         raise typer.Exit(2)
     for name in names or BENCHMARKS:
         console.rule(name, align="left")
@@ -37,8 +35,8 @@ def main(names: Annotated[list[str] | None, typer.Argument(help="Which; all unle
         results = BENCHMARKS[name]()
         console.print_json(data=results)
         for target, measured in judge(name, results):
-            told = f"{target.what}: {measured:g}, at most {target.most:g}"
-            console.print(f"{told}: {verdict(target, measured)}", highlight=False)
+            line = f"{target.what}: {measured:g}, at most {target.most:g}"
+            console.print(f"{line}: {verdict(target, measured)}", highlight=False)
         console.print(f"kept in {keep(name, machine, results)}", soft_wrap=True)
 
 

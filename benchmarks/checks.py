@@ -1,4 +1,4 @@
-"""What the checks and the waits of a run cost if it changes nothing: the program against itself without them."""
+"""Cost of the checks and the waits of a run that changes nothing: the program against itself without them."""
 
 import shutil
 import statistics

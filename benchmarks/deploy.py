@@ -1,7 +1,7 @@
 """A stack's life against the guide's script of helm and kubectl: first deployment, one that changes nothing, removal.
 
 Both install the same charts on clusters of the same kind, each on one of its own, in turn. The script leaves
-cert-manager's definitions behind, as its chart does unless told otherwise; the stack removes all that it has made.
+cert-manager's definitions behind, as its chart does by default; the stack removes all that it has made.
 """
 
 import os

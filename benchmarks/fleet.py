@@ -1,8 +1,8 @@
-"""What the number of clusters in a fleet costs: one cluster's step, a look into all of them, a run of the anchor stack.
+"""Costs of a fleet by its number of clusters: one cluster's step, a look into all, a run of the anchor stack.
 
 Only so many real API servers fit on one machine. So the clusters that are looked into are stand-ins: one HTTP server in
 a process of its own, which answers what a look asks of a cluster - the version, the namespace kube-system, Linkerd's
-ConfigMaps and Secret, the list of pods - as an API server words it. There is no TLS, no etcd and no network between.
+ConfigMaps and Secret, the list of pods - as an API server words it. TLS, etcd and a network are missing.
 The anchor stack is the real program, on the real engine where there is one; the stacks that it reads are states in a
 file backend, as clusters' runs write them.
 """

@@ -1,4 +1,4 @@
-"""What benchmarks share: the machine that a result was measured on, a deployed stack, and where results are kept."""
+"""Shared parts of benchmarks: facts of the machine, a deployed stack, and the place of results."""
 
 import contextlib
 import json
@@ -20,7 +20,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def facts() -> dict[str, Any]:
-    """Return what a reader has to know of this machine to judge a number."""
+    """Return the facts of this machine that a reader needs to judge a number."""
     model = next(
         (
             line.partition(":")[2].strip()
@@ -49,7 +49,7 @@ def keep(name: str, machine: dict[str, Any], results: dict[str, Any]) -> Path:
 
 
 def stack_settings(cluster: Cluster) -> dict[str, Any]:
-    """Return what a stack is given so that it goes to a cluster, and can be removed again."""
+    """Return the settings by which a stack is deployed to a cluster and can be removed."""
     return {
         "context": cluster.context,
         "kubeconfig": str(cluster.kubeconfig),
@@ -63,7 +63,7 @@ def timed(project: Workspace, *command: str) -> float:
     """Run a command of the engine, and return the seconds that it took.
 
     Raises:
-        RuntimeError: It failed; the message is what it wrote.
+        RuntimeError: It failed; the message is its output.
     """
     started = time.perf_counter()
     done = project.capture(*command)
@@ -79,10 +79,10 @@ def is_gone(api: httpx.Client, path: str) -> bool:
 
 
 def wait_until(done: Callable[[], bool], what: str, seconds: float, *, every: float = 0.2) -> None:
-    """Look every so many seconds whether something is done, until it is.
+    """Poll a condition until it holds.
 
     Raises:
-        TimeoutError: It is not in time; the message is a sentence of what was waited for.
+        TimeoutError: It is not in time; the message names the condition.
     """
     deadline = time.monotonic() + seconds
     while not done():

@@ -1,4 +1,4 @@
-"""What a preview that finds nothing to do costs, against an empty Pulumi program with the same providers.
+"""Cost of a preview without changes, against an empty Pulumi program with the same providers.
 
 And against itself where no cluster is asked (`MESHTRUST_OFFLINE=1`): what is left then over the empty program is what
 Pulumi takes to load, check and compare the stack's thirty resources.

@@ -1,4 +1,4 @@
-"""How long a renewal takes to be served: from the order, by the Secret's write, to a leaf under the new issuer.
+"""Time of a renewal until it is served: from the order, by the Secret's write, to a leaf under the new issuer.
 
 A kubelet's own delay is left out: it brings a changed Secret to a running pod within its sync period, a minute or so,
 and the rehearsal's identity service has it at once.

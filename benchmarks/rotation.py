@@ -1,4 +1,4 @@
-"""How long a whole rotation takes by the number of workloads, and how often each restarts."""
+"""Time of a whole rotation by the number of workloads, and restarts of each."""
 
 import time
 from typing import Any

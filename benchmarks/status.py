@@ -1,4 +1,4 @@
-"""What `meshtrust status` costs by the number of pods: seconds, requests and memory, and how they grow."""
+"""Cost of `meshtrust status` by the number of pods: seconds, requests and memory, and how they grow."""
 
 import asyncio
 import multiprocessing

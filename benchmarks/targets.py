@@ -1,4 +1,4 @@
-"""What the numbers are to be: at most so much, as a ratio of two things that are measured in one run."""
+"""Targets of the numbers: upper limits of ratios between two things that are measured in one run."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -7,12 +7,12 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """The most that a ratio may be.
+    """The upper limit of a ratio.
 
     Attributes:
-        what: What is compared with what.
-        path: Where its number is in the results of a benchmark.
-        most: The most that it may be.
+        what: The comparison, as a phrase.
+        path: Path to its number in the results of a benchmark.
+        most: The upper limit.
     """
 
     what: str
@@ -20,7 +20,7 @@ class Target:
     most: float
 
 
-# By benchmark. What grows may grow as fast as that by which it grows, and no faster.
+# By benchmark. A cost may grow in proportion to the size, and no faster.
 TARGETS: Mapping[str, tuple[Target, ...]] = {
     "deploy": (
         Target(what="a first `up` against the guide's script", path=("ratioMedian", "first"), most=1.0),
@@ -43,7 +43,7 @@ TARGETS: Mapping[str, tuple[Target, ...]] = {
 
 
 def judge(benchmark: str, results: Mapping[str, Any]) -> Iterator[tuple[Target, float]]:
-    """Yield the targets of a benchmark, each with what was measured."""
+    """Yield the targets of a benchmark, each with the measured number."""
     for target in TARGETS.get(benchmark, ()):
         found: Any = results
         for key in target.path:

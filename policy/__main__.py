@@ -13,7 +13,7 @@ from pulumi_policy import (
 )
 from rules import anchor_key_on_no_cluster, issuer_duration, no_key_in_helm_values, signing_anchors_are_protected
 
-# A week: an issuer of two days has room, and one of months has not.
+# A week: longer than the default of two days, and much shorter than months.
 _MAXIMUM_HOURS = 168
 
 
@@ -45,7 +45,7 @@ PolicyPack(
         ),
         StackValidationPolicy(
             name="signing-anchors-are-protected",
-            description="What signs can be neither deleted nor replaced.",
+            description="Signing roots can be neither deleted nor replaced.",
             validate=signing_anchors_are_protected,
         ),
     ],

@@ -1,4 +1,4 @@
-"""The rules, as functions on what a policy pack is given: they need nothing of Pulumi's.
+"""The rules, as functions of a policy pack's arguments, without imports from Pulumi.
 
 Each takes the arguments of a policy (``resource_type``, ``props``, ``name``; or ``resources``) and a function to which
 it reports what is wrong, and with which resource where that is not the one it was called for.
@@ -57,10 +57,10 @@ class Stack(Protocol):
 
 
 def anchor_key_on_no_cluster(stack: Stack, report: Report) -> None:
-    """Refuse a Secret with the key of a trust anchor: who reads it is every identity until the anchor is retired.
+    """Refuse a Secret with the key of a trust anchor: its readers can take every identity until the anchor is retired.
 
     What the mesh trusts is in the values of Linkerd's release, and in the component of this project. In a preview,
-    where neither is known yet, a Secret is told by the name that Linkerd's guide gives it.
+    where neither is known yet, a Secret is recognised by its name in Linkerd's guide.
     """
     secrets = [resource for resource in stack.resources if resource.resource_type == SECRET]
     for secret in secrets:
@@ -150,7 +150,7 @@ def _texts(props: Mapping[str, Any]) -> list[str]:
 
 
 def _text(props: Mapping[str, Any], part: str) -> str:
-    """Return a part of what a Secret holds, empty where there is none that can be read."""
+    """Return a part of what a Secret holds, empty if it is missing or cannot be read."""
     plain = (props.get("stringData") or {}).get(part)
     if plain is not None:
         return str(plain)

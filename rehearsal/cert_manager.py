@@ -14,7 +14,7 @@ def install(cluster: Cluster) -> None:
     """Install cert-manager's chart and wait until its pods are ready.
 
     Raises:
-        RehearsalError: Helm fails; the message has what it says.
+        RehearsalError: Helm fails; the message has its output.
     """
     chart = str(ensure().charts / "cert-manager")
     command = [*ensure().helm, "install", "cert-manager", chart, "--namespace", NAMESPACE, "--create-namespace"]

@@ -2,4 +2,4 @@
 
 
 class RehearsalError(Exception):
-    """A rehearsal cannot begin, or something in it was not as it must be; the message says what to do."""
+    """A rehearsal cannot begin, or a check in it failed; the message names the fix."""

@@ -1,4 +1,4 @@
-"""What a stack of mode `external-issuer` finds on its cluster: cert-manager, and Vault issuers that it names."""
+"""Cluster of a stack in mode `external-issuer`: cert-manager, and the Vault issuers that the stack names."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +17,7 @@ def check_references(stack: str, references: Mapping[str, Mapping[str, str]]) ->
     """Make sure that a rehearsal can make the issuers that a stack names.
 
     Raises:
-        RehearsalError: One is no ClusterIssuer of cert-manager.
+        RehearsalError: One is not a ClusterIssuer of cert-manager.
     """
     for generation, reference in references.items():
         kind, group = reference.get("kind", "Issuer"), reference.get("group", CERT_MANAGER_GROUP)

@@ -1,4 +1,4 @@
-"""The program under Pulumi's own mocks: what it registers, and what it says, without an engine or a cluster."""
+"""The program under Pulumi's own mocks: its registrations and messages, without an engine or a cluster."""
 
 import asyncio
 import json
@@ -49,7 +49,7 @@ class Registered:
 
 @dataclass
 class Recording:
-    """What a run registered, in order, the stack's outputs, and what the program said.
+    """Registrations of a run, in order, with the stack's outputs and the program's messages.
 
     Attributes:
         resources: The resources.
@@ -207,7 +207,7 @@ def run_program(
     try:
         return record(run, providers, stack=stack, preview=preview, in_stack=True)
     except SystemExit as ended:
-        # It ends so when it has told its refusal to the engine, of which there is none here.
+        # It ends so after it has reported its refusal to the engine, which is missing here.
         if isinstance(ended.__context__, pulumi.RunError):
             raise ended.__context__ from None
         raise

@@ -1,4 +1,4 @@
-"""What a rehearsal sees of its cluster, and the one thing that it does to it: ask for a renewal."""
+"""Observer of a rehearsal cluster: Certificates, Secrets and inventory; it can order a renewal."""
 
 import base64
 import time
@@ -51,7 +51,7 @@ class Observer:
         return read_bundle(base64.b64decode(data["tls.crt"]).decode())[0]
 
     def renew_certificate(self, namespace: str, name: str) -> None:
-        """Make cert-manager issue a Certificate anew.
+        """Make cert-manager renew a Certificate.
 
         Source: cmctl ``pkg/renew/renew.go``, which sets the condition Issuing with the reason ManuallyTriggered.
         """
@@ -98,13 +98,13 @@ class Observer:
         return new
 
     def inventory(self) -> set[str]:
-        """Return all that there is of the kinds that a stack makes, by path, but for what its chart says to keep."""
+        """Return all objects of the kinds that a stack makes, by path, except those that its chart keeps."""
         found = set()
         for group, version, plural in _INVENTORY:
             prefix = f"/apis/{group}/{version}" if group else f"/api/{version}"
             for item in self._get(f"{prefix}/{plural}")["items"] or []:
                 metadata = item["metadata"]
-                # Helm leaves these where they are when it uninstalls, because their chart says so.
+                # Helm keeps these when it uninstalls, because their chart asks for it.
                 kept = metadata.get("annotations", {}).get("helm.sh/resource-policy") == "keep"
                 if not kept and metadata["name"] != _IN_EVERY_NAMESPACE.get(plural):
                     found.add(f"{plural}/{metadata.get('namespace', '')}/{metadata['name']}")

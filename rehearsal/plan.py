@@ -28,7 +28,7 @@ from rehearsal.workspace import stack_config
 
 # What a resource stands for, by its type; a Release by the name of its chart.
 _MEANING = {
-    "random:index/randomId:RandomId": "a short id in the root's subject, by which a person tells two roots apart",
+    "random:index/randomId:RandomId": "a short id in the root's subject, by which people distinguish two roots",
     "tls:index/privateKey:PrivateKey": "an ECDSA P-256 key, in the stack's encrypted state",
     "tls:index/selfSignedCert:SelfSignedCert": "the root that every proxy trusts",
     "tls:index/certRequest:CertRequest": "what the next is signed from",
@@ -73,7 +73,7 @@ class Step:
 
     @property
     def meaning(self) -> str:
-        """What it stands for."""
+        """Its meaning."""
         chart = str(self.inputs.get("name", "")) if self.type == _RELEASE else ""
         facts = {**self.inputs, **self.inputs.get("metadata", {}), **self.inputs.get("spec", {})}
         facts["subject"] = "intermediate CA of this cluster" if "maxPathLength" in facts else "identity issuer"
@@ -89,7 +89,7 @@ class _Facts(dict[str, Any]):
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run of a stack would do.
+    """The plan of a run of a stack.
 
     Attributes:
         steps: The resources, in the order in which the program registers them.
@@ -111,7 +111,7 @@ def make_plan(stack: str) -> Plan:
     """Run the program under Pulumi's mocks, as a first preview of a stack of stacks/ that reaches no cluster.
 
     Raises:
-        RehearsalError: There is no such stack, or the program refuses it; the message is the program's.
+        RehearsalError: The stack does not exist, or the program refuses it; the message is the program's.
     """
     config = stack_config(stack)
     os.environ[OFFLINE] = "1"
@@ -197,7 +197,7 @@ def _chain(plan: Plan) -> RenderableType:
 
 
 def _issuer(issuer: Mapping[str, Any], domain: str, signer: str, namespace: str) -> tuple[str, str]:
-    """Return what is to be told of the identity issuer, and where its key is."""
+    """Return a description of the identity issuer and of the place of its key."""
     name, secret = f"CN=identity.linkerd.{domain}", f"Secret {namespace}/{IDENTITY_ISSUER}"
     if issuer["mode"] == "external-secret":
         return "signed and renewed by a third party", f"{secret}, which only the third party writes"

@@ -21,7 +21,7 @@ def promtool() -> Path:
     """Return the path of promtool, building it first where it is not in the rehearsal's cache.
 
     Raises:
-        ClusterError: There is no Go, or the build fails; the message has the end of its output.
+        ClusterError: Go is missing, or the build fails; the message has the end of its output.
     """
     cache = cache_directory()
     built = cache / f"promtool-{_VERSION}"
@@ -43,7 +43,7 @@ def operator_definitions() -> Path:
     """Return the directory of the Prometheus Operator's CustomResourceDefinitions, a file for each.
 
     Raises:
-        ClusterError: There is no Go, or the module cannot be downloaded.
+        ClusterError: Go is missing, or the module cannot be downloaded.
     """
     cache = cache_directory()
     cache.mkdir(parents=True, exist_ok=True)
@@ -52,7 +52,7 @@ def operator_definitions() -> Path:
 
 
 def _run(command: list[str], environment: dict[str, str]) -> str:
-    # Outside of every module, so that none of this project's requirements has a say.
+    # Outside of every module, so that this project's requirements have no effect.
     result = subprocess.run(
         command, env=environment, cwd=cache_directory(), capture_output=True, text=True, check=False
     )

@@ -1,4 +1,4 @@
-"""The main job on a rehearsal cluster: deploy a stack, renew its identity issuer, verify, take it all away again."""
+"""The main job on a rehearsal cluster: deploy a stack, renew its identity issuer, verify it, and destroy the stack."""
 
 import contextlib
 import shlex
@@ -27,7 +27,7 @@ from rehearsal.pulumi.home import describe_plugins
 from rehearsal.workspace import Workspace, stack_config, workspace
 
 NAMESPACE, SECRET = "linkerd", IDENTITY_ISSUER
-# How long cert-manager and the identity service may take; both answer within a second or two.
+# Deadline for cert-manager and the identity service, which both answer within a second or two.
 REACTION_SECONDS = 60
 _NO_PROMPT = ("--yes", "--skip-preview", "--non-interactive")
 
@@ -38,9 +38,9 @@ class Rehearsal:
 
     Attributes:
         stack: Name of the stack in stacks/.
-        console: Where it is told.
+        console: Console that it is shown on.
         linkerd_charts: A directory with Linkerd's own charts; the stand-ins if there is none.
-        keep: Whether the cluster and what was deployed are left.
+        keep: Whether the cluster and its deployment are kept.
         name: Name of the cluster; the stack's unless given.
     """
 
@@ -57,23 +57,25 @@ class Rehearsal:
         """Run it from beginning to end.
 
         Raises:
-            RehearsalError: Something was not as it must be.
+            RehearsalError: A check failed.
             rehearsal.cluster.ClusterError: The cluster cannot be built or started.
         """
-        # A misspelt name is told before anything is built for it, and so is a mode that has no renewal to show.
+        # Checked before anything is built: a misspelt name, and a mode that has no renewal to show.
         self._check_mode()
         self.console.print(f"{ensure_programs()}; providers: {describe_plugins()}", soft_wrap=True, highlight=False)
         with contextlib.ExitStack() as stack:
-            with self._told(
+            with self._step_shown(
                 "a cluster: etcd, Kubernetes, kwok and cert-manager's controllers, as processes of this machine"
-            ) as tell:
+            ) as report:
                 beside = [vault.declare] if self._external else []
                 cluster = Cluster.start(self.name or self.stack, keep=self.keep, beside=beside)
-                tell(f"Linkerd's identity service is {mesh.describe_identity(cluster)}")
+                report(f"Linkerd's identity service is {mesh.describe_identity(cluster)}")
                 if not self.keep:
                     stack.enter_context(cluster)
             if self._external:
-                with self._told("OpenBao's server, which has the root's key, and cert-manager with issuers on it"):
+                with self._step_shown(
+                    "OpenBao's server, which has the root's key, and cert-manager with issuers on it"
+                ):
                     self._external_roots = external_issuer.prepare(cluster, self._external)
             project = stack.enter_context(
                 workspace(
@@ -85,7 +87,7 @@ class Rehearsal:
             self._rehearse(project, Observer(cluster))
         self.console.print(f"[bold green]All of it held.[/] {self._step} steps.")
         if self.keep:
-            self._tell_what_is_left(cluster, project)
+            self._show_what_is_left(cluster, project)
 
     def _check_mode(self) -> None:
         """Refuse a stack whose issuer cert-manager does not sign: there would be no renewal to show."""
@@ -96,8 +98,8 @@ class Rehearsal:
             external_issuer.check_references(self.stack, self._external)
         elif mode not in ("intermediate", "anchor"):
             msg = (
-                f'Stack "{self.stack}" is of mode {mode}, in which no cert-manager of this rehearsal signs. Look at '
-                f"its plan: python -m rehearsal preview {self.stack}"
+                f'Stack "{self.stack}" is of mode {mode}, in which cert-manager does not sign here. '
+                f"Show its plan: python -m rehearsal preview {self.stack}"
             )
             raise RehearsalError(msg)
 
@@ -107,34 +109,34 @@ class Rehearsal:
 
     def _rehearse(self, project: Workspace, observer: Observer) -> None:
         before = observer.inventory()
-        with self._told("`up` of the unmodified program, by the Pulumi CLI"):
+        with self._step_shown("`up` of the unmodified program, by the Pulumi CLI"):
             self._engine(project, "up", *_NO_PROMPT)
         first = self._chain(project, observer)
         self._show("the chain", first)
         self._renew(project, observer, first)
-        with self._told("`up` again: 0 changes"):
+        with self._step_shown("`up` again: 0 changes"):
             self._engine(project, "up", *_NO_PROMPT, "--expect-no-changes")
-        with self._told("`refresh`: the cluster is as declared"):
+        with self._step_shown("`refresh`: the cluster is as declared"):
             self._engine(project, "refresh", *_NO_PROMPT, "--expect-no-changes")
         if self.keep:
             return
-        with self._told("`destroy`: nothing is left"):
+        with self._step_shown("`destroy`: nothing is left"):
             self._engine(project, "destroy", *_NO_PROMPT)
             observer.wait_for_inventory(before, REACTION_SECONDS)
 
     def _renew(self, project: Workspace, observer: Observer, first: list[x509.Certificate]) -> None:
         started = datetime.now(UTC)
-        with self._told("cert-manager is made to renew the identity issuer, as `cmctl renew` does") as tell:
+        with self._step_shown("cert-manager is made to renew the identity issuer, as `cmctl renew` does") as report:
             old = observer.secret_certificate(NAMESPACE, SECRET)
             observer.renew_certificate(NAMESPACE, SECRET)
             new = observer.wait_for_another(NAMESPACE, SECRET, old, REACTION_SECONDS)
-            tell(f"{_short(old)} -> {_short(new)}")
-        with self._told("the identity service takes it over while it runs") as tell:
+            report(f"{_short(old)} -> {_short(new)}")
+        with self._step_shown("the identity service takes it over while it runs") as report:
             event = mesh.wait_event(observer.cluster, "IssuerUpdated", since=started, timeout_seconds=REACTION_SECONDS)
-            tell(f"event {event.reason}: {event.message}")
+            report(f"event {event.reason}: {event.message}")
         second = self._chain(project, observer)
         self._show("the chain after the renewal", second)
-        with self._told("the leaf from before and the leaf from after both verify against the bundle"):
+        with self._step_shown("the leaf from before and the leaf from after both verify against the bundle"):
             if first[1] == second[1] or first[-1] != second[-1]:
                 msg = "The new leaf is not from a new issuer under the same root."
                 raise RehearsalError(msg)
@@ -143,13 +145,13 @@ class Rehearsal:
 
     def _chain(self, project: Workspace, observer: Observer) -> list[x509.Certificate]:
         """Ask the identity service for a leaf, as a proxy does, and return its verified chain up to the root."""
-        with self._told("a proxy's request for a certificate is answered, and the answer verifies") as tell:
+        with self._step_shown("a proxy's request for a certificate is answered, and the answer verifies") as report:
             leaf = mesh.request_leaf(observer.cluster, namespace=NAMESPACE, service_account="default")
             try:
                 chain = verify_chain(read_bundle(leaf.chain_pem), self._roots(project), datetime.now(UTC))
             except ChainError as error:
                 raise RehearsalError(str(error)) from error
-            tell(f"{len(chain)} certificates from leaf to root")
+            report(f"{len(chain)} certificates from leaf to root")
         return chain
 
     def _roots(self, project: Workspace) -> list[x509.Certificate]:
@@ -158,9 +160,9 @@ class Rehearsal:
     def _settings(self, cluster: Cluster) -> dict[str, Any]:
         charts = self.linkerd_charts or mesh.charts()
         named = stack_config(self.stack).get("meshtrust:issuer", {}).get("refs", {})
-        brought = {generation: self._external_roots[generation] for generation in named}
+        external = {generation: self._external_roots[generation] for generation in named}
         return {
-            **({"anchorCertificates": brought} if brought else {}),
+            **({"anchorCertificates": external} if external else {}),
             "context": cluster.context,
             "kubeconfig": str(cluster.kubeconfig),
             "anchor": {"protect": False},
@@ -174,29 +176,29 @@ class Rehearsal:
             raise RehearsalError(msg)
 
     @contextlib.contextmanager
-    def _told(self, what: str) -> Iterator[Any]:
-        """Tell of a step: what it is, how long it took, and what came of it."""
+    def _step_shown(self, what: str) -> Iterator[Any]:
+        """Show a step: its title, its duration and its results."""
         self._step += 1
-        came: list[str] = []
+        results: list[str] = []
         self.console.print(f"\n[bold]{self._step}. {what}[/]")
         started = time.monotonic()
         mark = "[red]✗[/]"
         try:
-            yield came.append
+            yield results.append
             mark = "[green]✓[/]"
         finally:
             seconds = time.monotonic() - started
-            self.console.print(f"{mark} {'; '.join(came) + ' ' if came else ''}[dim]({seconds:.1f} s)[/]")
+            self.console.print(f"{mark} {'; '.join(results) + ' ' if results else ''}[dim]({seconds:.1f} s)[/]")
 
     def _show(self, title: str, chain: list[x509.Certificate]) -> None:
         self.console.print(Panel(chain_tree(chain), title=f"[bold]{title}[/]", title_align="left", expand=False))
 
-    def _tell_what_is_left(self, cluster: Cluster, project: Workspace) -> None:
+    def _show_what_is_left(self, cluster: Cluster, project: Workspace) -> None:
         exports = {**project.environment, "KUBECONFIG": cluster.kubeconfig, "PATH": f"{project.cli.path.parent}:$PATH"}
         if self._external:
             exports |= external_issuer.describe(cluster)
         lines = [
-            "\nThe cluster runs on, with the stack on it. Run these to have `pulumi` and `meshtrust` work on it:\n",
+            "\nThe cluster keeps running, with the stack on it. To use `pulumi` and `meshtrust` on it, run:\n",
             f"cd {shlex.quote(str(project.directory))}",
             *(f'export {name}="{value}"' for name, value in exports.items()),
             'meshtrust() { .venv/bin/python -m meshtrust "$@"; }',

@@ -40,7 +40,7 @@ _ANCHORS_SHA256 = TRUST_ROOTS_ANNOTATION
 
 
 class Sampler:
-    """Looks at the mesh several times a second while a rotation goes on: handshakes, and who trusts what."""
+    """Sampler of handshakes and trusted anchors, several times a second during a rotation."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
@@ -77,7 +77,7 @@ class Sampler:
                     )
 
     def _pods(self, api: httpx.Client) -> Counter[str]:
-        """Return how many proxies were injected with which bundle, by the anchors in it."""
+        """Return the number of proxies by the anchors in the bundle that they were injected with."""
         answer = api.get("/api/v1/pods", params=_SELECTED, headers={"Accept": METADATA_ONLY}).raise_for_status()
         hashes = [(item["metadata"].get("annotations") or {}).get(_ANCHORS_SHA256) for item in answer.json()["items"]]
         if set(hashes) - self._names.keys():
@@ -98,10 +98,10 @@ class Sampler:
 
 @dataclass
 class RotationRehearsal(Rehearsal):
-    """A rotation, rehearsed; for what is common to all rehearsals see `Rehearsal`.
+    """The rehearsal of a rotation; `Rehearsal` has the parts that all rehearsals share.
 
     Attributes:
-        workloads: How many applications.
+        workloads: Number of applications.
         replicas: Pods of each.
         picture: File that the picture of the rotation is written to, as SVG.
     """
@@ -113,39 +113,43 @@ class RotationRehearsal(Rehearsal):
     def _rehearse(self, project: Workspace, observer: Observer) -> None:
         before = observer.inventory()
         cluster = observer.cluster
-        with self._told("`up`: the stack, under one trust anchor"):
+        with self._step_shown("`up`: the stack, under one trust anchor"):
             self._engine(project, "up", *_NO_PROMPT)
         proxies = self.workloads * self.replicas
-        with self._told(f"{proxies} proxies, each with its own certificate, that connect to each other all the time"):
+        with self._step_shown(
+            f"{proxies} proxies, each with its own certificate, that connect to each other all the time"
+        ):
             make_workloads(cluster, _APPLICATIONS, self.workloads, self.replicas)
             wait_for_proxies(cluster, proxies, REACTION_SECONDS)
-        # What is signed elsewhere has a root of elsewhere, and an issuer that signs under it.
-        brought = self._introduced()
-        with self._told("a switch of the signer before anybody trusts the new anchor is refused, in preview") as tell:
-            tell(self._refused(project, {"anchors": [OLD, NEW], "signer": NEW, **brought}))
-        if brought:
-            project.configure(brought)
+        # An external issuer has an external root, and signs under it.
+        external = self._introduced()
+        with self._step_shown(
+            "a switch of the signer is refused in preview while no proxy trusts the new anchor"
+        ) as report:
+            report(self._refused(project, {"anchors": [OLD, NEW], "signer": NEW, **external}))
+        if external:
+            project.configure(external)
         environment = project.command_environment
         with Sampler(cluster) as sampler:
-            with self._told(f"`meshtrust rotate --to {NEW} --step`: the new anchor is introduced"):
+            with self._step_shown(f"`meshtrust rotate --to {NEW} --step`: the new anchor is introduced"):
                 self._command(project, environment, sampler, "rotate", "--to", NEW, "--step")
-            with self._told("a switch now is refused too: these proxies do not trust it yet") as tell:
-                tell(self._refused(project, {"signer": NEW}))
-            with self._told(f"`meshtrust rotate --to {NEW}`: restarts, switch, restarts, retirement"):
+            with self._step_shown("a switch now is refused too: these proxies do not trust it yet") as report:
+                report(self._refused(project, {"signer": NEW}))
+            with self._step_shown(f"`meshtrust rotate --to {NEW}`: restarts, switch, restarts, retirement"):
                 self._command(project, environment, sampler, "rotate", "--to", NEW)
             counted = read_handshakes(cluster)
-        with self._told("no handshake has failed") as tell:
+        with self._step_shown("no handshake has failed") as report:
             self._check_none_failed(counted)
-            tell(f"{counted.succeeded} handshakes, {counted.failed} failed")
-        with self._told("a new leaf is under the new anchor, which is the only one") as tell:
+            report(f"{counted.succeeded} handshakes, {counted.failed} failed")
+        with self._step_shown("a new leaf is under the new anchor, which is the only one") as report:
             roots = self._roots(project)
             leaf = mesh.request_leaf(cluster, namespace=NAMESPACE, service_account="default")
             chain = verify_chain(read_bundle(leaf.chain_pem), roots, datetime.now(UTC))
-            tell(f"{len(roots)} root, {len(chain)} certificates from leaf to root")
+            report(f"{len(roots)} root, {len(chain)} certificates from leaf to root")
         self._draw(sampler)
         if self.keep:
             return
-        with self._told("`destroy`: nothing is left"):
+        with self._step_shown("`destroy`: nothing is left"):
             with cluster.client() as api:
                 api.delete(f"/api/v1/namespaces/{_APPLICATIONS}").raise_for_status()
             self._engine(project, "destroy", *_NO_PROMPT)
@@ -155,7 +159,7 @@ class RotationRehearsal(Rehearsal):
         return {**named, NEW: {**named[OLD], "name": f"{named[OLD]['name']}-{NEW}"}}
 
     def _introduced(self) -> dict[str, Any]:
-        """Return what the stack's file has to say of the new generation beyond its name."""
+        """Return the settings of the new generation in the stack's file, besides its name."""
         if not self._external:
             return {}
         issuer = stack_config(self.stack)["meshtrust:issuer"]
@@ -173,7 +177,7 @@ class RotationRehearsal(Rehearsal):
         raise RehearsalError(msg)
 
     def _command(self, project: Workspace, environment: dict[str, str], sampler: Sampler, *arguments: str) -> None:
-        """Run a command of the CLI on the stack, and tell what it tells."""
+        """Run a command of the CLI on the stack, and show its events."""
         for event in run_command(project, environment, *arguments):
             if event["event"] == "step":
                 sampler.step = event["step"]
@@ -199,7 +203,7 @@ def run_command(project: Workspace, environment: dict[str, str], *arguments: str
     """Run a command of the CLI on a workspace's stack; yield its events.
 
     Raises:
-        RehearsalError: It failed; the message has what it wrote.
+        RehearsalError: It failed; the message has its output.
     """
     command = [sys.executable, "-m", "meshtrust", *arguments, "--stack", project.stack, "--json"]
     process = subprocess.Popen(
@@ -234,7 +238,7 @@ def changed_settings(project: Workspace, settings: dict[str, Any]) -> Iterator[N
 
 
 def phases_table(samples: list[Sample]) -> Table:
-    """Return what happened in each step: how long it took, and the handshakes meanwhile."""
+    """Return a table of the steps, with their seconds and handshakes."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for heading in ("step", "seconds", "handshakes", "failed"):
         table.add_column(heading, justify="left" if heading == "step" else "right")

@@ -20,7 +20,7 @@ from rehearsal.pulumi.cli import PulumiCli, find_cli
 from rehearsal.pulumi.home import describe_plugins, write_home
 
 REPOSITORY = Path(__file__).parent.parent
-# All that the program consists of; the tests, the documents and the rehearsal itself are no part of it.
+# Files of the program; the tests, the documents and the rehearsal itself do not belong to it.
 _PROGRAM = (
     "Pulumi.yaml",
     "requirements.txt",
@@ -153,7 +153,7 @@ def workspace(
         init: Make the stack; otherwise only its file is there.
 
     Raises:
-        RehearsalError: There is no such stack, or the CLI cannot be had or cannot make it.
+        RehearsalError: The stack does not exist, or the CLI is missing or cannot make it.
     """
     cli = find_cli()
     config = stack_config(stack)
@@ -209,12 +209,12 @@ def stack_config(stack: str) -> dict[str, Any]:
     """Return the configuration of a stack of stacks/.
 
     Raises:
-        RehearsalError: There is no such stack; the message names those there are.
+        RehearsalError: The stack does not exist; the message names the existing ones.
     """
     path = REPOSITORY / "stacks" / f"Pulumi.{stack}.yaml"
     if not path.is_file():
         there = ", ".join(sorted(entry.name.split(".")[1] for entry in path.parent.glob("Pulumi.*.yaml")))
-        msg = f'There is no stack "{stack}" in stacks/. There are: {there}.'
+        msg = f'Stack "{stack}" is not in stacks/. Use one of: {there}.'
         raise RehearsalError(msg)
     config: dict[str, Any] = yaml.safe_load(path.read_text())["config"]
     return config

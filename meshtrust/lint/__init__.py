@@ -1,4 +1,7 @@
-"""The rules of mesh credentials as pure functions: they judge what they are given and read nothing themselves."""
+"""The linter: rules about mesh credentials, the readers of files that it checks, and its reports.
+
+Rules are pure functions of what was read. Imports `pki` and `names` only.
+"""
 
 from meshtrust.lint.reading.files import READING, read_files
 from meshtrust.lint.reading.schema import DUPLICATES, MANIFESTS
@@ -17,7 +20,7 @@ from meshtrust.lint.rules.webhooks import WEBHOOK_CONFIGURATIONS, WEBHOOK_SECRET
 from meshtrust.lint.rules.windows import LIFETIMES_UNDER_CAS, WINDOWS, lint_issuer_window
 from meshtrust.lint.runner import LintResult, lint_material
 
-# Every kind of subject that is judged, in the order of the rules' ids.
+# The kinds of subjects, in the order of the rules' ids.
 RULE_SETS = (
     READING,
     ANCHORS,

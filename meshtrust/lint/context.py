@@ -1,4 +1,4 @@
-"""All that was read, sorted, and what belongs to what: an issuer to its bundle, a bundle to its sources."""
+"""Everything that was read, sorted, with what belongs together: an issuer and its bundle, a bundle and its sources."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -41,12 +41,12 @@ class KnownBundle:
 
 @dataclass(kw_only=True)
 class LintContext:
-    """All that was read, sorted.
+    """Everything that was read, sorted.
 
     Attributes:
-        at: The moment at which it is judged.
+        at: Moment at which it is judged.
         objects: Kubernetes objects.
-        kustomizations: What Kustomizations say of files.
+        kustomizations: The Kustomizations that patch or generate files.
         installations: Helm values of Linkerd.
         issuance: The graph of issuers.
         bundles: Trust bundles.
@@ -81,16 +81,16 @@ class LintContext:
         return [one for one in self.of_kind("Bundle", "ClusterBundle") if is_trust_bundle(one)]
 
     def is_part(self, one: Object) -> bool:
-        """Whether an object is a patch, or is patched, so that what it lacks may stand elsewhere."""
+        """Whether an object is a patch, or is patched, so that a missing field may be set elsewhere."""
         spec = mapping(one.get("spec"))
         lacks = one.kind == "Certificate" and not spec.keys() & {"secretName", "issuerRef"}
         marked = "$patch" in mapping(one.manifest) or "$patch" in spec
         return lacks or marked or self.kustomizations.is_part(one.file)
 
     def roots_near(self, file: str) -> tuple[CertificateFacts, ...] | None:
-        """Return the roots that the mesh of a file trusts; None if they are not at hand, or not all of them.
+        """Return the roots that the mesh of a file trusts; None if some or all of them were not read.
 
-        Bundles of other directories beside it may be those of another mesh.
+        Bundles of sibling directories may belong to another mesh.
         """
         known = [one for one in self.bundles if one.bundle.roots and is_related(one.file, file)]
         near = nearest(known, file, lambda one: one.file)
@@ -99,7 +99,7 @@ class LintContext:
         return tuple(root for one in near for root in one.bundle.roots)
 
     def helms_near(self, file: str) -> list[HelmValues]:
-        """Return the Helm values that go with a file; none of another directory beside it, unless they are the only."""
+        """Return the Helm values that go with a file; those of a sibling directory only if there are no others."""
         related = [one for one in self.installations if is_related(one.file, file)]
         return [one.helm for one in nearest(related, file, lambda one: one.file)]
 
@@ -109,7 +109,7 @@ class LintContext:
         return next(iter(domains)) if len(domains) == 1 and not has_placeholder(list(domains)) else None
 
     def leaf_near(self, file: str) -> LeafLifetime:
-        """Return how long proxies' certificates live, by the Helm values that go with a file."""
+        """Return the lifetime of proxies' certificates by the Helm values that go with a file."""
         helms = self.helms_near(file) or [one.helm for one in self.installations]
         leaves = [helm.leaf for helm in helms]
         return min(leaves, key=lambda leaf: leaf.whole, default=LeafLifetime())
@@ -120,7 +120,7 @@ class LintContext:
         return next(iter(named)) if len(named) == 1 and not has_placeholder(list(named)) else None
 
     def uses_cni(self, file: str) -> bool:
-        """Whether a mesh uses Linkerd's CNI plugin, so that its proxies need no rights to set up iptables."""
+        """Whether a mesh uses Linkerd's CNI plugin, so that its proxies do not set up iptables."""
         helms = self.helms_near(file) or [one.helm for one in self.installations]
         plugin = any(
             "linkerd-cni" in one.name or "linkerd2-cni" in f"{one.name} {chart_of(one)}" for one in self.objects
@@ -152,7 +152,7 @@ class LintContext:
                 yield one
 
     def trust_bundle(self, one: Object) -> TrustBundle:
-        """Return a Bundle, with where its sources lead."""
+        """Return a Bundle, with the places that its sources lead to."""
         reads = self.issuance.reading_namespace(one.file, trust=True)
         bundle = TrustBundle(one=one, part=self.is_part(one), reads=reads)
         elsewhere = []
@@ -173,14 +173,14 @@ class LintContext:
         )
 
     def _siblings(self, bundle: Object, sources: Sequence[str]) -> tuple[str, str] | None:
-        """Return the identity issuer and what it is under, if that is certainly none of a Bundle's sources."""
+        """Return the identity issuer and what signs it, if that is certainly not one of a Bundle's sources."""
         makers = [self.issuance.makers(name) for name in sources]
         if IDENTITY_ISSUER in sources or not all(makers):
             return None
         issuers = [
             one for one, role in self.issuance.certificates if role == "issuer" and is_related(one.file, bundle.file)
         ]
-        # A tree may have several meshes, or the same one twice.
+        # A tree may hold several meshes, or one mesh twice.
         near = nearest(issuers, bundle.file, lambda one: one.file)
         strangers = [self._stranger(issuer, sources, makers) for issuer in near]
         return strangers[0] if strangers and all(strangers) else None
@@ -188,7 +188,7 @@ class LintContext:
     def _stranger(
         self, issuer: Object, sources: Sequence[str], makers: Sequence[Sequence[Object]]
     ) -> tuple[str, str] | None:
-        """Return an identity issuer and what it is under, if that is certainly none of some anchors."""
+        """Return an identity issuer and what signs it, if that is certainly not one of some anchors."""
         chain = [issuer, *self.issuance.above(issuer)]
         top, signer = chain[-1], self.issuance.issuer(chain[-1])
         secrets = {text(one.get("spec.secretName")) for one in chain[1:]}
@@ -204,7 +204,7 @@ class LintContext:
         return (issuer.title, f"that is under {top.title}") if self_signed and top is not issuer else None
 
     def directories(self) -> frozenset[str]:
-        """Return the directories that have something of Linkerd."""
+        """Return the directories that hold objects or files of Linkerd."""
         files = [one.file for one in self.installations] + [one.file for one in self.bundles]
         files += [one.file for one, _ in self.issuance.certificates]
         files += [one.file for one in self.objects if id(one) in self.judged]

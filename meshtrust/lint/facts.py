@@ -1,4 +1,4 @@
-"""What the rules ask of certificates and keys, read once, so that no rule meets one that cannot be read."""
+"""Properties of certificates and keys that rules use, read once, so that every rule gets readable ones only."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -55,7 +55,7 @@ class KeyFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class CertificateFacts:
-    """A certificate, with what rules ask of it.
+    """A certificate, with the properties that rules use.
 
     Attributes:
         certificate: The certificate itself.
@@ -85,9 +85,10 @@ class CertificateFacts:
 
     @cached_property
     def self_signed(self) -> bool:
-        """Whether its own key signed it, as a root's does; a name is no proof, as a root and its issuer may share one.
+        """Whether its own key signed it, as a root's does.
 
-        Where the signature cannot be verified here, its key identifiers tell.
+        Equal names are not proof, since a root and its issuer may share one. If the signature cannot be verified here,
+        the key identifiers decide.
         """
         if self.certificate.issuer != self.certificate.subject:
             return False
@@ -140,7 +141,7 @@ def read_key(label: str, der: bytes) -> KeyFacts | None:
     """Return the public half of a private key, or None if the key cannot be read.
 
     Args:
-        label: Label of its PEM block, which says how it is encoded.
+        label: Label of its PEM block, which names its encoding.
         der: Its content.
     """
     try:
@@ -150,18 +151,18 @@ def read_key(label: str, der: bytes) -> KeyFacts | None:
     return _key_facts(key.public_key()) if _FORMS.get(label) == _form(der) else None
 
 
-# What follows the version in each form of a key, as a tag of ASN.1: RFC 5958, RFC 5915, RFC 8017.
+# The ASN.1 tag after the version, in each form of a key: RFC 5958, RFC 5915, RFC 8017.
 _FORMS = {"PRIVATE KEY": 0x30, "EC PRIVATE KEY": 0x04, "RSA PRIVATE KEY": 0x02}
 
 
 def _form(der: bytes) -> int:
-    """Return the tag of what follows the version in a private key's DER."""
+    """Return the ASN.1 tag after the version in a private key's DER."""
     start = 2 + (der[1] & 0x7F if der[1] & 0x80 else 0)
     return der[start + 2 + der[start + 1]]
 
 
 def path_to_root(first: CertificateFacts, others: Sequence[CertificateFacts]) -> list[CertificateFacts]:
-    """Return a certificate, what issued it, what issued that, and so on, as far as others have it."""
+    """Return a certificate and its issuers, from the nearest up, as far as they are among others."""
     path = [first]
     while not path[-1].self_signed:
         above = next((other for other in others if other not in path and other.issued(path[-1])), None)

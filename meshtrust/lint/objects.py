@@ -1,4 +1,4 @@
-"""Kubernetes objects among what was read, and which of them lie closest to each other."""
+"""Kubernetes objects in the documents, and the nearest of several."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,21 +11,21 @@ from meshtrust.lint.values import at, mapping, sequence, text
 
 T = TypeVar("T")
 
-# Deeper no List of Lists goes.
+# Lists are nested this deep at most.
 _DEEPEST_LIST = 3
-# Deeper in a resource that carries values no manifest stands.
+# Manifests stand this deep in a resource that carries values at most.
 _DEEPEST_OBJECT = 8
 _CARRIERS = {"HelmRelease", "Application", "ApplicationSet"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Object:
-    """A Kubernetes object and where it stands.
+    """A Kubernetes object and its place.
 
     Attributes:
         document: The document that holds it.
-        path: Where in the document it is.
-        manifest: What it says.
+        path: Path to it in the document.
+        manifest: Its content.
     """
 
     document: Document
@@ -44,7 +44,7 @@ class Object:
 
     @property
     def group(self) -> str:
-        """RuleSet of its API; empty for the core."""
+        """Group of its API; empty for the core."""
         return text(self.manifest.get("apiVersion")).rpartition("/")[0]
 
     @property
@@ -54,7 +54,7 @@ class Object:
 
     @property
     def namespace(self) -> str:
-        """Its namespace; empty where that is given elsewhere."""
+        """Its namespace; empty if it does not name one."""
         return text(at(self.manifest, "metadata.namespace"))
 
     @property
@@ -63,16 +63,16 @@ class Object:
         return f"{self.kind} {'/'.join(filter(None, (self.namespace, self.name)))}".strip()
 
     def get(self, path: str) -> Any:
-        """Return what a dotted path leads to, or nothing."""
+        """Return the value at a dotted path; None if there is none."""
         return at(self.manifest, path)
 
     def locate(self, path: str) -> Location:
-        """Return where a dotted path stands."""
+        """Return the place of a dotted path."""
         return self.document.locate(*self.path, path)
 
 
 def objects_of(document: Document) -> Iterator[Object]:
-    """Yield the objects of a document; a List is taken apart, and so is a list of manifests."""
+    """Yield the objects of a document; a List, or a list of manifests, yields its items."""
     waiting: list[tuple[tuple[str | int, ...], Any]] = [((), document.value)]
     while waiting:
         path, manifest = waiting.pop(0)
@@ -91,7 +91,7 @@ def objects_of(document: Document) -> Iterator[Object]:
 
 
 def _embedded(document: Document, path: tuple[str | int, ...], value: Any) -> Iterator[Object]:
-    """Yield the objects that stand within another, such as a chart's value of further manifests."""
+    """Yield the objects within another, such as further manifests in a chart's values."""
     waiting = [(path, value)]
     while waiting:
         where, found = waiting.pop(0)
@@ -104,7 +104,7 @@ def _embedded(document: Document, path: tuple[str | int, ...], value: Any) -> It
 
 
 def _items(manifest: Mapping[str, Any]) -> list[Any]:
-    """Return the items of a List; the kind of a typed one is that of its items, which the API leaves out."""
+    """Return the items of a List; items without a kind get that of their typed List."""
     given = {"apiVersion": manifest.get("apiVersion"), "kind": text(manifest.get("kind")).removesuffix("List")}
     return [
         {**given, **item} if given["kind"] and isinstance(item, Mapping) else item
@@ -113,19 +113,19 @@ def _items(manifest: Mapping[str, Any]) -> list[Any]:
 
 
 def same_namespace(one: Object, other: Object) -> bool:
-    """Whether two objects may be in one namespace: where it is given elsewhere, they may."""
+    """Whether two objects may be in one namespace; one that does not name its namespace may be in any."""
     return not one.namespace or not other.namespace or one.namespace == other.namespace
 
 
 def is_related(one: str, other: str) -> bool:
-    """Whether two files lie in one directory, or one of them below the other's, as the files of one cluster do."""
+    """Whether two files are in one directory, or one below the other's directory, as the files of one cluster are."""
     first, second = PurePath(one).parts[:-1], PurePath(other).parts[:-1]
     shortest = min(len(first), len(second))
     return first[:shortest] == second[:shortest]
 
 
 def nearest(candidates: Sequence[T], file: str, file_of: Callable[[T], str]) -> list[T]:
-    """Return those candidates whose file shares the most directories with a file; of the same file, those alone."""
+    """Return the candidates whose file shares the most directories with a file, or those of the file itself."""
 
     def shared(candidate: T) -> int:
         other = file_of(candidate)

@@ -1,4 +1,4 @@
-"""What the linter found, for a person, for a program, and for CI systems that read SARIF."""
+"""Reports of the linter: text for people, JSON for programs, SARIF for CI systems."""
 
 import hashlib
 import json
@@ -15,15 +15,15 @@ from meshtrust.lint.rule import SEVERITIES, Finding, Rule, Severity
 from meshtrust.lint.runner import LintResult
 
 _STYLES: dict[Severity, str] = {"error": "bold red", "warning": "yellow", "note": "cyan"}
-# So many kinds of documents and so many files are named that were not judged; of the rest their number.
+# Number of kinds of documents, and of files, that a report names of those that were not judged; the others are counted.
 _MOST_NAMED = 8
 SARIF_SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 
 
 def summary(result: LintResult) -> str:
-    """Return how much was found in how much, and what was not judged, as sentences.
+    """Return the number of findings and files, and what was not judged, as sentences.
 
-    "Nothing wrong" is said only of what was judged.
+    "Nothing wrong" applies only to what was judged.
     """
     counted = Counter(finding.severity for finding in result.findings)
     parts = [_count(counted[severity], severity) for severity in SEVERITIES if counted[severity]]
@@ -32,9 +32,9 @@ def summary(result: LintResult) -> str:
         judged = f"{result.judged or 'nothing'} judged"
         said = f"{', '.join(parts) or 'Nothing wrong'} {where} ({judged})."
     elif result.files:
-        said = f"Nothing was judged: nothing {where} is Linkerd's credentials, as far as can be told."
+        said = f"Nothing was judged: no credentials of Linkerd were recognised {where}."
     else:
-        said = "Nothing was judged: there is no file of YAML, JSON or PEM."
+        said = "Nothing was judged: there are no YAML, JSON or PEM files."
     return said + _passed_over(result)
 
 
@@ -48,8 +48,9 @@ def _passed_over(result: LintResult) -> str:
     files = list(result.pem_files[:_MOST_NAMED])
     more = len(result.pem_files) - len(files)
     files += [_count(more, "other PEM file")] if more > 0 else []
-    said = f" Not judged, as nothing ties it to Linkerd: {', '.join([*kinds, *files])}." if kinds or files else ""
-    return said + (" A PEM file is judged where it is named." if files else "")
+    named = ", ".join([*kinds, *files])
+    said = f" Not judged, because nothing connects it with Linkerd: {named}." if named else ""
+    return said + (" To judge a PEM file, name it on the command line." if files else "")
 
 
 def _count(number: int, what: str) -> str:
@@ -57,7 +58,7 @@ def _count(number: int, what: str) -> str:
 
 
 def print_text(result: LintResult, console: Console) -> None:
-    """Print findings for a person: by file, each with what is wrong, why, and what to do."""
+    """Print findings for people, by file: each with what is wrong, the reason, and the fix."""
     shown = ""
     for finding in result.findings:
         file, line = _place(finding)
@@ -78,7 +79,7 @@ def print_text(result: LintResult, console: Console) -> None:
 
 
 def as_json(result: LintResult) -> str:
-    """Return findings as JSON: a list of flat objects, and how many there are of each severity."""
+    """Return findings as JSON: a list of flat objects, and their number by severity."""
     counted = Counter(finding.severity for finding in result.findings)
     document = {
         "files": result.files,
@@ -140,7 +141,7 @@ def _result(finding: Finding, rule: Rule, index: int) -> dict[str, Any]:
     physical: dict[str, Any] = {"artifactLocation": {"uri": quote(PurePath(file).as_posix())}}
     if line:
         physical["region"] = {"startLine": line}
-    # What stays the same while lines move: CI systems tell by it which finding is new.
+    # Stays the same while lines move, so that CI systems recognise new findings.
     identity = hashlib.sha256("\n".join((rule.id, file, finding.subject, finding.wrong)).encode()).hexdigest()
     return {
         "ruleId": rule.id,

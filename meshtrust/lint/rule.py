@@ -1,4 +1,4 @@
-"""What a rule is, what it finds, and how rules are gathered."""
+"""Rules, the findings that they yield, and sets of rules for one kind of subject."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 
 @dataclass(frozen=True)
 class Location:
-    """Where something stands.
+    """A place in a file.
 
     Attributes:
-        file: A file, as it was named.
-        line: The line, from 1, where it is known.
-        folded: Whether all lines of a text stand in this one, as those of a text in base64 do.
+        file: Name of the file, as the user gave it.
+        line: The line, from 1; None if it is not known.
+        folded: Whether this one line holds all lines of a text, as base64 does.
     """
 
     file: str
@@ -34,15 +34,15 @@ class Location:
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """One thing that must not be.
+    """A requirement on one kind of subject.
 
     Attributes:
-        id: Its name in reports, which never changes its meaning.
-        severity: An error breaks the mesh, or will; a warning may, or breaks a tool; a note is good to know.
-        title: What it finds, as a phrase.
-        reason: Why that is wrong, as sentences.
-        source: Where that is written: files of Linkerd, cert-manager or the proxy, sections of an RFC.
-        fix: What to do, where a finding has nothing more precise to say.
+        id: Its name in reports; an id never gets another meaning.
+        severity: An error breaks the mesh now or later; a warning may, or breaks a tool; a note is information.
+        title: The fault that it finds, as a phrase.
+        reason: The consequence, as sentences.
+        source: Files of Linkerd, cert-manager or the proxy, or sections of an RFC, that the rule follows from.
+        fix: The remedy, unless a finding has a more precise one.
     """
 
     id: str
@@ -55,15 +55,15 @@ class Rule:
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One thing that is wrong, told so that a person can put it right.
+    """A fault, with what a person needs to correct it.
 
     Attributes:
-        subject: What it is about: a configuration key, a certificate, an object of a cluster.
-        wrong: What is wrong with it, naming the value.
-        fix: What to do about it.
+        subject: The faulty thing: a configuration key, a certificate, an object of a cluster.
+        wrong: The fault as a predicate, which names the value.
+        fix: The remedy.
         severity: An error stops a run, a warning is shown.
-        rule: The rule that it breaks; None if a configuration says something that cannot be read at all.
-        location: Where it stands, where it was read from a file.
+        rule: The rule that it breaks; None if a configuration cannot be read.
+        location: Its place, if it was read from a file.
     """
 
     subject: str
@@ -80,16 +80,16 @@ class Finding:
 
 @dataclass(frozen=True, kw_only=True)
 class Violation:
-    """What a rule says of its subject, with what differs from the rule's and the subject's own.
+    """A breach of a rule, with what differs from the rule's and the subject's own attributes.
 
     Attributes:
-        text: What is wrong, naming the value, as a predicate.
-        fix: What to do, where there is something more precise than the rule's.
-        member: What of the subject it is about, such as `spec.duration`.
-        location: Where it stands, where that is not the subject's place.
-        value: The value that is wrong: while it is a placeholder, nothing is.
-        severity: How bad it is, where that is less than the rule has it.
-        elsewhere: Whether it is that something is missing, and may stand elsewhere, so that nothing is known.
+        text: The fault as a predicate, which names the value.
+        fix: The remedy, if it is more precise than the rule's.
+        member: The faulty member of the subject, such as `spec.duration`.
+        location: Its place, if that is not the subject's.
+        value: The faulty value; a placeholder is never faulty.
+        severity: Its severity, if it is less than the rule's.
+        elsewhere: Whether a missing value may be set elsewhere, so that the rule cannot decide.
     """
 
     text: str
@@ -102,11 +102,11 @@ class Violation:
 
 
 class Subject(Protocol):
-    """What a rule judges: it has a name, and a place where it was read from a file."""
+    """The subject of a rule, with its name and its place."""
 
     @property
     def name(self) -> str:
-        """The name, as a sentence begins with it."""
+        """The name, for the beginning of a sentence."""
 
     @property
     def location(self) -> Location | None:
@@ -144,9 +144,9 @@ class RuleSet(Generic[S]):
         fix: str,
         applies: Callable[[S], bool] = lambda _: True,
     ) -> Callable[[Check[S]], Check[S]]:
-        """Return a decorator that makes a rule of a function, which yields what is wrong with a subject.
+        """Return a decorator that makes a rule of a function, which yields the violations of a subject.
 
-        The function is asked only about subjects that the rule applies to.
+        The function is called only for subjects that the rule applies to.
         """
         rule = Rule(id=rule_id, severity=severity, title=title, reason=reason, source=source, fix=fix)
 
@@ -157,13 +157,13 @@ class RuleSet(Generic[S]):
         return register
 
     def check(self, subject: S) -> Iterator[Finding]:
-        """Yield what the rules find wrong with a subject; a value that is yet to be filled in is never wrong."""
+        """Yield the findings of the rules about a subject; a value that is still a placeholder is never wrong."""
         for rule, applies, check in self._checks:
-            for said in check(subject) if applies(subject) else ():
-                wrong = Violation(text=said) if isinstance(said, str) else said
+            for found in check(subject) if applies(subject) else ():
+                wrong = Violation(text=found) if isinstance(found, str) else found
                 if wrong.elsewhere or has_placeholder(wrong.value):
                     continue
-                # Rules do not show keys; names, which they do show, may hold anything.
+                # Rules never show keys; the names that they show may hold anything.
                 yield Finding(
                     subject=without_private_keys(" ".join(filter(None, (subject.name, wrong.member)))),
                     wrong=without_private_keys(wrong.text),

@@ -1,4 +1,4 @@
-"""Values of any type, as YAML gives them: asked for safely, and shown without giving away a key."""
+"""Values of any type, as YAML gives them: safe access, and display without key material."""
 
 import difflib
 import re
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 _LONGEST = 60
-# Filled in by something else before Kubernetes or Helm sees it: Helm, helmfile, Flux, Argo CD and its plugins,
+# Filled in by other tools before Kubernetes or Helm sees it: Helm, helmfile, Flux, Argo CD and its plugins,
 # Terraform, Jinja, ERB, envsubst, kustomize, Concourse, Azure DevOps, Autoconf, SOPS, vals, 1Password, and people.
 # In a text these stand anywhere.
 TEMPLATE = re.compile(
@@ -20,14 +20,14 @@ _PLACEHOLDER = re.compile(
     | (?i:change|replace|fill)[-_ ]?(?i:me)\b | [A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\s*$ )""",
     re.VERBOSE,
 )
-# Bytes that are no text may have anything in them.
+# Bytes that are not text may hold anything.
 _BINARY = re.compile(r"[\x00-\x08\x0e-\x1f\ufffd]")
-# A part that somebody left out before the text was shown to others.
+# A part that was left out on purpose before the text was published.
 _LEFT_OUT = re.compile(r"\.{3}|…|[xX]{8}")
 
 
 def shown(value: Any) -> str:
-    """Return a value for a message: short, on one line, and nothing of what could be key material."""
+    """Return a value for a message: short, on one line, and without what could be key material."""
     if isinstance(value, Mapping | list):
         return "a map" if isinstance(value, Mapping) else "a list"
     text = str(value)
@@ -40,22 +40,22 @@ def listed(values: Any) -> str:
 
 
 def mapping(value: Any) -> Mapping[str, Any]:
-    """Return a map as it is, and an empty one for anything else."""
+    """Return a map unchanged; an empty one for anything else."""
     return value if isinstance(value, Mapping) else {}
 
 
 def sequence(value: Any) -> list[Any]:
-    """Return a list as it is, and an empty one for anything else."""
+    """Return a list unchanged; an empty one for anything else."""
     return value if isinstance(value, list) else []
 
 
 def text(value: Any) -> str:
-    """Return a text as it is, and an empty one for anything else."""
+    """Return a text unchanged; an empty one for anything else."""
     return value if isinstance(value, str) else ""
 
 
 def at(value: Any, path: str) -> Any:
-    """Return what a dotted path leads to, or None; a placeholder on the way stands for all that is below it."""
+    """Return the value at a dotted path; None if there is none. A placeholder on the way stands for all below it."""
     for name in path.split("."):
         if is_placeholder(value):
             break
@@ -64,7 +64,7 @@ def at(value: Any, path: str) -> Any:
 
 
 def is_placeholder(value: Any) -> bool:
-    """Whether a text has a part that something else fills in later, so that it says nothing yet."""
+    """Whether a text has a part that another tool fills in later."""
     if not isinstance(value, str) or _BINARY.search(value):
         return False
     return bool(TEMPLATE.search(value) or _PLACEHOLDER.match(value) or _LEFT_OUT.search(value))
@@ -78,7 +78,7 @@ def has_placeholder(value: Any) -> bool:
 
 
 def overlaid(below: Mapping[str, Any], above: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return maps laid over each other as Helm does: lists and texts replace each other, maps are merged."""
+    """Return maps merged as Helm does: maps are merged, lists and texts are replaced."""
     both = {**below}
     for name, value in above.items():
         under = below.get(name)
@@ -87,7 +87,7 @@ def overlaid(below: Mapping[str, Any], above: Mapping[str, Any]) -> Mapping[str,
 
 
 def misspelling(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name that a name is most likely meant to be; None if it is known, or like none of them."""
+    """Return the known name that a name is most likely meant to be; None if it is known, or resembles none."""
     names = list(known)
     if name in names or is_placeholder(name):
         return None

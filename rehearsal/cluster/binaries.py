@@ -1,4 +1,4 @@
-"""What a rehearsal cluster runs: one binary of many programs, and the charts of some, built once and kept."""
+"""Programs of a rehearsal cluster: one binary of many programs, and the charts of some, built once and kept."""
 
 import re
 import shutil
@@ -8,11 +8,11 @@ from pathlib import Path
 
 from rehearsal.programs import GoProgram, ensure_all
 
-# The API server tells its version from these; charts refuse one that they do not know (kubeVersion).
+# The API server reports these as its version; charts refuse a version that they do not know (kubeVersion).
 KUBERNETES = "v1.36.3"
 _MAJOR, _MINOR, _ = KUBERNETES.removeprefix("v").split(".")
 _VERSION = "k8s.io/component-base/version"
-# Charts that lie in the modules of the programs that they install.
+# Charts in the modules of the programs that they install.
 CHARTS = {
     "cert-manager": "github.com/cert-manager/cert-manager",
     "trust-manager": "github.com/cert-manager/trust-manager",
@@ -21,7 +21,7 @@ CHARTS = {
 
 @dataclass(frozen=True)
 class Binaries:
-    """What was built.
+    """The programs and charts that were built.
 
     Attributes:
         path: The binary; its first argument names the program.
@@ -71,7 +71,7 @@ def ensure() -> Binaries:
     """Return the binaries, building them first if they are not in the cache.
 
     Raises:
-        BuildError: There is no Go, or the build fails; the message has the end of its output.
+        BuildError: Go is missing, or the build fails; the message has the end of its output.
     """
     ensure_all([CLUSTER])
     return Binaries(path=CLUSTER.path, charts=CLUSTER.directory / "charts")

@@ -99,7 +99,7 @@ class Cluster:
                 cannot be run, or the cluster does not get ready; the message has the end of the log of what failed.
         """
         if not _NAME.fullmatch(name):
-            msg = f'"{name}" is no name of a cluster. Use lower-case letters, digits and hyphens, at most 32.'
+            msg = f'"{name}" is not a name of a cluster. Use lower-case letters, digits and hyphens, at most 32.'
             raise ClusterError(msg)
         binary = ensure().path
         controller = find_controller(binary)
@@ -190,7 +190,7 @@ class Cluster:
         """Kill a process of the cluster, as a crash would; it is started again at once.
 
         Raises:
-            ClusterError: There is no such process, or it is not running.
+            ClusterError: The process does not exist, or is not running.
         """
         pid = self._pid(component)
         if pid is None:

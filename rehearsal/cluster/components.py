@@ -1,4 +1,4 @@
-"""What a rehearsal cluster consists of: each process with its arguments, and the files that they read."""
+"""Parts of a rehearsal cluster: each process with its arguments, and the files that they read."""
 
 import base64
 import json
@@ -16,7 +16,7 @@ from rehearsal.cluster.pki import Authority, key_pem, write_secret
 ISSUER = "https://kubernetes.default.svc.cluster.local"
 # The audience of the tokens that Linkerd's proxies show the identity service (linkerd2 controller/cmd/identity).
 LINKERD_AUDIENCE = "identity.l5d.io"
-# The limits that they set themselves are for API servers with other clients to serve, and cost seconds at every start.
+# Their own limits protect API servers with other clients, and cost seconds at every start.
 _UNTHROTTLED = ("--kube-api-qps=1000", "--kube-api-burst=1000")
 # Controllers of things that a cluster without machines does not have.
 _WITHOUT = (
@@ -27,7 +27,7 @@ _WITHOUT = (
 )
 
 
-# Linkerd's high availability wants three, and one more leaves room for a rolling update.
+# Linkerd's high availability needs three, and a rolling update one more.
 NODES = ("node-1", "node-2", "node-3", "node-4")
 KUBELET_PORT = 10250
 
@@ -42,7 +42,7 @@ class Process:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports of 127.0.0.1 that nobody listens on."""
+    """Return ports of 127.0.0.1 that are free."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     try:
         return [int(entry.getsockname()[1]) for entry in sockets]
@@ -120,7 +120,7 @@ def processes(
                 f"--initial-advertise-peer-urls={peer}",
                 f"--initial-cluster=default={peer}",
                 "--log-level=warn",
-                # What it holds is thrown away with the cluster.
+                # Its data is thrown away with the cluster.
                 "--unsafe-no-fsync",
             ],
         ),
@@ -201,7 +201,7 @@ def processes(
 
 def node(name: str) -> dict[str, Any]:
     """Return one of the NODES, which kwok plays, large enough for anything that a rehearsal runs."""
-    room = {"cpu": "64", "memory": "256Gi", "pods": "5000"}
+    resources = {"cpu": "64", "memory": "256Gi", "pods": "5000"}
     return {
         "apiVersion": "v1",
         "kind": "Node",
@@ -215,8 +215,8 @@ def node(name: str) -> dict[str, Any]:
             },
         },
         "status": {
-            "capacity": room,
-            "allocatable": room,
+            "capacity": resources,
+            "allocatable": resources,
             "addresses": [
                 {"type": "InternalIP", "address": f"192.0.2.{NODES.index(name) + 11}"},
                 {"type": "Hostname", "address": name},

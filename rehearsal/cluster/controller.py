@@ -12,7 +12,7 @@ _NAME = "linkerd-controller"
 
 
 def find_controller(binary: Path) -> Path | None:
-    """Return the controller that LINKERD_CONTROLLER names, else the one on PATH; None where there is none.
+    """Return the controller that LINKERD_CONTROLLER names, else the one on PATH; None if there is none.
 
     Set to nothing, the variable stands for the stand-in.
 
@@ -28,7 +28,7 @@ def find_controller(binary: Path) -> Path | None:
     if found is None:
         if named:
             msg = (
-                f"{VARIABLE} is {named}, which is no program. Name Linkerd's controller, or set it to nothing for the "
+                f"{VARIABLE} is {named}, which is not a program. Name Linkerd's controller, or unset it for the "
                 "stand-in."
             )
             raise ClusterError(msg)

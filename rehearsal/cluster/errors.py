@@ -4,4 +4,4 @@ from rehearsal.errors import RehearsalError
 
 
 class ClusterError(RehearsalError):
-    """A cluster cannot be started or found; the message says what to do."""
+    """A cluster cannot be started or found; the message names the fix."""

@@ -98,7 +98,7 @@ def wait_event(
         namespace: Namespace of the event.
 
     Raises:
-        ClusterError: There is none in time.
+        ClusterError: It does not come in time.
     """
     deadline = time.monotonic() + timeout_seconds
     with cluster.client() as api:

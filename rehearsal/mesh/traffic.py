@@ -1,4 +1,4 @@
-"""What the proxies of a rehearsal cluster do all the time: connect to each other. And workloads that have proxies."""
+"""Traffic of a rehearsal cluster: connections between proxies, all the time, and workloads with proxies."""
 
 import time
 from dataclasses import dataclass
@@ -20,10 +20,10 @@ class HandshakeFailure:
     """A connection that failed.
 
     Attributes:
-        time: When.
+        time: Time of the failure.
         source: Pod whose proxy began it, as namespace/name.
-        target: Pod whose proxy it was for.
-        reason: What the source saw; "remote error" is what the target refused.
+        target: Pod whose proxy it went to.
+        reason: Error at the source; "remote error" is a refusal by the target.
     """
 
     time: datetime
@@ -43,16 +43,16 @@ class RenewalFailure:
 
 @dataclass(frozen=True)
 class Handshakes:
-    """What came of all connections between proxies since their process started.
+    """Results of all connections between proxies since their process started.
 
     Attributes:
-        since: When that was.
-        proxies: How many proxies have a leaf at this moment, and a pod that is not being deleted.
+        since: Time of that start.
+        proxies: Number of proxies that have a leaf now, and a pod that is not being deleted.
         attempted: Connections that came to an end; those of pods that were deleted meanwhile are left out.
-        succeeded: How many were full mutual handshakes, with a byte echoed.
-        failed: How many were not.
+        succeeded: Number of full mutual handshakes, with a byte echoed.
+        failed: Number of the others.
         failures: The newest 200 of these, oldest first.
-        refused_leaves: How many leaves were issued, but refused by the trust anchors of the proxy they were for.
+        refused_leaves: Number of leaves that were issued, but do not chain to an anchor of their proxy.
         renewal_failures: The newest 200 requests for a leaf that got none in use, oldest first.
         by_pod: Connections that each pod's proxy has begun, and how many of them failed, by namespace/name.
     """
@@ -69,7 +69,7 @@ class Handshakes:
 
 
 def read_handshakes(cluster: Cluster) -> Handshakes:
-    """Return what the proxies of a cluster have counted so far.
+    """Return the counts of the proxies of a cluster so far.
 
     Raises:
         ClusterError: Their process does not answer.
@@ -99,10 +99,10 @@ def read_handshakes(cluster: Cluster) -> Handshakes:
 
 
 def wait_for_proxies(cluster: Cluster, count: int, timeout_seconds: float) -> Handshakes:
-    """Wait until at least so many proxies have a leaf, and return what they have counted.
+    """Wait until a number of proxies have a leaf, and return their counts.
 
     Raises:
-        ClusterError: There are fewer when the time is over.
+        ClusterError: Fewer have one at the deadline.
     """
     deadline = time.monotonic() + timeout_seconds
     while (counted := read_handshakes(cluster)).proxies < count:
@@ -120,8 +120,8 @@ def make_workloads(cluster: Cluster, namespace: str, count: int, replicas: int =
     Args:
         cluster: The cluster; its proxy injector has to be ready.
         namespace: Their namespace, made unless it is there.
-        count: How many Deployments.
-        replicas: How many pods each of them has.
+        count: Number of Deployments.
+        replicas: Number of pods of each.
 
     Returns:
         Their names, which are also those of their service accounts.

@@ -4,4 +4,4 @@ from rehearsal.errors import RehearsalError
 
 
 class BuildError(RehearsalError):
-    """A program cannot be built or found; the message says what to do."""
+    """A program cannot be built or found; the message names the fix."""

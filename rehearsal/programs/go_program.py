@@ -74,7 +74,7 @@ def ensure_all(programs: Sequence[GoProgram], console: Console | None = None) ->
         console: Where to show progress; standard error unless given.
 
     Raises:
-        BuildError: There is no Go, the cache cannot be written, or a build fails; the message has the end
+        BuildError: Go is missing, the cache cannot be written, or a build fails; the message has the end
             of its output.
     """
     if all(program.directory.is_dir() for program in programs):

@@ -20,7 +20,7 @@ def find_go(cache: Path) -> str:
         cache: The rehearsal's cache.
 
     Raises:
-        BuildError: There is none, and none could be installed.
+        BuildError: Go is missing, and could not be installed.
     """
     own = shutil.which("go")
     if own and _version(own) >= NEEDED:

@@ -37,7 +37,7 @@ class Operation:
 
 @dataclass(frozen=True)
 class Change:
-    """How one path changes.
+    """The change of one path.
 
     Attributes:
         kind: `add`, `delete` or `update`.
@@ -52,7 +52,7 @@ class Change:
 
 @dataclass(frozen=True, kw_only=True)
 class Diff:
-    """How a resource would change.
+    """The changes of a resource.
 
     Attributes:
         names: The properties that change.

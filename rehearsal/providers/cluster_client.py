@@ -37,7 +37,7 @@ class ApiError(ProviderError):
 
 @dataclass(frozen=True)
 class Kind:
-    """Where objects of one kind are: the URL prefix of its group and version, and its plural."""
+    """URL of the objects of one kind: the prefix of its group and version, and its plural."""
 
     prefix: str
     plural: str
@@ -79,7 +79,7 @@ class ClusterClient:
         return self._run(self._send(method, path, body, content_type, params or {}))
 
     def kind(self, api_version: str, kind: str) -> Kind | None:
-        """Where objects of a kind are, None if the server does not know it (yet).
+        """Return the URL of the objects of a kind; None if the server does not know it (yet).
 
         Raises:
             UnreachableError: there was no answer.
@@ -99,7 +99,7 @@ class ClusterClient:
         return self._kinds.get(key)
 
     async def _connect(self) -> kr8s.asyncio.Api:
-        # It says so of every version that is newer than itself.
+        # It warns about every version that is newer than itself.
         warnings.filterwarnings("ignore", message="Kubernetes version .* is not supported")
         try:
             source = _kubeconfig_source(self.kubeconfig)
@@ -132,7 +132,7 @@ class ClusterClient:
             answer: Body = json.loads(text or "{}")
         except ValueError as error:
             if code < 400:
-                raise self._unanswered("what answers is no Kubernetes API server") from error
+                raise self._unanswered("the server that answers is not a Kubernetes API server") from error
             # For a path that it does not know at all, such as that of a group without CRDs, it answers with plain text.
             answer = {"message": text.strip()}
         if code >= 400:

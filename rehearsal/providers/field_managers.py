@@ -1,4 +1,4 @@
-"""Who manages which field of an object, as server-side apply records it in `metadata.managedFields`."""
+"""Managers of the fields of an object, as server-side apply records them in `metadata.managedFields`."""
 
 import copy
 from typing import Any

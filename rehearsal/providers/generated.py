@@ -2,7 +2,7 @@
 
 So work the Terraform providers behind pulumi-tls and pulumi-random, which are served by Pulumi's bridge
 (pulumi-terraform-bridge pkg/pf/tfbridge): the bridge compares the last outputs with what is planned, in which a default
-that is spelled out is no change, and says which properties change but not how.
+that is spelled out is not a change, and names the properties that change, without their values.
 """
 
 from collections.abc import Callable, Mapping
@@ -31,7 +31,7 @@ class Kind:
         recomputed: Whether a change of any input counts as one of each computed output.
         validate: Returns what is wrong with the inputs that are known: pairs of a property's path and a reason.
         planned: Makes outputs that follow from inputs alone, which may be unknown.
-        outdated: Name of the output that says so when the resource needs replacing although no input changed, by the
+        outdated: Name of the output that is set when the resource needs replacing although no input changed, by the
             outputs; otherwise empty.
         warning: Returns a warning about inputs, or an empty text.
         import_error: The error of an import.

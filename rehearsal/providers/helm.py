@@ -95,7 +95,7 @@ _UPGRADE_FLAGS = {
 }
 
 
-# What helm says when it has not touched the release.
+# Messages of helm when it has not touched the release.
 _NOT_BEGUN = ("another operation", "has no deployed releases")
 
 
@@ -168,7 +168,7 @@ class HelmRelease:
 
         Raises:
             InitError: the release exists but has failed.
-            ProviderError: there is no release.
+            ProviderError: The release does not exist.
         """
         plain = values.plain(inputs)
         identity = f"{plain['namespace']}/{plain['name']}"
@@ -181,7 +181,7 @@ class HelmRelease:
             release = self._deploy(operation, arguments, plain)
         except HelmError as error:
             if "a name that is still in use" in str(error):
-                # As Helm 3 says it, which the real provider has.
+                # The message of Helm 3, which the real provider uses.
                 raise HelmError("cannot re-use a name that is still in use") from error
             found = self._get(plain)
             if found is None:
@@ -232,7 +232,7 @@ class HelmRelease:
     def read(
         self, operation: Operation, resource_id: str, inputs: Properties, outputs: Properties
     ) -> tuple[Properties, Properties] | None:
-        """Return the release as it is now; without outputs, by its id, with the inputs that it tells of."""
+        """Return the release as it is now; without outputs, by its id, with the inputs that it holds."""
         del operation
         namespace, _, name = resource_id.rpartition("/")
         release = self._get(values.plain(outputs) or {"name": name, "namespace": namespace})
@@ -365,7 +365,7 @@ def _helm_command() -> tuple[str, ...]:
 def _interrupt_when(process: subprocess.Popen[str], cancelled: threading.Event) -> None:
     while process.poll() is None:
         if cancelled.wait(timeout=0.5):
-            # Helm marks the release as failed when it is interrupted, so that a later upgrade can go on from there.
+            # Helm marks the release as failed when it is interrupted, so that a later upgrade can continue from there.
             process.send_signal(signal.SIGINT)
             return
 

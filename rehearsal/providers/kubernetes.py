@@ -90,7 +90,7 @@ class KubernetesProvider(Provider):
     def configure(self, config: Properties) -> None:
         """Take the provider's configuration and try to reach the cluster.
 
-        Like the real provider this never fails for a cluster that does not answer: a preview goes on with a
+        Like the real provider this never fails for a cluster that does not answer: a preview continues with a
         warning, everything else is refused when it comes to it.
         """
         unserved = sorted(set(config) - _SETTINGS)
@@ -114,7 +114,7 @@ class KubernetesProvider(Provider):
     def diff_config(self, old: Properties, new: Properties) -> Diff:
         """Replace everything where the provider moves to another cluster; other settings take effect in place.
 
-        What cannot be known yet counts as moved. A `clusterIdentifier` that stays tells that the cluster does too
+        What cannot be known yet counts as moved. A `clusterIdentifier` that stays the same means the same cluster
         (provider.go, DiffConfig).
         """
         names = {str(path[0]) for path in values.diff(old, new)}
@@ -255,7 +255,7 @@ class KubernetesProvider(Provider):
     def delete(
         self,
         operation: Operation,
-        resource_id: str,  # noqa: ARG002 the object says where it is
+        resource_id: str,  # noqa: ARG002 the object has its own address
         inputs: Properties,
         outputs: Properties,
     ) -> None:
@@ -427,7 +427,7 @@ class KubernetesProvider(Provider):
 
     def _wait(self, operation: Operation, path: str, check: Any, seconds: float) -> Body | None:
         """Look at the object until `check` is content; returns it as it is then."""
-        waited, told = 0.0, ""
+        waited, shown = 0.0, ""
         while True:
             try:
                 live: Body | None = self._call("GET", path)
@@ -438,9 +438,9 @@ class KubernetesProvider(Provider):
             verdict: readiness.Verdict = check(live)
             if verdict.ready:
                 return live
-            if verdict.message != told:
-                told = verdict.message
-                operation.status(told)
+            if verdict.message != shown:
+                shown = verdict.message
+                operation.status(shown)
             if operation.cancelled.is_set():
                 raise _NotReadyError("context canceled", live)
             if waited >= seconds:
@@ -499,7 +499,7 @@ class KubernetesProvider(Provider):
         """Return whether the cluster does not answer, and the user wants to have what was there forgotten.
 
         Raises:
-            ProviderError: It does not answer, and the user has not said that.
+            ProviderError: It does not answer, and the user has not declared that.
         """
         if self._client is not None:
             return False
@@ -603,7 +603,7 @@ def _imported(live: Body) -> Body:
 
 
 def _active_cluster(config: Properties) -> Body | None:
-    """Return the cluster of the active context of a configuration; None if it cannot be told.
+    """Return the cluster of the active context of a configuration; None if it is not known.
 
     Raises:
         ProviderError: The kubeconfig cannot be read.

@@ -1,7 +1,7 @@
-"""How the real Kubernetes provider compares objects: what the program gave against what the cluster made of it.
+"""Comparison of objects as the real Kubernetes provider does it: the program's inputs against the live object.
 
 The live object is cut down to the fields of the former inputs, so that what the cluster or other controllers add
-is no difference, and what they changed is one (pulumi/pulumi-kubernetes: provider/pkg/provider/provider.go, Diff).
+is not a difference, and what they changed is one (pulumi/pulumi-kubernetes: provider/pkg/provider/provider.go, Diff).
 """
 
 import base64
@@ -148,7 +148,7 @@ def compare(
 
 
 def detailed(changes: dict[Path, str], forced: tuple[Path, ...]) -> dict[Path, Change]:
-    """Return changes as the real provider tells them (convertPatchToDiff): what is removed is a difference of inputs.
+    """Return changes as the real provider reports them (convertPatchToDiff): a removal is a difference of inputs.
 
     Args:
         changes: Each changed path with its kind.

@@ -80,7 +80,7 @@ def serve(name: str, version: str, engine: str) -> None:
 def end_of_engine() -> threading.Event:
     """Return what is set when the engine interrupts its plugins, or closes standard input by ending, however that ends.
 
-    To be called by the main thread, which alone can be told of signals.
+    To be called by the main thread, the only one that receives signals.
     """
     ended = threading.Event()
 
@@ -97,7 +97,7 @@ def end_of_engine() -> threading.Event:
 
 
 def _answered(call: Callable[["ProviderServicer", Any], Any]) -> Callable[["ProviderServicer", Any, Any], Any]:
-    """Answer a call that fails with what went wrong, and with the resource if that is there all the same."""
+    """Answer a failed call with the error, and with the resource if it exists nevertheless."""
 
     @functools.wraps(call)
     def answer(servicer: "ProviderServicer", request: Any, context: grpc.ServicerContext) -> Any:
@@ -107,7 +107,7 @@ def _answered(call: Callable[["ProviderServicer", Any], Any]) -> Callable[["Prov
             status = _status_with_resource(error)
         except ProviderError as error:
             status = status_pb2.Status(message=str(error))
-        except Exception as error:  # noqa: BLE001 - a fault of this code is told to the user like any other
+        except Exception as error:  # noqa: BLE001 - a fault of this code is reported to the user like any other
             servicer.log(request.urn, engine_pb2.DEBUG, traceback.format_exc())
             status = status_pb2.Status(
                 message=f"The stand-in for the provider {servicer.name} failed in {call.__name__} of {request.type} "
@@ -170,7 +170,7 @@ class ProviderServicer(provider_pb2_grpc.ResourceProviderServicer):
         return empty_pb2.Empty()
 
     def CheckConfig(self, request: Any, context: grpc.ServicerContext) -> provider_pb2.CheckResponse:  # noqa: ARG002, N802
-        """Take any configuration: `Configure` says what it cannot use."""
+        """Take any configuration: `Configure` reports what it cannot use."""
         return provider_pb2.CheckResponse(inputs=request.news)
 
     @_answered
@@ -272,7 +272,7 @@ class ProviderServicer(provider_pb2_grpc.ResourceProviderServicer):
         )
 
     def log(self, urn: str, severity: Any, message: str, *, ephemeral: bool = False) -> None:
-        """Show a message to the user, unless there is no engine any more to show it."""
+        """Show a message to the user, if the engine still runs."""
         with contextlib.suppress(grpc.RpcError):
             self.engine.Log(engine_pb2.LogRequest(urn=urn, severity=severity, message=message, ephemeral=ephemeral))
 

@@ -337,7 +337,7 @@ def _renewal(inputs: dict[str, Any]) -> Properties:
 
 
 def _due(outputs: dict[str, Any]) -> str:
-    """Return the output that says that a certificate is due for renewal; empty if it is not.
+    """Return the output of a certificate that is due for renewal; empty if it is not due.
 
     The rule is that of modifyPlanIfCertificateReadyForRenewal and modifyStateIfCertificateReadyForRenewal in
     common_cert.go: without hours of early renewal a certificate is due when it ends.
@@ -348,7 +348,7 @@ def _due(outputs: dict[str, Any]) -> str:
 
 
 def _no_authority(inputs: dict[str, Any]) -> str:
-    """Return the warning about a signer that is no authority."""
+    """Return the warning about a signer that is not an authority."""
     try:
         signer = x509.load_pem_x509_certificate(inputs["caCertPem"].encode())
         if signer.extensions.get_extension_for_class(x509.BasicConstraints).value.ca:

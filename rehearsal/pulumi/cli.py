@@ -34,7 +34,7 @@ class PulumiCli:
     Attributes:
         path: The executable.
         version: Its version, such as `v3.276.0`.
-        is_built: Whether it was built here, and is none of the user's.
+        is_built: Whether it was built here, and is not the user's own.
     """
 
     path: Path
@@ -42,7 +42,7 @@ class PulumiCli:
     is_built: bool
 
     def __str__(self) -> str:
-        """Return what a person is told of it."""
+        """Return its description for people."""
         return f"Pulumi CLI {self.version}, {'built from its Go module' if self.is_built else self.path}"
 
 
@@ -60,9 +60,9 @@ def find_cli() -> PulumiCli:
     version = shown.stdout.strip()
     needed = required_version()
     if shown.returncode or _numbers(version) < _numbers(needed):
-        said = version or shown.stderr.strip()
+        found = version or shown.stderr.strip()
         msg = (
-            f"The pulumi on PATH, {own}, is {said}, and the program needs {needed} or later (requiredPulumiVersion in "
+            f"The pulumi on PATH, {own}, is {found}, and the program needs {needed} or later (requiredPulumiVersion in "
             "Pulumi.yaml). Update it, or take it off PATH: the rehearsal then builds one."
         )
         raise BuildError(msg)
@@ -76,6 +76,6 @@ def required_version() -> str:
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    """Return the numbers of a version; a text that is none counts as older than all."""
+    """Return the numbers of a version; a text that is not a version counts as the oldest."""
     found = re.match(r"v?(\d+)\.(\d+)\.(\d+)", version)
     return tuple(int(number) for number in found.groups()) if found else (0,)

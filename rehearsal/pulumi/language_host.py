@@ -63,7 +63,7 @@ class LanguageHost(language_pb2_grpc.LanguageRuntimeServicer):
         return language_pb2.GetRequiredPackagesResponse()
 
     def Run(self, request: Any, context: Any) -> language_pb2.RunResponse:  # noqa: ARG002, N802
-        """Run the program and say how it ended."""
+        """Run the program and report how it ended."""
         python = _interpreter(request.info)
         if not python.exists():
             return language_pb2.RunResponse(
@@ -77,7 +77,7 @@ class LanguageHost(language_pb2_grpc.LanguageRuntimeServicer):
     def RunPlugin(self, request: Any, context: Any) -> Iterator[language_pb2.RunPluginResponse]:  # noqa: ARG002, N802
         """Run a pack of policies, and give on what it writes; the engine starts no other plugin by this host.
 
-        A pack is not told the stack's configuration, as it is by Pulumi's own host.
+        A pack does not get the stack's configuration, unlike with Pulumi's own host.
         """
         directory = request.info.program_directory
         command = [str(_interpreter(request.info)), "-u", "-m", "pulumi.policy", *request.args, directory]

@@ -25,7 +25,7 @@ SHOWN = 32
 
 def main() -> int:
     """Run the program that standard input describes."""
-    # The directory of this file is no place for the program to import from.
+    # The program must not import from the directory of this file.
     sys.path.pop(0)
     options = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_the_engine, daemon=True).start()

@@ -111,7 +111,7 @@ def wait_ready(cluster: Cluster, name: str) -> None:
     """Wait until cert-manager has logged in for a ClusterIssuer.
 
     Raises:
-        RehearsalError: It has not in time; the message has what it says.
+        RehearsalError: It does not become ready in time; the message has cert-manager's reason.
     """
     deadline = time.monotonic() + _READY_SECONDS
     with cluster.client() as api:
@@ -121,8 +121,8 @@ def wait_ready(cluster: Cluster, name: str) -> None:
             if any(entry["type"] == "Ready" and entry["status"] == "True" for entry in conditions):
                 return
             if time.monotonic() > deadline:
-                said = "; ".join(entry.get("message", "") for entry in conditions) or "nothing"
-                msg = f"ClusterIssuer {name} does not become ready. cert-manager says of it: {said}"
+                reason = "; ".join(entry.get("message", "") for entry in conditions) or "nothing"
+                msg = f"ClusterIssuer {name} does not become ready. cert-manager says of it: {reason}"
                 raise RehearsalError(msg)
             time.sleep(0.1)
 

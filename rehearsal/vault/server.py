@@ -24,7 +24,7 @@ _ACTIVE, _NOT_INITIALIZED, _SEALED = 200, 501, 503
 
 
 class VaultError(RehearsalError):
-    """The server refuses, or does not answer; the message has what it says."""
+    """The server refuses, or does not answer; the message has its reason."""
 
 
 def declare(directory: Path) -> Process:
@@ -107,7 +107,7 @@ class OpenBao:
         return server
 
     def health(self) -> int:
-        """Return the status by which it tells its state; 0 while it does not answer."""
+        """Return the status code of its health check; 0 while it does not answer."""
         try:
             return self._client.get("sys/health").status_code
         except httpx.HTTPError:
@@ -145,8 +145,8 @@ class OpenBao:
 
     def _checked(self, response: httpx.Response, path: str) -> httpx.Response:
         if response.is_error:
-            said = "; ".join(response.json().get("errors") or []) or response.reason_phrase
-            msg = f"OpenBao refuses {path} ({response.status_code}): {said.strip()}"
+            reason = "; ".join(response.json().get("errors") or []) or response.reason_phrase
+            msg = f"OpenBao refuses {path} ({response.status_code}): {reason.strip()}"
             raise VaultError(msg)
         return response
 

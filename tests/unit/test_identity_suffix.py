@@ -22,12 +22,12 @@ def test_what_stays_and_what_is_not_known_is_let_pass(last, wanted):
         (
             IdentitySuffix(namespace="linkerd", trust_domain="example.com"),
             'meshtrust:trustDomain is "example.com", and was "cluster.local"',
-            "Set it back: pulumi config set trustDomain cluster.local. To have another, uninstall Linkerd",
+            "Set it back: pulumi config set trustDomain cluster.local. To change it, uninstall Linkerd",
         ),
         (
             IdentitySuffix(namespace="mesh", trust_domain="cluster.local"),
             'meshtrust:linkerd.namespace is "mesh", and was "linkerd"',
-            "Set it back: pulumi config set --path linkerd.namespace linkerd. To have another, uninstall Linkerd",
+            "Set it back: pulumi config set --path linkerd.namespace linkerd. To change it, uninstall Linkerd",
         ),
         (OTHER, 'meshtrust:linkerd.namespace is "mesh", and was "linkerd"', "trustDomain cluster.local; pulumi config"),
     ],

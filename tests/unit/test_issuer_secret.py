@@ -60,7 +60,10 @@ def test_an_intermediate_between_issuer_and_root_is_followed(root):
         ({"tls.crt": b"/w=="}, "holds no certificate"),
         ({"tls.key": "text"}, "has a key that holds no PEM"),
         ({"tls.key": make_certificate().key_pem}, "has a key that does not match its first certificate"),
-        ({"ca.crt": make_certificate("another").pem}, "ca.crt holds CN=another, which is none of the 1 trusted roots"),
+        (
+            {"ca.crt": make_certificate("another").pem},
+            "ca.crt holds CN=another, which is not one of the 1 trusted roots",
+        ),
     ],
 )
 def test_what_is_wrong_with_the_secret_is_named(root, change, message):

@@ -72,7 +72,7 @@ def test_a_certificate_that_only_looks_sound_is_refused_when_it_is_read(before, 
     assert read_certificate(der)
     broken = der.replace(before, after)
     assert broken != der
-    with pytest.raises(PemError, match="no certificate that can be read"):
+    with pytest.raises(PemError, match="not a certificate that can be read"):
         read_certificate(broken)
     pem = f"-----BEGIN CERTIFICATE-----\n{base64.b64encode(broken).decode()}\n-----END CERTIFICATE-----\n"
     with pytest.raises(PemError, match="certificate 1 in it cannot be read"):

@@ -33,9 +33,9 @@ _FLOW_KIND = re.compile(r"""["']?kind["']?\s*:\s*["']?([A-Za-z]+)""")
 _FLOW_VALUES = re.compile(
     r"""["']?(identityTrust\w+|externalCA|externalSecret|issuanceLifetime|scheme)["']?\s*:|identity\.issuer\."""
 )
-# Templates of others are many, and say nothing of a mesh.
+# Most templates are not about a mesh.
 _LINKERD = re.compile(r"linkerd|identityTrust|cert-manager\.io", re.IGNORECASE)
-# What makes a document of any other kind worth reading.
+# Texts that make a document of any other kind relevant.
 _CARRIED = re.compile(r"identityTrustAnchorsPEM|controlPlaneConfig|linkerd-(enterprise-)?control-plane\b")
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -46,10 +46,10 @@ class Document:
 
     Attributes:
         file: The file, as it was named.
-        value: What it says.
+        value: Its content.
         node: The same with its places; None if they are not known.
         offset: The line of the file, from 0, that the document begins in.
-        defaults: Whether it lies beside a Chart.yaml, so that its values are what others come on top of.
+        defaults: Whether it is beside a Chart.yaml, so that its values are defaults which others override.
         duplicates: Keys that stand more than once in one map: the path of each, and its lines in the file, from 1.
     """
 
@@ -103,9 +103,9 @@ class Unparsed:
     """A document that could not be parsed.
 
     Attributes:
-        template: Whether it is a template, which says what it says only once it is rendered.
-        reason: What is wrong with it otherwise, in a parser's words and without any part of the text.
-        line: The line of the file, from 0, that this is about.
+        template: Whether it is a template, whose content is known only after rendering.
+        reason: The fault otherwise, in plain words and without any part of the text.
+        line: The faulty line of the file, from 0.
     """
 
     template: bool
@@ -115,7 +115,7 @@ class Unparsed:
 
 @dataclass(kw_only=True)
 class Text:
-    """What a text of YAML or JSON holds.
+    """Documents of a text of YAML or JSON.
 
     Attributes:
         documents: The documents that may matter to Linkerd.
@@ -171,7 +171,7 @@ def read_text(file: str, text: str, *, offset: int = 0, defaults: bool = False, 
                 read.documents.append(Document(file=file, value=parsed, node=None))
             else:
                 unparsed = _unparsed(chunk, error, offset + line)
-                # Where all of a tree is below a directory of that name, it tells nothing.
+                # Only the nearest directories count: a whole tree may be below a directory of that name.
                 near = "/".join(PurePath(file).parts[-3:])
                 if unparsed.template and not _LINKERD.search(f"{near}\n{chunk}"):
                     read.others["template"] += 1
@@ -197,7 +197,7 @@ def _chunks(text: str) -> Iterator[tuple[str, int]]:
         chunk, line = text[start:end], text.count("\n", 0, start)
         if chunk.lstrip("- \t\r\n\ufeff")[:1] == "{":
             yield from _json_objects(chunk, line)
-        # Directives belong to the document after them, which says nothing that they change.
+        # Directives belong to the document after them, and change nothing in it.
         elif not re.match(r"\s*%(YAML|TAG)\b", chunk):
             yield chunk, line
 
@@ -290,14 +290,14 @@ def _unparsed(chunk: str, error: Exception, line: int) -> Unparsed:
     if template is not None:
         return Unparsed(template=True, reason="", line=line + chunk.count("\n", 0, template.start()))
     problem = str(getattr(error, "problem", None) or error)
-    reason = next((said for pattern, said in _PROBLEMS if pattern.search(problem)), _PROBLEM)
+    reason = next((reason for pattern, reason in _PROBLEMS if pattern.search(problem)), _PROBLEM)
     return Unparsed(template=False, reason=reason, line=line + (mark.line if mark is not None else 0))
 
 
 # The parser's own words are about its parts, and quote the text, which may hold a key.
 _PROBLEMS = tuple(
-    (re.compile(pattern), said)
-    for pattern, said in (
+    (re.compile(pattern), reason)
+    for pattern, reason in (
         (r"tab|'\\t'", "a tab stands where YAML wants blanks"),
         (r"cannot start any token", "the line begins with a character that needs quotes"),
         (r"mapping values are not allowed", "a colon stands where no key can be, or the line is indented too deep"),

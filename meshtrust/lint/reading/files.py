@@ -1,4 +1,4 @@
-"""Reads files for the linter: YAML documents that may matter to Linkerd, and PEM. A file is judged by its bytes."""
+"""Reader of files for the linter: YAML documents that may matter to Linkerd, and PEM, recognised by content."""
 
 import os
 import re
@@ -15,10 +15,10 @@ from meshtrust.lint.rule import Finding, Location, RuleSet, Violation
 STDIN = "-"
 _YAML_SUFFIXES = {".yaml", ".yml", ".json", ".jsonl", ".ndjson"}
 _PEM_SUFFIXES = {".pem", ".crt", ".cer", ".cert", ".key", ".der"}
-# What a template's name ends with, after the name of what it becomes.
+# Suffixes of templates, after the name of the rendered file.
 _TEMPLATE_SUFFIXES = {".gotmpl", ".tmpl", ".tpl", ".tftpl", ".j2", ".jinja", ".jinja2", ".erb", ".in", ".template"}
 _PASSED_OVER = {"node_modules", "__pycache__"}
-# Enough for a cluster's dump; more is no file of credentials.
+# Enough for a cluster's dump; files of credentials are smaller.
 _LARGEST = 20_000_000
 _PEM_LINE = re.compile(r"^\ufeff?-----BEGIN ", re.MULTILINE)
 _UTF8, _UTF16 = "Save it as UTF-8 without a byte order mark", (b"\xff\xfe", b"\xfe\xff")
@@ -26,13 +26,13 @@ _UTF8, _UTF16 = "Save it as UTF-8 without a byte order mark", (b"\xff\xfe", b"\x
 
 @dataclass(frozen=True, kw_only=True)
 class PemFile:
-    """A file of PEM blocks, or one whose name says that it is.
+    """A file of PEM blocks, or one with the name of such a file.
 
     Attributes:
         file: Its name.
-        text: Its text; empty if its bytes are no text.
+        text: Its text; empty if its bytes are not text.
         below: Its name from the directory that the user named; empty if the user named the file.
-        unread: Why its bytes are no text, as a predicate, and the fix; None if they are.
+        unread: The reason why its bytes are not text, as a predicate, and the fix; None if they are text.
     """
 
     file: str
@@ -52,10 +52,10 @@ class Unread:
 
     Attributes:
         name: The file.
-        kind: Why: there is no text, the text is no YAML, or it is a template.
-        reason: The same in words.
-        location: Where it stands.
-        fix: What to do, if there is something more precise than the rule's.
+        kind: The cause: it is not text, the text is not YAML, or it is a template.
+        reason: The cause as a predicate.
+        location: Its place.
+        fix: The remedy, if it is more precise than the rule's.
     """
 
     name: str
@@ -67,14 +67,14 @@ class Unread:
 
 @dataclass(kw_only=True)
 class Material:
-    """All that was read.
+    """Everything that was read.
 
     Attributes:
         documents: YAML documents that may matter.
         pem_files: Files of PEM blocks.
-        unread: What could not be read.
-        others: How many documents there are besides, by their kind.
-        files: How many files were opened.
+        unread: Things that could not be read.
+        others: Number of other documents, by their kind.
+        files: Number of files that were opened.
     """
 
     documents: list[Document] = field(default_factory=list)
@@ -99,7 +99,7 @@ READING = RuleSet[Unread]("A file")
 @READING.rule(
     "MT002",
     "error",
-    "The document is no YAML",
+    "The document is not YAML",
     reason="A document that cannot be read is not judged, and Kubernetes and Helm refuse it as well.",
     source="YAML 1.1, as Kubernetes reads it",
     fix="Correct the line",
@@ -109,7 +109,7 @@ READING = RuleSet[Unread]("A file")
     "MT003",
     "note",
     "The document is a template",
-    reason="A template says what it says only once its values are filled in.",
+    reason="The content of a template is known only after its values are filled in.",
     source="Helm, chart templates; Terraform, templatefile; Jinja",
     fix="Render it, and judge the result: helm template <chart> | meshtrust lint -",
     applies=lambda unread: unread.kind == "template",
@@ -121,8 +121,8 @@ def _unread(unread: Unread) -> Iterator[Violation]:
 def read_files(paths: Iterable[Path]) -> Material:
     """Read files, directories with all that is below them, and standard input where a path is ``-``.
 
-    Of a directory those files are read whose names end as YAML, JSON and PEM files do. Nothing is raised for what
-    cannot be read: it is among `Material.unread`.
+    Of a directory those files are read whose names end as YAML, JSON and PEM files do. Nothing is raised for
+    unreadable files: they are in `Material.unread`.
     """
     material = Material()
     for path in paths:
@@ -147,12 +147,12 @@ def add_text(material: Material, file: str, text: str) -> None:
 
 
 def unread_of(file: str, read: Text) -> list[Unread]:
-    """Return what of a text could not be parsed."""
+    """Return the parts of a text that could not be parsed."""
     return [
         Unread(
             name=file,
             kind="template" if one.template else "yaml",
-            reason="is a template, which is not judged" if one.template else f"is no YAML: {one.reason}",
+            reason="is a template, which is not judged" if one.template else f"is not YAML: {one.reason}",
             location=Location(file, one.line + 1),
         )
         for one in read.unparsed
@@ -171,7 +171,7 @@ def _files_below(directory: Path, material: Material) -> Iterator[Path]:
 
 
 def _suffix(name: str) -> str:
-    """Return what a file's name ends with; of a template's, what it is rendered to."""
+    """Return the suffix of a file's name; for a template, that of the rendered file."""
     path = Path(name)
     return (Path(path.stem) if path.suffix.lower() in _TEMPLATE_SUFFIXES else path).suffix.lower()
 
@@ -196,7 +196,7 @@ def _read_bytes(file: str, content: bytes, material: Material, *, below: str) ->
         text = content.decode()
     except UnicodeDecodeError:
         unread = _why_no_text(content)
-        # Whose such a file is follows from what is around it; of YAML nothing would be known at all.
+        # The files around it decide whose PEM file it is; an unreadable YAML file is a finding by itself.
         if suffix in _PEM_SUFFIXES:
             material.pem_files.append(PemFile(file=file, text="", below=below, unread=unread))
         elif not below or suffix in _YAML_SUFFIXES:
@@ -231,6 +231,6 @@ def _is_beside_a_chart(file: str) -> bool:
 
 
 def lint_reading(material: Material) -> Iterator[Finding]:
-    """Yield what could not be read."""
+    """Yield a finding for each thing that could not be read."""
     for unread in material.unread:
         yield from READING.check(unread)

@@ -55,14 +55,14 @@ class Kustomizations:
     inline: list[Document] = field(default_factory=list)
 
     def is_part(self, file: str) -> bool:
-        """Whether a file is a patch, or its objects are patched, so that what it lacks may stand elsewhere."""
+        """Whether a file is a patch, or its objects are patched, so that a missing field may be set elsewhere."""
         path = os.path.normpath(file)
         known = path in self.patches or any(path == one or path.startswith(one + os.sep) for one in self.patched)
         return known or any(f"/{one}/" in f"/{PurePath(path).as_posix()}" for one in self.below)
 
 
 def read_kustomizations(documents: Sequence[Document]) -> Kustomizations:
-    """Return what the Kustomizations among all documents say of other files."""
+    """Return the patches and generators in the Kustomizations among all documents."""
     read = Kustomizations()
     for document in documents:
         name = PurePath(document.file).name

@@ -1,4 +1,4 @@
-"""PEM files: which are Linkerd's, told by what refers to them, by what they signed, and by their names."""
+"""PEM files: those of Linkerd are recognised by references, by what they signed, and by their names."""
 
 import os.path
 import re
@@ -18,7 +18,7 @@ PemRole = Literal["issuer", "ca", "bundle"]
 _ISSUER, _CA = re.compile(r"issuer|^tls\.crt$|^crt\.pem$"), re.compile(r"intermediate")
 _BUNDLE = re.compile(r"anchor|bundle|root|^ca([-._]|cert|$)")
 _KEY = re.compile(r"\.key$|[-_.]key\.pem$|^key\.pem$|[-_]key\.der$")
-# A name that only a file of Linkerd's has.
+# Names that only files of Linkerd have.
 _LINKERD = re.compile(r"linkerd|trust[-_]?anchor|trust[-_]?roots|identity[-_]?(issuer|trust)")
 # Names of others' certificates and authorities, in a path or in what a certificate calls its subject.
 _OTHERS = re.compile(
@@ -28,7 +28,7 @@ _OTHERS = re.compile(
     |letsencrypt|acme|saml|jwt|oauth|oidc|ssh|radius|eap|tls-?proxy|mitm\w*|squid)([^a-z]|$)""",
     re.VERBOSE,
 )
-# A name that many trees have in their paths.
+# Names that many trees have in their paths.
 _KUBERNETES = re.compile(r"(^|[^a-z])kube(let|rnetes|-\w+)?([^a-z]|$)")
 
 
@@ -38,9 +38,9 @@ class LinkerdFile:
 
     Attributes:
         pem: The file.
-        role: What it is for.
-        name: What it is called, as a sentence begins with it.
-        key: The file of the private key that goes with it; None if that is not at hand.
+        role: Its purpose.
+        name: Its name, for the beginning of a sentence.
+        key: The file of the private key that goes with it; None if it was not read.
     """
 
     pem: PemFile
@@ -51,13 +51,13 @@ class LinkerdFile:
 
 @dataclass(frozen=True, kw_only=True)
 class Surroundings:
-    """What of Linkerd is at hand beside PEM files.
+    """Objects and certificates of Linkerd that were read, besides PEM files.
 
     Attributes:
-        generated: What Kustomize makes of files.
-        directories: Directories that have documents of Linkerd.
-        others: Whether there are documents of anything else.
-        roots: Roots that Linkerd is told to trust.
+        generated: Objects that Kustomize makes from files.
+        directories: Directories with documents of Linkerd.
+        others: Whether there are other documents.
+        roots: Roots that Linkerd trusts by its configuration.
         issuers: First certificates of identity issuers.
     """
 
@@ -69,15 +69,15 @@ class Surroundings:
 
 
 def sort_files(files: Sequence[PemFile], around: Surroundings) -> tuple[list[LinkerdFile], list[PemFile]]:
-    """Return the files that are Linkerd's, and those of which nothing says so.
+    """Return the files that are Linkerd's, and the others.
 
-    A file is Linkerd's where something of Linkerd refers to it, where its key signed a known identity issuer, where its
-    name says so, or where it lies beside such a file. One of a name that anybody uses, such as ``ca.crt``, is also
-    Linkerd's if there is nothing around it that could be somebody else's.
+    A file is Linkerd's if an object of Linkerd refers to it, if its key signed a known identity issuer, if it has a
+    name of Linkerd, or if it is beside such a file. A file with a common name, such as ``ca.crt``, is also Linkerd's
+    if no other document is around it.
 
     Args:
         files: The files.
-        around: What else is at hand.
+        around: What else was read.
     """
     by_name = {os.path.normpath(file.file): file for file in files}
     found = {id(one.pem): one for one in _referred(by_name, around.generated)}
@@ -151,7 +151,7 @@ def _referred(by_name: dict[str, PemFile], generated: Sequence[Generated]) -> li
 
 
 def role_of(file: PemFile) -> PemRole | None:
-    """Return what a file is for, if it is Linkerd's: by its name, or else by its first certificate."""
+    """Return the purpose of a file of Linkerd: by its name, or else by its first certificate."""
     name, pem = PurePath(file.file).name.lower(), read_pem(file.text)
     if any("KEY" in block.label for block in pem.blocks[:1]) or (not pem.blocks and _KEY.search(name)):
         return None
@@ -167,7 +167,7 @@ def role_of(file: PemFile) -> PemRole | None:
 
 
 def key_files(file: str) -> list[str]:
-    """Return the names that the key of a certificate's file has by custom."""
+    """Return the usual names of the key file of a certificate's file."""
     path = PurePath(os.path.normpath(file))
     names = [f"{path.stem}.key", f"{path.stem}-key.pem", f"{path.stem}.key.pem", f"{path.stem}_key.pem"]
     if path.name == "crt.pem":

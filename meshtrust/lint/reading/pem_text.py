@@ -1,4 +1,4 @@
-"""PEM text block by block, as Go reads it: what Linkerd makes of a bundle, a chain or a key."""
+"""PEM text block by block, as Go, and so Linkerd, reads bundles, chains and keys."""
 
 import binascii
 import re
@@ -20,7 +20,7 @@ class Block:
     """One PEM block.
 
     Attributes:
-        label: What stands after BEGIN, such as CERTIFICATE.
+        label: Its label after BEGIN, such as CERTIFICATE.
         der: Its content; nothing prints it, as it may be a key.
         line: The line of its BEGIN within the text, from 0.
     """
@@ -30,7 +30,7 @@ class Block:
     line: int
 
     def __str__(self) -> str:
-        """Return what it is called, unless the label is no label at all but something that must not be shown."""
+        """Return its name; a label that is not one, and may be key material, is left out."""
         return f"a block {self.label}" if re.fullmatch(r"[A-Z0-9 .-]{1,40}", self.label) else "a block without a label"
 
 
@@ -40,12 +40,12 @@ class PemText:
 
     Attributes:
         blocks: The blocks that Go finds, in their order.
-        certificates: Those that Linkerd reads: all certificates up to the first block that is none.
+        certificates: Those that Linkerd reads: all certificates up to the first block that is not one.
         unreadable: Those that claim to be certificates and cannot be read, with the reason.
         lost: BEGIN lines that Go does not take for the beginning of a block, each with the reason; None if Linkerd
             does not look.
         rest_line: The line, from 0, where text follows the last block; None if nothing does, or Linkerd does not look.
-        shape: What the text is instead, if Go finds no block in it, and how to make a PEM of it; None if it finds one.
+        shape: A predicate about a text without any block, and the way to make PEM of it; None if there is a block.
     """
 
     blocks: tuple[Block, ...]
@@ -59,10 +59,10 @@ class PemText:
 def read_pem(text: str) -> PemText:
     """Return the blocks of a text.
 
-    Source: ``Decode`` of Go's ``encoding/pem``, called again and again on what it leaves over, as linkerd2
-    ``pkg/tls/codec.go`` does: a block begins and ends at the start of a line, what cannot be read is passed over, and
-    of what follows a block only the rest of its last line belongs to it. The first block that is no certificate ends
-    what Linkerd reads.
+    Source: ``Decode`` of Go's ``encoding/pem``, called repeatedly on the rest, as linkerd2
+    ``pkg/tls/codec.go`` does: a block begins and ends at the start of a line, unreadable parts are skipped, and
+    after a block only the rest of its last line belongs to it. Linkerd stops reading at the first block that is not a
+    certificate.
     """
     blocks: list[Block] = []
     position = 0
@@ -81,8 +81,8 @@ def read_pem(text: str) -> PemText:
         try:
             certificates.append((block, certificate_facts(read_certificate(block.der))))
         except PemError:
-            # The parser's own words are about its parts.
-            what = "it is empty" if not block.der else "it is cut off, altered, or no X.509 certificate"
+            # The parser's own words do not help a reader.
+            what = "it is empty" if not block.der else "it is cut off, altered, or not an X.509 certificate"
             unreadable.append((block, what))
     return PemText(
         blocks=tuple(blocks),
@@ -120,14 +120,14 @@ def _why_lost(text: str, begin: int) -> str:
         return "has an END line that is indented" if indented else "has no END line"
     if _line(text, end + 1) != f"{_END}{label}":
         return "has an END line of another name"
-    return "is followed by what is not base64"
+    return "is followed by text that is not base64"
 
 
 _PLAIN_FIX = "Write it as PEM, from the BEGIN line to the END line, each at the start of its line"
 
 
 def _shape(text: str) -> tuple[str, str]:
-    """Return what a text without any block is, as a predicate, and how to make a PEM of it."""
+    """Return a predicate about a text without any block, and the way to make PEM of it."""
     for is_it, what, fix in _SHAPES:
         if is_it(text):
             return what, fix
@@ -140,7 +140,7 @@ def _is_bare_base64(text: str) -> bool:
     return text.strip().startswith(_ENCODED_DER) and _BASE64.fullmatch(text) is not None
 
 
-# What people write in place of a PEM, and how to make one of it; the first that fits counts.
+# Texts that people write in place of PEM, and the way to make PEM of each; the first match counts.
 _SHAPES: tuple[tuple[Callable[[str], bool], str, str], ...] = (
     (lambda text: not text, "is empty", _PLAIN_FIX),
     (lambda text: not text.strip(), "is blank", _PLAIN_FIX),
@@ -157,8 +157,8 @@ _SHAPES: tuple[tuple[Callable[[str], bool], str, str], ...] = (
     ),
     (
         lambda text: "".join(text.split()).startswith(_ENCODED_BEGIN),
-        "is the base64 of a PEM, encoded once too often",
-        "Write the PEM itself: base64 -d takes one layer off",
+        "is base64 of PEM, encoded once too often",
+        "Write the PEM itself: decode once with base64 -d",
     ),
     (
         _is_bare_base64,
@@ -172,13 +172,13 @@ _SHAPES: tuple[tuple[Callable[[str], bool], str, str], ...] = (
     ),
     (
         lambda text: _BEGIN in text and "\r" in text and "\n" not in text,
-        "has line ends of CR alone",
+        "has only CR as line ends",
         "Save it with line ends of LF",
     ),
     (
         lambda text: _BEGIN in text and "\n" not in text.strip(),
         "has its whole PEM in one line",
-        "Keep its line breaks: in YAML a text after | has them, and one after > has not",
+        "Keep its line breaks: YAML keeps them in a text after |, and joins the lines after >",
     ),
 )
 

@@ -1,4 +1,4 @@
-"""Objects as the API server takes them: served versions, names of fields, their types and the values they may have."""
+"""Schemas of objects: served versions, and the names, types and permitted values of fields."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -10,7 +10,7 @@ from meshtrust.lint.rule import Location, RuleSet, Violation
 from meshtrust.lint.values import at, listed, mapping, misspelling, shown, text
 from meshtrust.names import CERT_MANAGER_API, CERT_MANAGER_GROUP, OLD_CERT_MANAGER_GROUP
 
-# A field is a type, a tuple of the texts that it may be, a map of fields, a list of one of these, or anything.
+# A field is a type, a tuple of permitted texts, a map of fields, a list of one of these, or anything.
 Field = Any
 _ANY, _NUMBER = object, int
 _REFERENCE = {"name": str, "key": str}
@@ -21,7 +21,7 @@ USAGES = (
     *("email protection", "s/mime", "ipsec end system", "ipsec tunnel", "ipsec user", "timestamping", "ocsp signing"),
     *("microsoft sgc", "netscape sgc"),
 )
-# cert-manager 1.21, deploy/crds; durations are judged by a rule of their own.
+# cert-manager 1.21, deploy/crds; another rule checks durations.
 _CERTIFICATE = {
     "additionalOutputFormats": list,
     "commonName": str,
@@ -111,11 +111,11 @@ _Problem = tuple[_Kind, Violation]
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """An object as it was written.
+    """An object, for the rules of its schema.
 
     Attributes:
         one: The object.
-        part: Whether it is a patch or is patched, so that what it lacks may stand elsewhere.
+        part: Whether it is a patch or is patched, so that a missing field may be set elsewhere.
     """
 
     one: Object
@@ -128,7 +128,7 @@ class Manifest:
 
     @property
     def location(self) -> Location | None:
-        """Where it stands."""
+        """The place in the file."""
         return self.one.locate("spec")
 
     @property
@@ -146,7 +146,7 @@ class Manifest:
         return found
 
     def violation(self, path: str, text: str, fix: str | None = None) -> Violation:
-        """Return what is wrong with a field of the spec, by its path."""
+        """Return a violation by a field of the spec."""
         dotted = path.replace("[", ".").replace("]", "")
         parts = [int(part) if part.isdigit() else part for part in dotted.split(".") if part]
         location = self.one.document.locate(*self.one.path, "spec", *parts)
@@ -159,7 +159,7 @@ MANIFESTS = RuleSet[Manifest]("An object as the API server takes it")
 @MANIFESTS.rule(
     "MT701",
     "error",
-    "The version of the API is not served any more",
+    "The version of the API is no longer served",
     reason="The API server refuses an object of a version that it does not serve. cert-manager serves v1 alone since "
     "1.6, in which some fields have other names; Kubernetes serves v1 of webhook configurations alone since 1.22.",
     source="cert-manager, Upgrading from v1.5 to v1.6; Kubernetes, Deprecated API Migration Guide",
@@ -170,8 +170,8 @@ def _served_version(manifest: Manifest) -> Iterator[Violation]:
         version = manifest.one.manifest.get("apiVersion")
         served = _SERVED[manifest.one.group]
         yield Violation(
-            text=f"has apiVersion {shown(version).strip(chr(34))}, which is not served any more; {served} is",
-            fix=f"Write it as apiVersion {served}; of old Certificates cmctl convert does that",
+            text=f"has apiVersion {shown(version).strip(chr(34))}, which is no longer served; {served} is",
+            fix=f"Write it as apiVersion {served}; cmctl convert rewrites old Certificates",
             location=manifest.one.locate("apiVersion"),
         )
 
@@ -179,9 +179,9 @@ def _served_version(manifest: Manifest) -> Iterator[Violation]:
 @MANIFESTS.rule(
     "MT702",
     "error",
-    "A field is not one of the object's",
+    "The object has an unknown field",
     reason="kubectl refuses an object with a field that its schema does not have; others, Helm and GitOps engines "
-    "among them, may drop the field without a word, so that a default is in force.",
+    "among them, may drop the field without a message, so that a default applies.",
     source="Kubernetes, field validation; cert-manager deploy/crds; trust-manager pkg/apis",
     fix="Write the field's name as the schema has it, or remove it",
     applies=lambda manifest: manifest.is_served,
@@ -194,7 +194,7 @@ def _unknown_fields(manifest: Manifest) -> list[Violation]:
     "MT703",
     "error",
     "A field has a value that the API does not know",
-    reason="The schema lists the values that the field may have, to the letter; the API server refuses every other.",
+    reason="The schema lists the values of the field, case-sensitive; the API server refuses all others.",
     source="cert-manager deploy/crds; trust-manager pkg/apis",
     fix="Use one of the values that the schema lists",
     applies=lambda manifest: manifest.is_served,
@@ -206,11 +206,10 @@ def _unknown_values(manifest: Manifest) -> list[Violation]:
 @MANIFESTS.rule(
     "MT704",
     "error",
-    "A field has a value of another type than the API's",
-    reason="The API server refuses an object with a text where a number, a list or true and false belong, and the "
-    "other way round.",
+    "A field has a value of the wrong type",
+    reason="The API server refuses an object with a text in place of a number, a list or a boolean, and the reverse.",
     source="cert-manager deploy/crds; trust-manager pkg/apis",
-    fix="Write the value as the schema has it; a text in quotes is no number and neither true nor false",
+    fix="Write the value as the schema has it; a text in quotes is neither a number nor true or false",
     applies=lambda manifest: manifest.is_served,
 )
 def _other_types(manifest: Manifest) -> list[Violation]:
@@ -220,7 +219,7 @@ def _other_types(manifest: Manifest) -> list[Violation]:
 @MANIFESTS.rule(
     "MT705",
     "error",
-    "A field is missing that the API asks for",
+    "A required field is missing",
     reason="The API server refuses a Certificate without secretName or issuerRef.",
     source="cert-manager deploy/crds",
     fix="Set it",
@@ -240,7 +239,7 @@ def _walk(manifest: Manifest) -> Iterator[_Problem]:
     if fields is not None:
         yield from _check("", manifest.one.get("spec"), fields, manifest)
     reference = mapping(manifest.one.get("spec.issuerRef"))
-    # Other groups have kinds of their own.
+    # Other groups have their own kinds.
     if reference.get("kind") and reference.get("group") in (None, "", CERT_MANAGER_GROUP):
         yield from _check_choice("issuerRef.kind", reference["kind"], ("Issuer", "ClusterIssuer"), manifest)
 
@@ -282,12 +281,12 @@ _TYPES: Mapping[type, str] = {
 
 
 def _check_name(path: str, name: str, expected: Mapping[str, Field], manifest: Manifest) -> Iterator[_Problem]:
-    """Yield that a field is not one of its map's; one that is like none of them may be of a newer version."""
+    """Yield an unknown field; one that resembles no known field may belong to a newer version."""
     if name.startswith("$"):
         return
     meant = misspelling(name, expected)
-    said = f"is no field; {meant} is" if meant else f"is no field of {manifest.one.kind} that is known here"
-    wrong = manifest.violation(path, said, f"Write {meant}" if meant else None)
+    fault = f"is not a field; {meant} is" if meant else f"is not a known field of {manifest.one.kind}"
+    wrong = manifest.violation(path, fault, f"Write {meant}" if meant else None)
     yield "field", replace(wrong, severity=None if meant else "note", value=name)
 
 
@@ -302,9 +301,9 @@ def _check_choices(path: str, values: list[Any], allowed: tuple[str, ...], manif
     wrong = [value for value in values if value not in allowed]
     if wrong:
         near = [misspelling(text(value), allowed) for value in wrong]
-        are = "is none" if len(wrong) == 1 else "are none"
-        said = f"has {listed(map(_quoted, wrong))}, which {are} of the API's"
-        found = manifest.violation(path, said, f"Write {listed(near)}" if all(near) else None)
+        values_are = "is not a value" if len(wrong) == 1 else "are not values"
+        fault = f"has {listed(map(_quoted, wrong))}, which {values_are} of the API"
+        found = manifest.violation(path, fault, f"Write {listed(near)}" if all(near) else None)
         yield "value", replace(found, value=values)
 
 
@@ -317,19 +316,19 @@ def _quoted(value: Any) -> str:
 
 
 def is_misspelt(spec: Any, *names: str) -> bool:
-    """Whether a Certificate's spec has, in place of one of its fields, a name that is meant to be it."""
+    """Whether a Certificate's spec has a misspelling of one of some fields."""
     return any(misspelling(text(given), _CERTIFICATE) in names for given in mapping(spec))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Duplicate:
-    """A key that stands more than once in one map of a document.
+    """A key that occurs more than once in one map of a document.
 
     Attributes:
-        title: What the document is.
-        path: The key, with all that leads to it.
+        title: Name of the document.
+        path: The path to the key.
         lines: Its lines in the file, from 1.
-        location: Where it stands last.
+        location: Its last place.
     """
 
     title: str
@@ -343,21 +342,21 @@ class Duplicate:
         return f"{self.title} {self.path}"
 
 
-DUPLICATES = RuleSet[Duplicate]("A key that stands twice")
+DUPLICATES = RuleSet[Duplicate]("A repeated key")
 
 
 @DUPLICATES.rule(
     "MT711",
     "warning",
-    "A key stands twice in one map",
-    reason="A key may stand in a map once. kustomize refuses the file, and so do Flux and kubectl -k; kubectl apply "
-    "and Helm take the last one without a word.",
+    "A map has a key twice",
+    reason="A map may have a key only once. kustomize refuses the file, and so do Flux and kubectl -k; kubectl apply "
+    "and Helm take the last one without a message.",
     source="YAML 1.2 §3.2.1.1; kustomize, kyaml",
-    fix="Remove all but the one that is meant",
+    fix="Keep the one that is meant",
 )
 def _duplicate(duplicate: Duplicate) -> Iterator[str]:
     times = "twice" if len(duplicate.lines) == 2 else f"{len(duplicate.lines)} times"
     yield (
-        f"stands {times}, in lines {' and '.join(map(str, duplicate.lines))}; the last one counts, if the file is "
-        "taken at all"
+        f"occurs {times}, in lines {' and '.join(map(str, duplicate.lines))}; the last one counts, if the file is "
+        "accepted"
     )

@@ -1,4 +1,4 @@
-"""Carriers of Helm values: the resources and files by which people hand them to Linkerd's chart."""
+"""Carriers of Helm values: the resources and files that hold values for Linkerd's chart."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -13,26 +13,26 @@ from meshtrust.lint.values import at, is_placeholder, mapping, overlaid, sequenc
 from meshtrust.names import CONTROL_PLANE_CHARTS, LINKERD_CONFIG, SECTION_SERVICES
 
 Path = tuple[str | int, ...]
-# How deep below the top of a document of no known kind values are looked for.
+# Depth of the search for values in a document of unknown kind.
 _DEEPEST = 6
-# What a text of values for Linkerd has.
+# Texts in values for Linkerd.
 _VALUES_TEXT = re.compile(r"identityTrust|^\s*[\"']?(scheme|externalCA|issuanceLifetime)[\"']?:", re.MULTILINE)
-# Names by which a list of parameters is known to be for Linkerd.
+# Names that show that a list of parameters is for Linkerd.
 _PARAMETERS = ("identityTrustAnchorsPEM", "identityTrustDomain", "identity.issuer.", "identity.externalCA")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Carried:
-    """Helm values for Linkerd's control plane, and who carries them.
+    """Helm values for Linkerd's control plane, and their carrier.
 
     Attributes:
         file: The file that holds them.
-        name: What holds them, as a sentence begins with it.
+        name: Their holder, for the beginning of a sentence.
         values: The values.
-        extent: What of them is at hand.
-        namespace: Namespace that they are installed into; empty if that is not said.
-        locate: Returns where a dotted path of the values stands.
-        unparsed: Texts of values among them that are no YAML.
+        extent: How much of them was read.
+        namespace: Namespace that they are installed into; empty if it is not named.
+        locate: Returns the place of a dotted path of the values.
+        unparsed: Texts of values among them that are not YAML.
         carrier: The object or the document that carries them.
     """
 
@@ -48,11 +48,11 @@ class Carried:
 
 @dataclass(frozen=True, kw_only=True)
 class _Layer:
-    """Values of one origin, which come on top of others.
+    """Values of one origin, which override those of others.
 
     Attributes:
         values: The values.
-        locate: Returns where a dotted path of them stands.
+        locate: Returns the place of a dotted path of them.
     """
 
     values: Mapping[str, Any]
@@ -216,7 +216,7 @@ def _search(
     *,
     locate: Callable[[str], Location] | None = None,
 ) -> Iterator[Carried]:
-    """Yield the values that stand anywhere below a value, as maps, as texts of YAML, or as parameters of a chart."""
+    """Yield the values anywhere below a value, as maps, as texts of YAML, or as parameters of a chart."""
     waiting: list[tuple[Path, Any]] = [(path, value)]
     while waiting:
         where, found = waiting.pop(0)
@@ -259,7 +259,7 @@ def _carried(
 
 
 def _is_unknown(values: Any) -> bool:
-    """Whether some values are yet to be filled in as a whole, or with keys that are."""
+    """Whether some values, or keys in them, are placeholders."""
     return is_placeholder(values) or any(map(is_placeholder, mapping(values)))
 
 
@@ -286,7 +286,7 @@ def _below(locate: Callable[[str], Location], path: Path) -> Callable[[str], Loc
 
 
 def _inline(one: Object, path: Path, content: str) -> tuple[list[_Layer], list[Unparsed]]:
-    """Return the values of YAML that stands in YAML as a text, and what of it is no YAML."""
+    """Return the values in a text of YAML within YAML, and its parts that are not YAML."""
     if not content.strip():
         return [], []
     read = read_text(one.file, content, offset=_offset(one.document.locate(*one.path, *path)))
@@ -334,7 +334,7 @@ def _parameters_at(document: Document, path: Path, given: list[Any]) -> _Layer:
 
 
 def _typed(value: Any, *, forced: bool) -> Any:
-    """Return what ``helm --set`` makes of a text."""
+    """Return the value that ``helm --set`` makes of a text."""
     if forced or not isinstance(value, str):
         return value
     if re.fullmatch(r"-?[1-9][0-9]{0,17}|0", value):
@@ -369,7 +369,7 @@ def sources_of(one: Object) -> list[tuple[Path, Any]]:
 
 
 def chart_of(one: Object) -> str:
-    """Return the name of the chart that an object installs; empty if that is not said."""
+    """Return the name of the chart that an object installs; empty if it is not named."""
     if one.kind == "HelmRelease":
         chart = one.get("spec.chart")
         return (

@@ -1,4 +1,4 @@
-"""Installations of Linkerd among what was read: its Helm values, each with what the files around them say."""
+"""Installations of Linkerd: their Helm values, with facts from the files around them."""
 
 import re
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ class Installation:
 
     Attributes:
         file: The file that holds them.
-        namespace: Namespace that they are installed into; empty if that is not said.
+        namespace: Namespace that they are installed into; empty if it is not named.
         helm: The values.
         carrier: The object or the document that carries them.
     """
@@ -37,12 +37,12 @@ class Installation:
 
 @dataclass(frozen=True, kw_only=True)
 class Operators:
-    """Namespaces of the operators that read Secrets in a namespace of their own, each with the file that says so.
+    """Namespaces in which operators read Secrets, each with the file that names it.
 
     Attributes:
-        cert_manager: Where cert-manager runs.
-        cluster_resources: Where cert-manager reads what ClusterIssuers name.
-        trust: Where trust-manager reads what its Bundles name.
+        cert_manager: Namespaces in which cert-manager runs.
+        cluster_resources: Namespaces in which cert-manager reads the Secrets of ClusterIssuers.
+        trust: Namespaces in which trust-manager reads the sources of its Bundles.
     """
 
     cert_manager: list[tuple[str, str]]
@@ -51,7 +51,7 @@ class Operators:
 
 
 def find_operators(objects: Sequence[Object]) -> Operators:
-    """Return where cert-manager and trust-manager are, and which namespaces they read, as far as objects say so."""
+    """Return the namespaces that cert-manager and trust-manager run in and read, as far as objects name them."""
     found = Operators(cert_manager=[], cluster_resources=[], trust=[])
     for one in objects:
         labels = mapping(one.get("metadata.labels"))
@@ -74,7 +74,7 @@ def find_operators(objects: Sequence[Object]) -> Operators:
 def find_installations(
     documents: Sequence[Document], objects: Sequence[Object], kustomizations: Kustomizations, operators: Operators
 ) -> tuple[list[Installation], list[Unread]]:
-    """Return the installations, and the texts of values that are no YAML.
+    """Return the installations, and the texts of values that are not YAML.
 
     Args:
         documents: All documents that were read.
@@ -95,7 +95,7 @@ def find_installations(
         Unread(
             name=one.name,
             kind="template" if broken.template else "yaml",
-            reason="are a template, which is not judged" if broken.template else f"are no YAML: {broken.reason}",
+            reason="are a template, which is not judged" if broken.template else f"are not YAML: {broken.reason}",
             location=Location(one.file, broken.line + 1),
         )
         for one in found

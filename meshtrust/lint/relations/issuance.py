@@ -15,17 +15,17 @@ from meshtrust.names import CERT_MANAGER_GROUP, IDENTITY_ISSUER, OLD_CERT_MANAGE
 _ANCHOR_NAME = re.compile(r"trust-(anchor|root)|linkerd.*(anchor|root-ca)")
 _NOT_LINKERDS = re.compile(r"webhook|injector|validator|tap|dapr|istio|etcd|vpn|ingress")
 _GROUPS = (CERT_MANAGER_GROUP, OLD_CERT_MANAGER_GROUP)
-# Where cert-manager reads what ClusterIssuers name, unless it is told otherwise at its start.
+# Default namespace in which cert-manager reads the Secrets of ClusterIssuers.
 DEFAULT_OPERATOR_NAMESPACE = "cert-manager"
-# What copies a Secret into other namespaces.
+# Tools that copy a Secret into other namespaces.
 _COPIERS = re.compile(r"reflector|replicat|kubed|kyverno|config-syncer")
 
 
 class Issuance:
-    """The Certificates that matter to Linkerd, what each is for, and what signs it.
+    """The Certificates that matter to Linkerd, with their purposes and signers.
 
     Attributes:
-        certificates: The Certificates, each with what it is for.
+        certificates: The Certificates, each with its purpose.
     """
 
     def __init__(self, objects: Sequence[Object], operators: Operators, anchor_secrets: frozenset[str]) -> None:
@@ -33,7 +33,7 @@ class Issuance:
 
         Args:
             objects: All objects.
-            operators: Where cert-manager reads what ClusterIssuers name.
+            operators: Namespaces in which cert-manager reads the Secrets of ClusterIssuers.
             anchor_secrets: Names of the Secrets that a Bundle of trust roots reads.
         """
         self._operators = operators
@@ -57,13 +57,13 @@ class Issuance:
 
     @property
     def issuers(self) -> list[Object]:
-        """The Issuers that sign the Certificates, and those whose names say that they are Linkerd's, each once."""
+        """The Issuers that sign the Certificates, and those with a name of Linkerd, each once."""
         found = [self.issuer(certificate) for certificate, _ in self.certificates]
         found += [one for one in self._issuers if "linkerd" in f"{one.name} {one.namespace} {ca_secret(one)}"]
         return list({id(one): one for one in found if one is not None}.values())
 
     def issuer(self, certificate: Object) -> Object | None:
-        """Return the Issuer that signs a Certificate; None if it is not at hand, or several may be it."""
+        """Return the Issuer that signs a Certificate; None if it was not read, or if several fit."""
         reference = certificate.get("spec.issuerRef")
         if (text(mapping(reference).get("group")) or CERT_MANAGER_GROUP) != CERT_MANAGER_GROUP or has_placeholder(
             reference
@@ -106,11 +106,11 @@ class Issuance:
         issuer = self.issuer(certificate)
         if issuer is None or not ca_secret(issuer) or secret.name != ca_secret(issuer):
             return False
-        # A ClusterIssuer's Secret is in a namespace that cert-manager is told at its start.
+        # An argument of cert-manager names the namespace of a ClusterIssuer's Secret.
         return issuer.kind == "ClusterIssuer" or same_namespace(issuer, secret)
 
     def parent(self, certificate: Object) -> Object | None:
-        """Return the Certificate that makes the CA which signs a Certificate; None if it is not at hand."""
+        """Return the Certificate that makes the CA which signs a Certificate; None if it was not read."""
         return self._signed.get(id(certificate))
 
     def above(self, certificate: Object) -> list[Object]:
@@ -127,17 +127,17 @@ class Issuance:
         return [one for one in self._all if text(one.get("spec.secretName")) == secret]
 
     def secrets(self, name: str) -> list[Object]:
-        """Return the Secrets of a name, and what makes one, in any namespace."""
+        """Return the Secrets of a name, and the objects that make one, in any namespace."""
         return [one for one in self._secrets if one.name == name]
 
     def reading_namespace(self, file: str, *, trust: bool = False) -> str:
-        """Return the namespace in which an operator reads what a resource of the whole cluster names."""
+        """Return the namespace in which an operator reads the Secrets that cluster-wide resources name."""
         known = self._operators.trust if trust else self._operators.cluster_resources or self._operators.cert_manager
         near = nearest(known, file, lambda one: one[0])
         return near[0][1] if near else DEFAULT_OPERATOR_NAMESPACE
 
     def written_elsewhere(self, name: str, reads: str) -> tuple[str, ...]:
-        """Return the namespaces that a Secret is written to, if none of them is the one it is read in."""
+        """Return the namespaces that a Secret is written to; empty if it is read from one of them."""
         found = [*self.makers(name), *self.secrets(name)]
         copied = any(
             _COPIERS.search(str(one.get("spec.secretTemplate.annotations") or one.get("metadata.annotations") or ""))
@@ -160,7 +160,7 @@ class Issuance:
         return _only(makers, certificate.file)
 
     def _role_above(self, certificate: Object) -> Role:
-        """Return what a CA above the identity issuer is: an anchor signs itself, or is what the mesh trusts."""
+        """Return the role of a CA above the identity issuer: an anchor signs itself, or the mesh trusts it."""
         issuer = self.issuer(certificate)
         if issuer is not None and issuer.get("spec.selfSigned") is not None:
             return "anchor"
@@ -174,9 +174,9 @@ class Issuance:
         return text(certificate.get("spec.secretName")) in self._anchor_secrets
 
     def _is_anchor(self, certificate: Object) -> bool:
-        """Whether a CA that is above no identity issuer at hand is the mesh's anchor all the same.
+        """Whether a CA that signs no known identity issuer is nevertheless the mesh's anchor.
 
-        What uses a CA tells what it is for; only of one that nothing at hand uses the name has to do.
+        The objects that use a CA show its purpose; its name decides only if nothing uses it.
         """
         if self._is_trusted(certificate):
             return True
@@ -187,18 +187,18 @@ class Issuance:
 
 
 def same_or_unknown(one: str, other: str) -> bool:
-    """Whether two namespaces may be the same: one that is not given is given elsewhere."""
+    """Whether two namespaces may be the same; one that is not named may be any."""
     return not one or not other or one == other
 
 
 def ca_secret(issuer: Object) -> str:
-    """Return the name of the Secret that an Issuer signs with; empty if there is none, or it is not known."""
+    """Return the name of the Secret that an Issuer signs with; empty if there is none, or if it is not known."""
     name = issuer.get("spec.ca.secretName")
     return "" if is_placeholder(name) else text(name)
 
 
 def _only(candidates: list[Object], file: str) -> Object | None:
-    """Return the candidate that is nearest to a file; None if others that differ are as near."""
+    """Return the candidate that is nearest to a file; None if different ones are equally near."""
     near = nearest(candidates, file, lambda one: one.file)
     alike = all(one.manifest.get("spec") == near[0].manifest.get("spec") for one in near)
     return near[0] if near and alike else None
@@ -216,7 +216,7 @@ def _role_by_secret(certificate: Object) -> Role | None:
     service = SECRET_SERVICES.get(secret)
     if service is None:
         return None
-    # Some of the names others may use as well.
+    # Other software may use some of the names.
     names = [text(name) for name in sequence(certificate.get("spec.dnsNames"))]
     called = any(name.startswith(f"{service}.") and name.endswith(".svc") for name in names)
     return "webhook" if "linkerd" in f"{secret}{certificate.namespace}" or called else None
@@ -228,11 +228,11 @@ class Signing:
 
     Attributes:
         certificate: The Certificate.
-        role: What it is for.
+        role: Its purpose.
         issuer: The Issuer.
         reads: Namespace that the Issuer reads its CA's Secret in.
-        written: Namespaces that the Secret is written to instead, each with what writes it.
-        mesh: Namespace of the mesh, where no cert-manager is expected.
+        written: Namespaces that the Secret is written to instead.
+        mesh: Namespace of the mesh, in which cert-manager is not expected.
     """
 
     certificate: Object
@@ -249,12 +249,12 @@ class Signing:
 
     @property
     def location(self) -> Location | None:
-        """Where it stands."""
+        """The place in the file."""
         return self.certificate.locate("spec.issuerRef")
 
     @property
     def issuer_name(self) -> str:
-        """The Issuer, as it is called within a sentence."""
+        """The Issuer, within a sentence."""
         return f"{self.issuer.kind} {self.issuer.name}"
 
 
@@ -273,14 +273,14 @@ SIGNINGS = RuleSet[Signing]("Who signs what")
 )
 def _self_signed(signing: Signing) -> Iterator[str]:
     if signing.issuer.get("spec.selfSigned") is not None:
-        yield f"is issued by {signing.issuer_name}, which is selfSigned, so that it is under no trust anchor"
+        yield f"is issued by {signing.issuer_name}, which is selfSigned, so no trust anchor signs it"
 
 
 @SIGNINGS.rule(
     "MT333",
     "error",
-    "An ACME issuer is to sign what no public CA signs",
-    reason="ACME's CAs issue certificates for public DNS names alone, never a CA, and none for names of the cluster.",
+    "An ACME issuer is to sign a certificate that no public CA signs",
+    reason="ACME CAs issue certificates only for public DNS names, never a CA, and none for names of the cluster.",
     source="RFC 8555; cert-manager, ACME",
     fix="Name an Issuer of a CA of your own in issuerRef",
 )
@@ -293,9 +293,9 @@ def _acme(signing: Signing) -> Iterator[str]:
     "MT334",
     "error",
     "A CA is to be signed by itself through its own Secret",
-    reason="The Issuer signs with the Secret that this Certificate is to write: neither is ever there first.",
+    reason="The Issuer signs with the Secret that this Certificate is to write, so neither can come first.",
     source="cert-manager pkg/issuer/ca/setup.go; pkg/controller/certificaterequests/ca",
-    fix="Let a selfSigned Issuer issue the root, and a CA Issuer on the root's Secret issue what is below it",
+    fix="Let a selfSigned Issuer issue the root, and a CA Issuer with the root's Secret issue this certificate",
 )
 def _own_secret(signing: Signing) -> Iterator[str]:
     secret = ca_secret(signing.issuer)
@@ -308,7 +308,7 @@ def _own_secret(signing: Signing) -> Iterator[str]:
     "error",
     "The Issuer does not find its CA's Secret",
     reason="A ClusterIssuer reads its Secret in cert-manager's cluster resource namespace, by default cert-manager's "
-    "own, and an Issuer in its own namespace; in another they do not find it, and nothing is issued.",
+    "own, and an Issuer in its own namespace; in another one they do not find it, and nothing is issued.",
     source="cert-manager charts/cert-manager/templates/deployment.yaml, --cluster-resource-namespace; issue 7120",
     fix="Write the CA's Secret to the namespace that it is read in",
 )
@@ -325,7 +325,7 @@ def _secret_found(signing: Signing) -> Iterator[Violation]:
 
 
 def find_signings(issuance: Issuance) -> Iterator[Signing]:
-    """Yield the Certificates that matter with their Issuers, as far as these are at hand."""
+    """Yield the Certificates that matter with their Issuers, as far as these were read."""
     for certificate, role in issuance.certificates:
         issuer = issuance.issuer(certificate)
         if issuer is None or has_placeholder(issuer.get("spec.ca")):

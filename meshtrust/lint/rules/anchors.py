@@ -26,7 +26,7 @@ class Anchor:
     Attributes:
         root: The certificate.
         at: The moment at which it is judged; None if its dates are judged elsewhere.
-        location: Where it stands.
+        location: Its place in the file.
     """
 
     root: CertificateFacts
@@ -44,10 +44,10 @@ class Bundle:
     """The trusted roots as the text that Linkerd reads.
 
     Attributes:
-        name: What holds it.
-        text: The text.
-        at: The moment at which it is judged.
-        location: Where the text begins.
+        name: Its holder, for the beginning of a sentence.
+        text: The PEM text.
+        at: Moment at which it is judged.
+        location: Place at which the text begins.
         hashed: Whether Helm hashes the text as it is: it is the value `identityTrustAnchorsPEM`.
         trimmed: Whether Helm trims the text before Linkerd reads it.
     """
@@ -81,7 +81,7 @@ class Bundle:
         return self.location and self.location.below(lines)
 
     def about_text(self, text: str, line: int = 0, fix: str | None = None) -> Violation:
-        """Return what is wrong with the text itself, which is nothing while a part of it is yet to be filled in."""
+        """Return a violation by the text itself; a text with a placeholder is never wrong."""
         return Violation(text=text, fix=fix, location=self.below(line), value=self.text)
 
 
@@ -106,7 +106,7 @@ def _anchor_key(anchor: Anchor) -> Iterator[str]:
     elif algorithm.startswith("RSA"):
         yield f"has an {algorithm.replace('RSA', 'RSA key')}, and Linkerd takes only 2048 and 4096"
     else:
-        yield f"has a key of the kind {algorithm}, neither ECDSA nor RSA, and Linkerd takes only those"
+        yield f"has a key of type {algorithm}, and Linkerd takes only ECDSA and RSA"
 
 
 @ANCHORS.rule(
@@ -132,12 +132,12 @@ def _anchor_signature(anchor: Anchor) -> Iterator[str]:
     reason="Go and the proxies take any certificate as an anchor, so the mesh works; but other verifiers (openssl) "
     "stop only at a self-signed one, and cert-manager never writes such an anchor into `ca.crt`.",
     source="RFC 5280 §6.1; Go crypto/x509 verify.go; cert-manager pkg/util/pki/parse_certificate_chain.go",
-    fix="Trust the root that issued it instead, or know that its key alone is your anchor",
+    fix="Trust the root that issued it instead, or accept that this CA's key is your anchor",
 )
 def _anchor_self_signed(anchor: Anchor) -> Iterator[str]:
     if not anchor.root.self_signed:
         issuer = anchor.root.certificate.issuer.rfc4514_string()
-        yield f"is not self-signed but issued by {issuer or 'a CA without a name'}, so that it is no root"
+        yield f"is not self-signed but issued by {issuer or 'a CA without a name'}, so it is not a root"
 
 
 @ANCHORS.rule(
@@ -160,7 +160,7 @@ def _anchor_ca(anchor: Anchor) -> Iterator[str]:
     "note",
     "The certificate is of X.509 version 1",
     reason="Version 1 has no CA flag to set. Go and the proxies take such a certificate as a root; other verifiers "
-    "need not.",
+    "may not.",
     source="Go crypto/x509 verify.go, isValid, and x509.go, CheckSignatureFrom; rustls-webpki src/trust_anchor.rs",
     fix="Make the next root one of version 3, with basic constraints CA:TRUE",
     applies=lambda anchor: anchor.root.is_v1,
@@ -185,7 +185,7 @@ def _anchor_key_usage(anchor: Anchor) -> Iterator[str]:
 @ANCHORS.rule(
     "MT106",
     "error",
-    "The path length leaves no room for the identity issuer",
+    "The path length does not allow the identity issuer",
     reason="Below the root come the identity issuer, itself a CA, and the leaf. A path length of 0 lets only leaves "
     "follow.",
     source="RFC 5280 §4.2.1.9; Go crypto/x509 verify.go, isValid",
@@ -193,7 +193,7 @@ def _anchor_key_usage(anchor: Anchor) -> Iterator[str]:
 )
 def _anchor_path_length(anchor: Anchor) -> Iterator[str]:
     if anchor.root.path_length == 0:
-        yield "has a path length of 0, which leaves no room for the identity issuer to sign"
+        yield "has a path length of 0, which does not allow the identity issuer below it to sign"
 
 
 @ANCHORS.rule(
@@ -203,7 +203,7 @@ def _anchor_path_length(anchor: Anchor) -> Iterator[str]:
     reason="A list of extended key usages in a root binds all below it in Go's verifier, which Linkerd asks for "
     "server auth: the identity service refuses its issuer.",
     source="Go crypto/x509 verify.go, checkChainForKeyUsage; linkerd2 pkg/tls/cred.go, Verify (no KeyUsages given)",
-    fix="Make a new root without extended key usages, as CAs are best made",
+    fix="Make a new root without extended key usages",
 )
 def _anchor_extended_usages(anchor: Anchor) -> Iterator[str]:
     missing = missing_usages(anchor.root)
@@ -244,8 +244,8 @@ def _anchor_expiring(anchor: Anchor) -> Iterator[str]:
 @BUNDLES.rule(
     "MT120",
     "error",
-    "There is no certificate in the bundle",
-    reason="The identity service ends at its start where it finds no anchor, and no proxy gets an identity.",
+    "The bundle holds no certificate",
+    reason="The identity service ends at its start if it finds no anchor, and no proxy gets an identity.",
     source="linkerd2 pkg/tls/codec.go, DecodePEMCertPool; controller/cmd/identity/main.go; Go encoding/pem",
     fix="Put the trusted roots there as PEM",
 )
@@ -260,7 +260,7 @@ def _bundle_empty(bundle: Bundle) -> Iterator[Violation]:
     "MT121",
     "error",
     "A certificate cannot be read",
-    reason="One block that is no certificate makes Linkerd refuse the whole bundle.",
+    reason="One block that is not a certificate makes Linkerd refuse the whole bundle.",
     source="linkerd2 pkg/tls/codec.go, decodeCertificatePEM",
     fix="Replace the block by the root's PEM as it was issued",
 )
@@ -274,9 +274,9 @@ def _bundle_unreadable(bundle: Bundle) -> Iterator[Violation]:
     "error",
     "There is a BEGIN line that Go does not take for the beginning of a block",
     reason="Go passes over a block that is indented, has no END line of the same name, or holds what is not base64. "
-    "The root in it is not trusted, and no message says so; after the last block, Linkerd refuses the whole bundle.",
+    "The root in it is not trusted, and no message reports it; after the last block, Linkerd refuses the whole bundle.",
     source="Go encoding/pem, Decode",
-    fix="Write BEGIN and END at the start of their lines, with the whole block between",
+    fix="Write BEGIN and END at the start of their lines, with the whole block between them",
 )
 def _bundle_passed_over(bundle: Bundle) -> Iterator[Violation]:
     for line, why in bundle.pem.lost if bundle.pem.blocks else ():
@@ -286,12 +286,12 @@ def _bundle_passed_over(bundle: Bundle) -> Iterator[Violation]:
 @BUNDLES.rule(
     "MT123",
     "error",
-    "A private key stands in the bundle",
+    "The bundle holds a private key",
     reason="A bundle goes to every proxy and into ConfigMaps that everyone may read. Besides, Linkerd stops reading "
-    "at the first block that is no certificate, so that roots after it are not trusted.",
+    "at the first block that is not a certificate, so that roots after it are not trusted.",
     source="linkerd2 pkg/tls/codec.go, decodeCertificatePEM (returns no rest); charts/linkerd-control-plane "
     "identity.yaml",
-    fix="Remove the key, and take it for known: rotate to a new trust anchor",
+    fix="Remove the key. Others may have read it, so rotate to a new trust anchor",
 )
 def _bundle_private_key(bundle: Bundle) -> Iterator[Violation]:
     for block in bundle.pem.blocks:
@@ -302,9 +302,9 @@ def _bundle_private_key(bundle: Bundle) -> Iterator[Violation]:
 @BUNDLES.rule(
     "MT124",
     "error",
-    "A block that is no certificate stands in the bundle",
-    reason="Linkerd stops reading at the first block that is no certificate: roots after it are not trusted, and no "
-    "message says so.",
+    "The bundle holds a block that is not a certificate",
+    reason="Linkerd stops reading at the first block that is not a certificate: roots after it are not trusted, and no "
+    "message reports that.",
     source="linkerd2 pkg/tls/codec.go, decodeCertificatePEM (returns no rest)",
     fix="Remove the block; a certificate that openssl wrote with -trustout has to be written as plain x509",
 )
@@ -317,8 +317,8 @@ def _bundle_other_block(bundle: Bundle) -> Iterator[Violation]:
 @BUNDLES.rule(
     "MT125",
     "error",
-    "Something follows the last certificate, if only a blank line",
-    reason="Linkerd reads on until the text ends, and refuses the whole bundle where what is left is no PEM block.",
+    "Text or a blank line follows the last certificate",
+    reason="Linkerd reads until the text ends, and refuses the whole bundle if the rest is not a PEM block.",
     source="linkerd2 pkg/tls/codec.go, DecodePEMCertificates; linkerd2 issue 3414",
     fix="End the text with the END line of the last certificate",
 )
@@ -334,7 +334,7 @@ def _bundle_trailing(bundle: Bundle) -> Iterator[Violation]:
 @BUNDLES.rule(
     "MT126",
     "warning",
-    "The value has a blank at its beginning or its end",
+    "The value begins or ends with white space",
     reason="Helm hashes the value as it is into `linkerd.io/trust-root-sha256` of the control plane, and trims it for "
     "the ConfigMap, whose hash injected pods get: control plane and data plane bear different hashes for the same "
     "roots.",
@@ -344,15 +344,15 @@ def _bundle_trailing(bundle: Bundle) -> Iterator[Violation]:
 )
 def _bundle_trimmed(bundle: Bundle) -> Iterator[str]:
     if bundle.hashed and bundle.text != bundle.text.strip():
-        yield "ends with a newline" if bundle.text.endswith("\n") else "begins or ends with a blank"
+        yield "ends with a newline" if bundle.text.endswith("\n") else "begins or ends with white space"
 
 
 @BUNDLES.rule(
     "MT127",
     "warning",
-    "A root stands in the bundle twice",
-    reason="It is trusted once all the same; but the bundle's hash differs from that of the same roots written once, "
-    "and whoever compares bundles as text finds clusters to differ that do not.",
+    "The bundle holds a root twice",
+    reason="It is trusted once. But the bundle's hash differs from that of the same roots written once, so that a "
+    "comparison of bundles as text reports clusters as different that trust the same.",
     source="linkerd2 pkg/inject/inject.go, injectObjectMeta; multicluster/cmd/check.go",
     fix="Remove all but the first",
 )
@@ -368,15 +368,15 @@ def _bundle_duplicates(bundle: Bundle) -> Iterator[Violation]:
     "MT128",
     "error",
     "No root of the bundle is valid",
-    reason="The identity service verifies its issuer against a root that is valid now, and ends where there is none.",
+    reason="The identity service verifies its issuer against a root that is valid now, and ends if there is none.",
     source="Go crypto/x509 verify.go, isValid; linkerd2 pkg/identity/service.go, loadCredentials",
-    fix="Make a new trust anchor and issuer; Linkerd's guide on replacing expired certificates says how",
+    fix="Make a new trust anchor and issuer, by Linkerd's guide on replacing expired certificates",
 )
 def _bundle_none_valid(bundle: Bundle) -> Iterator[Violation]:
     roots = bundle.roots
     if roots and not any(root.not_before <= bundle.at <= root.not_after for root in roots):
         count = f"{len(roots)} root{'s' if len(roots) > 1 else ''}"
-        yield bundle.about_text(f"holds {count}, and none of them is valid on {bundle.at:%Y-%m-%d}")
+        yield bundle.about_text(f"holds {count}, none of which is valid on {bundle.at:%Y-%m-%d}")
 
 
 def missing_usages(facts: CertificateFacts) -> list[str]:
@@ -386,7 +386,7 @@ def missing_usages(facts: CertificateFacts) -> list[str]:
 
 
 def outside_validity(facts: CertificateFacts, at: datetime) -> Iterator[str]:
-    """Say that a certificate has expired or is not valid yet."""
+    """Yield a sentence if a certificate has expired or is not valid yet."""
     if at > facts.not_after:
         yield f"expired on {facts.not_after:%Y-%m-%d %H:%M} UTC"
     elif at < facts.not_before:
@@ -394,7 +394,7 @@ def outside_validity(facts: CertificateFacts, at: datetime) -> Iterator[str]:
 
 
 def expiring_soon(facts: CertificateFacts, at: datetime) -> Iterator[str]:
-    """Say that a certificate expires within 60 days, or within the last third of a life of less than 180."""
+    """Yield a sentence if a certificate ends within 60 days, or is in the last third of a life of under 180 days."""
     left = facts.not_after - at
     if facts.not_before <= at <= facts.not_after and left < min(_SOON, (facts.not_after - facts.not_before) / 3):
         yield f"expires on {facts.not_after:%Y-%m-%d %H:%M} UTC, in {_days(left)}"

@@ -1,4 +1,4 @@
-"""trust-manager's Bundles of Linkerd's trust anchors, of both APIs, and where their sources lead."""
+"""trust-manager's Bundles of Linkerd's trust anchors, of both APIs, and their sources."""
 
 import difflib
 from collections.abc import Iterator, Mapping
@@ -10,7 +10,7 @@ from meshtrust.lint.rule import Location, RuleSet, Violation
 from meshtrust.lint.values import has_placeholder, listed, mapping, sequence, shown, text
 from meshtrust.names import IDENTITY_ISSUER, NEW_TRUST_MANAGER_GROUP, TRUST_MANAGER_GROUP, TRUST_ROOTS, TRUST_ROOTS_KEY
 
-# From here on two names are taken for one.
+# Two names that are this similar are taken as the same name.
 _ALIKE = 0.93
 GROUPS = (TRUST_MANAGER_GROUP, NEW_TRUST_MANAGER_GROUP)
 
@@ -22,8 +22,8 @@ class Source:
     Attributes:
         kind: Secret or ConfigMap.
         name: Its name.
-        key: The member that is read.
-        location: Where it is named.
+        key: The key that is read.
+        location: Place at which it is named.
     """
 
     kind: str
@@ -41,7 +41,7 @@ class TrustBundle:
         part: Whether it is a patch or is patched.
         reads: Namespace that trust-manager reads its sources in.
         elsewhere: Sources that are written to other namespaces alone, each with those.
-        siblings: The identity issuer and what it is under instead of any of the sources; empty if it is under one.
+        siblings: The identity issuer and what signs it instead of a source; None if a source does.
     """
 
     one: Object
@@ -57,7 +57,7 @@ class TrustBundle:
 
     @property
     def location(self) -> Location | None:
-        """Where it stands."""
+        """The place in the file."""
         return self.one.locate("spec")
 
     @property
@@ -76,7 +76,7 @@ class TrustBundle:
 
     @property
     def selector(self) -> Mapping[str, Any]:
-        """How it selects the namespaces that it writes the ConfigMap to."""
+        """The selector of the namespaces that it writes the ConfigMap to."""
         return mapping(self.one.get("spec.target.namespaceSelector"))
 
     @property
@@ -136,7 +136,7 @@ def is_trust_bundle(one: Object) -> bool:
 
 
 def _is_meant(name: str) -> bool:
-    """Whether a name is that of the trust roots, or differs from it by a letter or two; a longer one is another's."""
+    """Whether a name is that of the trust roots, or differs by a letter or two; a longer name is another one."""
     likeness = difflib.SequenceMatcher(None, name, TRUST_ROOTS).ratio()
     return name == TRUST_ROOTS or (likeness > _ALIKE and not name.startswith(TRUST_ROOTS))
 
@@ -159,9 +159,9 @@ def _bundle_name(bundle: TrustBundle) -> Iterator[Violation]:
 @TRUST_BUNDLES.rule(
     "MT611",
     "error",
-    "The Bundle is not written where Linkerd reads it",
-    reason="Linkerd's pods read the key ca-bundle.crt of a ConfigMap that bears the Bundle's name, and hang until it "
-    "is there.",
+    "The Bundle is not written to the place that Linkerd reads",
+    reason="Linkerd's pods read the key ca-bundle.crt of a ConfigMap that bears the Bundle's name, and wait until it "
+    "exists.",
     source="linkerd2 charts/partials/templates/_proxy.tpl; trust-manager, API reference of Bundle and ClusterBundle",
     fix="Set spec.target.configMap.key: ca-bundle.crt; in a ClusterBundle spec.target.configMap.data[].key",
     applies=lambda bundle: not bundle.part,
@@ -182,8 +182,8 @@ def _target(bundle: TrustBundle) -> Iterator[Violation]:
     "MT612",
     "error",
     "The mesh would trust public CAs",
-    reason="useDefaultCAs, and defaultCAs of a ClusterBundle, add every CA that browsers trust: whoever has a "
-    "certificate of one could pass for a workload, and Linkerd refuses bundles with their algorithms.",
+    reason="useDefaultCAs, and defaultCAs of a ClusterBundle, add every CA that browsers trust: any holder of a "
+    "certificate from one could pass for a workload, and Linkerd refuses bundles with their algorithms.",
     source="trust-manager, API reference of Bundle and ClusterBundle; linkerd2 pkg/issuercerts/issuercerts.go",
     fix="Remove the source",
 )
@@ -206,7 +206,7 @@ def _public_cas(bundle: TrustBundle) -> Iterator[Violation]:
     "warning",
     "A source of the Bundle is in a namespace that trust-manager does not read",
     reason="trust-manager reads the Secrets and ConfigMaps that a Bundle names in its trust namespace alone, by "
-    "default cert-manager. What it does not find there it publishes nothing of, and Linkerd's pods hang.",
+    "default cert-manager. It does not publish what is missing there, and Linkerd's pods wait for it.",
     source="trust-manager, app.trust.namespace of its chart; trust-manager issue 120",
     fix="Write it to the trust namespace, or set app.trust.namespace",
 )
@@ -239,8 +239,8 @@ def _trusts_the_issuer(bundle: TrustBundle) -> Iterator[Violation]:
     "MT615",
     "error",
     "The identity issuer is not under a trust anchor of the Bundle",
-    reason="Trust anchor and identity issuer are siblings where one Issuer signs both, and strangers where two CAs do: "
-    "no path leads from the issuer to a root that proxies trust, and the identity service refuses it.",
+    reason="If one Issuer signs both, or two unrelated CAs do, no path leads from the identity issuer to a root that "
+    "proxies trust, and the identity service refuses it.",
     source="Go crypto/x509 verify.go; linkerd2 pkg/identity/service.go, loadCredentials",
     fix="Let an Issuer with the anchor's Secret (spec.ca.secretName) sign the identity issuer, or trust its own root",
 )
@@ -248,4 +248,4 @@ def _siblings(bundle: TrustBundle) -> Iterator[str]:
     if bundle.siblings is not None:
         issuer, above = bundle.siblings
         names = listed(f"Secret {source.name}" for source in bundle.sources)
-        yield f"has the trust anchor of {names}, which has not signed the identity issuer ({issuer}): {above}"
+        yield f"holds the trust anchor of {names}, which does not sign the identity issuer ({issuer}): {above}"

@@ -1,4 +1,4 @@
-"""cert-manager Certificates: the identity issuer's, the trust anchor's, and what comes between or beside them."""
+"""cert-manager Certificates of the identity issuer, the trust anchor, intermediates and webhooks."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -24,14 +24,14 @@ class CertificateSpec:
 
     Attributes:
         object_name: Its name in Kubernetes.
-        namespace: Its namespace; empty where that is given elsewhere.
-        role: What it is for.
+        namespace: Its namespace; empty if it does not name one.
+        role: Its purpose.
         spec: Its `spec`, as it was read.
-        trust_domain: Linkerd's trust domain; None if that is not at hand.
-        leaf: How long the certificates live that the identity issuer signs.
+        trust_domain: Linkerd's trust domain; None if it was not read.
+        leaf: Lifetime of the certificates that the identity issuer signs.
         issuer_elsewhere: Namespaces, other than its own, that have the Issuer it names, where its own has none.
-        part: Whether it is a patch or is patched, so that what it lacks may stand elsewhere.
-        locate: Tells where a dotted path of the object stands.
+        part: Whether it is a patch or is patched, so that a missing field may be set elsewhere.
+        locate: Returns the place of a dotted path of the object.
     """
 
     object_name: str
@@ -51,15 +51,15 @@ class CertificateSpec:
 
     @property
     def location(self) -> Location | None:
-        """Where it stands."""
+        """The place in the file."""
         return self.locate("spec")
 
     def get(self, path: str) -> Any:
-        """Return what a dotted path below `spec` leads to, or nothing."""
+        """Return the value at a dotted path below `spec`; None if there is none."""
         return at(self.spec, path)
 
     def violation(self, path: str, text: str, fix: str | None = None) -> Violation:
-        """Return what is wrong with a member of `spec`."""
+        """Return a violation by a member of `spec`."""
         location, value = self.locate(f"spec.{path}"), self.get(path)
         return Violation(
             text=text,
@@ -79,7 +79,7 @@ class CertificateSpec:
 
     @property
     def renew_before(self) -> timedelta | None:
-        """How long before its end it is issued again; None if that cannot be read, or it is not."""
+        """Time before its end at which it is renewed; None if that cannot be read, or if it is not renewed."""
         duration, percentage = self.duration, self.get("renewBeforePercentage")
         if duration is None or self.get("renewal.policy") == "Disabled" or has_placeholder(self.get("renewal")):
             return None
@@ -98,7 +98,7 @@ class CertificateSpec:
 
     @property
     def window(self) -> Window | None:
-        """The lifetime and the renewal; None if one of them cannot be read or there is no renewal."""
+        """The lifetime and the renewal; None if one of them cannot be read, or if it is not renewed."""
         duration, renew_before = self.duration, self.renew_before
         if duration is None or renew_before is None:
             return None
@@ -154,7 +154,7 @@ def _duration(value: Any) -> timedelta | None:
     "MT311",
     "error",
     "A duration cannot be read",
-    reason="cert-manager reads Go durations: hours, minutes and seconds. Days are no unit of theirs.",
+    reason="cert-manager reads Go durations: hours, minutes and seconds. They have no unit for days.",
     source="Go time.ParseDuration; cert-manager pkg/apis/certmanager/v1/types_certificate.go",
     fix='Write hours, minutes and seconds, such as "48h" or "1h30m"',
 )
@@ -235,8 +235,8 @@ def _ca_key(certificate: CertificateSpec) -> Iterator[Violation]:
     "MT316",
     "error",
     "Usages leave out server auth or client auth",
-    reason="As soon as one extended key usage is listed, the certificate is good for those that are. Without server "
-    "auth the identity service refuses the issuer; without client auth no proxy accepts another as a client.",
+    reason="As soon as one extended key usage is listed, the certificate is valid only for the listed ones. Without "
+    "server auth the identity service refuses the issuer; without client auth no proxy accepts another as a client.",
     source="Go crypto/x509 verify.go, checkChainForKeyUsage; rustls-webpki src/verify_cert.rs, check_eku",
     fix="Add the missing usage, or list no extended usage at all",
 )
@@ -252,7 +252,7 @@ def _extended_usages(certificate: CertificateSpec) -> Iterator[Violation]:
     "MT317",
     "note",
     'A CA\'s usages do not list "cert sign"',
-    reason="cert-manager's own issuers add it to every CA; issuers of others (Vault, AWS PCA, step-ca) may go by the "
+    reason="cert-manager's own issuers add it to every CA; other issuers (Vault, AWS PCA, step-ca) may follow the "
     "list.",
     source="cert-manager pkg/util/pki/csr.go, KeyUsagesForCertificateOrCertificateRequest",
     fix="List the guide's usages: cert sign, crl sign, server auth, client auth",
@@ -283,8 +283,8 @@ def _secret_name(certificate: CertificateSpec) -> Iterator[Violation]:
     "MT319",
     "warning",
     "The identity issuer's names are not those of the trust domain",
-    reason="Linkerd does not look at the issuer's names. People do; and names of another trust domain mostly come "
-    "from another cluster's file, with which more is wrong.",
+    reason="Linkerd does not check the issuer's names. People do; and names of another trust domain usually mean "
+    "that the file was copied from another cluster, and has other errors.",
     source="linkerd2 pkg/tls/cred.go, Verify (the name is empty); linkerd.io, Automatically Rotating Control Plane "
     "TLS Credentials",
     fix="Name it identity.linkerd.<trust domain>",
@@ -311,7 +311,7 @@ def _names(certificate: CertificateSpec) -> Iterator[Violation]:
     "same file means one or the other after an upgrade.",
     source="cert-manager pkg/apis/certmanager/v1/types_certificate.go, RotationPolicy; "
     "internal/apis/certmanager/v1/defaults.go",
-    fix="Set privateKey.rotationPolicy: Always for an issuer or an intermediate, and say Never or Always for an anchor",
+    fix="Set privateKey.rotationPolicy: Always for an issuer or an intermediate, and Never or Always for an anchor",
 )
 def _rotation_policy(certificate: CertificateSpec) -> Iterator[Violation]:
     if certificate.get("privateKey.rotationPolicy") is None:
@@ -340,8 +340,8 @@ def _anchor_renewed_with_a_new_key(certificate: CertificateSpec) -> Iterator[Vio
     "MT322",
     "warning",
     "cert-manager renews the trust anchor by itself",
-    reason="With its old key the renewed root signs what the old one signed, and proxies go on; but they keep the old "
-    "root until they restart, the bundle's hash changes, and nobody was asked.",
+    reason="With its old key the renewed root signs what the old one signed, and proxies keep working. But they keep "
+    "the old root until they restart, the bundle's hash changes, and no person decided it.",
     source="cert-manager pkg/util/pki/renewaltime.go; linkerd2 pkg/inject/inject.go, injectObjectMeta",
     fix="Set spec.renewal.policy: Disabled (cert-manager 1.21), or make the anchor outside cert-manager",
     applies=lambda certificate: certificate.role == "anchor",
@@ -403,7 +403,7 @@ def _webhook(certificate: CertificateSpec) -> Iterator[Violation]:
             "privateKey.encoding", "is not set" if encoding is None else f"is {shown(encoding)}"
         )
     if certificate.get("isCA") is True:
-        yield certificate.violation("isCA", "is true, and a webhook's certificate is none of a CA", "Set isCA: false")
+        yield certificate.violation("isCA", "is true, and a webhook's certificate is not a CA's", "Set isCA: false")
 
 
 def _key_text(certificate: CertificateSpec) -> str:

@@ -24,9 +24,9 @@ class ControlPlaneNamespace:
     Attributes:
         object_name: Its name in Kubernetes.
         manifest: The object, as it was read.
-        cni: Whether Linkerd's CNI plugin is used, so that proxies need no rights to set up iptables.
+        cni: Whether Linkerd's CNI plugin is used, so that proxies do not set up iptables.
         selector: Selector by which trust-manager's Bundle finds it; empty if no Bundle is at hand.
-        locate: Tells where a dotted path of the object stands.
+        locate: Returns the place of a dotted path of the object.
     """
 
     object_name: str
@@ -42,7 +42,7 @@ class ControlPlaneNamespace:
 
     @property
     def location(self) -> Location | None:
-        """Where it stands."""
+        """The place in the file."""
         return self.locate("metadata.labels") or self.locate("metadata")
 
     @property
@@ -57,8 +57,8 @@ NAMESPACES = RuleSet[ControlPlaneNamespace]("The control plane's Namespace")
 @NAMESPACES.rule(
     "MT601",
     "warning",
-    "A label is missing that the control plane is known by",
-    reason="Helm does not label the namespace; `linkerd install` does. Linkerd's webhooks leave alone what is in a "
+    "A label of the control plane's namespace is missing",
+    reason="Helm does not label the namespace; `linkerd install` does. Linkerd's webhooks ignore objects in a "
     "namespace with config.linkerd.io/admission-webhooks: disabled, so that the control plane never waits for itself; "
     "the others name it as a control plane, for trust-manager's Bundle of Linkerd's guide above all.",
     source="linkerd2 charts/linkerd-control-plane/templates/namespace.yaml and values.yaml, namespaceSelector; "
@@ -84,8 +84,8 @@ def _labels(namespace: ControlPlaneNamespace) -> Iterator[Violation]:
     "MT602",
     "error",
     "Pod Security Admission keeps proxies from setting up iptables",
-    reason="linkerd-init needs NET_ADMIN and NET_RAW, which only the level privileged allows. With the CNI plugin it "
-    "is not there, and restricted will do.",
+    reason="linkerd-init needs NET_ADMIN and NET_RAW, which only the level privileged allows. With the CNI plugin "
+    "there is no linkerd-init, and restricted is enough.",
     source="linkerd2 charts/linkerd-control-plane/templates/namespace.yaml",
     fix="Set pod-security.kubernetes.io/enforce: privileged, or use the CNI plugin",
 )
@@ -99,7 +99,7 @@ def _pod_security(namespace: ControlPlaneNamespace) -> Iterator[Violation]:
     "MT603",
     "warning",
     "Injection is not turned off by annotation",
-    reason="`linkerd install` says so; without it a control plane whose labels are lost is injected by itself.",
+    reason="`linkerd install` sets the annotation; without it a control plane that loses its labels injects itself.",
     source="linkerd2 charts/linkerd-control-plane/templates/namespace.yaml",
     fix="Set the annotation linkerd.io/inject: disabled",
 )
@@ -114,7 +114,7 @@ def _not_injected(namespace: ControlPlaneNamespace) -> Iterator[Violation]:
     "MT604",
     "error",
     "trust-manager's Bundle does not select the Namespace",
-    reason="The ConfigMap of trust anchors is then never written there, and Linkerd's pods hang until it is.",
+    reason="The ConfigMap of trust anchors is then never written there, and Linkerd's pods wait for it.",
     source="trust-manager, API reference of Bundle; linkerd2 charts/partials/templates/_proxy.tpl",
     fix="Give the Namespace the labels that the Bundle selects by, before the chart is installed",
 )
@@ -155,7 +155,7 @@ class TrustRootsSecret:
 
     @property
     def location(self) -> Location | None:
-        """Where it stands."""
+        """The place in the file."""
         return self.one.locate("kind")
 
 
@@ -167,9 +167,9 @@ TRUST_ROOTS_SECRETS = RuleSet[TrustRootsSecret]("A Secret with the name of the t
     "warning",
     "The trust roots are in a Secret",
     reason="Every pod of the control plane reads its trust anchors from the ConfigMap linkerd-identity-trust-roots; a "
-    "Secret of that name is mounted by nothing.",
+    "nothing mounts a Secret with that name.",
     source="linkerd2 charts/partials/templates/_proxy.tpl",
     fix="Make it a ConfigMap with the key ca-bundle.crt, unless it is the source of that ConfigMap",
 )
 def _trust_roots_secret(_: TrustRootsSecret) -> Iterator[str]:
-    yield f"is a Secret, and Linkerd reads a ConfigMap of the name {TRUST_ROOTS}"
+    yield f"is a Secret, and Linkerd reads ConfigMap {TRUST_ROOTS}"

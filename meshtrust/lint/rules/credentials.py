@@ -21,11 +21,11 @@ KEY_LABELS = ("EC PRIVATE KEY", "RSA PRIVATE KEY", "PRIVATE KEY")
 
 @dataclass(frozen=True, kw_only=True)
 class LeafLifetime:
-    """How long Linkerd means a proxy's certificate to live.
+    """Lifetime that Linkerd gives to a proxy's certificate.
 
     Attributes:
         issuance: The lifetime.
-        skew: By how much Linkerd widens it for clocks that differ.
+        skew: Time that Linkerd adds for clocks that differ.
         hidden: Whether both are secret, and no message may show them.
     """
 
@@ -35,7 +35,7 @@ class LeafLifetime:
 
     @property
     def whole(self) -> timedelta:
-        """From now to the end of a certificate that is issued now."""
+        """The time from the issue of a certificate to its end."""
         return self.issuance + self.skew
 
     def __str__(self) -> str:
@@ -52,15 +52,15 @@ class Credentials:
     """A CA's credentials, as texts.
 
     Attributes:
-        name: What holds them.
+        name: Their holder, for the beginning of a sentence.
         role: Whether it is the identity issuer, or a CA that signs it.
-        chain: The certificate, followed by what is served with it.
-        key: Its private key; None if it is not at hand. Nothing prints it.
-        roots: The trusted roots; None if they are not at hand.
-        at: The moment at which all of it is judged.
-        leaf: How long the certificates live that the issuer signs.
-        location: Where the chain begins.
-        key_location: Where the key begins.
+        chain: The certificate, followed by those that are served with it.
+        key: Its private key; None if it was not read. Nothing prints it.
+        roots: The trusted roots; None if they were not read.
+        at: Moment at which all of it is judged.
+        leaf: Lifetime of the certificates that the issuer signs.
+        location: Place at which the chain begins.
+        key_location: Place at which the key begins.
     """
 
     name: str
@@ -85,13 +85,13 @@ class Credentials:
 
     @cached_property
     def key_facts(self) -> KeyFacts | None:
-        """The public half of the key; None if there is no key, or none that Linkerd reads."""
+        """The public half of the key; None if there is no key, or if Linkerd cannot read it."""
         blocks = read_pem(self.key or "").blocks
         return read_key(blocks[0].label, blocks[0].der) if blocks and blocks[0].label in KEY_LABELS else None
 
     @cached_property
     def path(self) -> list[CertificateFacts]:
-        """The certificate and what is above it, as far as the chain and the roots have it."""
+        """The certificate and its issuers, as far as the chain and the roots hold them."""
         first, *others = self.certificates
         return path_to_root(first, [*others, *(self.roots or ())])
 
@@ -124,7 +124,7 @@ def _is_issuer(credentials: Credentials) -> bool:
 def _issuer_key(credentials: Credentials) -> Iterator[str]:
     for facts in credentials.certificates[:1]:
         if not facts.key.is_p256:
-            yield f"has a key of the kind {facts.key.algorithm}, and Linkerd takes only ECDSA P-256"
+            yield f"has a key of type {facts.key.algorithm}, and Linkerd takes only ECDSA P-256"
 
 
 @CREDENTIALS.rule(
@@ -149,7 +149,7 @@ def _issuer_signature(credentials: Credentials) -> Iterator[str]:
     "error",
     "A certificate of the chain is not marked as a CA",
     reason="The identity service refuses an issuer without the CA flag: it ends at its start, or keeps the old issuer "
-    "until that expires. Vault's `sign` endpoints leave the flag out whatever is asked for; `root/sign-intermediate` "
+    "until that expires. Vault's `sign` endpoints always leave the flag out; `root/sign-intermediate` "
     "sets it.",
     source="linkerd2 pkg/identity/service.go, loadCredentials; RFC 5280 §4.2.1.9; linkerd2 issue 6428",
     fix="Issue it as a CA (isCA: true in a cert-manager Certificate)",
@@ -183,8 +183,8 @@ def _chain_key_usage(credentials: Credentials) -> Iterator[Violation]:
     "MT205",
     "error",
     "A path length does not allow the CAs below",
-    reason="Counted are the CAs between a certificate and the leaf. The identity service verifies its issuer alone "
-    "and may not notice; every proxy then refuses every leaf.",
+    reason="The path length limits the number of CAs between a certificate and the leaf. The identity service "
+    "verifies only its issuer and may not notice; every proxy then refuses every leaf.",
     source="RFC 5280 §4.2.1.9; Go crypto/x509 verify.go, isValid; rustls-webpki src/verify_cert.rs, "
     "check_basic_constraints",
     fix="Issue it without a path length, or with a larger one",
@@ -206,9 +206,9 @@ def _chain_path_length(credentials: Credentials) -> Iterator[Violation]:
     "MT206",
     "error",
     "Extended key usages in the chain leave out server auth or client auth",
-    reason="Go and the proxies let such a list, in any certificate, bind all below it. Without server auth the "
-    "identity service refuses the issuer; without client auth no proxy accepts another as a client. The proxies do "
-    'not know "any" as a usage.',
+    reason="For Go and the proxies, such a list in any certificate limits all certificates below it. Without server "
+    "auth the identity service refuses the issuer; without client auth no proxy accepts another as a client. The "
+    'proxies do not know "any" as a usage.',
     source="Go crypto/x509 verify.go, checkChainForKeyUsage; rustls-webpki src/verify_cert.rs, check_eku; "
     "linkerd2-proxy linkerd/meshtls/src/creds",
     fix="Issue it without extended key usages, or with both",
@@ -254,7 +254,7 @@ def _chain_verifies(credentials: Credentials) -> Iterator[str]:
         return
     if any(True for check in _EXPLAINING for _ in check(credentials)):
         return
-    # A chain out of its time is told by another rule, and must not hide that it is wrong as well.
+    # Another rule reports a chain outside its validity, which must not hide other faults.
     starts = max(facts.not_before for facts in credentials.certificates)
     ends = min(facts.not_after for facts in credentials.certificates)
     try:
@@ -268,11 +268,11 @@ def _chain_verifies(credentials: Credentials) -> Iterator[str]:
 
 
 def _why_untrusted(credentials: Credentials) -> str:
-    """Return why no path leads from the first certificate to a trusted root."""
+    """Return the reason why no path leads from the first certificate to a trusted root."""
     top, roots = credentials.path[-1], credentials.roots or ()
     names = listed(f"{root.subject} (sha256 {root.fingerprint[:16]})" for root in roots)
     if top.self_signed and top.fingerprint in {root.fingerprint for root in roots}:
-        return f"{top.subject} is trusted, and may not sign it"
+        return f"{top.subject} is trusted, but may not sign it"
     if top.self_signed:
         return f"it is under {top.subject} (sha256 {top.fingerprint[:16]}), and the trusted roots are {names}"
     issuer = top.certificate.issuer.rfc4514_string() or "a CA without a name"
@@ -281,7 +281,7 @@ def _why_untrusted(credentials: Credentials) -> str:
     return f"{top.subject} is signed by {issuer}, which is not among the trusted roots, {names}, nor in the chain"
 
 
-# These say why a chain does not verify; that it does not is then no news.
+# These give the reason for which a chain does not verify, so that the rule below need not report it again.
 _EXPLAINING = (_chain_ca, _chain_key_usage, _chain_path_length, _chain_extended_usages)
 
 
@@ -289,9 +289,9 @@ _EXPLAINING = (_chain_ca, _chain_key_usage, _chain_path_length, _chain_extended_
     "MT209",
     "error",
     "The first certificate is not the one that the key belongs to",
-    reason="Linkerd takes the first certificate for the issuer itself, and the others for what is above it.",
+    reason="Linkerd takes the first certificate as the issuer itself, and the others as its issuers.",
     source="linkerd2 pkg/tls/cred.go, DecodePEMCrt",
-    fix="Write the issuer's own certificate first, then the one that signed it, and so on up",
+    fix="Write the issuer's own certificate first, then the one that signed it, and so on",
 )
 def _first_is_own(credentials: Credentials) -> Iterator[str]:
     key, certificates = credentials.key_facts, credentials.certificates
@@ -311,7 +311,7 @@ def _first_is_own(credentials: Credentials) -> Iterator[str]:
     "MT210",
     "warning",
     "The certificates above the first are not in order",
-    reason="Linkerd serves them as they stand. Go and the proxies sort them out; other TLS software need not.",
+    reason="Linkerd serves them in this order. Go and the proxies reorder them; other TLS software may not.",
     source="RFC 8446 §4.4.2; linkerd2 pkg/tls/cred.go, ExtractRaw",
     fix="Write each certificate before the one that signed it",
 )
@@ -328,7 +328,7 @@ def _others_in_order(credentials: Credentials) -> Iterator[str]:
 @CREDENTIALS.rule(
     "MT211",
     "error",
-    "The key is of a kind that Linkerd does not read",
+    "Linkerd cannot read a key of this type",
     reason="Linkerd reads the first PEM block of the key and takes EC PRIVATE KEY, RSA PRIVATE KEY and PRIVATE KEY "
     "(PKCS#8 with an EC or RSA key). `openssl ecparam -genkey` writes EC PARAMETERS first, which it does not skip; "
     "Ed25519 and encrypted keys it refuses.",
@@ -347,7 +347,7 @@ def _key_kind(credentials: Credentials) -> Iterator[Violation]:
     elif credentials.key_facts is None:
         wrong = f"has a key in {blocks[0]} that cannot be read"
     elif not credentials.key_facts.algorithm.startswith(("ECDSA", "RSA")):
-        wrong = f"has a key of the kind {credentials.key_facts.algorithm}"
+        wrong = f"has a key of type {credentials.key_facts.algorithm}"
     if wrong:
         yield Violation(text=wrong, location=credentials.key_location, value=credentials.key)
 
@@ -359,12 +359,12 @@ def _key_kind(credentials: Credentials) -> Iterator[Violation]:
     reason="The identity service verifies its issuer at its start, at every reload and at every request: outside its "
     "validity no proxy gets a certificate.",
     source="linkerd2 pkg/identity/service.go, ensureIssuerStillValid",
-    fix="Issue a new one; where cert-manager does that, find out why it did not: kubectl describe certificate",
+    fix="Issue a new one; where cert-manager does that, see the reason why it did not: kubectl describe certificate",
 )
 def _chain_validity(credentials: Credentials) -> Iterator[Violation]:
     for facts in credentials.certificates:
-        for said in outside_validity(facts, credentials.at):
-            yield Violation(text=f"holds {facts.subject}, which {said}", location=credentials.below(facts))
+        for fault in outside_validity(facts, credentials.at):
+            yield Violation(text=f"holds {facts.subject}, which {fault}", location=credentials.below(facts))
 
 
 @CREDENTIALS.rule(
@@ -372,17 +372,18 @@ def _chain_validity(credentials: Credentials) -> Iterator[Violation]:
     "warning",
     "A certificate of the chain expires soon",
     reason="No leaf outlives what signed it: with less life left than a leaf is meant to have, proxies get "
-    "certificates that end early, and at last none. Told from the last third of its life on, at most 60 days before.",
+    "certificates that end early, and in the end none. Reported in the last third of its life, at most 60 days before.",
     source="linkerd2 pkg/tls/ca.go, createTemplate; pkg/issuercerts/issuercerts.go, CheckExpiringSoon",
-    fix="Issue a new one; where cert-manager does that, find out why it did not: kubectl describe certificate",
+    fix="Issue a new one; where cert-manager does that, see the reason why it did not: kubectl describe certificate",
 )
 def _chain_expiring(credentials: Credentials) -> Iterator[Violation]:
     for position, facts in enumerate(credentials.certificates):
-        said = list(expiring_soon(facts, credentials.at))
+        faults = list(expiring_soon(facts, credentials.at))
         left = facts.not_after - credentials.at
-        if not said and position == 0 and credentials.role == "issuer" and timedelta() <= left < credentials.leaf.whole:
-            said = [f"has {format_duration(left)} to live, less than {credentials.leaf}"]
-        for text in said:
+        is_first = position == 0 and credentials.role == "issuer"
+        if not faults and is_first and timedelta() <= left < credentials.leaf.whole:
+            faults = [f"has {format_duration(left)} to live, less than {credentials.leaf}"]
+        for text in faults:
             yield Violation(text=f"holds {facts.subject}, which {text}", location=credentials.below(facts))
 
 
@@ -390,8 +391,8 @@ def _chain_expiring(credentials: Credentials) -> Iterator[Violation]:
     "MT214",
     "warning",
     "A certificate outlives the CA above it",
-    reason="From the day that the CA ends, what it signed is refused as well, however long its own dates run. Linkerd "
-    "cuts a leaf's life down to that of the issuer and its chain, but the root it does not look at.",
+    reason="When the CA ends, the certificates that it signed are refused as well, whatever their own dates. Linkerd "
+    "limits a leaf's life to that of the issuer and its chain, but does not check the root.",
     source="RFC 5280 §6.1.3; linkerd2 pkg/tls/ca.go, findFirstExpiration; cert-manager issue 5864",
     fix="Issue it for a shorter time, or renew the CA first",
 )
@@ -410,7 +411,7 @@ def _chain_outlives(credentials: Credentials) -> Iterator[Violation]:
     "MT215",
     "note",
     "The identity issuer is the trust anchor itself",
-    reason="So `linkerd install` makes them without further options. The anchor's key is then on the cluster, and the "
+    reason="`linkerd install` does so without further options. The anchor's key is then on the cluster, and the "
     "issuer cannot be renewed without rotating the trust anchor.",
     source="linkerd2 cli/cmd/options.go, initializeIssuerCredentials",
     fix="Keep a root off the cluster, and let it sign an issuer",
@@ -419,15 +420,15 @@ def _chain_outlives(credentials: Credentials) -> Iterator[Violation]:
 def _issuer_is_anchor(credentials: Credentials) -> Iterator[str]:
     for facts in credentials.certificates[:1]:
         if facts.self_signed:
-            yield f"holds {facts.subject}, which is its own issuer"
+            yield f"holds {facts.subject}, which is self-signed"
 
 
 @CREDENTIALS.rule(
     "MT216",
     "error",
-    "The chain holds no certificate, or what is none",
-    reason="Linkerd reads the chain block by block: what cannot be read, and what follows the last block, if only a "
-    "blank line, makes it refuse all of it; a block that is no certificate ends the chain unseen.",
+    "The chain holds no certificate, or something that is not a certificate",
+    reason="Linkerd reads the chain block by block. An unreadable block, or text after the last block, even a "
+    "blank line, makes it refuse the whole chain; a block that is not a certificate ends the chain without a message.",
     source="linkerd2 pkg/tls/codec.go, DecodePEMCertificates; pkg/tls/cred.go, DecodePEMCrt",
     fix="Write certificates there and nothing else, up to the END line of the last",
 )

@@ -13,10 +13,10 @@ from meshtrust.lint.values import at, listed, mapping, misspelling, overlaid, se
 from meshtrust.names import KUBERNETES_TLS, LINKERD_TLS, NAMESPACE_NAME_LABEL, SECTION_SERVICES, UNINJECTED_NAMESPACES
 from meshtrust.pki.durations import parse_duration
 
-# What a section of the values may have to say about a webhook's certificate.
+# Values about a webhook's certificate in its section.
 WEBHOOK_VALUES = ("externalSecret", "caBundle", "injectCaFrom", "injectCaFromSecret", "crtPEM", "keyPEM")
-# What of the values is at hand: all of them, one layer of several, a part of an unknown whole, or what a cluster keeps
-# of those that Linkerd was installed with.
+# How much of the values was read: all of them, one layer of several, a part of an unknown whole, or the record that a
+# cluster keeps of the values that Linkerd was installed with.
 Extent = Literal["whole", "layer", "part", "record"]
 
 
@@ -25,15 +25,15 @@ class HelmValues:
     """Values for linkerd-control-plane.
 
     Attributes:
-        name: What holds them.
+        name: Their holder, for the beginning of a sentence.
         values: The values, as they were read.
-        extent: What of them is at hand: all of them; one layer of several, as one file of values is, so that what is
-            missing is at most worth a note; or a part of an unknown whole.
+        extent: How much of them was read: all of them; one layer of several, such as one file of values, for which a
+            missing value is at most a note; or a part of an unknown whole.
         cert_manager: Namespace of cert-manager; None if it is not known.
-        left_alone: Namespaces that are labelled so that Linkerd's webhooks leave them alone.
-        certificates: The webhooks' Certificates at hand, as <namespace>/<name>, by the section of the values.
-        known_certificates: All Certificates at hand, likewise.
-        locate: Tells where a dotted path of the values stands.
+        left_alone: Namespaces with the label that makes Linkerd's webhooks ignore them.
+        certificates: The webhooks' Certificates that were read, as <namespace>/<name>, by the section of the values.
+        known_certificates: All Certificates that were read, likewise.
+        locate: Returns the place of a dotted path of the values.
     """
 
     name: str
@@ -47,19 +47,19 @@ class HelmValues:
 
     @property
     def location(self) -> Location | None:
-        """Where they stand."""
+        """The place in the file."""
         return self.locate("")
 
     def get(self, path: str) -> Any:
-        """Return what a dotted path leads to, or nothing."""
+        """Return the value at a dotted path; None if there is none."""
         return at(self.values, path)
 
     def violation(self, path: str, text: str, fix: str | None = None) -> Violation:
-        """Return what is wrong with a value."""
+        """Return a violation by a value."""
         return Violation(text=text, fix=fix, member=path, location=self.locate(path), value=self.get(path))
 
     def missing(self, path: str, text: str, fix: str | None = None) -> Iterator[Violation]:
-        """Yield that a value is missing, as far as that is known: it may stand in another layer."""
+        """Yield that a value is missing, unless it may be set in values that were not read."""
         if self.extent in ("whole", "layer"):
             yield replace(self.violation(path, text, fix), severity="note" if self.extent == "layer" else None)
 
@@ -70,7 +70,7 @@ class HelmValues:
 
     @property
     def anchors(self) -> str:
-        """The trust anchors; empty where there are none."""
+        """The trust anchors; empty if there are none."""
         return text(self.get("identityTrustAnchorsPEM"))
 
     @property
@@ -80,7 +80,7 @@ class HelmValues:
 
     @property
     def leaf(self) -> LeafLifetime:
-        """How long proxies' certificates live, with the chart's defaults where nothing that can be read is said."""
+        """The lifetime of proxies' certificates, with the chart's defaults for missing and unreadable values."""
         read = []
         for member, default in (("issuanceLifetime", LEAF_LIFETIME), ("clockSkewAllowance", CLOCK_SKEW)):
             try:
@@ -90,7 +90,7 @@ class HelmValues:
         return LeafLifetime(issuance=read[0], skew=read[1])
 
 
-# Names of the values whose misspelling is told, by the section that they are in.
+# Names of values that are checked for misspelling, by their section.
 _KNOWN_VALUES: Mapping[str, tuple[str, ...]] = {
     "": ("identityTrustAnchorsPEM", "identityTrustDomain", "clusterDomain", "webhookFailurePolicy", *SECTION_SERVICES),
     "identity": ("issuer", "externalCA"),
@@ -115,8 +115,9 @@ HELM = RuleSet[HelmValues]("Helm values of linkerd-control-plane")
     "ConfigMap linkerd-identity-trust-roots",
 )
 def _anchors(helm: HelmValues) -> Iterator[Violation]:
-    said = helm.extent == "whole" or any(helm.get(f"identity.issuer.{name}") is not None for name in ("scheme", "tls"))
-    if said and not helm.anchors.strip() and not helm.get("identity.externalCA"):
+    issuer = mapping(helm.get("identity.issuer"))
+    has_identity = helm.extent == "whole" or any(issuer.get(name) is not None for name in ("scheme", "tls"))
+    if has_identity and not helm.anchors.strip() and not helm.get("identity.externalCA"):
         wrong = "is not set, so that there are no trust anchors, and identity.externalCA is not true"
         yield from helm.missing("identityTrustAnchorsPEM", wrong)
 
@@ -168,7 +169,7 @@ def _issuer_given(helm: HelmValues) -> Iterator[Violation]:
 def _scheme(helm: HelmValues) -> Iterator[Violation]:
     scheme = helm.get("identity.issuer.scheme")
     if scheme is not None and scheme not in (KUBERNETES_TLS, LINKERD_TLS):
-        yield helm.violation("identity.issuer.scheme", f"is {shown(scheme)}, which is none that Linkerd knows")
+        yield helm.violation("identity.issuer.scheme", f"is {shown(scheme)}, which Linkerd does not know")
 
 
 @HELM.rule(
@@ -176,7 +177,7 @@ def _scheme(helm: HelmValues) -> Iterator[Violation]:
     "warning",
     "The identity issuer's key stands in Helm values",
     reason="Helm keeps the values of every revision in a Secret of the release, the key with them, and the file holds "
-    "it as well. The issuer then lives as long as nobody gives a new one.",
+    "it as well. The issuer is not renewed until someone gives a new one.",
     source="linkerd2 charts/linkerd-control-plane/templates/identity.yaml; Helm, storage of releases",
     fix="Set identity.issuer.scheme: kubernetes.io/tls, and let cert-manager write the Secret linkerd-identity-issuer",
 )
@@ -189,7 +190,7 @@ def _key_in_values(helm: HelmValues) -> Iterator[Violation]:
 @HELM.rule(
     "MT506",
     "warning",
-    "An issuer is given that the scheme does not use",
+    "The values have an issuer that the scheme does not use",
     reason="With scheme kubernetes.io/tls the chart leaves the issuer's Secret to others, and the given one is not "
     "used.",
     source="linkerd2 charts/linkerd-control-plane/templates/identity.yaml",
@@ -206,7 +207,7 @@ def _issuer_unused(helm: HelmValues) -> Iterator[Violation]:
     "MT507",
     "warning",
     "A duration of the identity issuer cannot be read",
-    reason="The identity service logs it and goes on with a default: 24h for the lifetime, 10s for the clock skew.",
+    reason="The identity service logs it and uses a default: 24h for the lifetime, 10s for the clock skew.",
     source="linkerd2 controller/cmd/identity/main.go",
     fix='Write hours, minutes and seconds, such as "24h0m0s" or "20s"',
 )
@@ -285,7 +286,7 @@ def _no_external_secret(helm: HelmValues) -> Iterator[Violation]:
     "MT515",
     "error",
     "The proxy injector fails closed for cert-manager's own namespace",
-    reason="With failurePolicy Fail no pod is made while the injector does not answer. The injector needs "
+    reason="With failurePolicy Fail no pod is created while the injector does not answer. The injector needs "
     "certificates that cert-manager issues; cert-manager's pods, in a namespace that the injector's selector does not "
     "leave out, need the injector: once both are down, neither comes back.",
     source="linkerd2 charts/linkerd-control-plane/values.yaml, proxyInjector.namespaceSelector; values-ha.yaml",
@@ -303,10 +304,10 @@ def _deadlock(helm: HelmValues) -> Iterator[Violation]:
 @HELM.rule(
     "MT516",
     "error",
-    "A webhook's CA is to be injected from what is not there",
+    "A webhook's CA is to be injected from an object that does not exist",
     reason="The chart hands injectCaFrom to cert-manager's cainjector, which takes <namespace>/<Certificate>, and "
-    "injectCaFromSecret, which takes <namespace>/<Secret>. What it does not find it injects nothing from: the API "
-    "server then trusts none of the webhook's certificates, and with failurePolicy Fail no pod is made.",
+    "injectCaFromSecret, which takes <namespace>/<Secret>. If it does not find the object it injects nothing: the API "
+    "server then trusts no certificate of the webhook, and with failurePolicy Fail no pod is created.",
     source="cert-manager pkg/controller/cainjector/sources.go; linkerd2 "
     "charts/linkerd-control-plane/templates/proxy-injector-rbac.yaml",
     fix="Set it to <namespace>/<name> of the Certificate, such as linkerd/linkerd-proxy-injector",
@@ -320,7 +321,7 @@ def _injected_from(helm: HelmValues) -> Iterator[Violation]:
             if not slash:
                 yield helm.violation(path, f"is {shown(name)}, which has no namespace")
             elif not (_NAME.fullmatch(namespace) and _NAME.fullmatch(own)):
-                wrong = f"is {shown(name)}, which names no {what}: an object of Kubernetes cannot be called that"
+                wrong = f"is {shown(name)}, which names no {what}: an object of Kubernetes cannot have that name"
                 yield helm.violation(path, wrong)
             elif what == "Certificate" and helm.certificates.get(webhook) and name not in helm.known_certificates:
                 known = listed(sorted(helm.certificates[webhook]))
@@ -331,7 +332,7 @@ def _injected_from(helm: HelmValues) -> Iterator[Violation]:
     "MT517",
     "error",
     "The name of a value is misspelt",
-    reason="Helm takes values of any name. What the chart does not know has no effect, as if nothing were set.",
+    reason="Helm takes values of any name. A value that the chart does not know has no effect.",
     source="linkerd2 charts/linkerd-control-plane/values.yaml",
     fix="Write it as the chart does",
 )
@@ -342,15 +343,15 @@ def _misspelt(helm: HelmValues) -> Iterator[Violation]:
             meant = misspelling(str(name), names)
             if meant is not None:
                 member = f"{path}.{name}".lstrip(".")
-                yield helm.violation(member, f"is no value of the chart; {meant} is", f"Write {meant}")
+                yield helm.violation(member, f"is not a value of the chart; {meant} is", f"Write {meant}")
 
 
 @HELM.rule(
     "MT518",
     "error",
-    "A webhook's certificates in the values are none",
-    reason="The chart writes caBundle into the webhook's configuration, and crtPEM into its Secret: with what is no "
-    "certificate the API server cannot call the webhook, and with failurePolicy Fail no pod is made.",
+    "A value for a webhook's certificate is not a certificate",
+    reason="The chart writes caBundle into the webhook's configuration, and crtPEM into its Secret: with anything "
+    "else the API server cannot call the webhook, and with failurePolicy Fail no pod is created.",
     source="linkerd2 charts/linkerd-control-plane/templates/proxy-injector-rbac.yaml",
     fix="Write the certificate there as PEM, or have cert-manager inject the CA by injectCaFrom",
 )
@@ -365,7 +366,7 @@ def _webhook_certificates(helm: HelmValues) -> Iterator[Violation]:
 
 
 def _webhooks(helm: HelmValues) -> Iterator[tuple[str, set[str]]]:
-    """Yield the webhooks with the names of what is set for them, as Helm tells set from unset."""
+    """Yield the webhooks with the names of what is set for them, as Helm distinguishes set from unset."""
     for webhook in SECTION_SERVICES:
         values = mapping(helm.get(webhook))
         yield webhook, {name for name in WEBHOOK_VALUES[:4] if values.get(name)}
@@ -385,7 +386,7 @@ def _excluded(helm: HelmValues) -> list[str]:
 
 
 def leaf_of(values: Mapping[str, Any], *, hidden: bool = False) -> LeafLifetime:
-    """Return how long proxies' certificates live by Helm values, with the chart's defaults.
+    """Return the lifetime of proxies' certificates by Helm values, with the chart's defaults.
 
     Args:
         values: The values.
@@ -403,5 +404,5 @@ def lint_helm_values(values: Mapping[str, Any]) -> Iterator[Finding]:
     return HELM.check(HelmValues(name="", values=overlaid(values, _COMPLETED)))
 
 
-# What the program sets itself, as far as rules ask for it.
+# Values that the program sets itself, as far as rules use them.
 _COMPLETED = {"identityTrustAnchorsPEM": "<the bundle>", "identity": {"issuer": {"scheme": KUBERNETES_TLS}}}

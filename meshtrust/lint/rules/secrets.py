@@ -1,4 +1,4 @@
-"""Secrets of credentials: the identity issuer's own, and that of a CA which an Issuer signs with."""
+"""Secrets of credentials: the identity issuer's own, and those of CAs that sign."""
 
 import base64
 import binascii
@@ -19,12 +19,12 @@ class CredentialSecret:
 
     Attributes:
         object_name: Its name in Kubernetes.
-        namespace: Its namespace; empty where that is given elsewhere.
+        namespace: Its namespace; empty if it does not name one.
         role: Whether it is the identity issuer's, that of a CA which signs, or that of a webhook.
         manifest: The object, as it was read.
-        scheme: `identity.issuer.scheme` of the Helm values that go with it; None if they are not at hand.
-        roots: The trusted roots; None if they are not at hand.
-        locate: Tells where a dotted path of the object stands.
+        scheme: `identity.issuer.scheme` of the Helm values that go with it; None if they were not read.
+        roots: The trusted roots; None if they were not read.
+        locate: Returns the place of a dotted path of the object.
     """
 
     object_name: str
@@ -42,17 +42,17 @@ class CredentialSecret:
 
     @property
     def location(self) -> Location | None:
-        """Where it stands."""
+        """The place in the file."""
         return self.locate("metadata")
 
     @property
     def is_empty(self) -> bool:
-        """Whether it says nothing of what it holds, so that something else writes it."""
+        """Whether it has no data, so that something else writes it."""
         return not mapping(self.manifest.get("data")) and not self._plain
 
     @property
     def keys(self) -> list[str]:
-        """Names of what it holds."""
+        """The names of its members."""
         return sorted({*map(str, mapping(self.manifest.get("data"))), *map(str, self._plain)})
 
     @property
@@ -71,12 +71,12 @@ class CredentialSecret:
 
     @property
     def encrypted(self) -> bool:
-        """Whether what it holds is encrypted, as SOPS does, and cannot be judged."""
+        """Whether its data is encrypted, as SOPS does, and cannot be judged."""
         values = [*mapping(self.manifest.get("data")).values(), *self._plain.values()]
         return "sops" in self.manifest or any(map(is_placeholder, values))
 
     def content(self, key: str) -> str | None:
-        """Return what a member holds; None if it has none, or one that cannot be read."""
+        """Return the content of a member; None if it is missing or cannot be read."""
         if key in self._plain:
             return text(self._plain[key])
         value = mapping(self.manifest.get("data")).get(key)
@@ -88,14 +88,14 @@ class CredentialSecret:
             return None
 
     def place(self, key: str) -> Location | None:
-        """Return where a member's content begins."""
+        """Return the place at which a member's content begins."""
         if key in self._plain:
             return self.locate(f"stringData.{key}")
         location = self.locate(f"data.{key}")
         return location and replace(location, folded=True)
 
     def violation(self, key: str, text: str, fix: str | None = None) -> Violation:
-        """Return what is wrong with a member."""
+        """Return a violation by a member."""
         return Violation(text=text, fix=fix, member=key, location=self.place(key) or self.location)
 
     def certificates(self, key: str) -> list[CertificateFacts]:
@@ -104,7 +104,7 @@ class CredentialSecret:
 
 
 def decode(text: str) -> str:
-    """Return what a text in base64 holds, as Go decodes it: it passes over line ends.
+    """Return the content of a text in base64, as Go decodes it: line ends are ignored.
 
     Raises:
         ValueError: It is not base64.
@@ -129,7 +129,7 @@ def _is_issuer(secret: CredentialSecret) -> bool:
     "error",
     "The certificate or the key is missing",
     reason="The identity service reads tls.crt and tls.key, or crt.pem and key.pem where the scheme is "
-    "linkerd.io/tls, and ends where they are not there. cert-manager's CA issuers read tls.crt and tls.key.",
+    "linkerd.io/tls, and ends if they are missing. cert-manager's CA issuers read tls.crt and tls.key.",
     source="linkerd2 controller/cmd/identity/main.go; cert-manager pkg/util/kube/pki.go, SecretTLSKeyPair",
     fix="Write both under the names that go with the scheme",
 )
@@ -143,7 +143,7 @@ def _both_there(secret: CredentialSecret) -> Iterator[Violation]:
     "MT402",
     "error",
     "The Secret's keys are those of another scheme than the chart's",
-    reason="Which names the identity service reads follows from the Helm value identity.issuer.scheme, whatever the "
+    reason="The Helm value identity.issuer.scheme decides which keys the identity service reads, whatever the "
     "Secret holds.",
     source="linkerd2 controller/cmd/identity/main.go; charts/linkerd-control-plane/values.yaml",
     fix="Set identity.issuer.scheme: kubernetes.io/tls, or write the Secret as that scheme asks",
@@ -165,7 +165,7 @@ def _scheme(secret: CredentialSecret) -> Iterator[Violation]:
     "note",
     "The Secret is not of type kubernetes.io/tls",
     reason="Linkerd does not look at the type, and cert-manager keeps the one that it finds. Tools that look for "
-    "certificates by the type pass this one over, and a type cannot be changed later.",
+    "certificates by the type do not find this one, and a type cannot be changed later.",
     source="cert-manager pkg/controller/certificates/issuing/internal/secret.go, getCertificateSecret; Kubernetes, "
     "Secret types",
     fix="Make a new one with type: kubernetes.io/tls",
@@ -182,7 +182,7 @@ def _type(secret: CredentialSecret) -> Iterator[Violation]:
     "error",
     "ca.crt is missing",
     reason="With scheme kubernetes.io/tls `linkerd check`, `upgrade` and `install` take the trust anchors from the "
-    "issuer Secret's ca.crt, and fail where there is none. The mesh itself does not read it.",
+    "issuer Secret's ca.crt, and fail if it is missing. The mesh itself does not read it.",
     source="linkerd2 pkg/issuercerts/issuercerts.go, FetchExternalIssuerData",
     fix="Write the root there that the issuer chains to",
     applies=_is_issuer,
@@ -213,7 +213,7 @@ def _ca_is_a_root(secret: CredentialSecret) -> Iterator[Violation]:
 @SECRETS.rule(
     "MT406",
     "warning",
-    "ca.crt is no root of the bundle",
+    "ca.crt is not a root of the bundle",
     reason="`linkerd check` then judges the issuer by another anchor than the mesh does, and may pass what does not "
     "work.",
     source="linkerd2 pkg/issuercerts/issuercerts.go, FetchExternalIssuerData; pkg/healthcheck/healthcheck.go",
@@ -225,14 +225,14 @@ def _ca_is_trusted(secret: CredentialSecret) -> Iterator[Violation]:
     for facts in secret.certificates("ca.crt") if trusted else []:
         if facts.self_signed and facts.fingerprint not in trusted:
             yield secret.violation(
-                "ca.crt", f"holds {facts.subject}, which is none of the {len(trusted)} trusted roots"
+                "ca.crt", f"holds {facts.subject}, which is not one of the {len(trusted)} trusted roots"
             )
 
 
 @SECRETS.rule(
     "MT407",
     "error",
-    "What the Secret holds is not base64",
+    "The Secret's data is not base64",
     reason="The API server refuses a Secret whose data is not base64.",
     source="Kubernetes, Secrets: data and stringData",
     fix="Encode it, or write it under stringData",
@@ -241,7 +241,7 @@ def _base64(secret: CredentialSecret) -> Iterator[Violation]:
     for key in ("tls.crt", "tls.key", "ca.crt", "crt.pem", "key.pem"):
         if key in mapping(secret.manifest.get("data")) and key not in secret._plain and secret.content(key) is None:
             value = mapping(secret.manifest.get("data"))[key]
-            hint = "; it is PEM as it is, which belongs under stringData" if "-----BEGIN" in text(value) else ""
+            hint = "; it is plain PEM, which belongs under stringData" if "-----BEGIN" in text(value) else ""
             yield secret.violation(key, f"is not base64{hint}")
 
 
@@ -266,9 +266,9 @@ def _ca_has_its_root(secret: CredentialSecret) -> Iterator[Violation]:
     "error",
     "A CA's Secret holds more than one chain",
     reason="cert-manager reads tls.crt of a CA's Secret as one chain, from the CA up to its root, and issues nothing "
-    "where it is none: two roots in it stop every renewal.",
+    "if it is not one: two roots in it stop every renewal.",
     source="cert-manager pkg/util/pki/parse_certificate_chain.go (certificate chain is malformed or broken)",
-    fix="Keep the signing CA and what is above it there; trust the other root in the bundle alone",
+    fix="Keep only the signing CA and its issuers there; trust the other root in the bundle alone",
     applies=lambda secret: secret.role == "ca",
 )
 def _one_chain(secret: CredentialSecret) -> Iterator[Violation]:

@@ -1,4 +1,4 @@
-"""Webhooks of Linkerd as objects: the Secrets that they serve with, and what the API server is told to trust."""
+"""Webhooks of Linkerd as objects: their configurations, and the Secrets that they serve with."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -40,7 +40,7 @@ class Webhook:
 
     @property
     def location(self) -> Location | None:
-        """Where it stands."""
+        """The place in the file."""
         return self.locate("clientConfig")
 
     @property
@@ -61,7 +61,7 @@ class Webhook:
 
     @property
     def pem(self) -> PemText | None:
-        """The same as PEM; None if they are none in base64."""
+        """The same as PEM; None if they are not base64."""
         try:
             return read_pem(decode(text(self.authority)))
         except ValueError:
@@ -88,8 +88,8 @@ WEBHOOK_CONFIGURATIONS = RuleSet[Webhook]("A webhook's configuration")
     "MT521",
     "error",
     "caBundle holds no certificate",
-    reason="The API server verifies a webhook by the certificates in caBundle. Where there is none it cannot call the "
-    "webhook, and with failurePolicy Fail nothing is made that the webhook has to see, no pod above all.",
+    reason="The API server verifies a webhook by the certificates in caBundle. Without one it cannot call the "
+    "webhook, and with failurePolicy Fail no object that the webhook has to see is created, such as a pod.",
     source="Kubernetes, Dynamic Admission Control; k8s.io/apiserver pkg/util/webhook",
     fix="Write the base64 of the authority's PEM there, or have cert-manager inject it",
 )
@@ -100,7 +100,7 @@ def _authority(webhook: Webhook) -> Iterator[Violation]:
     if given is None or (blank and any(name in annotations for name in _INJECTED)):
         return
     if pem is None or not (pem.certificates or pem.unreadable):
-        what = "it is not base64" if pem is None else f"it {pem.shape[0]}" if pem.shape else "it has other blocks alone"
+        what = "it is not base64" if pem is None else f"it {pem.shape[0]}" if pem.shape else "it has other blocks"
         yield Violation(
             text=f"holds no certificate: {what}",
             member="caBundle",
@@ -129,9 +129,9 @@ class WebhookSecret:
 
     Attributes:
         secret: The Secret.
-        service: The Service that it is for.
-        at: The moment at which it is judged.
-        authorities: Certificates that the API server is told to trust for it; empty if that is not at hand.
+        service: The Service that it secures.
+        at: Moment at which it is judged.
+        authorities: Certificates that the API server trusts for it; empty if they were not read.
     """
 
     secret: CredentialSecret
@@ -146,7 +146,7 @@ class WebhookSecret:
 
     @property
     def location(self) -> Location | None:
-        """Where it stands."""
+        """The place in the file."""
         return self.secret.place("tls.crt") or self.secret.location
 
     @property
@@ -162,8 +162,8 @@ WEBHOOK_SECRETS = RuleSet[WebhookSecret]("A webhook's Secret")
     "MT411",
     "error",
     "tls.crt or tls.key of a webhook cannot be read",
-    reason="A webhook without a certificate and its key has nothing to serve: the API server cannot call it, and with "
-    "failurePolicy Fail nothing is made that it has to see.",
+    reason="A webhook cannot serve without a certificate and its key: the API server cannot call it, and with "
+    "failurePolicy Fail no object that it has to see is created.",
     source="linkerd2 controller/webhook/server.go; charts/linkerd-control-plane/templates/proxy-injector-rbac.yaml",
     fix="Write the certificate and its key there as PEM, or have cert-manager do it",
 )
@@ -213,27 +213,28 @@ def _names(webhook: WebhookSecret) -> Iterator[Violation]:
         wanted = f"{webhook.service}.{webhook.secret.namespace or '<namespace>'}.svc"
         fits = wanted in names if webhook.secret.namespace else any(_is_for(name, webhook.service) for name in names)
         if not fits:
-            yield webhook.secret.violation("tls.crt", f"is for {listed(names)}, and not for {wanted}")
+            held = f"the DNS names {listed(names)}" if names else "no DNS name"
+            yield webhook.secret.violation("tls.crt", f"has {held}, and the API server calls {wanted}")
 
 
 @WEBHOOK_SECRETS.rule(
     "MT414",
     "error",
     "The webhook's certificate has expired, or is not valid yet",
-    reason="The API server refuses it, and with failurePolicy Fail nothing is made that the webhook has to see.",
+    reason="The API server refuses it, and with failurePolicy Fail no object that the webhook has to see is created.",
     source="Go crypto/x509 verify.go, isValid",
-    fix="Issue a new one; where cert-manager does that, find out why it did not: kubectl describe certificate",
+    fix="Issue a new one; where cert-manager does that, see the reason why it did not: kubectl describe certificate",
 )
 def _validity(webhook: WebhookSecret) -> Iterator[Violation]:
     for facts in webhook.certificates[:1]:
-        for said in outside_validity(facts, webhook.at):
-            yield webhook.secret.violation("tls.crt", f"holds {facts.subject}, which {said}")
+        for fault in outside_validity(facts, webhook.at):
+            yield webhook.secret.violation("tls.crt", f"holds {facts.subject}, which {fault}")
 
 
 @WEBHOOK_SECRETS.rule(
     "MT415",
     "error",
-    "The webhook's certificate is under no authority of its caBundle",
+    "No authority in caBundle signs the webhook's certificate",
     reason="The API server verifies the webhook by caBundle of its configuration, and refuses every other certificate.",
     source="Kubernetes, Dynamic Admission Control",
     fix="Write the authority that signed it into caBundle, or have cert-manager inject it",

@@ -1,4 +1,4 @@
-"""Lifetimes: when a certificate is issued again, and whether what it signs lives on until then."""
+"""Lifetimes and renewals: of a certificate, and of a certificate under its CA."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,19 +18,19 @@ Role = Literal["issuer", "intermediate", "anchor", "webhook"]
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
-    """How long a certificate lives, and when in its life cert-manager issues it again.
+    """Lifetime of a certificate, and the time at which cert-manager renews it.
 
     Attributes:
-        name: What says so; empty where the members' names say it all.
-        role: What the certificate is for.
+        name: Its holder; empty if the members' names are enough.
+        role: Purpose of the certificate.
         duration: Its lifetime.
-        renew_before: How long before its end it is issued again.
-        leaf: How long the certificates live that the identity issuer signs.
-        defaulted: Whether nothing says when it is issued again, so that cert-manager's default counts.
+        renew_before: Time before its end at which it is renewed.
+        leaf: Lifetime of the certificates that the identity issuer signs.
+        defaulted: Whether no time of renewal is set, so that cert-manager's default applies.
         duration_name: Name of the member that holds the lifetime.
-        renew_before_name: Name of the member that holds the other.
-        duration_location: Where the lifetime stands.
-        renew_before_location: Where the other stands.
+        renew_before_name: Name of the member that holds the time of renewal.
+        duration_location: Place of the lifetime.
+        renew_before_location: Place of the time of renewal.
     """
 
     name: str = ""
@@ -46,18 +46,18 @@ class Window:
 
     @property
     def location(self) -> Location | None:
-        """Where it stands."""
+        """The place in the file."""
         return self.renew_before_location or self.duration_location
 
     @property
-    def said(self) -> str:
-        """What is written of the renewal, as a predicate."""
+    def renewal(self) -> str:
+        """The value of the renewal, as a predicate."""
         length = format_duration(self.renew_before)
         return f'is not set, which makes it "{length}"' if self.defaulted else f'is "{length}"'
 
     @property
     def renews_after(self) -> timedelta:
-        """How long after it was issued it is issued again."""
+        """The time from its issue to its renewal."""
         return self.duration - self.renew_before
 
 
@@ -66,15 +66,15 @@ class LifetimeUnderCA:
     """A certificate and the CA that signs it, by their lifetimes.
 
     Attributes:
-        name: The certificate, as a sentence begins with it; empty where the member's name says it all.
-        what: The certificate, as it is called within a sentence.
+        name: The certificate, for the beginning of a sentence; empty if the member's name is enough.
+        what: The certificate, within a sentence.
         duration: Its lifetime.
         duration_name: Name of the member that holds it.
-        ca: The CA, as it is called within a sentence.
-        ca_says: Where the CA's lifetime stands, and what it is.
+        ca: The CA, within a sentence.
+        ca_says: The CA's lifetime and its place, as a clause.
         ca_duration: Its lifetime.
-        ca_renew_before: How long before its end the CA is issued again; None if it is not.
-        location: Where the certificate's lifetime stands.
+        ca_renew_before: Time before its end at which the CA is renewed; None if it is not renewed.
+        location: Place of the certificate's lifetime.
     """
 
     name: str = ""
@@ -123,7 +123,7 @@ def _minimum_renew_before(window: Window) -> Iterator[Violation]:
     if window.renew_before < MINIMUM_RENEW_BEFORE:
         minimum = format_duration(MINIMUM_RENEW_BEFORE)
         yield Violation(
-            text=f"{window.said}, below cert-manager's minimum of {minimum}",
+            text=f"{window.renewal}, below cert-manager's minimum of {minimum}",
             fix=_fix(window),
             member=window.renew_before_name,
         )
@@ -140,7 +140,7 @@ def _minimum_renew_before(window: Window) -> Iterator[Violation]:
 def _renewed_at_once(window: Window) -> Iterator[Violation]:
     if window.renew_before >= window.duration:
         yield Violation(
-            text=f"{window.said}, not below {window.duration_name} "
+            text=f"{window.renewal}, not below {window.duration_name} "
             f'("{format_duration(window.duration)}"), so that every {_WHAT[window.role]} would be due for renewal the '
             "moment it is issued",
             fix=_fix(window),
@@ -152,7 +152,7 @@ def _renewed_at_once(window: Window) -> Iterator[Violation]:
     "MT304",
     "warning",
     "The identity issuer's remaining life can fall below that of a leaf",
-    reason="No leaf outlives what signed it, so that an issuer with less life left hands out certificates that end "
+    reason="No leaf outlives its issuer, so that an issuer with less life left signs certificates that end "
     "early, all of them at the same moment.",
     source="linkerd2 pkg/tls/ca.go, createTemplate; charts/linkerd-control-plane/values.yaml, issuanceLifetime and "
     "clockSkewAllowance",
@@ -162,7 +162,7 @@ def _renewed_at_once(window: Window) -> Iterator[Violation]:
 def _below_a_leaf(window: Window) -> Iterator[Violation]:
     if window.renew_before < min(window.leaf.whole, window.duration):
         yield Violation(
-            text=f"{window.said}, below {window.leaf}: an issuer close to its renewal "
+            text=f"{window.renewal}, below {window.leaf}: an issuer close to its renewal "
             "signs certificates that end with it",
             fix=_fix(window),
             member=window.renew_before_name,
@@ -172,7 +172,7 @@ def _below_a_leaf(window: Window) -> Iterator[Violation]:
 @WINDOWS.rule(
     "MT305",
     "warning",
-    "A CA is issued again when most of its life is still to come",
+    "A CA is renewed in the first half of its life",
     reason="renewBefore counts from the end. Meant as a long life with a renewal shortly before its end, a value "
     "close to the duration renews the CA shortly after it was issued instead: the guide's 8760h with 7320h does so "
     "after 60 days, not after ten months.",
@@ -184,10 +184,10 @@ def _renewed_early(window: Window) -> Iterator[Violation]:
     if window.duration / 2 < window.renew_before < window.duration:
         swapped = format_duration(window.renews_after)
         yield Violation(
-            text=f"{window.said} of {window.duration_name} "
-            f'"{format_duration(window.duration)}", so that it is issued again {_long(window.renews_after)} after each '
-            "issue, with most of its life to come",
-            fix=f'Set it to "{swapped}" if that long before its end is meant',
+            text=f"{window.renewal} of {window.duration_name} "
+            f'"{format_duration(window.duration)}", so it is renewed {_long(window.renews_after)} after each '
+            "issue, in the first half of its life",
+            fix=f'Set it to "{swapped}" if the renewal is meant to come that long before its end',
             member=window.renew_before_name,
         )
 
@@ -196,8 +196,8 @@ def _renewed_early(window: Window) -> Iterator[Violation]:
     "MT306",
     "error",
     "A certificate lives as long as its CA, or longer",
-    reason="It would outlive its CA, and from the CA's end on be refused by every proxy. cert-manager's CA issuers do "
-    "not cut the dates down.",
+    reason="It outlives its CA, and every proxy refuses it from the CA's end on. cert-manager's CA issuers do "
+    "not shorten the dates.",
     source="RFC 5280 §6.1.3; cert-manager issue 5864",
     fix="Set a shorter duration, such as 48h, or give the CA a longer one",
 )
@@ -249,9 +249,9 @@ _SOUND_DURATION = timedelta(hours=48)
 
 
 def _fix(window: Window) -> str | None:
-    """Return what makes an identity issuer's lifetime and renewal sound together; None for other certificates.
+    """Return values that make an identity issuer's lifetime and renewal sound together; None for other certificates.
 
-    Each rule's fix is this one, so that no fix leads to what another rule refuses.
+    All rules share this fix, so that no fix leads to a value that another rule refuses.
     """
     if window.role != "issuer" or window.leaf.hidden:
         return None
@@ -269,7 +269,7 @@ def _rounded_up(length: timedelta) -> timedelta:
 
 
 def _long(length: timedelta) -> str:
-    """Return a length as people say it."""
+    """Return a length of time for people."""
     return f"{length.days} days" if length >= timedelta(days=3) else format_duration(length)
 
 
@@ -283,9 +283,9 @@ def lint_issuer_window(
 
     Args:
         duration: Lifetime of the issuer.
-        renew_before: How long before its end cert-manager re-issues it.
+        renew_before: Time before its end at which cert-manager renews it.
         anchor_validity: Lifetime of the trust anchor.
-        leaf: How long the certificates live that the issuer signs.
+        leaf: Lifetime of the certificates that the issuer signs.
     """
     yield from WINDOWS.check(
         Window(

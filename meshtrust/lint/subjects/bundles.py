@@ -75,7 +75,7 @@ def _bundle_in_config_map(context: LintContext, one: Object) -> Iterator[KnownBu
 
 
 def _bundles_of_sources(context: LintContext, one: Object) -> Iterator[KnownBundle]:
-    """Yield the Secrets and ConfigMaps at hand that a Bundle reads, each as the bundle that it is a part of."""
+    """Yield the Secrets and ConfigMaps that a Bundle reads, each as a part of that bundle."""
     trust = context.trust_bundle(one)
     for source in trust.sources:
         named = [

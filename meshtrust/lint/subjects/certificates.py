@@ -82,7 +82,7 @@ def _under_certificate(spec: CertificateSpec, above: CertificateSpec) -> Iterato
 
 
 def _under_secrets(context: LintContext, one: Object, spec: CertificateSpec) -> Iterator[LifetimeUnderCA]:
-    """Yield a Certificate with the CAs that nothing renews: what is left of their lives is all there is."""
+    """Yield a Certificate with its CAs that nothing renews; the rest of their lives is the limit."""
     signing = [secret for secret in context.of_kind("Secret") if context.issuance.signs_with(one, secret)]
     for secret in signing if spec.duration is not None else []:
         read = context.secret(secret, "ca")

@@ -35,7 +35,7 @@ def lint_cluster(context: LintContext) -> Iterator[Finding]:
 
 
 def _selector(context: LintContext, file: str) -> dict[str, object]:
-    """Return how the Bundle of trust roots that goes with a file selects namespaces; empty if none is at hand."""
+    """Return the namespace selector of the Bundle of trust roots that goes with a file; empty if none was read."""
     related = [one for one in context.trust_bundles if is_related(one.file, file)]
     near = nearest(related, file, lambda one: one.file)
     return dict(context.trust_bundle(near[0]).selector) if near else {}

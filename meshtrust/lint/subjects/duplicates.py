@@ -1,4 +1,4 @@
-"""Keys that stand twice in a document that rules were applied to."""
+"""Repeated keys in documents that rules were applied to."""
 
 from collections.abc import Iterator
 

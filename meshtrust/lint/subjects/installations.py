@@ -17,7 +17,7 @@ from meshtrust.names import (
 
 
 def with_certificates(context: LintContext, one: Installation) -> Installation:
-    """Return Helm values with the webhooks' Certificates that are at hand."""
+    """Return Helm values with the webhooks' Certificates that were read."""
     webhooks = {
         section: context.issuance.makers(webhook_secret(service)) for section, service in SECTION_SERVICES.items()
     }
@@ -35,7 +35,7 @@ def lint_installations(context: LintContext) -> Iterator[Finding]:
     """Check Helm values, and the identity issuer where they hold one."""
     for one in context.installations:
         helm = one.helm
-        # A record is judged where the objects are that it is of.
+        # The objects of a record are judged themselves.
         if helm.extent == "record":
             continue
         yield from HELM.check(helm)

@@ -32,7 +32,7 @@ def lint_webhooks(context: LintContext) -> Iterator[Finding]:
         yield from WEBHOOK_CONFIGURATIONS.check(webhook)
     for secret in context.of_kind("Secret"):
         service = SECRET_SERVICES.get(secret.name)
-        # "tap" is a name that others have as well.
+        # Other software has the name "tap" as well.
         if service is None or ("linkerd" not in f"{secret.namespace}{secret.name}" and "linkerd" not in secret.file):
             continue
         context.judged.add(id(secret))
@@ -45,7 +45,7 @@ def lint_webhooks(context: LintContext) -> Iterator[Finding]:
 
 
 def _authorities(webhooks: Sequence[Webhook], service: str, secret: Object) -> tuple[x509.Certificate, ...]:
-    """Return what the API server is told to trust for a webhook, by the configurations that go with its Secret."""
+    """Return the authorities of a webhook in the configurations that go with its Secret."""
     found = [
         facts.certificate
         for webhook in webhooks

@@ -575,11 +575,11 @@ def test_kubernetes_own_rules_are_told_as_the_api_server_has_them(name, lint):
     assert lint(files)[0] == errors
 
 
-def test_a_key_that_stands_twice_is_told_with_its_lines(tmp_path):
+def test_a_repeated_key_is_reported_with_its_lines(tmp_path):
     path = tmp_path / "a.yaml"
     path.write_text(dump(certificate()).replace("  isCA: true\n", "  isCA: true\n  duration: 72h\n"))
     (found,) = [one for one in result_of(path).findings if one.rule.id == "MT711"]
-    assert "spec.duration stands twice, in lines 10 and 11" in str(found)
+    assert "spec.duration occurs twice, in lines 10 and 11" in str(found)
     assert found.location.line == 11
 
 
@@ -613,11 +613,11 @@ def test_no_message_is_a_librarys_own(text, tmp_path):
         assert word not in found.wrong
 
 
-def test_a_certificate_that_is_cut_off_is_told_in_plain_words(tmp_path):
+def test_a_certificate_that_is_cut_off_is_reported_in_plain_words(tmp_path):
     lines = ROOT.pem.splitlines()
     (tmp_path / "ca.crt").write_text("\n".join([*lines[:3], *lines[4:]]))
     (found,) = result_of(tmp_path).findings
-    assert "it is cut off, altered, or no X.509 certificate" in found.wrong
+    assert "it is cut off, altered, or not an X.509 certificate" in found.wrong
 
 
 def test_documents_that_were_not_judged_are_counted_by_kind(tmp_path):

@@ -59,16 +59,16 @@ def test_the_text_has_what_is_wrong_why_the_source_and_the_fix_below_its_file():
 
 
 NOT_JUDGED = (
-    " Not judged, as nothing ties it to Linkerd: 3 Deployment, 2 plain documents, 1 Issuer, vpn/ca.pem. A PEM file is "
-    "judged where it is named."
+    " Not judged, because nothing connects it with Linkerd: 3 Deployment, 2 plain documents, 1 Issuer, vpn/ca.pem. "
+    "To judge a PEM file, name it on the command line."
 )
 
 
 def test_nothing_wrong_is_said_of_what_was_judged_alone():
     assert summary(result()) == f"Nothing wrong in 2 files (3 judged).{NOT_JUDGED}"
     nothing = replace(result(), judged=0, passed_over=Counter(), pem_files=())
-    assert summary(nothing).startswith("Nothing was judged: nothing in 2 files is")
-    assert summary(replace(nothing, files=0)) == "Nothing was judged: there is no file of YAML, JSON or PEM."
+    assert summary(nothing).startswith("Nothing was judged: no credentials of Linkerd were recognised in 2 files")
+    assert summary(replace(nothing, files=0)) == "Nothing was judged: there are no YAML, JSON or PEM files."
 
 
 def test_of_many_that_were_not_judged_the_rest_is_counted():

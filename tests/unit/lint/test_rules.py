@@ -312,7 +312,7 @@ CASES = {
         [
             (anchor(make_certificate(key=key_of(ec.SECP384R1()))), "has an ECDSA key on secp384r1"),
             (anchor(make_certificate(key=RSA_3072)), "has an RSA key of 3072 bits"),
-            (anchor(make_certificate(key=ed25519.Ed25519PrivateKey.generate())), "has a key of the kind Ed25519"),
+            (anchor(make_certificate(key=ed25519.Ed25519PrivateKey.generate())), "has a key of type Ed25519"),
         ],
         [anchor(ROOT), anchor(make_certificate(key=RSA_2048)), anchor(make_certificate(key=RSA_4096))],
     ),
@@ -386,17 +386,20 @@ CASES = {
         [raw(ROOT.pem + OTHER_ROOT.pem), raw(with_blank_line(), trimmed=True), raw("no PEM")],
     ),
     "MT126": (
-        [(raw(ROOT.pem, hashed=True), "ends with a newline"), (raw(" " + ROOT.pem.strip(), hashed=True), "a blank")],
+        [
+            (raw(ROOT.pem, hashed=True), "ends with a newline"),
+            (raw(" " + ROOT.pem.strip(), hashed=True), "white space"),
+        ],
         [raw(ROOT.pem), bundle(ROOT.pem, hashed=True)],
     ),
     "MT127": ([(bundle(ROOT.pem, OTHER_ROOT.pem, ROOT.pem), "more than once")], [bundle(ROOT.pem, OTHER_ROOT.pem)]),
     "MT128": (
-        [(bundle(make_certificate(age=20, days=-10).pem), "holds 1 root, and none of them is valid")],
+        [(bundle(make_certificate(age=20, days=-10).pem), "holds 1 root, none of which is valid")],
         [bundle(make_certificate(age=20, days=-10).pem, ROOT.pem), bundle()],
     ),
     "MT201": (
         [
-            (credentials(make_certificate("i", issuer=ROOT, key=RSA_2048)), "of the kind RSA of 2048 bits"),
+            (credentials(make_certificate("i", issuer=ROOT, key=RSA_2048)), "of type RSA of 2048 bits"),
             (credentials(make_certificate("i", issuer=ROOT, key=key_of(ec.SECP384R1()))), "ECDSA on secp384r1"),
         ],
         [SOUND, credentials(make_certificate("i", issuer=ROOT, key=RSA_2048), role="ca")],
@@ -475,7 +478,7 @@ CASES = {
             (credentials(ISSUER, key=ENCRYPTED_KEY), "begins with a block ENCRYPTED PRIVATE KEY"),
             (credentials(ISSUER, key=BROKEN_KEY), "a block EC PRIVATE KEY that cannot be read"),
             (credentials(ISSUER, key=ISSUER.pkcs8_pem.replace("PRIVATE", "RSA PRIVATE")), "that cannot be read"),
-            (credentials(ED25519, key=ED25519.pkcs8_pem), "has a key of the kind Ed25519"),
+            (credentials(ED25519, key=ED25519.pkcs8_pem), "has a key of type Ed25519"),
         ],
         [SOUND, credentials(ISSUER, key=ISSUER.pkcs8_pem), credentials(ISSUER, key=ISSUER.key_pem + PARAMETERS)],
     ),
@@ -503,7 +506,7 @@ CASES = {
         [SOUND, credentials(chain="")],
     ),
     "MT215": (
-        [(credentials(ROOT, key=ROOT.key_pem), "which is its own issuer")],
+        [(credentials(ROOT, key=ROOT.key_pem), "which is self-signed")],
         [SOUND, credentials(ROOT, role="ca")],
     ),
     "MT216": (
@@ -531,8 +534,8 @@ CASES = {
     ),
     "MT305": (
         [
-            (window("anchor", 8760, 7320), "so that it is issued again 60 days after each issue"),
-            (window("intermediate", 48, 47), "so that it is issued again 1h after each issue"),
+            (window("anchor", 8760, 7320), "so it is renewed 60 days after each issue"),
+            (window("intermediate", 48, 47), "so it is renewed 1h after each issue"),
         ],
         [window(), window("anchor", 8760, 1440), window("anchor", 48, 48)],
     ),
@@ -628,7 +631,7 @@ CASES = {
         [certificate(WEBHOOK_SPEC, "webhook"), certificate()],
     ),
     "MT331": (
-        [(signing({"selfSigned": {}}), "which is selfSigned, so that it is under no trust anchor")],
+        [(signing({"selfSigned": {}}), "which is selfSigned, so no trust anchor signs it")],
         [signing({"ca": {"secretName": "x"}}), signing({"selfSigned": {}}, "anchor"), signing({"selfSigned": None})],
     ),
     "MT333": ([(signing({"acme": {}}), "an ACME issuer")], [signing({"ca": {"secretName": "x"}})]),
@@ -755,7 +758,7 @@ CASES = {
         [secret(**TLS), secret(roots=(INTERMEDIATE,), **{**TLS, "ca_crt": INTERMEDIATE.pem})],
     ),
     "MT406": (
-        [(secret(**{**TLS, "ca_crt": OTHER_ROOT.pem}), "which is none of the 1 trusted roots")],
+        [(secret(**{**TLS, "ca_crt": OTHER_ROOT.pem}), "which is not one of the 1 trusted roots")],
         [secret(**TLS), secret(roots=(), **TLS), secret(**{**TLS, "ca_crt": INTERMEDIATE.pem})],
     ),
     "MT407": (
@@ -787,7 +790,12 @@ CASES = {
     ),
     "MT412": ([(hook_secret(key=ROOT), "does not match the certificate")], [hook_secret(), hook_secret(tls_crt="x")]),
     "MT413": (
-        [(hook_secret(make_certificate("linkerd-proxy-injector.linkerd.svc", ca=False)), "is for none, and not for")],
+        [
+            (
+                hook_secret(make_certificate("linkerd-proxy-injector.linkerd.svc", ca=False)),
+                "has no DNS name, and the API server calls",
+            )
+        ],
         [hook_secret(), replace(hook_secret(), secret=replace(hook_secret().secret, namespace=""))],
     ),
     "MT414": ([(hook_secret(ENDED_HOOK), "expired on")], [hook_secret()]),
@@ -899,8 +907,11 @@ CASES = {
     ),
     "MT517": (
         [
-            (helm({"identityTrustAnchorPEM": "x"}), "identityTrustAnchorPEM is no value of the chart; identityTrustAn"),
-            (helm({"identity": {"externalCa": True}}), "identity.externalCa is no value"),
+            (
+                helm({"identityTrustAnchorPEM": "x"}),
+                "identityTrustAnchorPEM is not a value of the chart; identityTrust",
+            ),
+            (helm({"identity": {"externalCa": True}}), "identity.externalCa is not a value"),
             (issuer_values(issuancelifetime="8h"), "issuanceLifetime is"),
         ],
         [issuer_values(scheme="x"), helm({"identityTrustAnchorsPEM": "x", "podAnnotations": {}, "proxy": {}})],
@@ -999,28 +1010,31 @@ CASES = {
         [
             (
                 TrustRootsSecret(one=manifest("Secret", api="v1", name="roots")),
-                "is a Secret, and Linkerd reads a ConfigMap",
+                "is a Secret, and Linkerd reads ConfigMap",
             )
         ],
         [],
     ),
     "MT701": (
         [
-            (typed({}, api="cert-manager.io/v1alpha2"), "has apiVersion cert-manager.io/v1alpha2, which is not served"),
+            (
+                typed({}, api="cert-manager.io/v1alpha2"),
+                "has apiVersion cert-manager.io/v1alpha2, which is no longer served",
+            ),
             (typed({}, api="certmanager.k8s.io/v1alpha1"), "cert-manager.io/v1 is"),
         ],
         [typed({}), typed({}, "Bundle", api="trust.cert-manager.io/v1alpha1")],
     ),
     "MT702": (
         [
-            (typed({"renewbefore": "25h"}), "spec.renewbefore is no field; renewBefore is. Write renewBefore."),
-            (typed({"privateKey": {"alogrithm": "RSA"}}), "spec.privateKey.alogrithm is no field; algorithm is"),
-            (typed({"ca": {"secretname": "x"}}, "Issuer"), "spec.ca.secretname is no field; secretName is"),
+            (typed({"renewbefore": "25h"}), "spec.renewbefore is not a field; renewBefore is. Write renewBefore."),
+            (typed({"privateKey": {"alogrithm": "RSA"}}), "spec.privateKey.alogrithm is not a field; algorithm is"),
+            (typed({"ca": {"secretname": "x"}}, "Issuer"), "spec.ca.secretname is not a field; secretName is"),
             (
                 typed({"sources": [{"inline": "x"}]}, "Bundle", api="trust.cert-manager.io/v1alpha1"),
-                "spec.sources[0].inline is no field; inLine is",
+                "spec.sources[0].inline is not a field; inLine is",
             ),
-            (typed({"ofANewVersion": 1}), "is no field of Certificate that is known here"),
+            (typed({"ofANewVersion": 1}), "is not a known field of Certificate"),
         ],
         [
             typed({"renewBefore": "25h", "$patch": "delete"}),
@@ -1031,7 +1045,7 @@ CASES = {
         [
             (
                 typed({"usages": ["certSign", "client auth"]}),
-                "has certSign, which is none of the API's. Write cert sign.",
+                "has certSign, which is not a value of the API. Write cert sign.",
             ),
             (
                 typed({"privateKey": {"rotationPolicy": "Allways"}}),
@@ -1060,9 +1074,9 @@ CASES = {
         [
             (
                 Duplicate(title="X", path="a.b", lines=(8, 10), location=Location("x")),
-                "stands twice, in lines 8 and 10",
+                "occurs twice, in lines 8 and 10",
             ),
-            (Duplicate(title="X", path="a", lines=(1, 2, 3), location=Location("x")), "stands 3 times"),
+            (Duplicate(title="X", path="a", lines=(1, 2, 3), location=Location("x")), "occurs 3 times"),
         ],
         [],
     ),
