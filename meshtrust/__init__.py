@@ -1,1 +1,1 @@
-"""What has nothing to do with Pulumi: the rules of mesh credentials, and what a cluster really holds."""
+"""The rules of mesh credentials, the evidence in clusters, and the commands; independent of Pulumi."""

@@ -18,7 +18,7 @@ DEFAULT_SECONDS = 600.0
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether an object is ready, and if not what is waited for."""
+    """Readiness of an object, with the reason if it is not ready."""
 
     ready: bool
     message: str = ""

