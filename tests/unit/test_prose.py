@@ -61,7 +61,7 @@ def unclear_docstrings(source: str) -> Iterator[str]:
             yield f'line {getattr(node, "lineno", 1)}: "{docstring.splitlines()[0]}"'
 
 
-@pytest.mark.parametrize("file", filter(is_finished, FILES), ids=str)
+@pytest.mark.parametrize("file", [file for file in FILES if is_finished(file)], ids=str)
 def test_the_repository_is_written_in_plain_english(file):
     text = (ROOT / file).read_text(encoding="utf-8")
     found = list(unclear_phrases(text))
