@@ -18,7 +18,7 @@ def declare_ca_issuer(
 ) -> pulumi.Resource:
     """Declare a CA Secret, and return the Issuer on it, which is there once it is Ready.
 
-    The name tells the CA, such as by its generation: a Certificate whose ``issuerRef`` changed is issued anew at once,
+    The name contains the CA's generation: a Certificate whose ``issuerRef`` changed is issued again at once,
     while one whose CA changed under the same name is not (cert-manager issue 5558).
 
     Args:
@@ -57,7 +57,7 @@ def ready_metadata(
     Args:
         name: Name of the object.
         namespace: Its namespace.
-        takes_over: Whether fields that someone else wrote are this program's from now on, as in an adopted object.
+        takes_over: Whether this program takes over fields that another writer owns, as in an adopted object.
     """
     force = {"pulumi.com/patchForce": "true"} if takes_over else {}
     return kubernetes.meta.v1.ObjectMetaArgs(

@@ -17,7 +17,7 @@ NAMESPACE_LABELS: Mapping[str, str] = {WEBHOOKS_LABEL: "disabled"}
 
 @dataclass(frozen=True, kw_only=True)
 class CertManagerArgs:
-    """What cert-manager is installed from.
+    """Inputs of cert-manager's installation.
 
     Attributes:
         namespace: Its namespace, which is made here.

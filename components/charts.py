@@ -18,7 +18,7 @@ _NAMES_IMAGE = re.compile(r"image|version", re.IGNORECASE)
 
 @dataclass(frozen=True, kw_only=True)
 class ChartSource:
-    """Where charts come from.
+    """Source of charts.
 
     Attributes:
         location: A Helm repository (``https://``), an OCI registry (``oci://``), or a directory that holds the charts.
@@ -173,7 +173,7 @@ def release(
 ) -> kubernetes.helm.v3.Release:
     """Make a Helm release named like its chart.
 
-    A Release, not a Chart: Linkerd's templates make webhook certificates anew at every rendering, which a Release does
+    A Release, not a Chart: Linkerd's templates make new webhook certificates at every rendering, which a Release does
     only when something changed. Helm does not wait for pods: the program does (`program/wait`). So Helm is at work for
     seconds, and a run that is killed hardly ever leaves a release half done; the program names each pod that does not
     get ready; and the old pods serve until the new ones are ready.

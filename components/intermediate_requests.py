@@ -1,4 +1,4 @@
-"""What a cluster of a fleet has signed by the anchor stack: its intermediates' keys, and requests for them."""
+"""Keys of a cluster's intermediates, and the requests that the anchor stack of its fleet signs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from components.signed_certificate import RequestedPair, intermediate_subject, r
 
 @dataclass(frozen=True, kw_only=True)
 class IntermediateRequestsArgs:
-    """What the requests are made from.
+    """Inputs of the requests.
 
     Attributes:
         generations: The trust anchor's generations under which this cluster is to be able to sign.

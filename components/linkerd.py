@@ -26,7 +26,7 @@ RESTORATIONS_ANNOTATION = "meshtrust.io/trust-anchors-restorations"
 
 @dataclass(frozen=True, kw_only=True)
 class LinkerdInstallation:
-    """What of Linkerd is installed, but for its credentials.
+    """Installation of Linkerd, except its credentials.
 
     Attributes:
         namespace: Namespace of the control plane.
@@ -72,7 +72,7 @@ class LinkerdInstallation:
 
 @dataclass(frozen=True, kw_only=True)
 class LinkerdArgs:
-    """What Linkerd is made from.
+    """Inputs of Linkerd.
 
     Attributes:
         installation: What is installed.
@@ -82,7 +82,7 @@ class LinkerdArgs:
         bundle_sha256: SHA-256 of the bundle in hex.
         credentials: What the control plane waits for: without its issuer and its webhooks' certificates its pods do not
             start.
-        webhook_bundle: The authorities of the webhooks' certificates as PEM; nothing where the chart makes those.
+        webhook_bundle: The authorities of the webhooks' certificates as PEM; None if the chart makes those.
         owner: The owner of the releases.
         restorations: How often the bundle was changed by hand and has been restored since; with another number the
             release is deployed again, and the pods that may have read the other bundle are replaced.

@@ -18,7 +18,7 @@ class OutlivingError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class CaSubject:
-    """Who a CA certificate is for.
+    """Subject of a CA certificate.
 
     Attributes:
         common_name: Its common name.

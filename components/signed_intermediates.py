@@ -1,4 +1,4 @@
-"""What an anchor stack signs for the clusters of its fleet."""
+"""Intermediates that an anchor stack signs for the clusters of its fleet."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from components.trust_anchor import Signer
 
 @dataclass(frozen=True, kw_only=True)
 class SigningRequest:
-    """What a cluster asks for.
+    """Request of a cluster.
 
     Attributes:
         stack: The cluster's stack.
@@ -28,7 +28,7 @@ class SigningRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class SignedIntermediatesArgs:
-    """What is signed.
+    """Inputs of the signed intermediates.
 
     Attributes:
         requests: What the clusters ask for, checked.

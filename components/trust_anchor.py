@@ -13,7 +13,7 @@ from meshtrust.pki.pem import CertificateSummary, normalise_bundle, read_bundle,
 
 @dataclass(frozen=True, kw_only=True)
 class TrustAnchorArgs:
-    """What a trust anchor is made from.
+    """Inputs of a trust anchor.
 
     Attributes:
         generations: Names of the generations that the mesh trusts, oldest first.
@@ -58,7 +58,7 @@ class Signer:
     Attributes:
         generation: Its name.
         certificate_pem: Its root as PEM.
-        private_key_pem: Its key as PEM, a secret; nothing where it is elsewhere, and a third party signs with it.
+        private_key_pem: Its key as PEM, a secret; None if a third party holds it and signs.
     """
 
     generation: str

@@ -20,7 +20,7 @@ from meshtrust.names import (
 
 @dataclass(frozen=True, kw_only=True)
 class TrustManagerArgs:
-    """What trust-manager is installed from.
+    """Inputs of trust-manager's installation.
 
     Attributes:
         namespace: Its namespace, which is made here.
@@ -41,11 +41,11 @@ class TrustManagerArgs:
 
 @dataclass(frozen=True, kw_only=True)
 class TrustBundlePolicy:
-    """Who publishes the bundle.
+    """Publisher of the bundle.
 
     Attributes:
         by_trust_manager: Whether trust-manager does; else it is part of Linkerd's release.
-        trust_manager: What trust-manager is installed from; nothing where it is not installed by this stack.
+        trust_manager: Inputs of trust-manager's installation; None if this stack does not install it.
     """
 
     by_trust_manager: bool
@@ -54,7 +54,7 @@ class TrustBundlePolicy:
 
 @dataclass(frozen=True, kw_only=True)
 class TrustBundleArgs:
-    """What a published bundle is made from.
+    """Inputs of a published bundle.
 
     Attributes:
         policy: Who publishes it.
@@ -105,7 +105,7 @@ class TrustBundle(pulumi.ComponentResource):
                     kind="Bundle",
                     metadata=kubernetes.meta.v1.ObjectMetaArgs(
                         name=TRUST_ROOTS,
-                        # An adopted one has its fields from someone else.
+                        # Another writer owns the fields of an adopted one.
                         annotations={"pulumi.com/waitFor": "condition=Synced", "pulumi.com/patchForce": "true"},
                     ),
                     spec=bundle_spec(bundle, self._args.namespace),

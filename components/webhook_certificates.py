@@ -40,10 +40,10 @@ class WebhookPolicy:
 
 @dataclass(frozen=True, kw_only=True)
 class WebhookCertificatesArgs:
-    """What the certificates are made from.
+    """Inputs of the certificates.
 
     Attributes:
-        policy: Under whose authority they are; nothing where Linkerd's chart makes them.
+        policy: Their authorities; None if Linkerd's chart makes them.
         namespace: Namespace of Linkerd's control plane, which exists.
     """
 
@@ -55,7 +55,7 @@ class WebhookCertificates(pulumi.ComponentResource):
     """`meshtrust:index:WebhookCertificates`: authorities, and a Certificate for each webhook.
 
     An authority is a `tls.PrivateKey` and a `tls.SelfSignedCert`; the one that signs is a CA Secret and an Issuer too,
-    in each namespace with webhooks. They are named by authority, so that a switch has cert-manager issue anew at once.
+    in each namespace with webhooks. They are named by authority, so that cert-manager issues at once after a switch.
 
     The charts are given the bundle of all authorities (``caBundle``), and do not have it injected (``injectCaFrom``):
     cert-manager's injector writes the ``ca.crt`` of what was issued last (``pkg/controller/cainjector/sources.go``), so
@@ -64,8 +64,8 @@ class WebhookCertificates(pulumi.ComponentResource):
     """
 
     bundle: pulumi.Output[str] | None
-    """The authorities' certificates as normalised PEM, in their order, the ``caBundle`` of each webhook; nothing where
-    the chart makes the certificates."""
+    """The authorities' certificates as normalised PEM, in their order, the ``caBundle`` of each webhook; None if the
+    chart makes the certificates."""
     certificates: Sequence[pulumi.Resource]
     """Who depends on these waits until each webhook of the control plane has its certificate."""
 
@@ -135,7 +135,7 @@ class WebhookCertificates(pulumi.ComponentResource):
                 f"{name}-{webhook.service}",
                 api_version=CERT_MANAGER_API,
                 kind="Certificate",
-                # A stack whose state was lost is made anew over its own, under another authority.
+                # A stack whose state was lost is made again over its own objects, under another authority.
                 metadata=ready_metadata(webhook.service, namespace, takes_over=True),
                 spec=pulumi.Output.from_input(namespace).apply(partial(certificate_spec, webhook, ca_name)),
                 opts=waiting,

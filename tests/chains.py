@@ -18,7 +18,7 @@ BROKEN_USAGES = [[CLIENT], [ExtendedKeyUsageOID.CODE_SIGNING], [ExtendedKeyUsage
 
 @dataclass
 class Plan:
-    """What one certificate is to say."""
+    """Contents of one certificate."""
 
     name: str
     issuer: str

@@ -1,4 +1,4 @@
-"""What a test reads of a refusal."""
+"""Reader of refusals for tests."""
 
 import re
 

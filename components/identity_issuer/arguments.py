@@ -1,4 +1,4 @@
-"""What an identity issuer is made from, whoever signs it."""
+"""Inputs of an identity issuer, for every signer."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -33,13 +33,13 @@ class IssuerReference:
 
 @dataclass(frozen=True, kw_only=True)
 class IssuerPolicy:
-    """Who signs the identity issuer, and how long it lives.
+    """Signer of the identity issuer, and its lifetime.
 
     Attributes:
         mode: Who signs: see the modules of this package.
         trust_domain: Linkerd's trust domain, which the issuer's names end with.
         duration: Lifetime of an issuer that cert-manager issues.
-        renew_before: How long before its end cert-manager issues it anew.
+        renew_before: Time before its end at which cert-manager renews it.
         reference: The issuer of cert-manager that signs in mode ``external-issuer``.
         serial: Name of the present issuer in mode ``pulumi``; another name makes another issuer.
         validity: Lifetime of an issuer that is made from now on in mode ``pulumi``.
@@ -73,13 +73,13 @@ class IssuerPolicy:
 
 @dataclass(frozen=True, kw_only=True)
 class IdentityIssuerArgs:
-    """What an identity issuer is made from.
+    """Inputs of an identity issuer.
 
     Attributes:
         policy: Who signs it, and how long it lives.
         namespace: Namespace of Linkerd's control plane, which exists.
         signer: The trust anchor's generation that signs.
-        intermediate: The intermediate CA of mode ``intermediate`` where another stack signed it; nothing where this
+        intermediate: The intermediate CA of mode ``intermediate`` where another stack signed it; None if this
             one does.
         guide_generation: The generation whose Secret and Issuer bear the guide's names in mode ``anchor``.
     """
@@ -93,7 +93,7 @@ class IdentityIssuerArgs:
 
 @dataclass(frozen=True, kw_only=True)
 class IssuerSigner:
-    """What signs the identity issuer, declared before it; empty if a third party writes the Secret.
+    """Resources that sign the identity issuer, declared before it; empty if a third party writes the Secret.
 
     Attributes:
         reference: The issuer of cert-manager that signs.

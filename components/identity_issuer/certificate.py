@@ -16,7 +16,7 @@ def declare_certificate(
 
     It does not make the Secret of that name: cert-manager does, and it alone knows the issuer's key. Its name is the
     same in every mode, so that a move from one to another is a change of ``issuerRef``, which cert-manager answers by
-    issuing anew at once, the old issuer staying until then.
+    issuing at once, and the old issuer stays until then.
     """
     return kubernetes.apiextensions.CustomResource(
         f"{name}-certificate",

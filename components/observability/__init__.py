@@ -1,4 +1,4 @@
-"""What watches a mesh's credentials: alerts, what Prometheus scrapes for them, and a dashboard. Optional."""
+"""Monitoring of a mesh's credentials: alerts, the scrape targets that they need, and a dashboard. Optional."""
 
 from components.observability.alerts import Watched
 from components.observability.component import Monitoring, Observability, ObservabilityArgs

@@ -14,13 +14,13 @@ from components.observability.dashboard import dashboard
 from meshtrust.names import COMPONENT_LABEL, CONTROL_PLANE_NAMESPACE_LABEL
 
 _API = "monitoring.coreos.com/v1"
-# The label by which the sidecar of Grafana's chart finds dashboards unless it is told another.
+# The label by which the sidecar of Grafana's chart finds dashboards by default.
 _DASHBOARD_LABEL = {"grafana_dashboard": "1"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Monitoring:
-    """What is watched, and by whom.
+    """The monitored mesh, and its Prometheus.
 
     Attributes:
         namespace: Namespace of the objects; empty for that of the control plane.
@@ -37,10 +37,10 @@ class Monitoring:
 
 @dataclass(frozen=True, kw_only=True)
 class ObservabilityArgs:
-    """What the objects are made from.
+    """Inputs of the objects.
 
     Attributes:
-        monitoring: What is watched, and by whom.
+        monitoring: The monitored mesh, and its Prometheus.
         namespace: Namespace of the objects, which exists.
     """
 

@@ -5,8 +5,8 @@ SERVED_TTL = "issuer_cert_ttl_seconds"
 # cert-manager internal/collectors/certificate_collector.go.
 CERTIFICATE_END = "certmanager_certificate_expiration_timestamp_seconds"
 CERTIFICATE_READY = "certmanager_certificate_ready_status"
-# linkerd2-proxy linkerd/identity/src/metrics.rs, which linkerd/app/src/lib.rs registers under control_identity; proxies
-# of before had the names without that.
+# linkerd2-proxy linkerd/identity/src/metrics.rs, which linkerd/app/src/lib.rs registers under control_identity; older
+# proxies had the names without that prefix.
 LEAF_END = "(control_)?identity_cert_expiration_timestamp_seconds"
 LEAF_REFRESHES = "(control_)?identity_cert_refreshes_total"
 PROXY_METRICS = "(control_)?identity_cert_.*"

@@ -44,7 +44,7 @@ class Blocker:
         workload: What the pod belongs to; nothing for other objects.
         curable: Whether a restart of the workload takes it away.
         deployable: Whether to deploy the stack once more takes it away: a run that was killed has changed more than its
-            state says, or someone else has.
+            state records, or another writer has.
         stack: The stack of the cluster that it is in, where that is another one of the fleet.
         is_external: Whether it cannot be seen from the cluster, so that a person may acknowledge it by its subject.
     """
@@ -176,7 +176,7 @@ async def judge_step(
 async def find_overtaken(api: Api, namespace: str, root: x509.Certificate, name: str) -> list[Blocker]:
     """Return the pods whose proxies do not trust a root that signs, to be called right after it was made to.
 
-    Whatever is seen before a switch may be overtaken: a pod that was being admitted with the bundle of before becomes
+    Whatever is seen before a switch may be overtaken: a pod that was being admitted with the old bundle becomes
     visible later, and a proxy may restart. The certificates of the others stay under the old root until they are
     renewed, for most of a day, and a restart of what is found within that time cures it.
 
@@ -294,7 +294,7 @@ def blocks_replace(leaves: Mapping[MeshedPod, Leaf], silent: datetime, now: date
 
 
 def blocks_deploy(mesh: Mesh, roots: Mapping[str, x509.Certificate], signer: str, now: datetime) -> list[Blocker]:
-    """Return what a first deployment would cut off of a mesh that is there; nothing where no control plane is.
+    """Return what a first deployment would cut off of an existing mesh; empty if there is no control plane.
 
     Args:
         mesh: What the cluster holds.

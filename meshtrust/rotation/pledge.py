@@ -1,4 +1,4 @@
-"""What each cluster of a fleet has pledged to the others, and which steps that makes safe.
+"""Pledges of the clusters of a fleet to each other, and the steps that they make safe.
 
 A proxy in one cluster accepts a certificate of another only if it trusts the anchor above it. So a step of one cluster
 rests on facts of all the others. No cluster looks into another for them: each stack's run looks into its own cluster,
@@ -26,7 +26,7 @@ _SUBJECT = "its stack"
 
 @dataclass(frozen=True, kw_only=True)
 class Pledge:
-    """What one cluster has pledged.
+    """The pledge of one cluster.
 
     Attributes:
         stamp: Names this pledge; no other one of any cluster has it. Empty where nothing was ever pledged.
@@ -47,7 +47,7 @@ class Pledge:
         """Return the pledge in a stack's outputs.
 
         Args:
-            described: The pledge, as `as_outputs` wrote it; nothing where there is none.
+            described: The pledge, as `as_outputs` wrote it; None if there is none.
             trust: What the stack has deployed.
         """
         found = described or {}
@@ -112,7 +112,7 @@ def announce(anchors: tuple[str, ...], last: Pledge) -> Pledge:
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """What a run of a cluster's stack does of the step that is configured.
+    """Decision of a run of a cluster's stack about the configured step.
 
     Attributes:
         pledge: What the cluster has pledged from this run on.
@@ -136,7 +136,7 @@ def decide(
         step: The step.
         pledges: All pledges, as the anchor stack has passed them on, by cluster.
         is_ready: Whether nothing in the cluster itself makes the step unsafe.
-        is_forced: Whether an override was given for all that blocks the step, so that nobody is told first.
+        is_forced: Whether an override was given for all that blocks the step, so that the others are not asked first.
     """
     ready = own.ready_for(step) if is_ready else own
     if step.before is not None and ready != own and not is_forced:

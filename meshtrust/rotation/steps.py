@@ -25,7 +25,7 @@ Kind = Literal["deploy", "introduce", "switch", "retire", "replace"]
 
 @dataclass(frozen=True, kw_only=True)
 class Trust:
-    """What a mesh trusts, and what signs in it.
+    """Roots that a mesh trusts, and the one that signs in it.
 
     Attributes:
         anchors: Trusted generations, oldest first.
@@ -37,7 +37,7 @@ class Trust:
 
     @property
     def phase(self) -> Phase:
-        """Where in a rotation this is.
+        """Phase of the rotation.
 
         With one anchor it is steady. With more, the oldest still signs (introduce) or a newer one does (switch).
         """
@@ -55,7 +55,7 @@ class Step:
     """One legal move from a state to the next.
 
     Attributes:
-        kind: What it does: trust generations too, have another one sign, trust some no longer, or begin anew where all
+        kind: What it does: trust generations too, have another one sign, trust some no longer, or begin again if all
             that was trusted has ended.
         generations: The generations it is about: those introduced or retired, those that come in the place of all
             others, or the one that is to sign.
@@ -111,7 +111,7 @@ def find_step(
     brought: Mapping[str, str] | None = None,
     ended: Collection[str] = (),
 ) -> Step | None:
-    """Return the step that leads from the last deployment to the wanted state, or nothing where there is none to make.
+    """Return the step that leads from the last deployment to the wanted state; None if there is none.
 
     Args:
         last: State of the last successful deployment; nothing before the first.

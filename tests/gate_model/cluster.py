@@ -212,7 +212,7 @@ class Cluster:
         ]
 
     def make_pod(self, workload: Workload, name: str | None = None) -> Pod | None:
-        """Make a pod, injected by whichever injector answers; nothing where none does."""
+        """Make a pod, injected by whichever injector answers; None if none does."""
         labels, annotations = dict(workload.labels), dict(workload.annotations)
         bundle = None
         if workload.component:
@@ -389,7 +389,7 @@ class Cluster:
     def _start_proxy(self, pod: Pod) -> None:
         bundle = pod.bundle
         if bundle is None:
-            # A kubelet resolves the reference from its cache, which may be a minute old; for a new pod it asks anew.
+            # A kubelet resolves the reference from its cache, which may be a minute old; for a new pod it asks again.
             mesh, is_cached = pod.mesh, pod.restarts > 0 and self.random.random() < 0.5
             is_late = max(mesh.written.values()) + timedelta(minutes=1) > self.now
             bundle = mesh.previous if is_cached and is_late and mesh.previous else mesh.bundle

@@ -12,7 +12,7 @@ class UnsafeError(AssertionError):
 
 
 class Peer(Protocol):
-    """What speaks mTLS: a pod's proxy, or one outside the cluster."""
+    """A speaker of mTLS: a pod's proxy, or one outside the cluster."""
 
     @property
     def trusts(self) -> frozenset[str]: ...

@@ -41,7 +41,7 @@ def persist(cluster: Cluster, program: Program, step: Step) -> Run:
 
 
 def _cure(cluster: Cluster, program: Program, blocker: Blocker, step: Step) -> None:
-    """Do what one blocker says, and nothing where it says only to wait."""
+    """Do what one blocker asks for; nothing needs to be done if it asks to wait."""
     pod = next((pod for pod in cluster.pods if str(pod) == blocker.subject), None)
     if blocker.is_external:
         _see_to(cluster, blocker.subject, step)

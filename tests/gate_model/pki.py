@@ -60,7 +60,7 @@ class Leaf:
 
     @property
     def is_due(self) -> datetime:
-        """When the proxy asks for the next one: at 70 % of its life (linkerd2-proxy ``identity-client/certify.rs``)."""
+        """Time of the proxy's next request: at 70 % of its life (linkerd2-proxy ``identity-client/certify.rs``)."""
         return self.made + (self.ends - self.made) * 0.7
 
 

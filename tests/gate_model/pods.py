@@ -48,7 +48,7 @@ class Mount:
 
 @dataclass(eq=False)
 class Workload:
-    """What makes pods.
+    """An owner of pods.
 
     Attributes:
         kind: Its kind.
@@ -59,7 +59,7 @@ class Workload:
         component: The part of the control plane that it is, or empty.
         labels: Labels of its template, above those that the injection adds.
         annotations: Annotations of its template.
-        manual_bundle: The bundle that ``linkerd inject --manual`` wrote into its template; nothing where pods are
+        manual_bundle: The bundle that ``linkerd inject --manual`` wrote into its template; None if pods are
             injected as they are made.
         is_on_delete: Whether its pods are made new only once the old ones are gone.
         is_sidecar: Whether its proxies are native sidecars.
@@ -100,7 +100,7 @@ class Pod:
         mesh: Whose proxy it has.
         component: The part of the control plane that it is, or empty.
         created: When it was made.
-        bundle: The anchors in its environment; nothing where that refers to the ConfigMap.
+        bundle: The anchors in its environment; empty if that refers to the ConfigMap.
         labels: Its labels.
         annotations: Its annotations, which anyone may change.
         is_sidecar: Whether its proxy is a native sidecar.

@@ -22,7 +22,7 @@ _READY_WITHIN = 40
 
 @dataclass
 class Tally:
-    """What a run of the machine has gone through, so that it can be seen to have met what it is about."""
+    """Counts of events in a run of the machine, to check that it met the events it is about."""
 
     steps: int = 0
     looks: int = 0
@@ -51,7 +51,7 @@ class Tally:
 
 @dataclass
 class Run:
-    """What came of a run: what refused it, or whether it came to its end."""
+    """Result of a run: its refusal, or whether it finished."""
 
     blockers: list[Blocker] = field(default_factory=list)
     is_done: bool = False
@@ -77,7 +77,7 @@ class Program:
         self._newest = int(trust.anchors[-1])
 
     def propose(self, kind: str) -> Step | None:
-        """Return a step that can be configured now, by the code under test: one forward, or one back; nothing if none.
+        """Return a step that can be configured now, by the code under test: one forward or back, or None.
 
         Args:
             kind: ``forward`` or ``back``.

@@ -22,7 +22,7 @@ _EXAMPLES = 25
 
 @dataclass(frozen=True)
 class Failure:
-    """What a round has found.
+    """The failure that a round has found.
 
     Attributes:
         kind: ``unsafe`` or ``stuck``.

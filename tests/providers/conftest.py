@@ -1,7 +1,7 @@
 """Plugins by fixture, and the answers of the real ones, which are kept in answers/.
 
 What a test asks of a plugin is compared with what the real plugin answered: each test runs with the stand-in, and once
-more with the real plugin where that is installed. `--record-answers` keeps anew what the real one says.
+more with the real plugin where that is installed. `--record-answers` records again what the real one answers.
 """
 
 import contextlib

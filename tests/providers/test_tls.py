@@ -1,4 +1,4 @@
-"""What the tls plugin makes, checked by others: openssl, cryptography's parser, and what the real plugin answers."""
+"""Certificates of the tls plugin, checked by openssl, by cryptography's parser and by the real plugin's answers."""
 
 import shutil
 import subprocess

@@ -91,7 +91,7 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer):
 class CallError(Exception):
     """A call that the plugin answered with an error.
 
-    `resource` is what it says of a resource that is there all the same: id, properties, inputs and reasons.
+    `resource` is its report about a resource that exists nevertheless: id, properties, inputs and reasons.
     """
 
     def __init__(self, error: grpc.RpcError) -> None:

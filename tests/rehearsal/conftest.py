@@ -19,7 +19,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session")
 def binaries() -> Binaries:
-    """What a cluster runs; built on first use."""
+    """Programs of a cluster; built on first use."""
     return ensure()
 
 

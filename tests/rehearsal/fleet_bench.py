@@ -79,7 +79,7 @@ class FleetBench:
         return self.engine(stack, "stack", "export", "--show-secrets").stdout
 
     def failed(self) -> dict[str, int]:
-        """How many handshakes have failed, by cluster."""
+        """Number of failed handshakes, by cluster."""
         return {name: read_handshakes(cluster).failed for name, cluster in self.clusters.items()}
 
     def load(self, name: str) -> None:

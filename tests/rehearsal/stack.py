@@ -17,7 +17,7 @@ def charts_of_linkerd() -> Path:
 
 
 def settings(cluster, binaries, linkerd_charts):
-    """What a stack is given so that it goes to a cluster of the tests, and can be destroyed."""
+    """Settings by which a stack is deployed to a cluster of the tests and can be destroyed."""
     return {
         "context": cluster.context,
         "kubeconfig": str(cluster.kubeconfig),

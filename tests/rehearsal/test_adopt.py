@@ -1,4 +1,4 @@
-"""`meshtrust adopt`: a Linkerd that Helm has installed as its guide has it, taken over with nothing made anew."""
+"""`meshtrust adopt`: a Linkerd that Helm has installed as its guide has it, taken over without a new object."""
 
 import base64
 import dataclasses
@@ -145,7 +145,7 @@ def revision_of(cluster):
 
 
 def _with_a_root_of_its_own(text):
-    """What a stack's file says where somebody skips the rotation."""
+    """Edit a stack's file as a person would who skips the rotation."""
     stack = yaml.safe_load(text)
     config = stack["config"]
     del config["meshtrust:anchorCertificates"], config["meshtrust:issuer"]["refs"]
@@ -189,7 +189,7 @@ def test_the_guides_linkerd_is_taken_over_without_a_replacement(project, cluster
     run(*UP, *NO_CHANGES)
     run("refresh", "--yes", "--non-interactive")
     run(*UP, *NO_CHANGES)
-    assert get(cluster, ISSUER_SECRET)["data"]["tls.crt"] == issued, "the issuer was not issued anew"
+    assert get(cluster, ISSUER_SECRET)["data"]["tls.crt"] == issued, "the issuer was not issued again"
     revision, values = revision_of(cluster)
     assert revision == 2
     assert values["controllerReplicas"] == 2, "what its user had set is set still"

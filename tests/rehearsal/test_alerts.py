@@ -39,7 +39,7 @@ UNTRUSTING = f'meshtrust_root_untrusting_proxies{{{MESH},generation="2026",signs
 DRIFT = f"meshtrust_bundle_drift{{{MESH}}}"
 EXPORT = f"meshtrust_export_timestamp_seconds{{{MESH}}}"
 
-# Two days by the minute, from the beginning of Prometheus' time. The issuer is issued anew after 23 hours, and the
+# Two days by the minute, from the beginning of Prometheus' time. The issuer is renewed after 23 hours, and the
 # identity service takes it over three minutes later; the proxy renews at 70 % of its certificate's life.
 HEALTHY = {
     SERVED: "172800-60x1382 172620-60x1379",

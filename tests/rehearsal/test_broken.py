@@ -61,7 +61,7 @@ class Broken:
         wait_until(lambda: self.get(path)["status"].get("replicas", 0) == replicas, 60)
 
     def says(self, command, code, *arguments):
-        """What a command says that ends with a code, in one line."""
+        """Output of a command that ends with a code, in one line."""
         result = self.made.cli(command, *arguments)
         told = " ".join((result.stdout + result.stderr).split())
         assert result.returncode == code, told
@@ -113,7 +113,7 @@ def test_cert_manager_that_is_down_is_told_with_the_time_that_is_left(broken):
 
 @pytest.mark.usefixtures("without_cert_manager")
 def test_an_issuer_that_identity_would_refuse_is_told_and_nothing_is_restarted_onto_it(broken):
-    """linkerd2 issue 10391: an issuer of elsewhere answers with a certificate that is no CA."""
+    """linkerd2 issue 10391: an external issuer answers with a certificate that is not a CA."""
     leaf = broken.issue(ca=False, key_cert_sign=False, path_length=None)
     pods = set(broken.identity_pods())
     broken.write(ISSUER_SECRET, tls_crt=leaf.pem, tls_key=leaf.key_pem)
@@ -391,7 +391,7 @@ def configuration_of(service):
 
 
 def another_bundle(service):
-    """What the API server trusts is another authority."""
+    """Make the API server trust another authority."""
 
     def change(broken):
         kept = broken.get(configuration_of(service))["webhooks"]
@@ -403,7 +403,7 @@ def another_bundle(service):
 
 
 def another_secret(path, make):
-    """What a Secret holds is of another authority, or has ended."""
+    """Make a Secret hold a certificate of another authority, or one that has ended."""
 
     def change(broken):
         kept = broken.get(path)["data"]

@@ -1,4 +1,4 @@
-"""What is asked of cert-manager on a cluster where it does not answer."""
+"""Waits for cert-manager on a cluster where it does not answer."""
 
 import asyncio
 

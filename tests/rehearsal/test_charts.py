@@ -49,13 +49,13 @@ def render(helm_template):
 
 @pytest.fixture(scope="module")
 def default(render):
-    """What the program's own values make."""
+    """Objects that the program's own values make."""
     return render(program_values())
 
 
 @pytest.fixture(scope="module")
 def available(render):
-    """What they make in high availability."""
+    """Objects that they make in high availability."""
     return render(program_values(ha=True))
 
 
@@ -132,7 +132,7 @@ def test_a_control_plane_pod_tells_what_it_trusts_as_the_status_command_reads_it
 
 
 def test_the_bundle_is_hashed_before_it_is_trimmed(render):
-    """Why a bundle is normalised: a newline at its end gives control plane and data plane different annotations."""
+    """Reason to normalise a bundle: a newline at its end gives control plane and data plane different annotations."""
     values = program_values()
     objects = render({**values, "identityTrustAnchorsPEM": f"{BUNDLE}\n"})
     assert objects["ConfigMap", "linkerd-identity-trust-roots"]["data"]["ca-bundle.crt"] == BUNDLE
@@ -278,7 +278,7 @@ def test_the_stand_ins_make_the_objects_of_the_real_charts(render, chart):
 
 
 def facts(entry):
-    """What others rely on of a Service or a CRD."""
+    """Parts of a Service or a CRD that others rely on."""
     spec = entry["spec"]
     if entry["kind"] == "Service":
         return spec["ports"], spec["selector"], spec.get("clusterIP")

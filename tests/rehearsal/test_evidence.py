@@ -118,7 +118,7 @@ def test_an_injector_that_would_give_the_bundle_of_before_is_asked_and_restarted
 
 @pytest.fixture
 def strangers(mesh, introduced):
-    """Those who trust the root and are no pods of the mesh, each by name, with the roots of before."""
+    """Peers outside the mesh that trust the root, each by name, with the earlier roots."""
     old, new = introduced
     external = {
         "apiVersion": "apiextensions.k8s.io/v1",

@@ -136,7 +136,7 @@ def test_a_rotation_that_is_hindered_and_killed_comes_to_its_end_and_no_handshak
 
 
 def _is_hindered(fleet, steady, following):
-    """Rotate while west cannot be reached, and try to go on with east all the same."""
+    """Rotate while west cannot be reached, and try to continue with east nevertheless."""
     hindered = fleet.cli("fleet", "rotate", "--to", following, "--json")
     assert hindered.returncode == 1, hindered.stdout + hindered.stderr
     assert last_states(hindered.stdout) == {"anchor": "done", "east": "done", "west": "failed"}
@@ -248,7 +248,7 @@ def test_a_stack_that_another_run_is_at_work_on_is_named_and_the_next_run_goes_o
 
 @pytest.fixture
 def linked(fleet, steady):
-    """The fleet with its clusters linked to each other, and east to one that is none of the fleet."""
+    """The fleet with its clusters linked to each other, and east to one that is not in the fleet."""
     assert steady
     for cluster in fleet.clusters.values():
         install_links(cluster)
@@ -342,7 +342,7 @@ def verify(fleet, code=0):
 
 
 def about_links(cluster):
-    """What was found of its Links; proxies may trust a retired root still, after a rotation that was taken back."""
+    """Findings about its Links; proxies may trust a retired root still, after a rotation that was taken back."""
     return [entry for entry in cluster["findings"] if entry["subject"].startswith("Link")]
 
 
@@ -396,7 +396,7 @@ def test_a_cluster_joins_with_what_the_others_have_and_the_fleet_outlives_its_an
     fleet.configure("anchor", anchors=[steady, early])
     with Cluster.start(f"late-{os.getpid()}") as cluster:
         fleet.add("late", cluster, [early], early)
-        # By hand: its stack asks, the anchor stack signs, and it is refused all the same.
+        # By hand: its stack asks, the anchor stack signs, and it is refused nevertheless.
         up = ("up", "--yes", "--skip-preview", "--non-interactive")
         steps = [("late", "stack", "init"), ("anchor", *up), ("late", *up), ("anchor", *up)]
         for stack, *command in steps:

@@ -1,4 +1,4 @@
-"""What Linkerd's identity service does, as operators and proxies see it: the stand-in and the real one, side by side.
+"""Linkerd's identity service, as operators and proxies see it: the stand-in and the real one, side by side.
 
 Each expectation is held by both. The real one runs where LINKERD_CONTROLLER names it, or it is on PATH.
 """
@@ -67,7 +67,7 @@ def good_again(request, root):
 
 
 def served_until(plane):
-    """When the issuer in use ends, by the gauge."""
+    """End of the issuer in use, by the gauge."""
     try:
         page = forward(plane.cluster, fetch_page, NAMESPACE, plane.identity_pod()["metadata"]["name"], 9990, "/metrics")
     except Exception:  # noqa: BLE001 - a pod that starts again is asked again
@@ -88,7 +88,7 @@ def put(plane, **files):
 
 
 def bad_issuers(root):
-    """What can be wrong with an issuer, and what the service says of it."""
+    """Faults of an issuer, with the message of the service."""
     good = make_certificate("identity", issuer=root)
     expired = make_certificate("identity", issuer=root, age=2, days=-1)
     client_only = make_certificate("identity", issuer=root, extended_usages=[ExtendedKeyUsageOID.CLIENT_AUTH])
@@ -321,7 +321,7 @@ def test_an_issuer_that_has_ended_signs_nothing_and_is_told(plane, root):
 def test_a_controller_that_is_not_there_is_told_before_anything_is_started(monkeypatch, binaries):
     assert binaries.path.is_file()
     monkeypatch.setenv("LINKERD_CONTROLLER", "/no/such/controller")
-    with pytest.raises(ClusterError, match="LINKERD_CONTROLLER is /no/such/controller, which is no program"):
+    with pytest.raises(ClusterError, match="LINKERD_CONTROLLER is /no/such/controller, which is not a program"):
         Cluster.start("never")
 
 

@@ -85,7 +85,7 @@ def test_a_release_that_was_finished_and_not_recorded_is_taken_over(cluster, pla
         resumed = run(project, *UP)
         assert f"{left}; it is taken over, and this run goes on." in " ".join(resumed.split())
         assert len(revisions(cluster, namespace, name, "deployed")) == 1
-        # The CLI goes on to warn of what it was creating, until it is told that this has ended.
+        # The CLI goes on to warn of what it was creating, until it learns that this has ended.
         assert "pending operations" in run(project, *UP, *NO_CHANGES)
         [cure] = set(re.findall(r"pulumi (refresh --clear-pending-creates)", resumed))
         run(project, *cure.split(), "--yes", "--non-interactive", "--skip-preview")

@@ -80,7 +80,7 @@ def answer_to_pod(plane, namespace, **parts):
 
 
 def try_pod(plane, namespace, **parts):
-    """What the cluster would make of a pod."""
+    """The pod that the cluster would make."""
     answer = answer_to_pod(plane, namespace, **parts)
     assert answer.is_success, answer.text
     return answer.json()

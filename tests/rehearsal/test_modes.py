@@ -39,7 +39,7 @@ def write_issuer(cluster, root, **kind):
 
 
 def make_cluster_issuer(cluster, name, root):
-    """An issuer of elsewhere, which signs with an intermediate under a root."""
+    """An external issuer, which signs with an intermediate under a root."""
     intermediate = make_certificate(f"intermediate of {name}", issuer=root)
     write(cluster, f"/api/v1/namespaces/cert-manager/secrets/{name}", tls_secret(name, intermediate, root))
     issuer = {
@@ -121,7 +121,7 @@ def test_a_live_stack_moves_through_every_mode_and_has_an_issuer_throughout(owne
         assert first != second
 
         owned.up(issuer={"mode": "intermediate"})
-        assert len(owned.issuer_chain()) == 2, "cert-manager issues anew over a Secret that was there"
+        assert len(owned.issuer_chain()) == 2, "cert-manager issues again over a Secret that was there"
         assert owned.leaf_verifies()
         seen = [fingerprint(entry) for entry in (issued[0], written.certificate, first, second)]
     assert not watch.wrong
@@ -170,7 +170,7 @@ def test_an_issuer_of_elsewhere_is_there_and_signs_under_the_signer(make_stack, 
     other.up(issuer=external(own="corporate"), gate={"mode": "warn"})
     assert other.leaf_verifies()[-1] == root.certificate
     other.up(anchors=["own"])
-    # A rotation from one issuer of elsewhere to the next.
+    # A rotation from one external issuer to the next.
     certificates = {"own": root.pem, "next": next_root.pem}
     other.up(anchors=["own", "next"], anchorCertificates=certificates, issuer=external(own="corporate", next="next"))
     other.up(signer="next")

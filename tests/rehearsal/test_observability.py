@@ -1,4 +1,4 @@
-"""What watches a mesh, on an API server that has the Prometheus Operator's own definitions, and the export of it."""
+"""Monitoring of a mesh, on an API server that has the Prometheus Operator's own definitions, and the export of it."""
 
 import json
 import subprocess
@@ -34,7 +34,7 @@ def stack(cluster, binaries, linkerd_charts, observer):
 
 @pytest.fixture(scope="module")
 def refusal(stack):
-    """What a preview says where the operator's definitions are not on the cluster."""
+    """Refusal of a preview while the operator's definitions are not on the cluster."""
     result = stack.capture("preview", "--non-interactive")
     assert result.returncode != 0
     return result.stdout + result.stderr

@@ -1,4 +1,4 @@
-"""What is done by hand works as its page says: a rotation step by step, and another authority for the webhooks."""
+"""Steps by hand work as their pages describe: a rotation step by step, and another authority for the webhooks."""
 
 import pytest
 

@@ -74,7 +74,7 @@ def test_an_installed_plugin_of_the_pinned_version_goes_before_the_stand_in(tmp_
     assert describe_plugins() == "real: tls; stand-ins: kubernetes, random"
     assert (home / "plugins" / plugin_directory("tls") / "pulumi-resource-tls").resolve() == real
 
-    # A shell that was given this home has the user's own all the same.
+    # A shell with this home has the user's own nevertheless.
     monkeypatch.setenv("PULUMI_HOME", str(home))
     monkeypatch.setenv("HOME", str(tmp_path / "nobody"))
     assert describe_plugins() == "stand-ins: kubernetes, random, tls"

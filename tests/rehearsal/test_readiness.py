@@ -49,7 +49,7 @@ def deploy(cluster, namespace):
 
 @pytest.fixture
 def wait(cluster, namespace):
-    """Wait for a release; return what was told meanwhile, and do something each time that it is."""
+    """Wait for a release; return the messages meanwhile, and act at each."""
 
     def call(release, seconds, meanwhile=lambda: None):
         told: list[str] = []
@@ -172,7 +172,7 @@ def test_a_run_does_not_end_well_before_the_control_plane_is_ready(make_stack):
         assert "Deployment linkerd-identity, 0 of 1 new pods ready: pod linkerd-identity-" in said, turn
         assert "Unschedulable: 0/" in said, turn
         assert "unhandled error" not in said, turn
-    assert stack.leaf_verifies(), "the pods of before serve"
+    assert stack.leaf_verifies(), "the old pods serve"
     stack.up(linkerd={"values": {}}, helm={"timeoutSeconds": 600})
 
 

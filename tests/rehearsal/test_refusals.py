@@ -1,4 +1,4 @@
-"""What the program refuses when it has asked the cluster: one sentence, before anything is changed."""
+"""Refusals of the program after it has asked the cluster: one sentence, before anything is changed."""
 
 import subprocess
 
@@ -61,9 +61,9 @@ def test_an_api_server_that_does_not_answer(preview, tmp_path, cluster):
 def test_a_command_for_credentials_does_not_get_the_configuration(preview, tmp_path, cluster):
     """The language host puts it into the program's environment, with every secret of it decrypted."""
     seen = tmp_path / "environment"
-    user = command_for_credentials(f"env > {seen}; echo log in anew >&2; exit 3")
+    user = command_for_credentials(f"env > {seen}; echo log in again >&2; exit 3")
     kubeconfig = write_kubeconfig(tmp_path / "kubeconfig", user, name=cluster.context)
-    assert_refused(preview(kubeconfig=kubeconfig), "log in anew")
+    assert_refused(preview(kubeconfig=kubeconfig), "log in again")
     assert "PATH=" in (environment := seen.read_text())
     assert "PULUMI_CONFIG=" not in environment
 
@@ -91,7 +91,7 @@ def test_a_preview_tells_of_a_release_that_an_interrupted_run_left_pending(previ
 @pytest.fixture
 def live_mesh(cluster):
     """A control plane's bundle, and a pod whose proxy trusts it."""
-    root = make_certificate("root of elsewhere")
+    root = make_certificate("external root")
     labels = {"linkerd.io/control-plane-ns": "linkerd"}
     container = {
         "name": "linkerd-proxy",
@@ -118,7 +118,7 @@ def test_a_first_deployment_that_would_cut_off_a_mesh(preview, linkerd_charts):
         refused,
         "It is not safe yet to deploy with own: 2 in the cluster would be cut off.",
         "linkerd/web: its proxy does not trust own",
-        "(CN=root of elsewhere) is not among the anchors",
+        "(CN=external root) is not among the anchors",
         "`meshtrust adopt`",
         "pulumi config set --path gate.overrides.deploy-own",
     )

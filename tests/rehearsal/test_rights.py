@@ -1,4 +1,4 @@
-"""The rights in deploy/rbac are enough for the commands they are for, and a right less is told by what it is for."""
+"""The rights in deploy/rbac are enough for the commands they are for, and a missing right is named with its use."""
 
 import json
 import subprocess

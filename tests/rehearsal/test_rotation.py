@@ -1,4 +1,4 @@
-"""The trust anchor rotates under load; what is unsafe is refused; what was killed goes on; what is broken is told."""
+"""The trust anchor rotates under load; unsafe steps are refused, killed rotations continue, faults are reported."""
 
 import asyncio
 import base64
@@ -187,7 +187,7 @@ def test_killed_at_random_moments_it_goes_on_or_back_and_no_handshake_fails(mesh
         if target in outputs["retired"] or outputs["anchors"] == [target]:
             number += 1
             target = f"{following}-{number}"
-        # Now and then it is told to go back instead.
+        # Now and then it goes back instead.
         command = ["abort"] if len(outputs["anchors"]) > 1 and chance.random() < 0.2 else ["rotate", "--to", target]
         killed += mesh.kill_after(chance.uniform(0.5, 8), *command)
         # Who kills the real CLI has to take its lock away.
@@ -221,7 +221,7 @@ def test_a_bundle_edited_by_hand_is_told_and_a_foreign_issuer_does_not_last(mesh
         texts = {"tls.crt": issuer.pem, "tls.key": issuer.key_pem, "ca.crt": foreign.pem}
         data = {key: base64.b64encode(text.encode()).decode() for key, text in texts.items()}
         api.patch(secret, json={"data": data}, headers=merge).raise_for_status()
-        # cert-manager sees at once that it is not its own, and issues anew.
+        # cert-manager sees at once that it is not its own, and issues again.
         wait_until(lambda: mesh.cli("verify").returncode == 0, 60)
         served = mesh.status()
         assert served["issuerRoot"] == steady
@@ -254,7 +254,7 @@ def test_an_identity_service_that_missed_a_reload_is_told_and_healed(mesh):
 
 @pytest.mark.usefixtures("steady")
 def test_a_right_that_is_missing_is_named(mesh, tmp_path):
-    """Whoever may read everything but pods is told so, and no step is judged without them."""
+    """A reader without the right to read pods gets an error, and no step is checked without them."""
     kubeconfig = _limited(mesh.cluster, tmp_path)
     mesh.configure(kubeconfig=str(kubeconfig), context=mesh.cluster.context)
     try:

@@ -145,10 +145,10 @@ def lost():
 
 def test_a_lost_key(lost):
     follower = Follower(lost)
-    anew, rotated = page("A lost key")
+    issued, rotated = page("A lost key")
     [root] = read_bundle(lost.outputs()["trustAnchors"])
     before = lost.failed()
-    follower.follow(anew)
+    follower.follow(issued)
     assert read_bundle(lost.outputs()["trustAnchors"]) == [root], "nothing that is trusted has changed"
     follower.follow(rotated)
     wait_for_proxies(lost.cluster, WORKLOADS, 60)

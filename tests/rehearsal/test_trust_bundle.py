@@ -21,7 +21,7 @@ def deployed(stack):
 
 
 def trusted_by_control_plane(cluster):
-    """What each pod of the control plane says that it trusts; only those that are not on their way out."""
+    """Roots that each pod of the control plane trusts, except pods that are being deleted."""
     pods = get(cluster, f"{NAMESPACED}/pods?labelSelector=linkerd.io/control-plane-component")["items"]
     return {
         pod["metadata"]["name"]: frozenset(pod["metadata"]["annotations"]["meshtrust.io/trust-anchors"].split(","))

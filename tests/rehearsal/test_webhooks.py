@@ -28,7 +28,7 @@ FAIL_CLOSED = {"linkerd": {"values": {"webhookFailurePolicy": "Fail"}}}
 
 
 def bundles(cluster):
-    """What the API server trusts for each webhook."""
+    """Bundles that the API server trusts for each webhook."""
     found = {}
     for name, plural in WEBHOOKS.items():
         configuration = get(cluster, f"{ADMISSION}/{plural}/{name}-webhook-config")

@@ -1,1 +1,1 @@
-"""What the program declares and decides, without an engine and without a cluster."""
+"""Tests of what the program declares and decides, without an engine and without a cluster."""

@@ -8,7 +8,7 @@ Compared is the common ground of the verifiers. Beyond it they differ, and `mesh
   (crypto/x509/v3_purp.c, check_ca); Go and rustls-webpki do not.
 - openssl does not count a CA that is named as its own issuer against a path length (RFC 5280 §6.1.4 (l)); Go and
   rustls-webpki count every CA.
-- openssl trusts only self-signed roots unless it is told -partial_chain, and takes the first certificate itself as an
+- openssl trusts only self-signed roots without -partial_chain, and takes the first certificate itself as an
   anchor only where it finds no issuer of it; Go and rustls-webpki take any certificate.
 - openssl tries one issuer of a name, the likeliest; Go and rustls-webpki try all of them.
 - openssl finds a certificate expired in the second that its validity ends; Go and rustls-webpki in the next.

@@ -59,10 +59,11 @@ def test_a_pod_that_is_silent_is_unreachable(falling_silent, monkeypatch):
 
 
 def test_a_command_for_credentials_that_fails_is_one_sentence(tmp_path):
-    wants_a_login = "read -r line; echo your session has expired, log in anew$line >&2; exit 3"
+    wants_a_login = "read -r line; echo your session has expired, log in again$line >&2; exit 3"
     kubeconfig = write_kubeconfig(tmp_path / "config", command_for_credentials(wants_a_login))
     with pytest.raises(
-        ClusterError, match=r'context "dev" cannot be reached: .*code 3:\nyour session has expired, log in anew\. Check'
+        ClusterError,
+        match=r'context "dev" cannot be reached: .*code 3:\nyour session has expired, log in again\. Check',
     ):
         asyncio.run(connect("dev", kubeconfig))
 

@@ -1,4 +1,4 @@
-"""Work on a fleet: who belongs to it, in which waves it goes, what a failure stops, what is told, and the page."""
+"""Work on a fleet: who belongs to it, its waves, the effect of a failure, the messages, and the page."""
 
 import asyncio
 import contextlib
@@ -98,7 +98,7 @@ def test_waves_are_one_then_a_tenth_then_the_rest(tmp_path, count, sizes):
 
 
 def run(names, work, parallel=4):
-    """Work on stacks; return what a machine is told, and the error."""
+    """Work on stacks; return the JSON output, and the error."""
     written: list[str] = []
     progress = Progress(JsonRenderer(written.append).show, EngineLogs())
     error = None

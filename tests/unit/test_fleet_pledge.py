@@ -1,4 +1,4 @@
-"""What clusters pledge to each other: which steps it allows, and that no order of runs makes one unsafe."""
+"""Pledges between clusters: the steps that they allow, and that no order of runs makes one unsafe."""
 
 import itertools
 import random
@@ -279,7 +279,7 @@ def simulate(seed, events=600):
 
 
 def _next(trust, target, chance):
-    """What somebody configures next: mostly a step on the way to the target, sometimes one back."""
+    """The next configured step: mostly a step on the way to the target, sometimes one back."""
     if trust is None:
         odd = Trust(anchors=tuple(chance.sample(GENERATIONS, chance.choice((1, 2)))), signer="a")
         return odd if chance.random() < 0.1 else FIRST

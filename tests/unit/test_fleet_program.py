@@ -259,7 +259,7 @@ def introduced(asked):
 
 
 def pass_on(fleet):
-    """What the anchor stack passes on when it is deployed."""
+    """Return the outputs that the anchor stack passes on when it is deployed."""
     fleet.outputs["anchor"]["pledges"] = {stack: fleet.outputs[stack]["pledge"] for stack in ("east", "west")}
 
 

@@ -1,4 +1,4 @@
-"""What every identity of a mesh ends with stays what it is; what is not known of the last deployment is let pass."""
+"""The suffix of every identity stays the same; parts that the last deployment did not record are not checked."""
 
 import pulumi
 import pytest

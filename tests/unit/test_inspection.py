@@ -1,4 +1,4 @@
-"""What of a mesh needs attention: each finding on a mesh that is wrong in just that."""
+"""Findings of an inspection: each on a mesh with just that fault."""
 
 import json
 from dataclasses import replace

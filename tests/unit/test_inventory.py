@@ -1,4 +1,4 @@
-"""What an export says of a mesh: each metric and each field on a mesh that is known."""
+"""Exports of a mesh: each metric and each field, on a known mesh."""
 
 import json
 from datetime import timedelta

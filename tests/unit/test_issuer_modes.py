@@ -1,4 +1,4 @@
-"""Who signs the identity issuer: what each mode declares, and with whose key."""
+"""Modes of the identity issuer: the resources that each declares, and the key that signs."""
 
 import base64
 from datetime import UTC, datetime
@@ -30,7 +30,7 @@ def content(secret):
 @pytest.fixture
 def brought(config):
     """A stack whose anchor was made elsewhere."""
-    root = make_certificate("root of elsewhere")
+    root = make_certificate("external root")
     return {**config, "meshtrust:anchorCertificates": {"2026": root.pem}}
 
 

@@ -1,4 +1,4 @@
-"""The search for keys finds one however it is written, and nothing where there is none."""
+"""The search for keys finds one in every notation, and nothing in other texts."""
 
 import base64
 import json

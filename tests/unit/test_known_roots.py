@@ -62,7 +62,7 @@ def test_a_root_that_the_cluster_trusts_beside_another_of_its_name_is_no_contrad
 
 def test_only_roots_of_this_programs_making_have_the_name_of_a_generation():
     assert generation_of(make_certificate(generation="2026-2").certificate) == "2026-2"
-    other = make_certificate("root of elsewhere", generation="2026").certificate
+    other = make_certificate("external root", generation="2026").certificate
     assert generation_of(other) == ""
     assert name_root(other) == fingerprint(other)[:8]
     assert generation_of(make_certificate().certificate) == ""

@@ -1,4 +1,4 @@
-"""Which context of which kubeconfig counts, and what is told where there is none."""
+"""Choice of the context and the kubeconfig, and the error if there is none."""
 
 import asyncio
 import json

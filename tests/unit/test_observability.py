@@ -1,4 +1,4 @@
-"""What watches a mesh: nothing unless it is asked for, and then what the alerts need."""
+"""Monitoring of a mesh: only on request, and then all that the alerts need."""
 
 import json
 

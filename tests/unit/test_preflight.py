@@ -1,4 +1,4 @@
-"""What the preflight decides without a cluster; what it asks one is in tests/rehearsal."""
+"""Decisions of the preflight without a cluster; its questions to one are in tests/rehearsal."""
 
 import asyncio
 import contextlib

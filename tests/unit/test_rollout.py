@@ -1,4 +1,4 @@
-"""A restart that cannot begin is told as such; tests/rehearsal has the restarts."""
+"""A restart that cannot begin is reported as such; tests/rehearsal has the restarts."""
 
 import asyncio
 
@@ -37,7 +37,7 @@ def held(workload, *, ready=4, **spec):
 
 
 def refused(objects, tmp_path, workloads=(WEB,), **limits):
-    """What is said of a restart that does not begin; a server that takes no PATCH says something else."""
+    """Message of a restart that does not begin; a server that refuses PATCH gives another one."""
 
     async def run(kubeconfig):
         async for _ in restart(await connect("dev", kubeconfig), workloads, Limits(timeout_seconds=1, **limits)):

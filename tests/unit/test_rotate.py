@@ -1,4 +1,4 @@
-"""What a rotation says where it cannot go on by itself; tests/rehearsal has the rotations."""
+"""Messages of a rotation that cannot continue by itself; tests/rehearsal has the rotations."""
 
 import asyncio
 import io

@@ -1,4 +1,4 @@
-"""Which steps there are between two states of a mesh's trust, and which are refused with what to do first."""
+"""Steps between two states of a mesh's trust, and refusals that name the first legal step."""
 
 import itertools
 

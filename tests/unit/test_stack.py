@@ -1,4 +1,4 @@
-"""A stack's file is read with the project's defaults and edited in place; what the CLI says is told in one sentence."""
+"""A stack's file is read with the project's defaults and edited in place; the CLI's errors become one sentence each.
 
 import asyncio
 import os
@@ -47,7 +47,7 @@ def no_cli_is_known():
 
 @pytest.fixture
 def pulumi(tmp_path, monkeypatch):
-    """Put a program under the name `pulumi` on PATH that fails or answers as it is told."""
+    """Put a program under the name `pulumi` on PATH that fails or answers as given."""
 
     def install(script):
         path = tmp_path / "bin" / "pulumi"

@@ -1,4 +1,4 @@
-"""Which deployed release that the state does not know is this stack's, and what is said of the others."""
+"""Deployed releases that the state does not know: those of this stack, and the messages about the others."""
 
 import pytest
 

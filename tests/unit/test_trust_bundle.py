@@ -1,4 +1,4 @@
-"""The bundle as trust-manager publishes it: what is declared, and what Linkerd is told."""
+"""The bundle as trust-manager publishes it: the declared objects, and the values for Linkerd."""
 
 import pulumi
 import pytest
@@ -19,7 +19,7 @@ def published(config):
         "meshtrust:trustBundle.mode": "trust-manager",
         "meshtrust:anchors": ["2025", "2026"],
         "meshtrust:signer": "2026",
-        "meshtrust:anchorCertificates": {"2025": make_certificate("root of elsewhere").pem},
+        "meshtrust:anchorCertificates": {"2025": make_certificate("external root").pem},
     }
 
 

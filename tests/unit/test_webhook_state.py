@@ -119,7 +119,7 @@ def test_without_the_right_to_the_secret_what_pods_serve_is_judged():
 
 
 def test_a_certificate_of_the_chart_is_its_own_authority():
-    """linkerd2's charts make it by genSelfSignedCert: it is no CA, and Go takes it all the same."""
+    """linkerd2's charts make it by genSelfSignedCert: it is not a CA, and Go accepts it nevertheless."""
     own = make_certificate(HOST, ca=False, names=[HOST], key_cert_sign=False, days=365)
     made = {"held": own, "shown": own, "authorities": None}
     assert judged(state(trusted=own.pem, **made)) == []

@@ -1,1 +1,1 @@
-"""What goes wrong on purpose, and what a user sees of it."""
+"""Faults that are made on purpose, and what a user sees of them."""

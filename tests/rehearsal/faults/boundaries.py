@@ -1,4 +1,4 @@
-"""What happens to an engine that has come to a boundary of a resource, as the environment says.
+"""Faults of an engine at the boundary of a resource, chosen by the environment.
 
 With a list in a file (FAULTS_SURVIVED) it dies at the first boundary that is not in the list, and adds it. With one
 boundary (FAULTS_AT) it dies there, or has a command run (FAULTS_DO) and goes on.

@@ -39,13 +39,13 @@ _VOLATILE = (
 
 @dataclass(frozen=True)
 class Row:
-    """What a test found out about a fault.
+    """Result of a test about a fault.
 
     Attributes:
         fault: What goes wrong.
         when: When it does.
         happens: What the program and the cluster make of it.
-        says: What a user reads; nothing where there is nothing to read.
+        says: Text that a user reads; empty if there is none.
         kept: What was seen to be as it should in the end.
     """
 
@@ -57,7 +57,7 @@ class Row:
 
 
 def flat(text):
-    """What was written, without line breaks and what differs from run to run."""
+    """Return an output without line breaks and without the parts that differ between runs."""
     for pattern, instead in _VOLATILE:
         text = re.sub(pattern, instead, text)
     return " ".join(text.split())

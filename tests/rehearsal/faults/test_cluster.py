@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.soak, pytest.mark.usefixtures("unhurt")]
 
 @dataclass(frozen=True)
 class Place:
-    """What an `up` changes, and the boundary of it at which a fault happens."""
+    """A change by an `up`, and the boundary of it at which a fault happens."""
 
     change: str
     boundary: str

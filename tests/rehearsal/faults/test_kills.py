@@ -71,7 +71,7 @@ class Killed:
             assert self.keys.setdefault(urn, fingerprint) == fingerprint, urn
 
     def inventory(self):
-        """What is on the cluster, without the numbers of Helm's revisions."""
+        """Objects on the cluster, without the numbers of Helm's revisions."""
         return {re.sub(r"\.v\d+$", "", entry) for entry in self.observer.inventory()}
 
     def deployed_revisions(self):
@@ -89,7 +89,7 @@ def placed(cluster, binaries, linkerd_charts):
 
 @pytest.fixture(scope="module")
 def unbroken(cluster, observer, placed):
-    """What an installation is that nothing befell: what there is of it, and which releases."""
+    """Inventory and releases of an installation without a fault."""
     before = observer.inventory()
     with workspace("dev", settings=placed) as project:
         stack = Killed(project, cluster, observer)

@@ -43,7 +43,7 @@ def refused(mesh):
 
 
 def bring_back_the_last(checkpoint):
-    """What the refusal says: the checkpoint before is beside it."""
+    """Follow the refusal: restore the previous checkpoint, which is beside the file."""
     shutil.copyfile(f"{checkpoint}.bak", checkpoint)
 
 

@@ -1,4 +1,4 @@
-"""What the linter reads, and what it finds that belongs together."""
+"""Files that the linter reads, and the objects in them that belong together."""
 
 import base64
 import io
@@ -431,7 +431,7 @@ def test_a_file_that_is_not_text_is_one_finding(tmp_path):
     assert found(path) == [("ca.crt", None, "MT001")]
     assert found(tmp_path) == [("ca.crt", None, "MT001")], "below a directory it is no less unread"
     (tmp_path / "web.yaml").write_text(manifest("Deployment", "web"))
-    assert found(tmp_path) == [], "among what is not Linkerd's it is somebody else's"
+    assert found(tmp_path) == [], "among files that are not Linkerd's it is not Linkerd's either"
 
 
 def test_a_directory_that_is_empty_has_no_finding(tmp_path):

@@ -1,4 +1,4 @@
-"""What people really have, by kinds: for each kind inputs that are wrong, and inputs that only look so."""
+"""Inputs as people have them, by kind: for each kind inputs that are wrong, and inputs that only look so."""
 
 import json
 from datetime import UTC, datetime
@@ -376,7 +376,7 @@ KINSHIP = {
     "an issuer in DER": ({**PEMS, "certs/issuer.crt": b"\x30\x82\x01\xa9\xff"}, {"MT001"}),
     "a key in DER": ({**PEMS, "certs/issuer.key": b"\x30\x81\x87\xff"}, {"MT001"}),
     "an empty root": ({**PEMS, "certs/ca.crt": ""}, {"MT120"}),
-    "a root that is no CA": (
+    "a root that is not a CA": (
         {
             "ca.crt": (leaf := make_certificate("root", ca=False, key_cert_sign=False)).pem,
             "issuer.crt": make_certificate("identity.linkerd.cluster.local", issuer=leaf).pem,

@@ -1,4 +1,4 @@
-"""How findings are written: for a person, for a program, and as SARIF."""
+"""Reports of findings: as text, as JSON and as SARIF."""
 
 import io
 import json
