@@ -1,4 +1,4 @@
-"""A stack's file is read with the project's defaults and edited in place; the CLI's errors become one sentence each.
+"""A stack's file is read with the project's defaults and edited in place; the CLI's errors become one sentence each."""
 
 import asyncio
 import os

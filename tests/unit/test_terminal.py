@@ -170,7 +170,7 @@ _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 @pytest.fixture(scope="module", params=TERMINALS)
 def shown(request, tmp_path_factory):
-    """What every command writes in an environment, with the exit codes and what each has to show."""
+    """Output of every command in an environment, with the exit codes and the texts that each has to show."""
     directory = tmp_path_factory.mktemp("every")
     is_terminal = "TERM" in TERMINALS[request.param]
     reader, writer = pty.openpty() if is_terminal else os.pipe()

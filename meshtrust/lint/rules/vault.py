@@ -41,7 +41,7 @@ class VaultIssuer:
 
     @property
     def location(self) -> Location | None:
-        """Where it stands."""
+        """The place in the file."""
         return self.locate("spec.vault")
 
     @property
@@ -63,7 +63,7 @@ VAULT_ISSUERS = RuleSet[VaultIssuer]("cert-manager's Vault Issuers")
     "error",
     "Vault's path issues no CA",
     reason="Vault's paths <mount>/sign/<role> and <mount>/issue/<role> leave the CA flag out, whatever is asked for. "
-    "cert-manager calls the certificate ready all the same, and the identity service refuses it as an issuer.",
+    "cert-manager calls the certificate ready nevertheless, and the identity service refuses it as an issuer.",
     source="Vault, PKI secrets engine API; linkerd2 pkg/identity/service.go, loadCredentials; linkerd2 issues 6428 and "
     "10391",
     fix=f"Set spec.vault.path to {_SIGN_INTERMEDIATE}",
