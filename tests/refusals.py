@@ -11,7 +11,7 @@ def number_of(refusal: str) -> str:
 
 
 def acknowledge(refusal: str, reason: str) -> dict[str, dict[str, str]]:
-    """What meshtrust:gate.acknowledged is after all commands of a refusal that acknowledge something."""
+    """Return meshtrust:gate.acknowledged after all commands of a refusal that acknowledge something."""
     command = r"""'gate\.acknowledged\.([-a-z0-9]+)\["([^"]+)"\]' "([0-9a-f]{8}) <how it was seen to>\""""
     found = re.findall(f"pulumi config set --path {command}", " ".join(refusal.split()))
     given: dict[str, dict[str, str]] = {}

@@ -18,7 +18,7 @@ _GIVEN = re.compile(r"(?P<number>[0-9a-f]{8})\b[\s:,;-]*(?P<reason>\S.*)", re.DO
 
 @dataclass(frozen=True, kw_only=True)
 class Acknowledgements:
-    """How what cannot be seen from a cluster was seen to before a step, as the configuration says.
+    """Acknowledgements in the configuration of what a cluster cannot show before a step.
 
     Attributes:
         given: The configured text by the name of what it is about, such as ``1f0c4e2a its bundle has 2027``.

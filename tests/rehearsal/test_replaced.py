@@ -1,4 +1,4 @@
-"""What is replaced at will (``--target-replace``, ``--replace``): the mesh goes on, or the run is refused."""
+"""Replacements on request (``--target-replace``, ``--replace``): the mesh keeps working, or the run is refused."""
 
 import pytest
 

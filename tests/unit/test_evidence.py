@@ -392,7 +392,7 @@ def test_an_old_linkerd_is_known_by_what_each_replica_has_signed_for_itself():
 
 
 def acknowledging(step, *lines):
-    """What is acknowledged by the commands in the lines of a refusal."""
+    """Return the acknowledgements by the commands in the lines of a refusal."""
     return Acknowledgements(given=acknowledge("\n".join(lines), "it was seen to")[step.name])
 
 
