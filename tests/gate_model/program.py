@@ -67,7 +67,7 @@ class Program:
     def __init__(self, cluster: Cluster, trust: Trust, loop: ModelLoop, tally: Tally) -> None:
         self.trust = trust
         self._acknowledged: dict[str, dict[str, str]] = {}
-        # How many steps were taken, by which acknowledgements of one attempt are reported from those of another.
+        # How many steps were taken, by which acknowledgements of one attempt are distinguished from those of another.
         self._taken = 0
         self.api = ModelApi(cluster)
         self._cluster, self._loop, self._tally = cluster, loop, tally
