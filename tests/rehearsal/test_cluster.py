@@ -142,7 +142,7 @@ def test_no_process_outlives_a_supervisor_that_was_killed():
 
 @pytest.mark.parametrize("name", ["", "Upper", "../escape", "a" * 40])
 def test_a_name_that_is_none_is_refused(name):
-    with pytest.raises(ClusterError, match="is no name of a cluster"):
+    with pytest.raises(ClusterError, match="is not a name of a cluster"):
         Cluster.start(name)
 
 

@@ -54,12 +54,12 @@ def test_a_rehearsal_that_does_not_go_through_fails_and_leaves_nothing(run, tmp_
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["rehearsal", "rehearse", "nowhere"], 1, 'error: There is no stack "nowhere" in stacks/. There are: '),
-        (["rehearsal", "preview", "nowhere"], 1, 'error: There is no stack "nowhere" in stacks/. There are: '),
+        (["rehearsal", "rehearse", "nowhere"], 1, 'error: Stack "nowhere" is not in stacks/. Use one of: '),
+        (["rehearsal", "preview", "nowhere"], 1, 'error: Stack "nowhere" is not in stacks/. Use one of: '),
         (["rehearsal", "rehearse", "--charts", "/nowhere"], 2, "does not exist"),
         (["rehearsal", "watch"], 2, "No such command 'watch'"),
         (["rehearsal.cluster", "stop", "nowhere"], 1, "error: No cluster named nowhere is running (running: none)."),
-        (["rehearsal.cluster", "start", "UPPER"], 1, 'error: "UPPER" is no name of a cluster.'),
+        (["rehearsal.cluster", "start", "UPPER"], 1, 'error: "UPPER" is not a name of a cluster.'),
         (["rehearsal.cluster", "start"], 2, "Missing argument"),
     ],
 )
