@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from benchmarks.machine import deployed, wait_until
-from meshtrust.cluster.api import Api
+from meshtrust.cluster.api import Api, Request
 from meshtrust.cluster.connection.client import connect
 from meshtrust.names import CONTROL_PLANE_NAMESPACE_LABEL, PROXY, TRUST_ROOTS, TRUST_ROOTS_ANNOTATION, TRUST_ROOTS_KEY
 from meshtrust.pki.pem import sha256_hex
@@ -56,20 +56,22 @@ def _status(cluster: Cluster) -> dict[str, Any]:
     return answer
 
 
-class _Counting:
-    """An `Api` that counts what it is asked."""
+class _Counting(Api):
+    """An API server whose requests are counted."""
 
     def __init__(self, api: Api) -> None:
         self._api = api
         self.requests = 0
 
-    async def call(self, method: str, what: str, **request: Any) -> Any:
+    async def send(self, request: Request) -> Any:
         self.requests += 1
-        return await self._api.call(method, what, **request)
+        return await self._api.send(request)
 
-    def open_websocket(self, *, seconds: float, **request: Any) -> "AbstractAsyncContextManager[AsyncWebSocketSession]":
+    def open_port(
+        self, namespace: str, pod: str, port: int, *, seconds: float
+    ) -> "AbstractAsyncContextManager[AsyncWebSocketSession]":
         self.requests += 1
-        return self._api.open_websocket(seconds=seconds, **request)
+        return self._api.open_port(namespace, pod, port, seconds=seconds)
 
 
 def _read(context: str, kubeconfig: str, answers: Any) -> None:

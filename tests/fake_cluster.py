@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from httpx_ws import WebSocketDisconnect
 
-from meshtrust.cluster.api import NotFoundError
+from meshtrust.cluster.api import Api, NotFoundError, Request
 from meshtrust.cluster.connection.port_forward import PodUnreachableError
 from meshtrust.linkerd.pods import ANCHORS_VARIABLE
 from tests.certificates import Pair, make_certificate
@@ -39,8 +39,8 @@ class Port:
 
 
 @dataclass
-class FakeCluster:
-    """An `Api` over objects and ports that a test sets; a request's path is as the API server has it.
+class FakeCluster(Api):
+    """An API server with objects and ports that a test sets; a request's path is as the API server has it.
 
     Attributes:
         objects: What there is, by path: an object, or the list of a collection's items.
@@ -55,8 +55,8 @@ class FakeCluster:
     before_call: Callable[[str], None] = lambda _: None
     requests: list[str] = field(default_factory=list)
 
-    async def call(self, method: str, what: str, **request: Any) -> Any:
-        path = self._path(request)
+    async def send(self, request: Request) -> Any:
+        path = request.path.removeprefix("/")
         self.requests.append(path)
         self.before_call(path)
         found = self.objects.get(path)
@@ -73,31 +73,25 @@ class FakeCluster:
                 for item in items
             ]
         if found is None:
-            raise NotFoundError(f"The {what} does not exist: not found.", "not found")
-        if method == "PATCH":
-            _merge(found, request["json"])
+            raise NotFoundError(f"The {request.what} does not exist: not found.", "not found")
+        if request.method == "PATCH":
+            assert request.body
+            _merge(found, request.body)
         else:
-            assert method == "GET", f"{method} {what}"
+            assert request.method == "GET", request
         return {"metadata": {}, "items": found} if isinstance(found, list) else found
 
-    @staticmethod
-    def _path(request: Mapping[str, Any]) -> str:
-        version = request.get("version", "v1")
-        base = request.get("base") or ("/api" if version == "v1" else "/apis")
-        parts = [base, version, "namespaces" if "namespace" in request else "", request.get("namespace", "")]
-        return "/".join(part.strip("/") for part in [*parts, request["url"]] if part)
-
     @contextlib.asynccontextmanager
-    async def open_websocket(self, *, seconds: float, **request: Any) -> AsyncIterator[Any]:
-        pod = f"{request['namespace']}/{request['url'].split('/')[1]}"
-        self.requests.append(f"portforward {pod}")
-        if pod in self.refused:
-            raise PodUnreachableError(self.refused[pod])
-        port = self.ports.get((pod, int(request["params"]["ports"])))
-        if port is None:
+    async def open_port(self, namespace: str, pod: str, port: int, *, seconds: float) -> AsyncIterator[Any]:
+        place = f"{namespace}/{pod}"
+        self.requests.append(f"portforward {place}")
+        if place in self.refused:
+            raise PodUnreachableError(self.refused[place])
+        opened = self.ports.get((place, port))
+        if opened is None:
             raise PodUnreachableError("connection refused")
         async with asyncio.timeout(seconds):
-            session = _Session(port)
+            session = _Session(opened)
             try:
                 yield session
             finally:

@@ -7,15 +7,18 @@ from collections.abc import Callable, Iterator
 
 
 @contextlib.contextmanager
-def serving(answer: Callable[[str], tuple[int, bytes]]) -> Iterator[str]:
+def serving(answer: Callable[[str], tuple[int, bytes]], seen: list[dict[str, str]] | None = None) -> Iterator[str]:
     """Serve in a thread, and yield the server's URL.
 
     Args:
         answer: Returns the status and the body that a path is answered with.
+        seen: Gets the headers of each request, by their names in lower case.
     """
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            if seen is not None:
+                seen.append({key.lower(): value for key, value in self.headers.items()})
             status, body = answer(self.path)
             # Who asks may have gone.
             with contextlib.suppress(ConnectionError):

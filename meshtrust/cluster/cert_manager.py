@@ -11,15 +11,17 @@ from meshtrust.cluster.api import (
     ClusterError,
     ConflictError,
     NotFoundError,
+    Resource,
     UnreachableError,
-    read,
-    read_items,
-    read_optional,
 )
 from meshtrust.cluster.backoff import Tell, silent, wait_until_met
 from meshtrust.cluster.readiness import explain_deployments
 from meshtrust.names import CERT_MANAGER_API, CERT_MANAGER_GROUP
 
+CERTIFICATES = Resource(CERT_MANAGER_API, "certificates", "Certificate")
+CERTIFICATE_REQUESTS = Resource(CERT_MANAGER_API, "certificaterequests", "CertificateRequest")
+ISSUERS = Resource(CERT_MANAGER_API, "issuers", "Issuer")
+CLUSTER_ISSUERS = Resource(CERT_MANAGER_API, "clusterissuers", "ClusterIssuer")
 # How long cert-manager may take to issue; an issuer that asks a person for approval takes longer, and is run again.
 _ISSUE_SECONDS = 300.0
 # How long its webhook may take to answer once its pods are ready.
@@ -42,9 +44,7 @@ class CertManagerError(ClusterError):
 
 async def has_api(api: Api) -> bool:
     """Whether cert-manager's API is served."""
-    return (
-        await read_optional(api, f"API {CERT_MANAGER_API}", base="/apis", version="", url=CERT_MANAGER_API) is not None
-    )
+    return await api.discover(CERT_MANAGER_API) is not None
 
 
 async def wait_answers(api: Api, namespace: str, tell: Tell = silent) -> None:
@@ -71,22 +71,12 @@ async def wait_answers(api: Api, namespace: str, tell: Tell = silent) -> None:
         "metadata": {"name": "answers"},
         "spec": {"selfSigned": {}},
     }
-    what = "dry run of an Issuer, by which cert-manager's webhook is asked,"
     begun = time.monotonic()
 
     async def look() -> str:
         waited = time.monotonic() - begun
         try:
-            await api.call(
-                "POST",
-                what,
-                repeatable=True,
-                version=CERT_MANAGER_API,
-                namespace=namespace,
-                url="issuers",
-                params={"dryRun": "All", "timeout": f"{max(_ASK_SECONDS, waited / 4):.1f}s"},
-                json=issuer,
-            )
+            await api.dry_run(ISSUERS, issuer, namespace, seconds=max(_ASK_SECONDS, waited / 4))
         except NotFoundError:
             return f"the API server to serve {CERT_MANAGER_API}"
         except UnreachableError:
@@ -143,7 +133,7 @@ async def check_removal(api: Api, *, needed: bool, own: tuple[str, str]) -> None
         return
     others = [
         f"{entry['metadata']['namespace']}/{entry['metadata']['name']}"
-        async for entry in read_items(api, "list of Certificates", version=CERT_MANAGER_API, url="certificates")
+        async for entry in api.list(CERTIFICATES)
         if (entry["metadata"]["namespace"], entry["metadata"]["name"]) != own
     ]
     if others:
@@ -195,17 +185,16 @@ async def check_issuer(api: Api, namespace: str, reference: Mapping[str, str]) -
             "there is used with meshtrust:certManager.install false."
         )
         raise CertManagerError(msg)
-    version, plural, namespaced = resource
-    where = {"namespace": namespace} if namespaced else {}
-    issuer = await read_optional(api, f"{kind} {name}", version=version, url=f"{plural}/{name}", **where)
-    place = f"namespace {namespace}" if namespaced else "the cluster"
+    issuers, is_namespaced = resource
+    issuer = await api.find(issuers, name, namespace=namespace if is_namespaced else "")
+    place = f"namespace {namespace}" if is_namespaced else "the cluster"
     if issuer is None:
         msg = f"{named}, which {place} does not have. Make it first, or correct the name."
         raise CertManagerError(msg)
     ready = condition_of(issuer, "Ready")
     if ready.get("status") != "True":
         reason = ready.get("message") or "it has no condition Ready"
-        msg = f"{named}, which is not ready: {reason}. See: kubectl describe {plural}.{group} {name}"
+        msg = f"{named}, which is not ready: {reason}. See: kubectl describe {issuers.plural}.{group} {name}"
         raise CertManagerError(msg)
 
 
@@ -260,14 +249,7 @@ async def read_certificate(api: Api, namespace: str, name: str) -> dict[str, Any
         NotFoundError: It is not there, or cert-manager's API is not.
         ClusterError: It cannot be read.
     """
-    found: dict[str, Any] = await read(
-        api,
-        f"Certificate {namespace}/{name}",
-        version=CERT_MANAGER_API,
-        namespace=namespace,
-        url=f"certificates/{name}",
-    )
-    return found
+    return await api.get(CERTIFICATES, name, namespace=namespace)
 
 
 async def ask_for_issue(api: Api, certificate: Mapping[str, Any], reason: str) -> bool:
@@ -304,15 +286,8 @@ async def ask_for_issue(api: Api, certificate: Mapping[str, Any], reason: str) -
         "status": {"conditions": [*conditions, asked]},
     }
     try:
-        await api.call(
-            "PATCH",
-            f"status of Certificate {metadata['namespace']}/{metadata['name']}",
-            version=CERT_MANAGER_API,
-            namespace=metadata["namespace"],
-            url=f"certificates/{metadata['name']}/status",
-            json=changed,
-            headers={"Content-Type": "application/merge-patch+json"},
-        )
+        name, namespace = metadata["name"], metadata["namespace"]
+        await api.patch(CERTIFICATES, name, changed, namespace=namespace, subresource="status")
     except ConflictError:
         return False
     return True
@@ -351,15 +326,14 @@ def _said(certificate: Mapping[str, Any]) -> str:
     return str(issuing.get("message") or ready.get("message") or "it says nothing of it")
 
 
-async def _find_resource(api: Api, kind: str, group: str) -> tuple[str, str, bool] | None:
-    """Return the version, the plural and whether it is namespaced of a kind; nothing where it is not served."""
-    found = await read_optional(api, f"API {group}", base="/apis", version="", url=group)
+async def _find_resource(api: Api, kind: str, group: str) -> tuple[Resource, bool] | None:
+    """Return a kind and whether it is namespaced, None if it is not served."""
+    found = await api.discover(group)
     for served in (found or {}).get("versions") or []:
         version = served["groupVersion"]
-        resources = await read(api, f"API {version}", base="/apis", version="", url=version)
-        for resource in resources["resources"]:
+        for resource in (await api.discover(version) or {}).get("resources") or []:
             if resource["kind"] == kind and "/" not in resource["name"]:
-                return version, resource["name"], resource["namespaced"]
+                return Resource(version, resource["name"], kind), resource["namespaced"]
     return None
 
 

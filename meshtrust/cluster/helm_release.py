@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from meshtrust.cluster.api import Api, ClusterError, read, read_optional
+from meshtrust.cluster.api import DEFINITIONS, SECRETS, Api, ClusterError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,12 +69,7 @@ async def check_definition(api: Api, definition: str, release: tuple[str, str], 
     Raises:
         ClusterError: It belongs to another release, or to none.
     """
-    found = await read_optional(
-        api,
-        f"definition {definition}",
-        version="apiextensions.k8s.io/v1",
-        url=f"customresourcedefinitions/{definition}",
-    )
+    found = await api.find(DEFINITIONS, definition)
     owner = owner_of(found) if found else release
     if owner == release:
         return
@@ -107,14 +102,8 @@ async def read_releases(api: Api, namespace: str, name: str = "") -> list[HelmRe
 
     Source: Helm keeps each revision in a Secret, as JSON in gzip in base64 (helm ``pkg/storage/driver/util.go``).
     """
-    secrets = await read(
-        api,
-        f"Secrets of Helm in namespace {namespace}",
-        namespace=namespace,
-        url="secrets",
-        params={"labelSelector": f"owner=helm,status=deployed{f',name={name}' if name else ''}"},
-    )
-    return [_read_release(secret) for secret in secrets["items"] or []]
+    labels = f"owner=helm,status=deployed{f',name={name}' if name else ''}"
+    return [_read_release(secret) async for secret in api.list(SECRETS, namespace=namespace, labels=labels)]
 
 
 async def forget_release(api: Api, release: HelmRelease) -> None:
@@ -126,13 +115,9 @@ async def forget_release(api: Api, release: HelmRelease) -> None:
     Raises:
         ClusterError: Its revisions cannot be deleted.
     """
-    await api.call(
-        "DELETE",
-        f"revisions of Helm release {release.namespace}/{release.name}",
-        namespace=release.namespace,
-        url="secrets",
-        params={"labelSelector": f"owner=helm,name={release.name}"},
-    )
+    what = f"revisions of Helm release {release.namespace}/{release.name}"
+    labels = f"owner=helm,name={release.name}"
+    await api.delete_all(SECRETS, namespace=release.namespace, labels=labels, what=what)
 
 
 def _read_release(secret: Mapping[str, Any]) -> HelmRelease:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from meshtrust.cluster.api import METADATA_ONLY, Api, ClusterError, read
+from meshtrust.cluster.api import SECRETS, Api, ClusterError
 from meshtrust.cluster.helm_release import read_releases
 
 _PENDING = "status in (pending-install,pending-upgrade,pending-rollback)"
@@ -46,13 +46,11 @@ async def find_pending(api: Api, releases: Iterable[tuple[str, str]]) -> list[Pe
     """
 
     async def find(namespace: str, release: str) -> list[PendingRevision]:
-        secrets = await read(
-            api,
-            f"Secrets of Helm in namespace {namespace}",
+        secrets = api.list(
+            SECRETS,
             namespace=namespace,
-            url="secrets",
-            params={"labelSelector": f"owner=helm,name={release},{_PENDING}"},
-            headers={"Accept": METADATA_ONLY},
+            labels=f"owner=helm,name={release},{_PENDING}",
+            metadata_only=True,
         )
         now = datetime.now(UTC)
         return [
@@ -62,7 +60,7 @@ async def find_pending(api: Api, releases: Iterable[tuple[str, str]]) -> list[Pe
                 secret=secret["metadata"]["name"],
                 age=now - datetime.fromisoformat(secret["metadata"]["creationTimestamp"]),
             )
-            for secret in secrets["items"] or []
+            async for secret in secrets
         ]
 
     found = await asyncio.gather(*(find(namespace, release) for namespace, release in releases))
@@ -99,4 +97,4 @@ async def forget(api: Api, revision: PendingRevision) -> None:
         ClusterError: The revision cannot be deleted.
     """
     what = f"unfinished revision {revision.namespace}/{revision.secret}"
-    await api.call("DELETE", what, namespace=revision.namespace, url=f"secrets/{revision.secret}")
+    await api.delete(SECRETS, revision.secret, namespace=revision.namespace, what=what)

@@ -5,9 +5,10 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
-from meshtrust.cluster.api import Api, ClusterError, read, read_items, with_labels
+from meshtrust.cluster.api import DEPLOYMENTS, EVENTS, PODS, Api, ClusterError
 from meshtrust.cluster.backoff import Tell, wait_until_met
 from meshtrust.cluster.helm_release import owner_of
+from meshtrust.cluster.label_selector import format_selector, match_labels
 
 # What is said of a workload that is to have no pods.
 SCALED_DOWN = "it is scaled to 0 replicas"
@@ -76,8 +77,7 @@ async def read_deployments(api: Api, namespace: str, labels: Mapping[str, str]) 
     Raises:
         ClusterError: They cannot be read.
     """
-    what = f"list of Deployments of namespace {namespace}"
-    items = read_items(api, what, version="apps/v1", namespace=namespace, url="deployments", params=with_labels(labels))
+    items = api.list(DEPLOYMENTS, namespace=namespace, labels=match_labels(labels))
     # The items of a list have no kind of their own.
     return [{"kind": "Deployment", **item} async for item in items]
 
@@ -124,14 +124,7 @@ async def explain(api: Api, workload: Mapping[str, Any]) -> list[str]:
     # An Argo Rollout may leave its selector to the workload that it refers to.
     if spec.get("selector"):
         namespace = workload["metadata"]["namespace"]
-        pods = read_items(
-            api,
-            f"list of pods of namespace {namespace}",
-            namespace=namespace,
-            url="pods",
-            params=selecting(spec["selector"]),
-        )
-        async for pod in pods:
+        async for pod in api.list(PODS, namespace=namespace, labels=format_selector(spec["selector"])):
             if len(kept) < _NAMED:
                 kept += [f"pod {pod['metadata']['name']}: {reason}" for reason in await explain_pod(api, pod)]
     if workload["kind"] != "Deployment" and not kept:
@@ -147,19 +140,6 @@ async def explain_pod(api: Api, pod: Mapping[str, Any]) -> list[str]:
         for condition in (pod.get("status") or {}).get("conditions") or []
     )
     return kept or (await _warnings(api, pod) if is_waiting else [])
-
-
-def selecting(selector: Mapping[str, Any]) -> dict[str, str]:
-    """Return the parameters of a request for the objects that a label selector matches, expressions included.
-
-    Source: Kubernetes, "Labels and Selectors", the form of a selector in a URL.
-    """
-    terms = [f"{key}={value}" for key, value in (selector.get("matchLabels") or {}).items()]
-    for rule in selector.get("matchExpressions") or []:
-        key, values = rule["key"], ",".join(rule.get("values") or [])
-        forms = {"In": f"{key} in ({values})", "NotIn": f"{key} notin ({values})", "Exists": key}
-        terms.append(forms.get(rule["operator"], f"!{key}"))
-    return {"labelSelector": ",".join(terms)}
 
 
 async def _deployments(api: Api, namespace: str, release: str) -> list[dict[str, Any]]:
@@ -220,19 +200,18 @@ def _unscheduled(pod: Mapping[str, Any]) -> Iterator[str]:
 async def _last_words(api: Api, pod: Mapping[str, Any], container: str) -> str:
     """Return the end of the log of a container that has ended; nothing if it cannot be read."""
     metadata = pod["metadata"]
-    params = {"container": container, "previous": "true", "tailLines": str(_LOG_LINES)}
     with suppress(ClusterError):
-        log = await read(api, "log", namespace=metadata["namespace"], url=f"pods/{metadata['name']}/log", params=params)
-        return " ".join(str(log).split())
+        log = await api.read_log(metadata["namespace"], metadata["name"], container, lines=_LOG_LINES)
+        return " ".join(log.split())
     return ""
 
 
 async def _warnings(api: Api, held: Mapping[str, Any]) -> list[str]:
     """Return the newest warning among an object's events; nothing if there is none, or it cannot be read."""
     metadata = held["metadata"]
-    params = {"fieldSelector": f"involvedObject.uid={metadata.get('uid')},type=Warning"}
+    fields = f"involvedObject.uid={metadata.get('uid')},type=Warning"
     with suppress(ClusterError):
-        events = await read(api, "list of events", namespace=metadata["namespace"], url="events", params=params)
-        newest = sorted(events["items"] or [], key=lambda event: str(event.get("lastTimestamp") or ""))[-1:]
+        events = [event async for event in api.list(EVENTS, namespace=metadata["namespace"], fields=fields)]
+        newest = sorted(events, key=lambda event: str(event.get("lastTimestamp") or ""))[-1:]
         return [f"{event.get('reason')}: {event.get('message')}" for event in newest]
     return []

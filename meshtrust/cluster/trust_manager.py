@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from meshtrust.cluster.api import Api, ClusterError, read_optional
+from meshtrust.cluster.api import CONFIGMAPS, Api, ClusterError, Resource
 from meshtrust.cluster.backoff import Tell, silent, wait_until_met
 from meshtrust.names import TRUST_MANAGER_API, TRUST_ROOTS, TRUST_ROOTS_KEY
 from meshtrust.pki.pem import PemError, fingerprint, read_bundle
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
 
+BUNDLES = Resource(TRUST_MANAGER_API, "bundles", "Bundle")
 # It answers a changed Bundle within a second or two.
 _PUBLISH_SECONDS = 60.0
 
@@ -25,7 +26,7 @@ async def check_api(api: Api) -> None:
     Raises:
         TrustManagerError: Its API is not served.
     """
-    if await read_optional(api, f"API {TRUST_MANAGER_API}", base="/apis", version="", url=TRUST_MANAGER_API) is None:
+    if await api.discover(TRUST_MANAGER_API) is None:
         msg = (
             "meshtrust:trustBundle.install is false, and the cluster has no trust-manager: its API "
             f"{TRUST_MANAGER_API} is not there. Install it, or let this stack do so: "
@@ -47,10 +48,10 @@ async def wait_published(api: Api, namespace: str, roots: "AbstractSet[str]", te
         TrustManagerError: It does not within a minute.
         ClusterError: It cannot be read.
     """
-    what, url = f"ConfigMap {namespace}/{TRUST_ROOTS}", f"configmaps/{TRUST_ROOTS}"
+    what = CONFIGMAPS.label(namespace, TRUST_ROOTS)
 
     async def look() -> str:
-        found = await read_optional(api, what, namespace=namespace, url=url)
+        found = await api.find(CONFIGMAPS, TRUST_ROOTS, namespace=namespace)
         if found is None:
             return f"trust-manager to publish the trusted roots: {what} is not there"
         held = _roots(str((found.get("data") or {}).get(TRUST_ROOTS_KEY) or ""))

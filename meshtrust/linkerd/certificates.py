@@ -5,13 +5,21 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from meshtrust.cluster.api import Api, ForbiddenError, NotFoundError, read_items, read_optional
-from meshtrust.cluster.cert_manager import condition_of, failure_of
+from meshtrust.cluster.api import DEPLOYMENTS, SECRETS, Api, ForbiddenError, NotFoundError
+from meshtrust.cluster.cert_manager import (
+    CERTIFICATE_REQUESTS,
+    CERTIFICATES,
+    CLUSTER_ISSUERS,
+    ISSUERS,
+    condition_of,
+    failure_of,
+)
 from meshtrust.cluster.readiness import explain, is_ready
 from meshtrust.lint import Finding
+from meshtrust.lint.rules import secrets as secret_rules
 from meshtrust.lint.rules.credentials import CREDENTIALS, Credentials
-from meshtrust.lint.rules.secrets import SECRETS, CredentialSecret
-from meshtrust.names import CERT_MANAGER_API, CERT_MANAGER_GROUP, CERTIFICATE_ANNOTATION
+from meshtrust.lint.rules.secrets import CredentialSecret
+from meshtrust.names import CERT_MANAGER_GROUP, CERTIFICATE_ANNOTATION
 from meshtrust.pki.durations import format_left
 
 # cert-manager issues and renews within seconds; an issuer of elsewhere takes longer.
@@ -24,10 +32,10 @@ _INSTALLATION = {
     "webhook": "Certificates and Issuers can neither be made nor changed",
     "cainjector": "no webhook is told whom to trust",
 }
-_INSTALLED = {
-    "labelSelector": "app.kubernetes.io/component in (controller,webhook,cainjector),"
+_INSTALLED = (
+    "app.kubernetes.io/component in (controller,webhook,cainjector),"
     "app.kubernetes.io/name in (cert-manager,webhook,cainjector)"
-}
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +65,8 @@ async def judge_certificates(api: Api, namespace: str, now: datetime, commands: 
         ClusterError: They cannot be read.
     """
     try:
-        certificates = await list_objects(api, namespace, "certificates")
-        issuers = {item["metadata"]["name"]: item for item in await list_objects(api, namespace, "issuers")}
+        certificates = [item async for item in api.list(CERTIFICATES, namespace=namespace)]
+        issuers = {item["metadata"]["name"]: item async for item in api.list(ISSUERS, namespace=namespace)}
     except NotFoundError:
         return []
     found = []
@@ -80,7 +88,7 @@ async def judge_installation(api: Api) -> list[Finding]:
     """
     found = []
     what = "list of cert-manager's Deployments"
-    async for item in read_items(api, what, version="apps/v1", url="deployments", params=_INSTALLED):
+    async for item in api.list(DEPLOYMENTS, labels=_INSTALLED, what=what):
         deployment = {"kind": "Deployment", **item}
         if is_ready(deployment):
             continue
@@ -151,7 +159,7 @@ async def _judge_ca(api: Api, issuer: Mapping[str, Any], now: datetime, commands
     if not name:
         return
     try:
-        held = await read_optional(api, f"Secret {namespace}/{name}", namespace=namespace, url=f"secrets/{name}")
+        held = await api.find(SECRETS, name, namespace=namespace)
     except ForbiddenError:
         return
     if held is None:
@@ -165,7 +173,7 @@ async def _judge_ca(api: Api, issuer: Mapping[str, Any], now: datetime, commands
         roots=None,
         at=now,
     )
-    for finding in [*SECRETS.check(secret), *CREDENTIALS.check(credentials)]:
+    for finding in [*secret_rules.SECRETS.check(secret), *CREDENTIALS.check(credentials)]:
         if finding.rule is not None and finding.rule.id in _OF_ANY_CA:
             fix = f"Deploy the stack again, which writes it: {commands.deploy}" if commands.deploy else finding.fix
             wrong = f"{finding.wrong}: {cannot_sign(issuer['metadata']['name'])}"
@@ -187,7 +195,7 @@ async def _issuer_of(api: Api, certificate: Mapping[str, Any], issuers: Mapping[
         found: Mapping[str, Any] | None = issuers.get(name)
     else:
         try:
-            found = await read_optional(api, f"{kind} {name}", version=CERT_MANAGER_API, url=f"clusterissuers/{name}")
+            found = await api.find(CLUSTER_ISSUERS, name)
         except ForbiddenError:
             return f"{kind} {name}"
     if found is None:
@@ -204,7 +212,7 @@ async def _request_says(api: Api, certificate: Mapping[str, Any]) -> str:
     """Return what the newest request of a Certificate says of itself; nothing if there is none, or it is not shown."""
     metadata = certificate["metadata"]
     try:
-        requests = await list_objects(api, metadata["namespace"], "certificaterequests")
+        requests = [item async for item in api.list(CERTIFICATE_REQUESTS, namespace=metadata["namespace"])]
     except ForbiddenError:
         return ""
     own = [
@@ -232,13 +240,3 @@ def _left(status: Mapping[str, Any], secret: str, now: datetime) -> str:
 
 def _passed(moment: str | None, now: datetime) -> timedelta:
     return now - datetime.fromisoformat(moment) if moment else timedelta()
-
-
-async def list_objects(api: Api, namespace: str, plural: str) -> list[dict[str, Any]]:
-    """Return cert-manager's objects of a kind in a namespace.
-
-    Raises:
-        ClusterError: They cannot be read.
-    """
-    what = f"list of {plural} in namespace {namespace}"
-    return [item async for item in read_items(api, what, version=CERT_MANAGER_API, namespace=namespace, url=plural)]

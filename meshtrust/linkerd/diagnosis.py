@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 import yaml
 from cryptography import x509
 
-from meshtrust.cluster.api import Api, ForbiddenError, NotFoundError, read_items, read_optional
+from meshtrust.cluster.api import CONFIGMAPS, NAMESPACES, SECRETS, Api, ForbiddenError, NotFoundError
 from meshtrust.cluster.readiness import SCALED_DOWN, explain, is_ready, read_deployments
+from meshtrust.cluster.trust_manager import BUNDLES
 from meshtrust.linkerd.certificates import Commands, judge_certificates, judge_installation
 from meshtrust.linkerd.issuer.secret import is_refused, judge_issuer_secret
 from meshtrust.linkerd.webhooks.state import WebhookState, read_webhooks
@@ -22,7 +23,6 @@ from meshtrust.names import (
     KUBERNETES_TLS,
     LINKERD_CONFIG,
     LINKERD_TLS,
-    TRUST_MANAGER_API,
     TRUST_ROOTS,
 )
 
@@ -168,7 +168,7 @@ async def allowed(found: list[Finding], what: str, look: Awaitable[T], otherwise
 
 async def _read_values(api: Api, namespace: str) -> Mapping[str, Any]:
     name = LINKERD_CONFIG
-    held = await read_optional(api, f"ConfigMap {namespace}/{name}", namespace=namespace, url=f"configmaps/{name}")
+    held = await api.find(CONFIGMAPS, name, namespace=namespace)
     try:
         values = yaml.safe_load(((held or {}).get("data") or {}).get("values") or "")
     except yaml.YAMLError:
@@ -177,15 +177,12 @@ async def _read_values(api: Api, namespace: str) -> Mapping[str, Any]:
 
 
 async def _read_issuer(api: Api, namespace: str) -> Mapping[str, Any] | None:
-    return await read_optional(
-        api, f"Secret {namespace}/{IDENTITY_ISSUER}", namespace=namespace, url=f"secrets/{IDENTITY_ISSUER}"
-    )
+    return await api.find(SECRETS, IDENTITY_ISSUER, namespace=namespace)
 
 
 async def _find_viz(api: Api) -> str:
     """Return the namespace of linkerd-viz; nothing if it is not installed (linkerd2 ``viz/pkg/healthcheck``)."""
-    selection = {"labelSelector": f"{EXTENSION_LABEL}=viz"}
-    async for item in read_items(api, "list of namespaces", url="namespaces", params=selection):
+    async for item in api.list(NAMESPACES, labels=f"{EXTENSION_LABEL}=viz"):
         return str(item["metadata"]["name"])
     return ""
 
@@ -246,9 +243,7 @@ def _look_at(deployment: Mapping[str, Any]) -> str:
 async def _judge_bundle(api: Api) -> list[Finding]:
     """Return what keeps trust-manager from publishing the trusted roots, if it is to (trust-manager's API, Bundle)."""
     try:
-        found = await read_optional(
-            api, f"Bundle {TRUST_ROOTS}", version=TRUST_MANAGER_API, url=f"bundles/{TRUST_ROOTS}"
-        )
+        found = await api.find(BUNDLES, TRUST_ROOTS)
     except NotFoundError:
         return []
     return list(_unsynced(found or {}))

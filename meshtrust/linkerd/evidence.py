@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 import yaml
 from cryptography import x509
 
-from meshtrust.cluster.api import Api, ClusterError, NotFoundError, read, read_optional
+from meshtrust.cluster.api import CONFIGMAPS, PODS, Api, ClusterError, NotFoundError
 from meshtrust.cluster.connection.port_forward import PodUnreachableError, fetch_certificates, fetch_page
 from meshtrust.linkerd.issuer.certificate import read_issuer_certificate
 from meshtrust.linkerd.pods import (
@@ -197,7 +197,7 @@ async def look_again(api: Api, mesh: Mesh, pods: Collection[MeshedPod]) -> Mesh:
     async def look(pod: MeshedPod) -> MeshedPod | None:
         if pod not in pods:
             return pod
-        item = await read_optional(api, f"pod {pod}", namespace=pod.namespace, url=f"pods/{pod.name}")
+        item = await api.find(PODS, pod.name, namespace=pod.namespace)
         found = read_pod(item) if item and item["status"].get("phase") not in ("Succeeded", "Failed") else None
         if found is None or found.reference is None:
             return found
@@ -299,7 +299,7 @@ async def read_leaves(api: Api, mesh: Mesh, pods: Iterable[MeshedPod]) -> dict[M
 async def _without_leaf(api: Api, pod: MeshedPod, error: PodUnreachableError) -> Leaf:
     """Return why a pod's proxy shows no certificate: that it is gone or does not run yet, or what went wrong."""
     try:
-        found = await read(api, f"pod {pod}", namespace=pod.namespace, url=f"pods/{pod.name}")
+        found = await api.get(PODS, pod.name, namespace=pod.namespace)
     except NotFoundError:
         return Leaf(state="gone")
     now = read_pod(found)
@@ -344,9 +344,7 @@ def ends_at(certificate: x509.Certificate, end: datetime) -> bool:
 
 async def _read_values(api: Api, namespace: str) -> Mapping[str, Any]:
     """Return the values that Linkerd was installed with, as its charts keep them (ConfigMap ``linkerd-config``)."""
-    found = await read_optional(
-        api, f"ConfigMap {namespace}/{LINKERD_CONFIG}", namespace=namespace, url=f"configmaps/{LINKERD_CONFIG}"
-    )
+    found = await api.find(CONFIGMAPS, LINKERD_CONFIG, namespace=namespace)
     try:
         values = yaml.safe_load(((found or {}).get("data") or {}).get("values") or "")
     except yaml.YAMLError as error:

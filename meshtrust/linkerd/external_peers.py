@@ -1,29 +1,34 @@
 """Those who trust a mesh's roots and are no pod of it: external workloads, Links, templates, other control planes."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from meshtrust.cluster.api import Api, read_custom, read_items
+from meshtrust.cluster.api import (
+    CRONJOBS,
+    DAEMONSETS,
+    DEPLOYMENTS,
+    JOBS,
+    REPLICASETS,
+    REPLICATION_CONTROLLERS,
+    STATEFULSETS,
+    Api,
+    Object,
+)
 from meshtrust.linkerd.evidence import Mesh, read_others
 from meshtrust.linkerd.links import Link
 from meshtrust.linkerd.pods import Workload, controller_of, proxy_container, read_trust
 from meshtrust.names import EXTERNAL_WORKLOAD_GROUP, MULTICLUSTER_GROUP
 
-_EXTERNAL = (EXTERNAL_WORKLOAD_GROUP, "externalworkloads")
-_LINKS = (MULTICLUSTER_GROUP, "links")
+_EXTERNAL = (EXTERNAL_WORKLOAD_GROUP, "externalworkloads", "ExternalWorkload")
+_LINKS = (MULTICLUSTER_GROUP, "links", "Link")
 # What makes pods by a template, with its version and name in the API.
 _OWNERS = {
-    "Deployment": ("apps/v1", "deployments"),
-    "StatefulSet": ("apps/v1", "statefulsets"),
-    "DaemonSet": ("apps/v1", "daemonsets"),
-    "CronJob": ("batch/v1", "cronjobs"),
-    "Job": ("batch/v1", "jobs"),
-    "ReplicaSet": ("apps/v1", "replicasets"),
-    "ReplicationController": ("v1", "replicationcontrollers"),
+    each.kind: each
+    for each in (DEPLOYMENTS, STATEFULSETS, DAEMONSETS, CRONJOBS, JOBS, REPLICASETS, REPLICATION_CONTROLLERS)
 }
-_ROLLOUTS = ("argoproj.io", "rollouts")
+_ROLLOUTS = ("argoproj.io", "rollouts", "Rollout")
 # Deployments and Rollouts keep ten ReplicaSets each by default, whose templates have been theirs: these are left out by
 # the labels that their controllers give them (Kubernetes, Deployments; Argo Rollouts, ``utils/defaults``).
 _BARE = "!pod-template-hash,!rollouts-pod-template-hash"
@@ -61,9 +66,9 @@ async def read_outsiders(api: Api, mesh: Mesh, *, in_fleet: bool) -> Outsiders:
         ClusterError: Something of it cannot be read.
     """
     external, links, rollouts, templates, others = await asyncio.gather(
-        read_custom(api, "list of ExternalWorkloads", *_EXTERNAL),
-        _no_links() if in_fleet else read_custom(api, "list of Links", *_LINKS),
-        read_custom(api, "list of Rollouts", *_ROLLOUTS),
+        api.list_custom(*_EXTERNAL),
+        _no_links() if in_fleet else api.list_custom(*_LINKS),
+        api.list_custom(*_ROLLOUTS),
         asyncio.gather(*(_read_templates(api, kind) for kind in _OWNERS)),
         read_others(api, mesh),
     )
@@ -82,15 +87,13 @@ async def read_outsiders(api: Api, mesh: Mesh, *, in_fleet: bool) -> Outsiders:
     )
 
 
-async def _no_links() -> list[dict[str, Any]] | None:
+async def _no_links() -> Sequence[Object] | None:
     return None
 
 
 async def _read_templates(api: Api, kind: str) -> dict[Workload, frozenset[str] | None]:
-    version, plural = _OWNERS[kind]
     found: dict[Workload, frozenset[str] | None] = {}
-    selection = {"labelSelector": _BARE} if kind == "ReplicaSet" else {}
-    async for item in read_items(api, f"list of {kind}s", version=version, url=plural, params=selection):
+    async for item in api.list(_OWNERS[kind], labels=_BARE if kind == "ReplicaSet" else ""):
         owner = controller_of(item["metadata"])
         # What one of these controls has its template from that.
         if not (owner is not None and owner.kind in (*_OWNERS, "Rollout")) and not (kind == "Job" and _is_done(item)):

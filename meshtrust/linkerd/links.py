@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from meshtrust.cluster.api import Api, ClusterError, ForbiddenError, read_custom
+from meshtrust.cluster.api import Api, ClusterError, ForbiddenError
 from meshtrust.names import MULTICLUSTER_GROUP
 
 
@@ -72,7 +72,7 @@ class Links:
 async def read_links(api: Api) -> Links:
     """Read the Links of all namespaces; whatever keeps them from being read is in the answer, and raises nothing."""
     try:
-        found = await read_custom(api, "list of Links", MULTICLUSTER_GROUP, "links")
+        found = await api.list_custom(MULTICLUSTER_GROUP, "links", "Link")
     except ForbiddenError as error:
         return Links(installed=True, error=str(error))
     except ClusterError as error:

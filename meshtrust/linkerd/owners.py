@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Iterable
 
-from meshtrust.cluster.api import Api, ClusterError, read
+from meshtrust.cluster.api import REPLICASETS, Api, ClusterError
 from meshtrust.linkerd.pods import Workload, controller_of
 
 
@@ -21,9 +21,7 @@ async def find_owners(api: Api, workloads: Iterable[Workload]) -> dict[Workload,
 
     async def climb(found: Workload) -> Workload:
         try:
-            item = await read(
-                api, str(found), version="apps/v1", namespace=found.namespace, url=f"replicasets/{found.name}"
-            )
+            item = await api.get(REPLICASETS, found.name, namespace=found.namespace)
         except ClusterError:
             return found
         return controller_of(item["metadata"]) or found

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Literal
 
-from meshtrust.cluster.api import Api, read_items
+from meshtrust.cluster.api import PODS, Api
 from meshtrust.names import CONTROL_PLANE_NAMESPACE_LABEL, PROXY, PROXY_ADMIN_PORT
 from meshtrust.pki.pem import PemError, fingerprint, read_bundle
 
@@ -144,9 +144,8 @@ async def read_pods(api: Api, namespace: str | None = None) -> AsyncIterator[Mes
     Raises:
         ClusterError: The pods cannot be read.
     """
-    selection = {"fieldSelector": "status.phase!=Succeeded,status.phase!=Failed"}
-    placed = {} if namespace is None else {"namespace": namespace}
-    async for item in read_items(api, "list of pods", url="pods", params=selection, **placed):
+    unfinished = "status.phase!=Succeeded,status.phase!=Failed"
+    async for item in api.list(PODS, namespace=namespace or "", fields=unfinished):
         if (pod := read_pod(item)) is not None:
             yield pod
 

@@ -10,25 +10,28 @@ from functools import partial
 from typing import Any
 
 from meshtrust.cluster.api import (
+    DAEMONSETS,
+    DEPLOYMENTS,
+    DISRUPTION_BUDGETS,
+    PODS,
+    STATEFULSETS,
     Api,
     ClusterError,
     ConflictError,
     NotFoundError,
+    Object,
+    Resource,
     UnreachableError,
-    read,
-    read_items,
-    read_optional,
 )
 from meshtrust.cluster.backoff import Tell, silent
-from meshtrust.cluster.label_selector import selects
-from meshtrust.cluster.readiness import explain, selecting
+from meshtrust.cluster.label_selector import format_selector, selects
+from meshtrust.cluster.readiness import explain
 from meshtrust.linkerd.pods import Workload
 
 # What a pod template's change restarts, and where it is in the API.
-_PLURALS = {"Deployment": "deployments", "StatefulSet": "statefulsets", "DaemonSet": "daemonsets"}
+_RESOURCES = {each.kind: each for each in (DEPLOYMENTS, STATEFULSETS, DAEMONSETS)}
 # The annotation of kubectl, so that `kubectl rollout history` tells the same story whoever restarted.
 _RESTARTED = "kubectl.kubernetes.io/restartedAt"
-_MERGE = {"Content-Type": "application/merge-patch+json"}
 _POLL_SECONDS = 0.5
 # Workloads that are read at a time.
 _READ_AT_ONCE = 20
@@ -60,7 +63,7 @@ class Limits:
 
 def can_restart(workload: Workload) -> bool:
     """Whether there is a known way to have new pods; a Job's and a bare pod's go on as they are until they end."""
-    return _is_rollout(workload) or (workload.kind in _PLURALS and not workload.version)
+    return _is_rollout(workload) or (workload.kind in _RESOURCES and not workload.version)
 
 
 def _is_rollout(workload: Workload) -> bool:
@@ -236,11 +239,9 @@ class _Restart:
         except TimeoutError:
             raise self.late() from None
 
-    async def _patch(self, change: Mapping[str, Any]) -> dict[str, Any]:
-        changed: dict[str, Any] = await self._api.call(
-            "PATCH", str(self._workload), json=change, headers=_MERGE, **_address(self._workload)
-        )
-        return changed
+    async def _patch(self, change: Mapping[str, Any]) -> Object:
+        workload = self._workload
+        return await self._api.patch(_resource(workload), workload.name, change, namespace=workload.namespace)
 
     async def follow(self, changed: Mapping[str, Any], is_done: Callable[[Mapping[str, Any]], bool]) -> None:
         """Wait until a workload that was changed is as it should be, by what the API server has of it."""
@@ -321,18 +322,14 @@ def _strategy(workload: Mapping[str, Any]) -> str:
     return str((workload["spec"].get("updateStrategy") or {}).get("type") or "")
 
 
-async def _read_workload(api: Api, workload: Workload) -> dict[str, Any]:
-    found: dict[str, Any] = await read(api, str(workload), **_address(workload))
-    return found
+async def _read_workload(api: Api, workload: Workload) -> Object:
+    return await api.get(_resource(workload), workload.name, namespace=workload.namespace)
 
 
-def _address(workload: Workload) -> dict[str, Any]:
-    plural = "rollouts" if _is_rollout(workload) else _PLURALS[workload.kind]
-    return {
-        "version": workload.version or "apps/v1",
-        "namespace": workload.namespace,
-        "url": f"{plural}/{workload.name}",
-    }
+def _resource(workload: Workload) -> Resource:
+    if _is_rollout(workload):
+        return Resource(workload.version, "rollouts", workload.kind)
+    return _RESOURCES[workload.kind]
 
 
 def _is_rolled_out(workload: Mapping[str, Any]) -> bool:
@@ -383,15 +380,13 @@ async def _budgets(api: Api, workload: Workload, found: Mapping[str, Any]) -> li
     """Return the PodDisruptionBudgets over a workload's pods."""
     template = found["spec"].get("template") or {}
     labels = (template.get("metadata") or {}).get("labels") or {}
-    what = f"list of PodDisruptionBudgets of namespace {workload.namespace}"
-    budgets = read_items(api, what, version="policy/v1", namespace=workload.namespace, url="poddisruptionbudgets")
     return [
         _Budget(
             name=f"{workload.namespace}/{budget['metadata']['name']}",
             allows=bool((budget.get("status") or {}).get("disruptionsAllowed", 0)),
             never_allows=_takes_away(found) and _never_allows(budget),
         )
-        async for budget in budgets
+        async for budget in api.list(DISRUPTION_BUDGETS, namespace=workload.namespace)
         if selects(budget["spec"].get("selector"), labels)
     ]
 
@@ -404,13 +399,8 @@ def _never_allows(budget: Mapping[str, Any]) -> bool:
 
 async def _evict_old(api: Api, workload: Workload, changed: Mapping[str, Any]) -> None:
     """Evict the pods of a workload that replaces them only when they are gone (OnDelete), one by one."""
-    selected = selecting(changed["spec"]["selector"])
-    pods = [
-        pod["metadata"]
-        async for pod in read_items(
-            api, f"pods of {workload}", namespace=workload.namespace, url="pods", params=selected
-        )
-    ]
+    labels = format_selector(changed["spec"]["selector"])
+    pods = [pod["metadata"] async for pod in api.list(PODS, namespace=workload.namespace, labels=labels)]
     for pod in pods:
         await _evict(api, pod)
         while await _exists(api, pod) or not _is_at_strength(await _read_workload(api, workload)):
@@ -418,30 +408,14 @@ async def _evict_old(api: Api, workload: Workload, changed: Mapping[str, Any]) -
 
 
 async def _exists(api: Api, pod: Mapping[str, Any]) -> bool:
-    url = f"pods/{pod['name']}"
-    found = await read_optional(api, f"pod {pod['name']}", namespace=pod["namespace"], url=url)
+    found = await api.find(PODS, pod["name"], namespace=pod["namespace"])
     return found is not None and found["metadata"]["uid"] == pod["uid"]
 
 
 async def _evict(api: Api, pod: Mapping[str, Any]) -> None:
-    namespace, name = pod["namespace"], pod["name"]
-    eviction = {
-        "apiVersion": "policy/v1",
-        "kind": "Eviction",
-        "metadata": {"name": name, "namespace": namespace},
-        # A StatefulSet's next pod has the same name, and is not meant by a request that arrives twice.
-        "deleteOptions": {"preconditions": {"uid": pod["uid"]}},
-    }
     while True:
         try:
-            await api.call(
-                "POST",
-                f"pod {namespace}/{name}",
-                repeatable=True,
-                json=eviction,
-                namespace=namespace,
-                url=f"pods/{name}/eviction",
-            )
+            await api.evict(pod["namespace"], pod["name"], pod["uid"])
         except (NotFoundError, ConflictError):
             return
         except ClusterError as error:

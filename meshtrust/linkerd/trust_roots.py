@@ -7,7 +7,7 @@ from typing import Any
 
 from cryptography import x509
 
-from meshtrust.cluster.api import Api, MalformedError, certificates_of, read_optional
+from meshtrust.cluster.api import CONFIGMAPS, Api, MalformedError, certificates_of
 from meshtrust.names import TRUST_ROOTS, TRUST_ROOTS_KEY
 
 
@@ -46,7 +46,7 @@ async def read_trust_roots(api: Api, namespace: str, *, is_own: bool = True) -> 
             judged without them; the message has the command that does.
     """
     name = name_trust_roots(namespace)
-    configmap = await read_optional(api, name, namespace=namespace, url=f"configmaps/{TRUST_ROOTS}")
+    configmap = await api.find(CONFIGMAPS, TRUST_ROOTS, namespace=namespace)
     text = str(((configmap or {}).get("data") or {}).get(TRUST_ROOTS_KEY) or "")
     try:
         roots = certificates_of(text, name)

@@ -8,8 +8,8 @@ from typing import Any
 
 from cryptography import x509
 
-from meshtrust.cluster import cert_manager
-from meshtrust.cluster.api import Api, ClusterError, read_items, read_optional
+from meshtrust.cluster import cert_manager, trust_manager
+from meshtrust.cluster.api import SECRETS, Api, ClusterError
 from meshtrust.cluster.connection.preflight import cluster_uid
 from meshtrust.cluster.helm_release import HelmRelease, read_releases
 from meshtrust.linkerd.evidence import Mesh, read_mesh
@@ -94,17 +94,14 @@ async def describe(api: Api, place: Place) -> Adoption:
         read_mesh(api, place.namespace),
         read_releases(api, place.namespace),
         _find_certificate(api, place.namespace),
-        read_optional(
-            api,
-            f"Secret {place.namespace}/{IDENTITY_ISSUER}",
+        api.find(
+            SECRETS,
+            IDENTITY_ISSUER,
             namespace=place.namespace,
-            url=f"secrets/{IDENTITY_ISSUER}",
         ),
-        read_optional(
-            api,
-            f"Bundle {TRUST_ROOTS}",
-            version=TRUST_MANAGER_API,
-            url=f"bundles/{TRUST_ROOTS}",
+        api.find(
+            trust_manager.BUNDLES,
+            TRUST_ROOTS,
         ),
     )
     control_plane, crds = _release(releases, LINKERD_CONTROL_PLANE, place), _release(releases, LINKERD_CRDS, place)
@@ -146,9 +143,7 @@ async def _find_certificate(api: Api, namespace: str) -> Mapping[str, Any] | Non
     """Return the Certificate that is issued into Linkerd's Secret; nothing where there is none."""
     if not await cert_manager.has_api(api):
         return None
-    async for certificate in read_items(
-        api, "list of Certificates", version=CERT_MANAGER_API, namespace=namespace, url="certificates"
-    ):
+    async for certificate in api.list(cert_manager.CERTIFICATES, namespace=namespace):
         if certificate["spec"].get("secretName") == IDENTITY_ISSUER:
             name = certificate["metadata"]["name"]
             if name != IDENTITY_ISSUER:

@@ -6,7 +6,7 @@ from typing import Any
 from meshtrust.cluster import cert_manager
 from meshtrust.cluster.api import ClusterError, ConflictError
 from meshtrust.cluster.backoff import wait_until_met
-from meshtrust.linkerd.certificates import cannot_sign, judge_installation, list_objects
+from meshtrust.linkerd.certificates import cannot_sign, judge_installation
 from meshtrust.linkerd.diagnosis import Diagnosis, diagnose
 from meshtrust.linkerd.evidence import Mesh, read_mesh
 from meshtrust.linkerd.pods import Workload
@@ -174,7 +174,7 @@ class _Healing:
 
     async def _certificates(self) -> list[dict[str, Any]]:
         try:
-            return await list_objects(self._api, self._target.namespace, "certificates")
+            return [item async for item in self._api.list(cert_manager.CERTIFICATES, namespace=self._target.namespace)]
         except ClusterError:
             return []
 

@@ -1,23 +1,19 @@
-"""A Kubernetes API client for any kind of object, on the authentication that kr8s takes from a kubeconfig."""
+"""A Kubernetes API client for any kind of object, as Pulumi's provider needs it."""
 
 import asyncio
 import json
-import threading
-import warnings
-from collections.abc import Coroutine
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
-import kr8s.asyncio
 import yaml
 
-from meshtrust.cluster.connection.credentials import open_api
+from meshtrust.cluster.connection.credentials import CredentialsError, read_credentials
+from meshtrust.cluster.connection.kubeconfig import Context, KubeconfigError, is_content, parse_context, read_context
 from rehearsal.providers.errors import ProviderError
 
 Body = dict[str, Any]
-_Result = TypeVar("_Result")
 _REQUEST_SECONDS = 60.0
 
 
@@ -50,16 +46,29 @@ class Kind:
 
 
 class ClusterClient:
-    """One API server. Calls may come from several threads; they run on one event loop of the client's own."""
+    """One API server. Calls may come from several threads."""
 
     def __init__(self, kubeconfig: str, context: str) -> None:
         self.kubeconfig = kubeconfig
         self.context = context
-        self.namespace = "default"
         self._kinds: dict[tuple[str, str], Kind] = {}
-        self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._loop.run_forever, daemon=True, name="kubernetes-api").start()
-        self._api = self._run(self._connect())
+        try:
+            found = _read_context(kubeconfig, context)
+            self.namespace = found.namespace
+            self._credentials = asyncio.run(read_credentials(found))
+        except (KubeconfigError, CredentialsError, OSError) as error:
+            raise UnreachableError(_reason(error)) from error
+        self._http = httpx.Client(
+            base_url=self._credentials.server,
+            headers=self._credentials.headers,
+            verify=self._credentials.tls,
+            proxy=self._credentials.proxy,
+            timeout=_REQUEST_SECONDS,
+        )
+        try:
+            self.request("GET", "/version")
+        except ApiError as error:
+            raise UnreachableError(str(error)) from error
 
     def request(
         self,
@@ -76,7 +85,28 @@ class ClusterClient:
             ApiError: the server refused it.
             UnreachableError: there was no answer.
         """
-        return self._run(self._send(method, path, body, content_type, params or {}))
+        try:
+            response = self._http.request(
+                method,
+                path,
+                params=params,
+                content=json.dumps(body).encode() if body is not None else None,
+                headers={"Content-Type": content_type, "Accept": "application/json"},
+                extensions={"sni_hostname": name} if (name := self._credentials.server_name) else {},
+            )
+        except (httpx.HTTPError, OSError) as error:
+            raise self._unanswered(_reason(error)) from error
+        text, code = response.text, response.status_code
+        try:
+            answer: Body = json.loads(text or "{}")
+        except ValueError as error:
+            if code < 400:
+                raise self._unanswered("what answers is no Kubernetes API server") from error
+            # For a path that it does not know at all, such as that of a group without CRDs, it answers with plain text.
+            answer = {"message": text.strip()}
+        if code >= 400:
+            raise ApiError(code, answer)
+        return answer
 
     def kind(self, api_version: str, kind: str) -> Kind | None:
         """Return the URL of the objects of a kind; None if the server does not know it (yet).
@@ -98,65 +128,21 @@ class ClusterClient:
                     self._kinds[api_version, item["kind"]] = Kind(prefix, item["name"], item["namespaced"])
         return self._kinds.get(key)
 
-    async def _connect(self) -> kr8s.asyncio.Api:
-        # It warns about every version that is newer than itself.
-        warnings.filterwarnings("ignore", message="Kubernetes version .* is not supported")
-        try:
-            source = _kubeconfig_source(self.kubeconfig)
-            api = await open_api(source, self.context or None)
-        except Exception as error:
-            # kr8s raises whatever goes wrong on the way: files, contexts, credentials, the network.
-            raise UnreachableError(_reason(error)) from error
-        self.namespace = api.auth.namespace or "default"
-        api.timeout = _REQUEST_SECONDS
-        return api
-
-    async def _send(self, method: str, path: str, body: object, content_type: str, params: dict[str, str]) -> Body:
-        parent, _, name = path.rpartition("/")
-        try:
-            async with self._api.call_api(
-                method,
-                version="",
-                # kr8s joins the two, and takes an empty one for a missing one.
-                base=parent or path,
-                url=name if parent else "",
-                raise_for_status=False,
-                params=params,
-                content=json.dumps(body).encode() if body is not None else None,
-                headers={"Content-Type": content_type, "Accept": "application/json"},
-            ) as response:
-                text, code = response.text, response.status_code
-        except (httpx.HTTPError, OSError) as error:
-            raise self._unanswered(_reason(error)) from error
-        try:
-            answer: Body = json.loads(text or "{}")
-        except ValueError as error:
-            if code < 400:
-                raise self._unanswered("the server that answers is not a Kubernetes API server") from error
-            # For a path that it does not know at all, such as that of a group without CRDs, it answers with plain text.
-            answer = {"message": text.strip()}
-        if code >= 400:
-            raise ApiError(code, answer)
-        return answer
-
     def _unanswered(self, reason: str) -> UnreachableError:
-        named = f'of context "{self.context}" ({self._api.auth.server})' if self.context else self._api.auth.server
+        named = (
+            f'of context "{self.context}" ({self._credentials.server})' if self.context else self._credentials.server
+        )
         return UnreachableError(f"the API server {named} does not answer: {reason}. Run again once it does")
 
-    def _run(self, work: Coroutine[Any, Any, _Result]) -> _Result:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
-
-def _kubeconfig_source(kubeconfig: str) -> str | Body | None:
-    """A path as it is, or the content of a kubeconfig as an object; None is the ambient one."""
-    if not kubeconfig:
-        return None
-    if "\n" not in kubeconfig and not kubeconfig.lstrip().startswith("{"):
-        path = Path(kubeconfig).expanduser()
-        if not path.is_file():
-            raise ProviderError(f"the kubeconfig {path} does not exist")
-        return str(path)
-    return parse_kubeconfig(kubeconfig)
+def _read_context(kubeconfig: str, context: str) -> Context:
+    """Return a context, by the path or the content of a kubeconfig; of the ambient one if it is empty."""
+    if is_content(kubeconfig):
+        return parse_context(kubeconfig, context, "the provider's context")
+    path = Path(kubeconfig).expanduser()
+    if kubeconfig and not path.is_file():
+        raise ProviderError(f"the kubeconfig {path} does not exist")
+    return read_context(context, kubeconfig, "the provider's context")
 
 
 def parse_kubeconfig(kubeconfig: str) -> Body:

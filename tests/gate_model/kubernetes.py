@@ -13,7 +13,7 @@ import httpx
 import httpx_ws
 import yaml
 
-from meshtrust.cluster.api import METADATA_ONLY, NotFoundError
+from meshtrust.cluster.api import METADATA_ONLY, Api, NotFoundError, Request
 from tests.fake_cluster import proxy, stamp
 from tests.gate_model.cluster import Cluster
 from tests.gate_model.connections import Connection, connect
@@ -33,8 +33,14 @@ _KINDS = {
 }
 
 
-class ModelApi:
-    """An `Api` (`meshtrust.cluster.api`) over the model; it counts requests, and lets the cluster go on between them.
+# A collection or an object; what is shorter is discovery.
+_PATH = re.compile(
+    r"/apis?/(?P<version>v1|[^/]+/[^/]+)(/namespaces/(?P<namespace>[^/]+)(?=/))?/(?P<plural>[^/]+)(/(?P<name>[^/]+))?"
+)
+
+
+class ModelApi(Api):
+    """An API server over the model; it counts requests, and lets the cluster go on between them.
 
     Attributes:
         requests: How many there were.
@@ -46,19 +52,18 @@ class ModelApi:
         self.requests = 0
         self.between: Callable[[int], None] = lambda _: None
 
-    async def call(self, method: str, what: str, **request: Any) -> Any:
+    async def send(self, request: Request) -> Any:
         """Return an object or a list.
 
         Raises:
             NotFoundError: It is not there, or its kind is not.
         """
         self._count()
-        assert method == "GET", f"a look changes nothing: {method} {what}"
-        if request.get("base") == "/apis":
-            return _read_group(str(request["url"]), what)
-        version, url = request.get("version", "v1"), str(request["url"]).strip("/")
-        namespace, params = request.get("namespace"), request.get("params") or {}
-        plural, _, name = url.partition("/")
+        assert request.method == "GET", f"a look changes nothing: {request}"
+        what, path = request.what, _PATH.fullmatch(request.path)
+        if path is None:
+            return _read_group(request.path.removeprefix("/apis/"), what)
+        version, namespace, plural, name = path["version"], path["namespace"], path["plural"], path["name"]
         if name and plural == "pods":
             for pod in self._cluster.pods:
                 if (pod.namespace, pod.name) == (namespace, name):
@@ -67,7 +72,7 @@ class ModelApi:
             raise NotFoundError(msg, "not found")
         kinds = self._objects()
         if (version, plural) not in kinds:
-            msg = f"The {what} does not exist: {version} {url}."
+            msg = f"The {what} does not exist: {request.path}."
             raise NotFoundError(msg, "not found")
         found = [
             item
@@ -80,23 +85,20 @@ class ModelApi:
                     return item
             msg = f"The {what} does not exist: {name}."
             raise NotFoundError(msg, "not found")
-        found = [item for item in found if _is_selected(item, params)]
-        accept = (request.get("headers") or {}).get("Accept", "")
-        if accept == METADATA_ONLY or "PartialObjectMetadata" in accept:
+        found = [item for item in found if _is_selected(item, request.params)]
+        if request.accept == METADATA_ONLY:
             found = [{"metadata": item["metadata"]} for item in found]
         return {"metadata": {"resourceVersion": "1"}, "items": found}
 
     @asynccontextmanager
-    async def open_websocket(self, *, seconds: float, **request: Any) -> AsyncIterator[Any]:
+    async def open_port(self, namespace: str, pod: str, port: int, *, seconds: float) -> AsyncIterator[Any]:
         """Open a port of a pod."""
         self._count()
-        name = str(request["url"]).split("/")[1]
-        namespace, port = request["namespace"], int(request["params"]["ports"])
-        pod = next((pod for pod in self._cluster.pods if (pod.namespace, pod.name) == (namespace, name)), None)
-        if pod is None:
+        found = next((each for each in self._cluster.pods if (each.namespace, each.name) == (namespace, pod)), None)
+        if found is None:
             raise httpx_ws.WebSocketUpgradeError(httpx.Response(404))
         async with asyncio.timeout(seconds):
-            yield _Session(connect(pod, port) if pod.is_reachable else None, port)
+            yield _Session(connect(found, port) if found.is_reachable else None, port)
 
     def _count(self) -> None:
         self.requests += 1

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from meshtrust.cluster import cert_manager
-from meshtrust.cluster.api import ClusterError, ConflictError, UnreachableError
+from meshtrust.cluster.api import Api, ClusterError, ConflictError, UnreachableError
 from meshtrust.linkerd.certificates import Commands, judge_certificates
 from tests.certificates import make_certificate
 from tests.fake_cluster import FakeCluster
@@ -19,23 +19,23 @@ BASE = "apis/cert-manager.io/v1/namespaces/linkerd"
 COMMANDS = Commands(heal="meshtrust heal --stack dev")
 
 
-class Answers:
+class Answers(Api):
     """An API server that gives one answer after the other, and the last one from then on; errors are raised."""
 
     def __init__(self, *answers):
         self.answers, self.asked = list(answers), []
 
-    async def call(self, method, what, **request):
-        if method == "GET" and "list" in what:
+    async def send(self, request):
+        if request.method == "GET" and "list" in request.what:
             return {"items": [], "metadata": {}}
-        self.asked.append((method, request))
+        self.asked.append(request)
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(answer, Exception):
             raise answer
         return answer
 
-    def open_websocket(self, *, seconds, **request):
-        raise AssertionError((seconds, request))
+    def open_port(self, namespace, pod, port, *, seconds):
+        raise AssertionError((namespace, pod, port, seconds))
 
 
 def refusal(said):
@@ -85,9 +85,9 @@ def failed(attempts, message="no such role"):
 def test_a_renewal_is_asked_for_of_the_very_object_that_was_read():
     api = Answers({})
     assert asyncio.run(cert_manager.ask_for_issue(api, certificate(), "it has ended"))
-    [(method, request)] = api.asked
-    assert (method, request["json"]["metadata"]) == ("PATCH", {"resourceVersion": "7"})
-    assert [entry["type"] for entry in request["json"]["status"]["conditions"]] == ["Ready", "Issuing"]
+    [request] = api.asked
+    assert (request.method, request.body["metadata"]) == ("PATCH", {"resourceVersion": "7"})
+    assert [entry["type"] for entry in request.body["status"]["conditions"]] == ["Ready", "Issuing"]
     assert not asyncio.run(cert_manager.ask_for_issue(Answers(ConflictError("changed")), certificate(), "it has ended"))
 
 
@@ -95,7 +95,7 @@ def test_what_has_failed_before_is_tried_again_once_and_a_second_failure_ends_th
     api = Answers(failed(1), {}, certificate(issuing={"status": "True", "message": "asked"}, attempts=1), failed(2))
     with pytest.raises(cert_manager.CertManagerError, match=r"cannot issue Certificate linkerd/x: no such role\."):
         asyncio.run(cert_manager.wait_issued(api, "linkerd", "x"))
-    assert [method for method, _ in api.asked] == ["GET", "PATCH", "GET", "GET"]
+    assert [request.method for request in api.asked] == ["GET", "PATCH", "GET", "GET"]
 
 
 def test_what_was_issued_is_not_waited_for():

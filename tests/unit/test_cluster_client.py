@@ -7,9 +7,9 @@ import urllib.parse
 
 import pytest
 
-from meshtrust.cluster.api import ClusterError, ForbiddenError, UnreachableError, read, read_items
-from meshtrust.cluster.connection import client as cluster_client
+from meshtrust.cluster.api import PODS, ClusterError, ForbiddenError, Request, UnreachableError
 from meshtrust.cluster.connection import port_forward
+from meshtrust.cluster.connection import session as cluster_client
 from meshtrust.cluster.connection.client import connect
 from meshtrust.cluster.connection.port_forward import PodUnreachableError, fetch_page
 from tests.api_server import holding
@@ -38,7 +38,7 @@ def test_a_server_that_falls_silent_is_one_sentence(falling_silent, monkeypatch)
         api = await connect("dev", falling_silent)
         monkeypatch.setattr(cluster_client, "REQUEST_SECONDS", 0.2)
         async with asyncio.timeout(30):
-            await read(api, "list of pods", url="pods")
+            [pod async for pod in api.list(PODS)]
 
     expected = (
         r"list of pods cannot be read: the API server does not answer \(no answer within 0.2 seconds\)\. Run again"
@@ -84,7 +84,7 @@ def test_reads_outlast_connections_that_are_lost_at_random(behind_a_proxy):
 
     async def ask():
         api = await connect("dev", kubeconfig)
-        return [len([item async for item in read_items(api, "list of pods", url="pods")]) for _ in range(30)]
+        return [len([item async for item in api.list(PODS)]) for _ in range(30)]
 
     assert asyncio.run(ask()) == [1] * 30
     assert proxy.losses > 10
@@ -96,7 +96,7 @@ def test_a_write_that_may_come_twice_is_not_sent_again(behind_a_proxy):
     async def ask():
         api = await connect("dev", kubeconfig)
         proxy.lost, proxy.losses = 1.0, 0
-        await api.call("POST", "pod", url="pods", json={})
+        await api.send(Request(method="POST", path="/api/v1/pods", what="pod", body={}, repeatable=False))
 
     with pytest.raises(UnreachableError, match=r"The pod cannot be changed: the API server does not answer"):
         asyncio.run(ask())
@@ -110,7 +110,7 @@ def test_a_server_that_loses_every_connection_is_one_sentence_in_the_end(behind_
     async def ask():
         api = await connect("dev", kubeconfig)
         proxy.lost = 1.0
-        await read(api, "list of pods", url="pods")
+        [pod async for pod in api.list(PODS)]
 
     proxy.lost = 0.0
     with pytest.raises(UnreachableError, match=r"list of pods cannot be read: the API server does not answer"):
@@ -128,8 +128,9 @@ def test_a_refusal_is_not_asked_again(tmp_path):
         return 403, json.dumps({"message": "pods is forbidden"}).encode()
 
     async def ask(kubeconfig):
-        await read(await connect("dev", kubeconfig), "list of pods", url="pods")
+        api = await connect("dev", kubeconfig)
+        [pod async for pod in api.list(PODS)]
 
     with serving(answer) as url, pytest.raises(ForbiddenError):
         asyncio.run(ask(write_kubeconfig(tmp_path / "config", {}, server=url)))
-    assert [path for path in asked if "pods" in path] == ["/api/v1/pods"]
+    assert [path for path in asked if "pods" in path] == ["/api/v1/pods?limit=500"]

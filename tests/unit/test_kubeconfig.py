@@ -62,7 +62,7 @@ def test_several_kubeconfigs_are_merged_as_kubectl_does_it(kubeconfig, tmp_path,
     second.write_text(KUBECONFIG.replace("token: t", "token: second").replace("kind-dev", "kind-two"))
     monkeypatch.setenv("KUBECONFIG", f"{tmp_path / 'none'}:{kubeconfig}:{second}")
     found = read_context("kind-two", "")
-    assert found["users"] == [{"name": "u", "user": {"token": "t"}}], "the first file to name it counts"
+    assert found.user == {"token": "t"}, "the first file to name it counts"
 
 
 CONTENTS = [KUBECONFIG, "apiVersion: v1", KUBECONFIG.replace("\n", " "), json.dumps({"users": ["token: secret"]})]
@@ -81,17 +81,15 @@ def test_a_kubeconfig_that_was_given_itself_is_refused_and_not_repeated(content,
 
 def test_nothing_but_the_context_is_handed_on_and_its_files_are_found_from_anywhere(kubeconfig):
     found = read_context("kind-dev", kubeconfig)
-    assert "secret" not in json.dumps(found)
-    assert found["current-context"] == "kind-dev"
-    [entry] = found["clusters"]
-    assert entry["cluster"]["certificate-authority"] == str(Path(kubeconfig).parent / "ca.pem")
+    assert "secret" not in str(found)
+    assert found.name == "kind-dev"
+    assert found.cluster["certificate-authority"] == str(Path(kubeconfig).parent / "ca.pem")
 
 
 def test_a_file_that_has_changed_is_read_again(kubeconfig):
-    read_context("kind-dev", kubeconfig)["users"][0]["user"]["token"] = "what the client made of it"
-    assert read_context("kind-dev", kubeconfig)["users"][0]["user"] == {"token": "t"}
+    assert read_context("kind-dev", kubeconfig).user == {"token": "t"}
     Path(kubeconfig).write_text(KUBECONFIG.replace("token: t", "token: renewed"), encoding="utf-8")
-    assert read_context("kind-dev", kubeconfig)["users"][0]["user"] == {"token": "renewed"}
+    assert read_context("kind-dev", kubeconfig).user == {"token": "renewed"}
 
 
 def test_a_command_for_credentials_is_given_nothing_that_decrypts_a_stack(tmp_path, monkeypatch):

@@ -34,7 +34,7 @@ def ask(tmp_path, items, question):
     async def run(kubeconfig):
         return await question(await connect("dev", kubeconfig))
 
-    with holding({SECRETS: {"items": items}}, tmp_path) as kubeconfig:
+    with holding({SECRETS: {"metadata": {}, "items": items}}, tmp_path) as kubeconfig:
         return asyncio.run(run(kubeconfig))
 
 

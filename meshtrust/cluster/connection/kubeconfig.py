@@ -1,9 +1,9 @@
 """Kubeconfig files: the one context of theirs that a run is about, by kubectl's rules."""
 
-import copy
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,27 @@ _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # No path of a kubeconfig has them, and no kubeconfig itself, as YAML or as JSON, is without.
 _MARKS = ("\n", "{", "apiVersion")
 # What in a cluster or a user is the path of a file, relative to the kubeconfig's own directory.
-_PATHS = ("certificate-authority", "client-certificate", "client-key")
+_PATHS = ("certificate-authority", "client-certificate", "client-key", "tokenFile")
 # The configuration of a run, decrypted (pulumi sdk/python/cmd/pulumi-language-python/main.go, pulumiConfigVar), and
 # what decrypts the state.
 _WITHHELD = ("PULUMI_CONFIG", "PULUMI_CONFIG_PASSPHRASE")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """One context of a kubeconfig.
+
+    Attributes:
+        name: Its name.
+        namespace: The namespace that it names.
+        cluster: The cluster that it names, as the kubeconfig has it, with absolute paths.
+        user: The user that it names, likewise; empty if it names none.
+    """
+
+    name: str
+    namespace: str
+    cluster: Mapping[str, Any]
+    user: Mapping[str, Any]
 
 
 class KubeconfigError(Exception):
@@ -55,73 +72,100 @@ def kubeconfig_files(kubeconfig: str) -> list[Path]:
         raise KubeconfigError(msg) from error
 
 
-def read_context(context: str, kubeconfig: str, named_by: str = "meshtrust:context") -> dict[str, Any]:
-    """Return a kubeconfig that has one context and nothing else, its paths absolute.
+def read_context(context: str, kubeconfig: str, named_by: str = "meshtrust:context") -> Context:
+    """Return one context of the kubeconfig files in force.
 
     The file that is first to name a context, a cluster or a user counts (kubectl's rule for merging). A file is read
     again only once it has changed: the kubeconfig of a fleet is asked for every cluster in it.
 
     Args:
-        context: Name of the context.
+        context: Name of the context; empty for the current one.
         kubeconfig: Path of the kubeconfig; empty for the ambient one.
         named_by: The key or option that names the context.
 
     Raises:
         KubeconfigError: No kubeconfig can be read, or none has the context whole; the message lists those there are. Or
-            it is no path that was given.
+            it is not a path that was given.
     """
     files = kubeconfig_files(kubeconfig)
-    found = _find(files, "contexts", context)
+    listed = ", ".join(str(path) for path in files)
+    return _select([_read(path) for path in files], context, named_by, f"the kubeconfig ({listed})")
+
+
+def parse_context(content: str, context: str, named_by: str) -> Context:
+    """Return one context of a kubeconfig's content, whose paths are relative to the working directory.
+
+    Args:
+        content: YAML or JSON.
+        context: Name of the context; empty for the current one.
+        named_by: The key or option that names the context.
+
+    Raises:
+        KubeconfigError: It is not YAML, or does not have the context whole. The message does not repeat it.
+    """
+    try:
+        found = _parse(content, Path())
+    except yaml.YAMLError as error:
+        msg = f"The kubeconfig of {named_by} is not YAML."
+        raise KubeconfigError(msg) from error
+    return _select([found], context, named_by, "the kubeconfig that was given")
+
+
+def _select(files: Sequence[Mapping[str, Any]], context: str, named_by: str, where: str) -> Context:
+    name = context or next((file["current-context"] for file in files if file.get("current-context")), "")
+    found = _find(files, "contexts", name)
     if found is None:
-        listed = ", ".join(str(path) for path in files)
-        names = [name for path in files for name in _read(path).get("contexts", {})]
+        names = [known for file in files for known in file.get("contexts", {})]
         fix = (
             "Run: pulumi config set context <name>" if named_by.startswith("meshtrust:") else "Name one that there is."
         )
         there = f"It has {', '.join(names)}." if names else "It has no context, or there is no such file."
-        msg = f'{named_by} is "{context}", and the kubeconfig ({listed}) has no context of that name. {there} {fix}'
+        msg = f'{named_by} is "{context}", and {where} has no context of that name. {there} {fix}'
         raise KubeconfigError(msg)
-    whole: dict[str, Any] = {"apiVersion": "v1", "kind": "Config", "current-context": context}
-    whole["contexts"] = [{"name": context, "context": found}]
-    for kind, one in (("clusters", "cluster"), ("users", "user")):
-        name = str(found.get(one) or "")
-        entry = _find(files, kind, name)
-        if entry is None:
+
+    def entry(kinds: str, kind: str) -> dict[str, Any]:
+        named = str(found.get(kind) or "")
+        held = _find(files, kinds, named)
+        if held is None:
             msg = (
-                f'Context "{context}" of the kubeconfig names the {one} "{name}", which is not in it. Write the '
-                f"context anew: kubectl config set-context {context} --{one} <name>"
+                f'Context "{name}" of the kubeconfig names the {kind} "{named}", which is not in it. Correct the '
+                f"context: kubectl config set-context {name} --{kind} <name>"
             )
             raise KubeconfigError(msg)
-        whole[kind] = [{"name": name, one: entry}]
-    # The client keeps in it what it was given for a user.
-    whole = copy.deepcopy(whole)
-    _withhold_secrets(whole["users"][0]["user"])
-    return whole
+        return held
+
+    return Context(
+        name=name,
+        namespace=str(found.get("namespace") or "default"),
+        cluster=entry("clusters", "cluster"),
+        user=_without_secrets(entry("users", "user")),
+    )
 
 
-def _withhold_secrets(user: dict[str, Any]) -> None:
-    """Have a user's command for credentials started without what decrypts a stack, unless it asks for that itself.
+def _without_secrets(user: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a user whose command for credentials starts without what decrypts a stack, unless it asks for that itself.
 
     A command inherits the environment of whoever starts it, with changes that the kubeconfig lists (Kubernetes' kind
     ExecConfig); to take a variable out of it is not among them.
     """
     command = user.get("exec")
-    if isinstance(command, dict):
-        listed = list(command.get("env") or [])
-        named = {entry.get("name") for entry in listed if isinstance(entry, dict)}
-        withheld = [name for name in _WITHHELD if name in os.environ and name not in named]
-        command["env"] = [*listed, *({"name": name, "value": ""} for name in withheld)]
+    if not isinstance(command, dict):
+        return dict(user)
+    listed = list(command.get("env") or [])
+    named = {entry.get("name") for entry in listed if isinstance(entry, dict)}
+    withheld = [{"name": name, "value": ""} for name in _WITHHELD if name in os.environ and name not in named]
+    return {**user, "exec": {**command, "env": [*listed, *withheld]}}
 
 
-def _find(files: list[Path], kind: str, name: str) -> dict[str, Any] | None:
-    return next((entries[name] for path in files if name in (entries := _read(path).get(kind, {}))), None)
+def _find(files: Sequence[Mapping[str, Any]], kinds: str, name: str) -> dict[str, Any] | None:
+    return next((file[kinds][name] for file in files if name in file.get(kinds, {})), None)
 
 
-def _read(path: Path) -> Mapping[str, Mapping[str, Any]]:
-    """Return a file's contexts, clusters and users, each by name; nothing where there is no such file."""
+def _read(path: Path) -> Mapping[str, Any]:
+    """Return a file's contexts, clusters and users, each by name, and its current context; empty without a file."""
     try:
         status = path.stat()
-        return _parse(path, status.st_mtime_ns, status.st_size)
+        return _read_version(path, status.st_mtime_ns, status.st_size)
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -130,14 +174,18 @@ def _read(path: Path) -> Mapping[str, Mapping[str, Any]]:
 
 
 @lru_cache(maxsize=256)
-def _parse(path: Path, _changed: int, _size: int) -> dict[str, dict[str, Any]]:
-    # libyaml is ten times as fast. Through JSON, because the client takes nothing else: a date becomes text.
-    content = yaml.load(read_text(path), Loader=_LOADER)  # noqa: S506 both loaders are safe
-    config = json.loads(json.dumps(content, default=str))
+def _read_version(path: Path, _changed: int, _size: int) -> dict[str, Any]:
+    return _parse(read_text(path), path.parent)
+
+
+def _parse(content: str, directory: Path) -> dict[str, Any]:
+    # libyaml is ten times as fast. Through JSON, which credentials are handed on in: a date becomes text.
+    config = json.loads(json.dumps(yaml.load(content, Loader=_LOADER), default=str))  # noqa: S506 both are safe
     if not isinstance(config, dict):
         return {}
     kinds = {"contexts": "context", "clusters": "cluster", "users": "user"}
-    return {kind: _by_name(config.get(kind), one, path.parent) for kind, one in kinds.items()}
+    found = {kind: _by_name(config.get(kind), one, directory) for kind, one in kinds.items()}
+    return {**found, "current-context": str(config.get("current-context") or "")}
 
 
 def _by_name(listed: Any, one: str, directory: Path) -> dict[str, Any]:
@@ -146,5 +194,13 @@ def _by_name(listed: Any, one: str, directory: Path) -> dict[str, Any]:
         if isinstance(entry, dict) and isinstance(entry.get(one), dict):
             content = entry[one]
             paths = {key: str(directory.absolute() / content[key]) for key in _PATHS if content.get(key)}
-            found.setdefault(str(entry.get("name")), {**content, **paths})
+            found.setdefault(str(entry.get("name")), {**content, **paths, **_command(content, directory)})
     return found
+
+
+def _command(user: Mapping[str, Any], directory: Path) -> dict[str, Any]:
+    """Return a user's command for credentials with its path: one with a slash is relative to the kubeconfig."""
+    command = user.get("exec")
+    if not isinstance(command, dict) or "/" not in str(command.get("command")):
+        return {}
+    return {"exec": {**command, "command": str(directory.absolute() / command["command"])}}

@@ -134,7 +134,6 @@ async def fetch_certificates(api: Api, namespace: str, pod: str, port: int, serv
 def _as_unreachable() -> Iterator[None]:
     import httpx  # noqa: PLC0415
     import httpx_ws  # noqa: PLC0415
-    import kr8s  # noqa: PLC0415
 
     try:
         yield
@@ -152,9 +151,8 @@ def _as_unreachable() -> Iterator[None]:
         msg = f"the API server answers with {answer.status_code} {answer.reason_phrase}"
         forbidden = answer.status_code in (http.HTTPStatus.FORBIDDEN, http.HTTPStatus.UNAUTHORIZED)
         raise PodUnreachableError(msg, is_forbidden=forbidden) from error
-    except (httpx.HTTPError, httpx_ws.HTTPXWSException, kr8s.ServerError, http.client.HTTPException, OSError) as error:
-        is_lost = not isinstance(error, (httpx.HTTPStatusError, kr8s.ServerError))
-        raise PodUnreachableError(str(error) or type(error).__name__, is_lost=is_lost) from error
+    except (httpx.HTTPError, httpx_ws.HTTPXWSException, http.client.HTTPException, OSError) as error:
+        raise PodUnreachableError(str(error) or type(error).__name__, is_lost=True) from error
 
 
 def _flat(group: ExceptionGroup) -> Iterator[Exception]:
@@ -209,9 +207,7 @@ class _Connection:
 
 @contextlib.asynccontextmanager
 async def _open(api: Api, namespace: str, pod: str, port: int) -> AsyncIterator[_Connection]:
-    async with api.open_websocket(
-        seconds=_SECONDS, namespace=namespace, url=f"pods/{pod}/portforward", params={"ports": str(port)}
-    ) as websocket:
+    async with api.open_port(namespace, pod, port, seconds=_SECONDS) as websocket:
         yield _Connection(websocket)
 
 

@@ -5,7 +5,7 @@ import http.client
 import urllib.error
 import urllib.request
 
-from meshtrust.cluster.api import ANSWER_SECONDS, Api, ClusterError, read, read_optional
+from meshtrust.cluster.api import ANSWER_SECONDS, NAMESPACES, Api, ClusterError
 
 _MONITORING = "monitoring.coreos.com/v1"
 _MONITORING_KINDS = {"PodMonitor", "PrometheusRule", "ServiceMonitor"}
@@ -21,9 +21,8 @@ async def cluster_uid(api: Api) -> str:
     Raises:
         ClusterError: The namespace cannot be read.
     """
-    namespace = await read(
-        api, "namespace kube-system, whose UID identifies the cluster,", url="namespaces/kube-system"
-    )
+    what = "namespace kube-system, whose UID identifies the cluster,"
+    namespace = await api.get(NAMESPACES, "kube-system", what=what)
     return str(namespace["metadata"]["uid"])
 
 
@@ -100,7 +99,7 @@ async def check_monitoring(api: Api, namespace: str) -> None:
     Raises:
         PreflightError: The Prometheus Operator's definitions, or the namespace, are not there.
     """
-    served = await read_optional(api, f"API {_MONITORING}", base="/apis", version="", url=_MONITORING)
+    served = await api.discover(_MONITORING)
     kinds = {resource["kind"] for resource in (served or {}).get("resources") or []}
     if not kinds >= _MONITORING_KINDS:
         msg = (
@@ -109,7 +108,7 @@ async def check_monitoring(api: Api, namespace: str) -> None:
             "definitions alone; or set it to false."
         )
         raise PreflightError(msg)
-    if namespace and await read_optional(api, f"namespace {namespace}", url=f"namespaces/{namespace}") is None:
+    if namespace and await api.find(NAMESPACES, namespace) is None:
         msg = (
             f'meshtrust:observability.namespace is "{namespace}", which the cluster does not have. Name the namespace '
             "that your Prometheus looks into, or leave it empty."

@@ -13,16 +13,15 @@ from typing import Any
 from cryptography import x509
 
 from meshtrust.cluster.api import (
+    SECRETS,
     Api,
     ClusterError,
     ForbiddenError,
     MalformedError,
     certificates_of,
-    read_items,
-    read_optional,
 )
+from meshtrust.cluster.cert_manager import CERTIFICATE_REQUESTS, CERTIFICATES
 from meshtrust.names import (
-    CERT_MANAGER_API,
     CERTIFICATE_ANNOTATION,
     IDENTITY_ISSUER,
     LINKERD_TLS,
@@ -64,7 +63,7 @@ async def read_issuer_certificate(api: Api, namespace: str) -> IssuerCertificate
     """
     name = f"Secret {namespace}/{IDENTITY_ISSUER}"
     try:
-        secret = await read_optional(api, name, namespace=namespace, url=f"secrets/{IDENTITY_ISSUER}")
+        secret = await api.find(SECRETS, IDENTITY_ISSUER, namespace=namespace)
     except ForbiddenError as forbidden:
         issued = await _read_request(api, namespace, forbidden)
         return _certificates(issued["status"], "certificate", "ca", f"CertificateRequest {_name(issued)}")
@@ -81,8 +80,8 @@ async def _read_request(api: Api, namespace: str, forbidden: ForbiddenError) -> 
     (cert-manager ``pkg/controller/certificates/issuing/issuing_controller.go``, issueCertificate).
     """
     try:
-        certificates = await _list(api, namespace, "certificates")
-        requests = await _list(api, namespace, "certificaterequests")
+        certificates = [item async for item in api.list(CERTIFICATES, namespace=namespace)]
+        requests = [item async for item in api.list(CERTIFICATE_REQUESTS, namespace=namespace)]
     except ClusterError:
         certificates = requests = []
     for certificate in certificates:
@@ -100,11 +99,6 @@ async def _read_request(api: Api, namespace: str, forbidden: ForbiddenError) -> 
         "(deploy/rbac/read-only.yaml); else only the Secret has it (deploy/rbac/issuer-secret.yaml)."
     )
     raise ForbiddenError(msg) from forbidden
-
-
-async def _list(api: Api, namespace: str, plural: str) -> list[dict[str, Any]]:
-    what = f"list of {plural} in namespace {namespace}"
-    return [item async for item in read_items(api, what, version=CERT_MANAGER_API, namespace=namespace, url=plural)]
 
 
 def _name(item: Mapping[str, Any]) -> str:

@@ -3,12 +3,13 @@
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Literal
 
 from cryptography import x509
 
-from meshtrust.cluster.api import Api, ClusterError, read_items, with_labels
+from meshtrust.cluster.api import PODS, Api, ClusterError, Resource
 from meshtrust.cluster.connection.port_forward import PodUnreachableError, fetch_certificates
+from meshtrust.cluster.label_selector import match_labels
 from meshtrust.names import (
     COMPONENT_LABEL,
     EXTENSION_LABEL,
@@ -63,10 +64,10 @@ class Webhook:
         return webhook_secret(self.service)
 
     @property
-    def address(self) -> dict[str, Any]:
-        """Version and URL of the object that tells the API server whom to trust."""
+    def resource(self) -> Resource:
+        """The kind of the object by which the API server knows whom to trust."""
         version = "apiregistration.k8s.io/v1" if self.kind == "APIService" else _REGISTRATION
-        return {"version": version, "url": f"{self.kind.lower()}s/{self.configuration}"}
+        return Resource(version, f"{self.kind.lower()}s", self.kind)
 
     @property
     def name(self) -> str:
@@ -202,8 +203,8 @@ async def read_served(
     api: Api, namespace: str, webhook: Webhook
 ) -> AsyncIterator[tuple[str, list[x509.Certificate] | str]]:
     """Yield each pod that serves a webhook, with the certificates that it shows, or why they cannot be seen."""
-    selection = {**with_labels(dict(webhook.labels)), "fieldSelector": "status.phase=Running"}
-    async for pod in read_items(api, "list of pods", namespace=namespace, url="pods", params=selection):
+    labels = match_labels(dict(webhook.labels))
+    async for pod in api.list(PODS, namespace=namespace, labels=labels, fields="status.phase=Running"):
         name, host = pod["metadata"]["name"], f"{webhook.service}.{namespace}.svc"
         try:
             yield name, await fetch_certificates(api, namespace, name, webhook.port, host)

@@ -10,7 +10,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
-from meshtrust.cluster.api import Api, ForbiddenError, read_optional
+from meshtrust.cluster.api import SECRETS, Api, ForbiddenError
 from meshtrust.linkerd.webhooks.authority import CONTROL_PLANE, VIZ, Webhook, is_under, read_served
 from meshtrust.lint import Finding
 from meshtrust.names import CERTIFICATE_ANNOTATION, INJECT_CA_ANNOTATION, LINKERD_CONTROL_PLANE
@@ -285,17 +285,16 @@ async def set_right(api: Api, state: WebhookState) -> None:
         changed["webhooks"] = [
             {**entry, "clientConfig": {**entry["clientConfig"], "caBundle": bundle}} for entry in held["webhooks"]
         ]
-    await api.call("PATCH", state.webhook.name, json=changed, headers=_MERGE, **state.webhook.address)
+    await api.patch(state.webhook.resource, state.webhook.configuration, changed)
 
 
 async def _read_webhook(
     api: Api, namespace: str, webhook: Webhook, authorities: Sequence[x509.Certificate] | None
 ) -> WebhookState:
-    configuration = await read_optional(api, webhook.name, **webhook.address)
+    configuration = await api.find(webhook.resource, webhook.configuration)
     secret, is_forbidden = None, False
     try:
-        name = f"Secret {namespace}/{webhook.secret}"
-        secret = await read_optional(api, name, namespace=namespace, url=f"secrets/{webhook.secret}")
+        secret = await api.find(SECRETS, webhook.secret, namespace=namespace)
     except ForbiddenError:
         is_forbidden = True
     return WebhookState(
