@@ -94,15 +94,8 @@ async def describe(api: Api, place: Place) -> Adoption:
         read_mesh(api, place.namespace),
         read_releases(api, place.namespace),
         _find_certificate(api, place.namespace),
-        api.find(
-            SECRETS,
-            IDENTITY_ISSUER,
-            namespace=place.namespace,
-        ),
-        api.find(
-            trust_manager.BUNDLES,
-            TRUST_ROOTS,
-        ),
+        api.find(SECRETS, IDENTITY_ISSUER, namespace=place.namespace),
+        api.find(trust_manager.BUNDLES, TRUST_ROOTS),
     )
     control_plane, crds = _release(releases, LINKERD_CONTROL_PLANE, place), _release(releases, LINKERD_CRDS, place)
     _check_values(control_plane)

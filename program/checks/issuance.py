@@ -8,7 +8,7 @@ import pulumi
 from cryptography import x509
 
 from meshtrust.cluster import cert_manager
-from meshtrust.cluster.api import Api, ClusterError, read_optional
+from meshtrust.cluster.api import SECRETS, Api, ClusterError
 from meshtrust.linkerd.evidence import leaf_lifetime
 from meshtrust.linkerd.issuer import secret as issuer_secret
 from meshtrust.linkerd.issuer.secret import judge_issuer_life, judge_issuer_secret
@@ -48,12 +48,7 @@ async def check(api: Api, settings: Settings, last: StackOutputs) -> bool:
             f"{policy.mode} nobody can have signed under it. Bring its root along in meshtrust:anchorCertificates."
         )
         raise ClusterError(msg)
-    secret = await read_optional(
-        api,
-        f"Secret {namespace}/{IDENTITY_ISSUER}",
-        namespace=namespace,
-        url=f"secrets/{IDENTITY_ISSUER}",
-    )
+    secret = await api.find(SECRETS, IDENTITY_ISSUER, namespace=namespace)
     if policy.mode in CERT_MANAGER_MODES:
         issuer_secret.check_writable(secret)
     if last_mode in CERT_MANAGER_MODES and policy.mode not in CERT_MANAGER_MODES:

@@ -7,7 +7,7 @@ from typing import Any
 import pulumi
 
 from components.cert_manager import NAMESPACE_LABELS
-from meshtrust.cluster.api import Api, ClusterError, read_items, read_optional
+from meshtrust.cluster.api import DEPLOYMENTS, NAMESPACES, Api, ClusterError
 from meshtrust.cluster.label_selector import selects
 from meshtrust.linkerd.webhooks.authority import check_step, find_served_otherwise, retired
 from meshtrust.names import NAMESPACE_NAME_LABEL, WEBHOOKS_LABEL
@@ -84,7 +84,7 @@ async def _check_served(api: Api, settings: Settings, last: StackOutputs, gone: 
 
 
 async def _check_namespace(api: Api, name: str) -> None:
-    if await read_optional(api, f"namespace {name}", url=f"namespaces/{name}") is None:
+    if await api.find(NAMESPACES, name) is None:
         msg = (
             f'meshtrust:webhooks.vizNamespace is "{name}", which does not exist. Create it (kubectl create namespace '
             f"{name}), have the certificates made, and install linkerd-viz then."
@@ -99,15 +99,11 @@ async def _check_deadlock(api: Api, settings: Settings) -> None:
         name = settings.cert_manager.namespace
         _check_excluded(name, {**NAMESPACE_LABELS, NAMESPACE_NAME_LABEL: name}, selector, settings.cluster.context)
         return
-    selection = {"labelSelector": "app.kubernetes.io/name=cert-manager,app.kubernetes.io/component=controller"}
-    found = [
-        item["metadata"]["namespace"]
-        async for item in read_items(
-            api, "list of cert-manager's Deployments", version="apps/v1", url="deployments", params=selection
-        )
-    ]
+    selected = "app.kubernetes.io/name=cert-manager,app.kubernetes.io/component=controller"
+    controllers = api.list(DEPLOYMENTS, labels=selected, what="list of cert-manager's Deployments")
+    found = [item["metadata"]["namespace"] async for item in controllers]
     for name in found:
-        namespace = await read_optional(api, f"namespace {name}", url=f"namespaces/{name}")
+        namespace = await api.find(NAMESPACES, name)
         labels = ((namespace or {}).get("metadata") or {}).get("labels") or {}
         _check_excluded(name, {**labels, NAMESPACE_NAME_LABEL: name}, selector, settings.cluster.context)
 

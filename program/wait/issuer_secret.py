@@ -10,7 +10,7 @@ from cryptography import x509
 from components.identity_issuer import IdentityIssuer
 from components.trust_anchor import Signer
 from meshtrust.cluster import cert_manager
-from meshtrust.cluster.api import Api, read_optional
+from meshtrust.cluster.api import SECRETS, Api
 from meshtrust.cluster.backoff import Tell
 from meshtrust.linkerd.issuer.secret import judge_issuer_secret
 from meshtrust.names import IDENTITY_ISSUER, KUBERNETES_TLS
@@ -59,9 +59,7 @@ async def _wait_for(api: Api, settings: Settings, root: x509.Certificate, tell: 
     namespace, signer = settings.linkerd.namespace, settings.anchor.signer
     if settings.issuer.mode in CERT_MANAGER_MODES:
         await cert_manager.wait_issued(api, namespace, IDENTITY_ISSUER, tell)
-    secret = await read_optional(
-        api, f"Secret {namespace}/{IDENTITY_ISSUER}", namespace=namespace, url=f"secrets/{IDENTITY_ISSUER}"
-    )
+    secret = await api.find(SECRETS, IDENTITY_ISSUER, namespace=namespace)
     absent = {"metadata": {"namespace": namespace}, "type": KUBERNETES_TLS}
     found = judge_issuer_secret(secret or absent, {signer: root}, signer, datetime.now(UTC))
     report(found, "What was issued cannot sign for the mesh")

@@ -101,7 +101,7 @@ class ClusterClient:
             answer: Body = json.loads(text or "{}")
         except ValueError as error:
             if code < 400:
-                raise self._unanswered("what answers is no Kubernetes API server") from error
+                raise self._unanswered("the server that answers is not a Kubernetes API server") from error
             # For a path that it does not know at all, such as that of a group without CRDs, it answers with plain text.
             answer = {"message": text.strip()}
         if code >= 400:

@@ -63,7 +63,7 @@ def test_a_command_for_credentials_that_fails_is_one_sentence(tmp_path):
     kubeconfig = write_kubeconfig(tmp_path / "config", command_for_credentials(wants_a_login))
     with pytest.raises(
         ClusterError,
-        match=r'context "dev" cannot be reached: .*code 3:\nyour session has expired, log in again\. Check',
+        match=r'context "dev" cannot be reached: .*code 3: your session has expired, log in again\. Check',
     ):
         asyncio.run(connect("dev", kubeconfig))
 

@@ -29,8 +29,6 @@ from meshtrust.names import (
     SECRET_KEYS,
 )
 
-# cert-manager pkg/apis/certmanager/v1/types.go.
-
 
 @dataclass(frozen=True, kw_only=True)
 class IssuerCertificate:
