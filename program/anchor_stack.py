@@ -14,9 +14,10 @@ from meshtrust.pki.intermediates import RequestError, check_request, choose_sign
 from meshtrust.pki.pem import to_pem
 from meshtrust.rotation.known_roots import Held
 from meshtrust.rotation.steps import IllegalStepError, check_roots
-from meshtrust.stacks.outputs import StackOutputs
+from meshtrust.stacks.outputs import MEMORY, StackOutputs
 from program.configuration.anchors import brought_roots
 from program.configuration.settings import AnchorSettings
+from program.declare.outputs import describe_ends
 from program.declare.trust_anchor import declare_trust_anchor
 from program.membership import read_deployment
 
@@ -51,16 +52,22 @@ async def run_anchor_stack(settings: AnchorSettings, last: StackOutputs) -> pulu
     ]
     signed = SignedIntermediates("intermediates", SignedIntermediatesArgs(requests=requests, signers=anchor.signers))
     return {
+        "about": {
+            "anchors": anchor.roots.apply(describe_ends),
+            "next": f"meshtrust fleet status --anchor-stack {pulumi.get_stack()}",
+        },
         "anchors": list(wanted),
         "trustAnchors": anchor.bundle,
-        "trustAnchorsSha256": anchor.bundle_sha256,
-        "roots": anchor.roots,
-        "retired": last.retired_by(wanted),
         "transitions": [*last.transitions, *_entries(wanted, last)],
-        "protected": sorted(protected),
         "clusters": list(settings.clusters),
-        "intermediates": signed.certificates,
-        "pledges": _pledges(clusters),
+        MEMORY: {
+            "trustAnchorsSha256": anchor.bundle_sha256,
+            "roots": anchor.roots,
+            "retired": last.retired_by(wanted),
+            "protected": sorted(protected),
+            "intermediates": signed.certificates,
+            "pledges": _pledges(clusters),
+        },
     }
 
 

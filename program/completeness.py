@@ -2,6 +2,7 @@
 
 import pulumi
 
+from meshtrust.stacks.outputs import flatten
 from program.refusal import end
 
 
@@ -20,7 +21,7 @@ async def check_complete(outputs: pulumi.Inputs) -> None:
     """
     if pulumi.runtime.is_dry_run():
         return
-    missing = [name for name, value in outputs.items() if not await pulumi.Output.from_input(value).is_known()]
+    missing = [name for name, value in flatten(outputs).items() if not await pulumi.Output.from_input(value).is_known()]
     if missing:
         end(
             f"This run has left out what is new in the stack (--target, --exclude), so that its outputs "

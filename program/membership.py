@@ -11,7 +11,7 @@ from components.signed_certificate import SignedPair
 from meshtrust.pki.intermediates import choose_signed
 from meshtrust.pki.pem import to_pem
 from meshtrust.rotation.pledge import Pledge, announce
-from meshtrust.stacks.outputs import StackOutputs
+from meshtrust.stacks.outputs import MEMORY, StackOutputs
 from program.configuration.settings import Settings
 
 
@@ -163,8 +163,10 @@ def enrol(membership: Membership, requests: IntermediateRequests | None) -> pulu
     )
     return {
         "anchorStack": anchor,
-        "requests": requests.requests if requests else {},
-        "pledge": membership.pledge.as_outputs(),
+        MEMORY: {
+            "requests": requests.requests if requests else {},
+            "pledge": membership.pledge.as_outputs(),
+        },
     }
 
 

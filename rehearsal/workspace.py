@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from meshtrust.stacks.outputs import flatten
 from rehearsal.cluster.pki import write_secret
 from rehearsal.errors import RehearsalError
 from rehearsal.pulumi.cli import PulumiCli, find_cli
@@ -109,7 +110,7 @@ class Workspace:
         return replace(self, stack=stack)
 
     def outputs(self) -> dict[str, Any]:
-        """Return the stack's outputs.
+        """Return the stack's outputs, those of its memory beside the others.
 
         Raises:
             RehearsalError: They cannot be read.
@@ -118,8 +119,7 @@ class Workspace:
         if result.returncode:
             msg = f"The stack's outputs cannot be read: {result.stderr.strip()}"
             raise RehearsalError(msg)
-        outputs: dict[str, Any] = json.loads(result.stdout)
-        return outputs
+        return flatten(json.loads(result.stdout))
 
     @property
     def command_environment(self) -> dict[str, str]:

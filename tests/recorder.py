@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pulumi
@@ -9,6 +10,7 @@ from cryptography import x509
 from pulumi.runtime import mocks
 
 from meshtrust.pki.pem import fingerprint
+from meshtrust.stacks.outputs import flatten
 from rehearsal.mocks import STACK_REFERENCE, Recording, Registered, Secret, engine_config, record, unwrapped
 from rehearsal.mocks import run_program as run_under_mocks
 from rehearsal.workspace import REPOSITORY, stack_config
@@ -47,7 +49,7 @@ class _Providers(mocks.Mocks):
         self, outputs: Mapping[str, Mapping[str, Any]], stack: str = "test", *, loses_state: bool = False
     ) -> None:
         self._outputs = outputs
-        roots = {} if loses_state else outputs.get(stack, {}).get("roots") or {}
+        roots = {} if loses_state else flatten(outputs.get(stack, {})).get("roots") or {}
         self._kept = {
             f"trust-anchor-{generation}-key": _MADE[root["fingerprint"]]
             for generation, root in roots.items()
@@ -114,6 +116,7 @@ def run_program(
     preview: bool = True,
     secret_keys: Collection[str] = (),
     loses_state: bool = False,
+    flat: bool = True,
 ) -> Recording:
     """Run the whole program with a configuration, as a preview unless told otherwise.
 
@@ -125,6 +128,7 @@ def run_program(
         preview: Whether it is a preview.
         secret_keys: Keys of the configuration that are encrypted.
         loses_state: Whether the stack's state has lost the roots that its outputs tell of.
+        flat: Whether the outputs of the stack's memory are beside the others, as `flatten` has it.
 
     Raises:
         pulumi.RunError: The program has refused the run.
@@ -133,6 +137,7 @@ def run_program(
     # The program answers an interrupt as a process of its own, which the tests are not.
     answer = signal.getsignal(signal.SIGINT)
     try:
-        return run_under_mocks(config, providers, stack=stack, preview=preview, secret_keys=secret_keys)
+        recording = run_under_mocks(config, providers, stack=stack, preview=preview, secret_keys=secret_keys)
+        return replace(recording, outputs=flatten(recording.outputs)) if flat else recording
     finally:
         signal.signal(signal.SIGINT, answer)

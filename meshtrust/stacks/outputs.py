@@ -30,15 +30,30 @@ class Webhooks:
     certificates: Mapping[str, x509.Certificate]
 
 
+# The output that holds the others which only the program and the commands read.
+MEMORY = "memory"
+
+
+def flatten(outputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a stack's outputs with those of its memory beside the others, as earlier versions wrote all of them."""
+    others = {name: value for name, value in outputs.items() if name != MEMORY}
+    return {**others, **(outputs.get(MEMORY) or {})}
+
+
 @dataclass(frozen=True)
 class StackOutputs:
     """The last successful deployment of a stack.
 
     Attributes:
-        outputs: The stack's outputs, as `__main__.py` returns them; empty before the first deployment.
+        outputs: The stack's outputs, those of its memory beside the others; empty before the first deployment. They may
+            be given as `__main__.py` returns them, or as earlier versions did.
     """
 
     outputs: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        """Flatten the outputs."""
+        object.__setattr__(self, "outputs", flatten(self.outputs))
 
     @property
     def cluster_uid(self) -> str:

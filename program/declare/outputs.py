@@ -1,8 +1,16 @@
-"""The outputs of a cluster's stack, which its next run and the anchor stack read."""
+"""The outputs of a cluster's stack: a summary for people, values for other programs, and the program's memory.
+
+The engine shows outputs by name, so that the summary, `about`, comes first.
+"""
+
+from collections.abc import Mapping
+from typing import Any
 
 import pulumi
 from pulumi.runtime.config import is_config_secret
 
+from meshtrust.rotation.steps import Trust
+from meshtrust.stacks.outputs import MEMORY
 from program.checks.plan import RunPlan
 from program.checks.upgrade import images_as_outputs
 from program.declare.cluster import DeclaredCluster
@@ -17,8 +25,18 @@ def cluster_outputs(plan: RunPlan, declared: DeclaredCluster) -> dict[str, pulum
         declared: The components that it has declared.
     """
     settings, anchor = plan.settings, declared.anchor
+    trust = Trust(anchors=settings.anchor.generations, signer=settings.anchor.signer)
+    fleet = {"anchorStack": plan.fleet.anchor_stack} if plan.fleet and plan.pledge else {}
     return {
-        **_fleet_outputs(plan, declared),
+        "about": {
+            "anchors": anchor.roots.apply(describe_ends),
+            "cluster": settings.cluster.context,
+            "issuer": f"mode {settings.issuer.mode}; its end: meshtrust status --stack {pulumi.get_stack()}",
+            "next": describe_next(trust, pulumi.get_stack()),
+            "phase": trust.phase,
+            "signer": trust.signer,
+        },
+        **fleet,
         "context": settings.cluster.context,
         "kubeconfig": _as_configured("kubeconfig", settings.cluster.kubeconfig),
         "namespace": settings.linkerd.namespace,
@@ -27,27 +45,46 @@ def cluster_outputs(plan: RunPlan, declared: DeclaredCluster) -> dict[str, pulum
         "anchors": list(settings.anchor.generations),
         "signer": settings.anchor.signer,
         "trustAnchors": anchor.bundle,
-        "trustAnchorsSha256": anchor.bundle_sha256,
-        "roots": anchor.roots,
-        "retired": plan.last.retired_by(settings.anchor.generations),
         "transitions": list(plan.transitions),
-        "issuer": settings.issuer.as_outputs(),
-        "guideGeneration": plan.guide_generation,
         "webhooks": declared.webhooks.as_outputs(),
-        "trustBundle": {"mode": "trust-manager" if settings.trust_bundle.by_trust_manager else "helm"},
-        "bundleRestorations": plan.restorations,
-        "charts": {key: source.installed for key, source in settings.chart_sources.items()},
-        "imageValues": images_as_outputs(settings),
-        "providers": provider_versions(),
+        MEMORY: {
+            **_fleet_memory(plan, declared),
+            "trustAnchorsSha256": anchor.bundle_sha256,
+            "roots": anchor.roots,
+            "retired": plan.last.retired_by(settings.anchor.generations),
+            "issuer": settings.issuer.as_outputs(),
+            "guideGeneration": plan.guide_generation,
+            "trustBundle": {"mode": "trust-manager" if settings.trust_bundle.by_trust_manager else "helm"},
+            "bundleRestorations": plan.restorations,
+            "charts": {key: source.installed for key, source in settings.chart_sources.items()},
+            "imageValues": images_as_outputs(settings),
+            "providers": provider_versions(),
+        },
     }
 
 
-def _fleet_outputs(plan: RunPlan, declared: DeclaredCluster) -> dict[str, pulumi.Input[object]]:
-    """Return the outputs that the anchor stack reads."""
+def describe_ends(roots: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Return when each root ends (UTC), by generation.
+
+    Args:
+        roots: The roots, as `TrustAnchor.roots` has them.
+    """
+    return {name: f"until {str(root['notAfter'])[:16].replace('T', ' ')} UTC" for name, root in roots.items()}
+
+
+def describe_next(trust: Trust, stack: str) -> str:
+    """Return the next step of a stack in words, and the command that takes it."""
+    if trust.phase == "steady":
+        return f"none; a rotation before the anchor ends: meshtrust rotate --stack {stack}"
+    step = "switch the signer" if trust.phase == "introduce" else "retire what signed before"
+    return f"{step}: meshtrust rotate --stack {stack}"
+
+
+def _fleet_memory(plan: RunPlan, declared: DeclaredCluster) -> dict[str, pulumi.Input[object]]:
+    """Return the memory that the anchor stack reads."""
     if plan.fleet is None or plan.pledge is None:
         return {}
     return {
-        "anchorStack": plan.fleet.anchor_stack,
         "requests": declared.requests.requests if declared.requests else {},
         "intermediates": dict(plan.fleet.signed),
         "pledge": plan.pledge.as_outputs(),
