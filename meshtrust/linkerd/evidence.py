@@ -79,7 +79,7 @@ class Mesh:
         return name_trust_roots(self.namespace)
 
     @property
-    def is_there(self) -> bool:
+    def is_installed(self) -> bool:
         """Whether there is a control plane; pods with a proxy may have outlived theirs."""
         return bool(self.roots or self.identity_pods)
 
@@ -328,7 +328,7 @@ async def _of_each(
     return dict(await asyncio.gather(*map(guarded, pods)))
 
 
-def is_served(mesh: Mesh, end: datetime) -> bool:
+def matches_secret(mesh: Mesh, end: datetime) -> bool:
     """Whether an issuer with this end, as a replica tells it, may be the one in the Secret.
 
     A replica's date has whole seconds, and its gauge was read within the same second. Issuers of one end look the same:

@@ -14,8 +14,8 @@ from meshtrust.linkerd.evidence import (
     Leaf,
     Mesh,
     ends_at,
-    is_served,
     look_again,
+    matches_secret,
     read_injectors,
     read_leaves,
     read_mesh,
@@ -190,7 +190,7 @@ async def find_overtaken(api: Api, namespace: str, root: x509.Certificate, name:
         ClusterError: The cluster cannot be read.
     """
     mesh = await _patiently_see(api, await read_mesh(api, namespace), fingerprint(root))
-    return await _name_owners(api, list(_untrusting(mesh, fingerprint(root), name)))
+    return await _name_owners(api, list(_pods_not_trusting(mesh, fingerprint(root), name)))
 
 
 async def find_unserved(api: Api, mesh: Mesh) -> list[Blocker]:
@@ -219,7 +219,7 @@ def blocks_switch(mesh: Mesh, root: str, name: str, now: datetime) -> list[Block
         blockers.append(Blocker(subject=f"generation {name}", reason=reason, curable=False))
     if root not in known:
         blockers.append(Blocker(subject=mesh.bundle_name, reason=f"does not hold {name}", deployable=True))
-    blockers += _untrusting(mesh, root, name)
+    blockers += _pods_not_trusting(mesh, root, name)
     blockers += _blocks_identity(mesh, name)
     return blockers
 
@@ -308,11 +308,11 @@ def blocks_deploy(mesh: Mesh, roots: Mapping[str, x509.Certificate], signer: str
     """
     kept = set(map(fingerprint, roots.values()))
     is_same = signer in roots and kept == set(map(fingerprint, mesh.roots))
-    if not mesh.is_there or (is_same and _chains(mesh.issuer, [roots[signer]], now)):
+    if not mesh.is_installed or (is_same and _chains(mesh.issuer, [roots[signer]], now)):
         return []
     # What is still to be made has no fingerprint, and nothing trusts it.
     signing = fingerprint(roots[signer]) if signer in roots else ""
-    blockers = list(_untrusting(mesh, signing, signer))
+    blockers = list(_pods_not_trusting(mesh, signing, signer))
     for root in mesh.roots:
         if fingerprint(root) not in kept and root.not_valid_after_utc > now:
             reason = f"its root {fingerprint(root)[:8]} ({root.subject.rfc4514_string()}) is not among the anchors"
@@ -348,7 +348,7 @@ def blocks_served(
             reason = f"which issuer it signs with cannot be seen: {end}"
             if seen:
                 reason += "; and its own proxy's certificate is from another issuer than the Secret's"
-        elif not is_served(mesh, end):
+        elif not matches_secret(mesh, end):
             seen, reason = (
                 True,
                 f"it still signs with an issuer that ends {end:%Y-%m-%d %H:%M} UTC, not with the Secret's",
@@ -419,7 +419,7 @@ def _delete_lost(pod: MeshedPod) -> str:
     )
 
 
-def _untrusting(mesh: Mesh, root: str, name: str) -> Iterable[Blocker]:
+def _pods_not_trusting(mesh: Mesh, root: str, name: str) -> Iterable[Blocker]:
     """Yield the pods whose proxies do not trust a root, or of which that cannot be seen."""
     for pod in mesh.pods:
         if pod.trust.state == "unseen":

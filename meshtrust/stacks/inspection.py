@@ -10,7 +10,7 @@ from typing import Any, Literal
 from cryptography import x509
 
 from meshtrust.linkerd.diagnosis import Diagnosis, Subject, diagnose
-from meshtrust.linkerd.evidence import Mesh, is_served, read_mesh, read_served_issuers
+from meshtrust.linkerd.evidence import Mesh, matches_secret, read_mesh, read_served_issuers
 from meshtrust.linkerd.pods import MeshedPod, Workload
 from meshtrust.lint import Finding, lint_trust_anchor
 from meshtrust.names import IDENTITY
@@ -124,7 +124,7 @@ class Inspection:
         end = self.served[pod]
         if isinstance(end, str):
             return "unknown"
-        return "current" if is_served(self.mesh, end) else "another"
+        return "current" if matches_secret(self.mesh, end) else "another"
 
     @property
     def drifted(self) -> bool | None:

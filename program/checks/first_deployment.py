@@ -46,7 +46,7 @@ async def check(api: Api, decision: StepDecision, last: StackOutputs, held: Held
         return decision, held
     settings, namespace = decision.settings, decision.settings.linkerd.namespace
     mesh = await read_mesh(api, namespace)
-    if not mesh.is_there:
+    if not mesh.is_installed:
         return decision, Held()
     roots = {name: read_bundle(pem)[0] for name, pem in settings.anchor.certificates.items()}
     own = held if await _is_own(api, namespace) else Held()

@@ -9,7 +9,7 @@ import pulumi
 from components.cert_manager import NAMESPACE_LABELS
 from meshtrust.cluster.api import DEPLOYMENTS, NAMESPACES, Api, ClusterError
 from meshtrust.cluster.label_selector import selects
-from meshtrust.linkerd.webhooks.authority import check_step, find_served_otherwise, retired
+from meshtrust.linkerd.webhooks.authority import check_step, find_pods_with_other_ca, retired
 from meshtrust.names import NAMESPACE_NAME_LABEL, WEBHOOKS_LABEL
 from meshtrust.stacks.outputs import StackOutputs
 from program.configuration.settings import Settings
@@ -73,7 +73,7 @@ async def check(api: Api, settings: Settings, last: StackOutputs) -> None:
 async def _check_served(api: Api, settings: Settings, last: StackOutputs, gone: list[str]) -> None:
     remaining = [root for name, root in last.webhooks.certificates.items() if name not in gone]
     viz = settings.webhooks.viz_namespace if settings.webhooks else ""
-    found = await find_served_otherwise(api, settings.linkerd.namespace, remaining, viz)
+    found = await find_pods_with_other_ca(api, settings.linkerd.namespace, remaining, viz)
     if found:
         listed = "\n".join(f"  - {entry}" for entry in found)
         msg = (

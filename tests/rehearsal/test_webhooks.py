@@ -8,7 +8,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from meshtrust.cluster.connection.client import connect
-from meshtrust.linkerd.webhooks.authority import CONTROL_PLANE, find_served_otherwise
+from meshtrust.linkerd.webhooks.authority import CONTROL_PLANE, find_pods_with_other_ca
 from meshtrust.pki.pem import read_bundle
 from tests.certificates import make_certificate
 from tests.rehearsal.control_plane import proxy_of, wait_until
@@ -114,7 +114,7 @@ def test_an_authority_goes_only_when_no_pod_serves_under_it(live, cluster):
     def find(roots):
         async def ask():
             api = await connect(cluster.context, str(cluster.kubeconfig))
-            return await find_served_otherwise(api, "linkerd", roots)
+            return await find_pods_with_other_ca(api, "linkerd", roots)
 
         return asyncio.run(ask())
 

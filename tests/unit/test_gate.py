@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from meshtrust.linkerd.evidence import Leaf, Mesh, is_served
+from meshtrust.linkerd.evidence import Leaf, Mesh, matches_secret
 from meshtrust.linkerd.pods import MeshedPod, ProxyTrust, Workload
 from meshtrust.pki.pem import fingerprint
 from meshtrust.rotation.gate import blocks_deploy, blocks_retire, blocks_served, blocks_switch
@@ -167,4 +167,4 @@ def test_no_identity_replica_at_all_blocks():
 def test_an_end_told_within_the_second_is_that_of_the_secret(seconds, served):
     """The gauge counts from a moment within the second that the answer is dated with."""
     end = ISSUER_NEW.certificate.not_valid_after_utc + timedelta(seconds=seconds)
-    assert is_served(mesh(), end) is served
+    assert matches_secret(mesh(), end) is served

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from meshtrust.linkerd.webhooks.authority import CONTROL_PLANE, VIZ, find_served_otherwise
+from meshtrust.linkerd.webhooks.authority import CONTROL_PLANE, VIZ, find_pods_with_other_ca
 from tests.certificates import make_certificate
 from tests.fake_cluster import FakeCluster, Port
 
@@ -26,7 +26,7 @@ def find(viz_namespace, chain):
         },
         ports={("linkerd-viz/tap-1", webhook.port): port for webhook in VIZ},
     )
-    return asyncio.run(find_served_otherwise(cluster, "linkerd", [NEW.certificate], viz_namespace))
+    return asyncio.run(find_pods_with_other_ca(cluster, "linkerd", [NEW.certificate], viz_namespace))
 
 
 def test_what_viz_serves_under_an_authority_that_would_go_is_found():

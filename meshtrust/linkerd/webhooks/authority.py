@@ -172,7 +172,7 @@ def check_step(last: tuple[Sequence[str], str], wanted: tuple[Sequence[str], str
         )
 
 
-async def find_served_otherwise(
+async def find_pods_with_other_ca(
     api: Api, namespace: str, roots: Sequence[x509.Certificate], viz_namespace: str = ""
 ) -> list[str]:
     """Return, as clauses, the pods that do not serve each of their webhooks under one of the authorities.
