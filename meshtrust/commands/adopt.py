@@ -11,7 +11,7 @@ import typer
 from meshtrust.cluster.connection.client import connect
 from meshtrust.commands.options import HERE, Context, Directory, Kubeconfig, console
 from meshtrust.files import ENCODING
-from meshtrust.stacks.adoption import Adoption, Place, describe
+from meshtrust.stacks.adoption import Adoption, InstallLocation, plan_adoption
 from meshtrust.stacks.stack import Stack
 
 
@@ -35,10 +35,10 @@ def adopt(
     or read, or the files cannot be written.
     """
     target = Stack(stack, directory)
-    place = Place(context=context, kubeconfig=kubeconfig, namespace=namespace, charts=charts)
+    place = InstallLocation(context=context, kubeconfig=kubeconfig, namespace=namespace, charts=charts)
 
     async def look() -> Adoption:
-        return await describe(await connect(context, kubeconfig, "--context"), place)
+        return await plan_adoption(await connect(context, kubeconfig, "--context"), place)
 
     adoption = asyncio.run(look())
     path = target.create(adoption.config)

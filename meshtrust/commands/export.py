@@ -11,7 +11,7 @@ import typer
 from meshtrust.commands.display.inventory import MeshCollector, take_inventory
 from meshtrust.commands.options import HERE, Context, Directory, Kubeconfig, Namespace, Stack, select
 from meshtrust.files import replace_text
-from meshtrust.stacks.inspection import Budget, Inspection, inspect, judge
+from meshtrust.stacks.inspection import Inspection, MinimumLifetimes, inspect, judge
 from meshtrust.stacks.outputs import StackOutputs
 from meshtrust.stacks.target import open_target
 
@@ -63,7 +63,7 @@ def export(
 
 def render(form: Format, inspection: Inspection, deployed: StackOutputs | None) -> str:
     """Return a mesh as the text of an export."""
-    findings = judge(inspection, Budget())
+    findings = judge(inspection, MinimumLifetimes())
     if form is Format.json:
         return json.dumps(take_inventory(inspection, findings, deployed), indent=2) + "\n"
     from prometheus_client import CollectorRegistry, generate_latest  # noqa: PLC0415 - the other form does not need it

@@ -33,7 +33,7 @@ from meshtrust.fleet.up import deploy_fleet
 from meshtrust.fleet.view import FleetView
 from meshtrust.fleet.waves import FleetError
 from meshtrust.linkerd.rollout import Limits
-from meshtrust.stacks.inspection import Budget
+from meshtrust.stacks.inspection import MinimumLifetimes
 from meshtrust.stacks.progress import Progress
 
 AnchorStack = Annotated[str, typer.Option(help="Stack that owns the trust anchor. Default: the only one there is.")]
@@ -118,7 +118,7 @@ def status(
     A cluster that cannot be read is shown as such. Exit codes: 0 shown, whatever it is; 3 the fleet cannot be read, or
     the page not written.
     """
-    view = _look(directory, anchor_stack, parallel, Budget())
+    view = _look(directory, anchor_stack, parallel, MinimumLifetimes())
     if html:
         try:
             html.write_text(draw_page(view), encoding=ENCODING)
@@ -148,7 +148,7 @@ def verify(
     Exit codes: 0 no error; 1 an error, or a cluster that cannot be read, each of which is listed; 3 the fleet cannot be
     read.
     """
-    budget = Budget(issuer=timedelta(hours=issuer_hours), anchor=timedelta(days=anchor_days))
+    budget = MinimumLifetimes(issuer=timedelta(hours=issuer_hours), anchor=timedelta(days=anchor_days))
     view = _look(directory, anchor_stack, parallel, budget)
     failed = any(cluster.has_errors for cluster in view.clusters)
     if as_json:
@@ -167,7 +167,7 @@ def verify(
         raise typer.Exit(1)
 
 
-def _look(directory: Path, anchor_stack: str, parallel: int, budget: Budget) -> FleetView:
+def _look(directory: Path, anchor_stack: str, parallel: int, budget: MinimumLifetimes) -> FleetView:
     fleet = find_fleet(directory, anchor_stack)
 
     async def look() -> FleetView:

@@ -30,7 +30,7 @@ from meshtrust.lint import Finding
 from meshtrust.pki.durations import format_left
 from meshtrust.pki.pem import fingerprint
 from meshtrust.rotation.steps import Phase
-from meshtrust.stacks.inspection import Budget, Inspection, inspect, judge
+from meshtrust.stacks.inspection import Inspection, MinimumLifetimes, inspect, judge
 from meshtrust.stacks.target import Selection, open_target
 
 # A retirement ends in the phase that the next rotation begins in.
@@ -54,7 +54,7 @@ def status(
     Works on any Linkerd installation by --context. Exit codes: 0 shown, whatever it is; 3 it cannot be read.
     """
     inspection = _look(select(stack, directory, context, kubeconfig, namespace))
-    findings = judge(inspection, Budget())
+    findings = judge(inspection, MinimumLifetimes())
     if as_json:
         write({**inspection.as_json(), "findings": _as_json(findings)})
         return
@@ -79,7 +79,9 @@ def verify(
     cannot be read.
     """
     inspection = _look(select(stack, directory, context, kubeconfig, namespace))
-    findings = judge(inspection, Budget(issuer=timedelta(hours=issuer_hours), anchor=timedelta(days=anchor_days)))
+    findings = judge(
+        inspection, MinimumLifetimes(issuer=timedelta(hours=issuer_hours), anchor=timedelta(days=anchor_days))
+    )
     failed = any(finding.severity == "error" for finding in findings)
     if as_json:
         write({"context": inspection.context, "ok": not failed, "findings": _as_json(findings)})

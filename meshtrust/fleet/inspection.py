@@ -9,13 +9,13 @@ from meshtrust.fleet.members import Fleet, link_name
 from meshtrust.fleet.view import ClusterView, FleetView
 from meshtrust.linkerd.links import read_links
 from meshtrust.pki.pem import fingerprint
-from meshtrust.stacks.inspection import Budget, inspect, judge
+from meshtrust.stacks.inspection import MinimumLifetimes, inspect, judge
 from meshtrust.stacks.outputs import StackOutputs
 from meshtrust.stacks.stack import MissingStackError, Stack, StackError
 from meshtrust.stacks.target import Selection, open_target
 
 
-async def inspect_fleet(fleet: Fleet, budget: Budget, parallel: int) -> FleetView:
+async def inspect_fleet(fleet: Fleet, budget: MinimumLifetimes, parallel: int) -> FleetView:
     """Read a fleet's credentials and judge them; a cluster that cannot be read is told of, and stops nothing.
 
     Args:
@@ -51,7 +51,7 @@ async def _read_anchor(stack: Stack) -> StackOutputs:
     return deployed
 
 
-async def _look(stack: Stack, budget: Budget) -> ClusterView:
+async def _look(stack: Stack, budget: MinimumLifetimes) -> ClusterView:
     name = link_name(stack)
     try:
         target = await open_target(Selection(stack=stack.name, directory=stack.directory))

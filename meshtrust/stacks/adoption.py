@@ -31,7 +31,7 @@ from meshtrust.pki.private_key import find_private_keys
 
 _PUBLISHED = "https://helm.linkerd.io"
 # Values of the chart that follow from the stack's own keys (program/configuration/settings.py refuses them).
-_FOLLOW = (
+DERIVED_VALUES = (
     "identityTrustAnchorsPEM",
     "identityTrustDomain",
     "identity.externalCA",
@@ -62,7 +62,7 @@ class Adoption:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class InstallLocation:
     """Where an installation is, and how its charts are found.
 
     Attributes:
@@ -78,7 +78,7 @@ class Place:
     charts: str
 
 
-async def describe(api: Api, place: Place) -> Adoption:
+async def plan_adoption(api: Api, place: InstallLocation) -> Adoption:
     """Read an installation and describe the stack that takes it over; nothing is changed.
 
     Args:
@@ -150,7 +150,7 @@ async def _find_certificate(api: Api, namespace: str) -> Mapping[str, Any] | Non
     return None
 
 
-def _release(releases: Sequence[HelmRelease], chart: str, place: Place) -> HelmRelease:
+def _release(releases: Sequence[HelmRelease], chart: str, place: InstallLocation) -> HelmRelease:
     found = next((release for release in releases if release.chart == chart), None)
     if found is None:
         msg = (
@@ -240,7 +240,7 @@ def _issuer(certificate: Mapping[str, Any] | None, signer: str) -> dict[str, Any
     }
 
 
-def _linkerd(control_plane: HelmRelease, crds: HelmRelease, place: Place) -> dict[str, Any]:
+def _linkerd(control_plane: HelmRelease, crds: HelmRelease, place: InstallLocation) -> dict[str, Any]:
     # The stable line's charts have semantic versions, the edge releases' are dates.
     line = "stable" if int(control_plane.version.split(".")[0]) < 2000 else "edge"
     return {
@@ -249,7 +249,7 @@ def _linkerd(control_plane: HelmRelease, crds: HelmRelease, place: Place) -> dic
         "version": control_plane.version,
         **({"crdsVersion": crds.version} if crds.version != control_plane.version else {}),
         "installGatewayApi": bool(crds.value("installGatewayAPI")),
-        "values": _without(control_plane.values, _FOLLOW),
+        "values": _without(control_plane.values, DERIVED_VALUES),
     }
 
 
@@ -266,7 +266,7 @@ def _without(values: Mapping[str, Any], paths: Sequence[str]) -> dict[str, Any]:
     return kept
 
 
-def _imports(place: Place, uid: str, *, has_certificate: bool, published: bool) -> Iterator[dict[str, Any]]:
+def _imports(place: InstallLocation, uid: str, *, has_certificate: bool, published: bool) -> Iterator[dict[str, Any]]:
     """Yield the resources of the program that are there already, under its own names."""
     yield {
         "type": "pulumi:providers:kubernetes",
@@ -313,7 +313,7 @@ def _resource(type_: str, name: str, id_: str, parent: str) -> dict[str, Any]:
     }
 
 
-def _notes(issuer: Mapping[str, Any], control_plane: HelmRelease, place: Place) -> Iterator[str]:
+def _notes(issuer: Mapping[str, Any], control_plane: HelmRelease, place: InstallLocation) -> Iterator[str]:
     if issuer["mode"] == "external-secret":
         yield f"No Certificate is issued into Secret {place.namespace}/{IDENTITY_ISSUER}: whoever writes it goes on."
     else:

@@ -1,4 +1,4 @@
-"""Who runs this, for the audit trail: what the surroundings say, which anyone who runs a step could say otherwise."""
+"""The name of whoever runs this, from variables of a CI system or the operating system; it is not authenticated."""
 
 import getpass
 import os

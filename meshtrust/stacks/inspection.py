@@ -1,4 +1,4 @@
-"""The state of a mesh's credentials: what is deployed, what the cluster holds, and what of it needs attention."""
+"""The state of a mesh's credentials: the deployed roots, the objects in the cluster, and findings about them."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -24,7 +24,7 @@ _SHORT = 12
 
 
 @dataclass(frozen=True, kw_only=True)
-class Budget:
+class MinimumLifetimes:
     """How much life must be left, below which a certificate is an error.
 
     Attributes:
@@ -181,7 +181,7 @@ def subject_of_diagnosis(target: Target, mesh: Mesh) -> Subject:
     )
 
 
-def judge(inspection: Inspection, budget: Budget) -> list[Finding]:
+def judge(inspection: Inspection, budget: MinimumLifetimes) -> list[Finding]:
     """Return what needs attention, errors first.
 
     Args:
@@ -198,7 +198,7 @@ def judge(inspection: Inspection, budget: Budget) -> list[Finding]:
     return sorted(found, key=lambda finding: finding.severity != "error")
 
 
-def _judge_bundle(inspection: Inspection, budget: Budget) -> Iterator[Finding]:
+def _judge_bundle(inspection: Inspection, budget: MinimumLifetimes) -> Iterator[Finding]:
     mesh = inspection.mesh
     subject = mesh.bundle_name
     if not mesh.roots:
@@ -233,7 +233,7 @@ def _judge_bundle(inspection: Inspection, budget: Budget) -> Iterator[Finding]:
         yield from _judge_life(name, root, budget.anchor, inspection.now, fix)
 
 
-def _judge_issuer(inspection: Inspection, budget: Budget) -> Iterator[Finding]:
+def _judge_issuer(inspection: Inspection, budget: MinimumLifetimes) -> Iterator[Finding]:
     mesh = inspection.mesh
     if not mesh.issuer:
         yield Finding(

@@ -11,7 +11,7 @@ from meshtrust.linkerd.pods import MeshedPod, ProxyTrust, Workload
 from meshtrust.pki.durations import format_left
 from meshtrust.pki.pem import fingerprint
 from meshtrust.rotation.steps import Trust
-from meshtrust.stacks.inspection import Budget, Inspection, judge
+from meshtrust.stacks.inspection import Inspection, MinimumLifetimes, judge
 from tests.certificates import make_certificate
 
 OLD, NEW = make_certificate("root old", days=3650), make_certificate("root new", days=3650)
@@ -64,7 +64,7 @@ def inspection(judged=None, end=None, **changes):
 
 
 def found(looked_at, **budget):
-    return [(entry.severity, str(entry)) for entry in judge(looked_at, Budget(**budget))]
+    return [(entry.severity, str(entry)) for entry in judge(looked_at, MinimumLifetimes(**budget))]
 
 
 def test_a_healthy_mesh_needs_no_attention():

@@ -15,7 +15,7 @@ from meshtrust.commands.cli import app
 from meshtrust.commands.display.picture import draw_chain
 from meshtrust.linkerd.issuer.certificate import IssuerCertificate, read_issuer_certificate
 from meshtrust.names import IDENTITY
-from meshtrust.stacks.inspection import Budget, judge
+from meshtrust.stacks.inspection import MinimumLifetimes, judge
 from tests.api_server import holding
 from tests.certificates import make_certificate
 from tests.unit.test_inspection import ISSUER, OLD, inspection, mesh, pod, prints
@@ -64,7 +64,7 @@ def installed():
 
 
 def test_a_mesh_of_linkerds_own_scheme_needs_no_attention(installed):
-    assert judge(installed, Budget()) == []
+    assert judge(installed, MinimumLifetimes()) == []
 
 
 def test_an_issuer_that_is_its_own_root_is_drawn_below_it(installed):

@@ -19,7 +19,7 @@ from meshtrust.commands.display.renderers import LiveRenderer, PlainRenderer
 from meshtrust.commands.status import show_findings, show_inspection
 from meshtrust.fleet.view import FleetView
 from meshtrust.stacks.engine_logs import EngineLogs
-from meshtrust.stacks.inspection import Budget, judge
+from meshtrust.stacks.inspection import MinimumLifetimes, judge
 from meshtrust.stacks.progress import Progress
 from tests import fleet_views
 from tests.certificates import make_certificate
@@ -142,7 +142,7 @@ def test_only_phases_that_there_are_are_shown():
 
 def test_what_a_message_holds_is_never_taken_for_markup():
     looked_at = replace(inspection(), context="kind[/]dev [bold]", now=inspection().now + timedelta(days=400))
-    findings = judge(looked_at, Budget())
+    findings = judge(looked_at, MinimumLifetimes())
 
     def draw(console):
         show_inspection(looked_at, console)
