@@ -302,9 +302,8 @@ def blocks_deploy(mesh: Mesh, roots: Mapping[str, x509.Certificate], signer: str
         signer: The generation that is to sign.
         now: The time.
 
-    It is a switch and a retirement at once: see `blocks_switch` and `blocks_retire`. Which of the roots that it would
-    take away nothing is under any more, nobody has to say then: whoever takes a mesh over brings all of them along. One
-    that leaves bundle and signer what they are takes nothing from anybody, whatever it is that they trust.
+    It is a switch and a retirement at once: see `blocks_switch` and `blocks_retire`. An adoption must list every root
+    in the bundle. A deployment that changes neither bundle nor signer is always safe.
     """
     kept = set(map(fingerprint, roots.values()))
     is_same = signer in roots and kept == set(map(fingerprint, mesh.roots))
