@@ -3,7 +3,8 @@
 To be replaced at will (``--target-replace``, ``--replace``, or by a replacement of its provider) an object is made
 first and deleted after that (pulumi ``pkg/resource/deploy/step_generator.go``): under a fixed name that makes nothing,
 and takes away what there is. Objects are deleted first therefore. A release of Helm, its namespace and the provider of
-the cluster are not replaced at all: each takes the control plane along.
+the cluster are not replaced at all: each takes the control plane along. Neither is an authority of the webhooks:
+cert-manager issues nothing again under another CA of the same name.
 """
 
 import pulumi
@@ -75,11 +76,26 @@ def keep_from_replacement(plan: RunPlan) -> None:
             what = f"Namespace {namespace}"
         await refuse_replacement(plan.api, plan.last, namespace, what=what, context=settings.cluster.context)
 
-    hook = pulumi.ResourceHook("is-not-replaced", refuse, pulumi.ResourceHookOptions(on_dry_run=True))
+    def refuse_authority(args: pulumi.ResourceHookArgs) -> None:
+        msg = (
+            f"{args.name} belongs to an authority of Linkerd's webhooks that signs or is trusted already, and this run "
+            "would make another one under its name, while the webhooks go on to serve certificates of the old one: it "
+            "is to be replaced (--target-replace, --replace, by its provider), or the stack's state has lost it. Leave "
+            "out what replaces it, and have another authority take over (meshtrust:webhooks.authorities); or restore "
+            "the stack's state, and where that is lost for good, see docs/runbook.md (A lost key)."
+        )
+        raise ReplacedError(msg)
+
+    told = pulumi.ResourceHookOptions(on_dry_run=True)
+    hook = pulumi.ResourceHook("is-not-replaced", refuse, told)
+    authority_hook = pulumi.ResourceHook("authority-is-kept", refuse_authority, told)
+    kept = {f"webhooks-{name}-{part}" for name in plan.last.webhooks.authorities for part in ("key", "root")}
 
     def transform(args: pulumi.ResourceTransformationArgs) -> pulumi.ResourceTransformationResult | None:
         if args.type_ in (_NAMESPACE, _PROVIDER):
             changed = pulumi.ResourceOptions(hooks=pulumi.ResourceHookBinding(before_create=[hook]))
+        elif args.type_.startswith("tls:") and args.name in kept:
+            changed = pulumi.ResourceOptions(hooks=pulumi.ResourceHookBinding(before_create=[authority_hook]))
         elif args.type_.startswith("kubernetes:") and args.type_ != _RELEASE:
             changed = pulumi.ResourceOptions(delete_before_replace=True)
         else:

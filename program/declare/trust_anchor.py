@@ -99,8 +99,11 @@ def _ended(args: TrustAnchorArgs, last: StackOutputs, known: Mapping[str, KnownR
         )
         raise pulumi.RunError(msg)
     for name, root in ended.items():
+        # Whether the state still protects it, no program can see: only the engine knows, and says it at the end.
         pulumi.log.warn(
             f"The root of generation {name} ends at {root.not_valid_after_utc:%Y-%m-%d %H:%M} UTC. It stays in the "
-            "bundle as it is, and is never made again; rotate to another generation (docs/runbook.md)."
+            "bundle as it is, and is never made again; rotate to another generation (docs/runbook.md). If the engine "
+            "refuses to delete its resource because it is protected, run the same again after: pulumi state unprotect "
+            f"--all --yes --stack {pulumi.get_stack()}"
         )
     return {name: to_pem(root) for name, root in ended.items()}

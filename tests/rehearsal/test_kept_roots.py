@@ -234,7 +234,15 @@ def test_a_root_that_has_ended_stays_what_it_is():
         made = LiveStack(project, None)
         [root] = read_bundle(project.outputs()["trustAnchors"])
         wait_until(lambda: root.not_valid_after_utc < datetime.now(UTC), ENDS_AFTER_SECONDS)
-        made.configure(anchors=["2026", "2027"])
+        # As where it signed until now, and the stack's file alone was changed (anchor.protect).
+        protected = State(made)
+        made.run("state", "protect", protected.urn("trust-anchor-2026-root"), "--yes")
+        there = protected.ids()
+        said = made.refused(*PREVIEW, anchors=["2026", "2027"])
+        command = "pulumi state unprotect --all --yes --stack anchor"
+        assert command in said
+        assert protected.ids() == there
+        made.run(*command.split()[1:])
         said = project.capture(*UP)
         assert said.returncode == 0, said.stdout
         assert "It stays in the bundle as it is, and is never made again" in " ".join(said.stdout.split())

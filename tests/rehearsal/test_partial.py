@@ -2,12 +2,14 @@
 
 import base64
 import shlex
+import shutil
 
 import pytest
+import yaml
 
 from components.signed_certificate import how_to_forget
 from tests.rehearsal.live_stack import ISSUER_SECRET, get
-from tests.rehearsal.stack import NO_CHANGES, UP
+from tests.rehearsal.stack import NO_CHANGES, UP, charts_of_linkerd
 from tests.rehearsal.test_kept_roots import BUNDLE, State, trusted
 
 REFRESH_BY_PROGRAM = ("refresh", "--yes", "--non-interactive", "--run-program")
@@ -36,6 +38,20 @@ def test_outputs_tell_of_no_step_that_was_left_out(live, cluster):
         assert trusted(cluster) == roots
     live.up()
     assert len(trusted(cluster)) == 1
+
+
+def test_outputs_tell_of_no_upgrade_that_was_left_out(live, tmp_path):
+    """The next run, a step, would take it along unnoticed."""
+    before = live.project.outputs()
+    charts = shutil.copytree(charts_of_linkerd(), tmp_path / "charts")
+    chart = charts / "linkerd-control-plane" / "Chart.yaml"
+    described = yaml.safe_load(chart.read_text())
+    chart.write_text(yaml.safe_dump({**described, "version": "9999.1.1"}))
+    for linkerd in ({"charts": str(charts)}, {"values": {"proxy": {"image": {"version": "edge-99.9.9"}}}}):
+        said = live.refused(*UP, "--target", "**linkerd-namespace", linkerd=linkerd)
+        assert "This run has left out Helm release linkerd-control-plane (--target, --exclude)" in said
+        assert live.project.outputs() == before
+        live.configure(linkerd={"charts": str(charts_of_linkerd())})
 
 
 def test_what_is_broken_keeps_no_run_from_putting_it_right(live, cluster):

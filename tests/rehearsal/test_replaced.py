@@ -25,6 +25,10 @@ def test_what_the_mesh_runs_in_is_never_replaced(live, cluster):
     for command, option, replaced in ((PREVIEW, "--target-replace", NEVER[0]), (UP, "--replace", NEVER[0]), *runs):
         said = live.refused(*command, option, state.urn(replaced))
         assert "is to be replaced (--target-replace, --replace, also of the provider)" in said, replaced
+    for part in ("key", "root"):
+        [name] = [name for name in there if name.startswith("webhooks-") and name.endswith(f"-{part}")]
+        said = live.refused(*UP, "--target-replace", state.urn(name))
+        assert f"{name} belongs to an authority of Linkerd's webhooks" in said
     assert names(cluster, PODS) == pods
     assert state.ids() == there
     live.run(*UP, *NO_CHANGES)

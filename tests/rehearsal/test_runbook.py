@@ -159,6 +159,31 @@ def test_a_lost_key(lost):
 
 
 @pytest.fixture(scope="module")
+def restored():
+    """A mesh that has gone through a rotation, and a stack whose state was restored from before it."""
+    with bench("restored", SIGNED, workloads=WORKLOADS, replicas=1) as made:
+        before = made.engine("stack", "export").stdout
+        made.ok("rotate", "--to", "2027")
+        made.engine("stack", "import", "--force", stdin=before)
+        yield made
+
+
+def test_a_state_from_before_a_rotation(restored):
+    """The way out is that of a lost key, under the generation that signs in the cluster."""
+    follower, failed = Follower(restored), restored.failed()
+    [root] = read_bundle(restored.kubectl(*ROOTS))
+    restored.configure(anchors=["2026"], signer="2026")
+    written = " ".join(restored.refused().split())
+    assert "are ahead of this stack's state" in written
+    assert "begin the stack anew with the root that signs in the cluster" in written
+    restored.configure(anchors=["2027"], signer="2027")
+    anew, _ = page("A lost key")
+    follower.follow([(line.replace("2026", "2027"), shown) for line, shown in anew])
+    assert read_bundle(restored.outputs()["trustAnchors"]) == [root], "nothing that is trusted has changed"
+    assert restored.failed() == failed
+
+
+@pytest.fixture(scope="module")
 def installed():
     """A mesh that `linkerd install` has made, and a stack that was never deployed."""
     with bench("cli", workloads=WORKLOADS, replicas=1, deploy=install_by_the_cli) as made:
