@@ -1,131 +1,104 @@
-"""What a stack says of its trust anchor: generations, the one that signs, and roots that were made elsewhere."""
+"""Checks of the trust anchor: the generation that signs, and roots that were made outside this program."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from components.trust_anchor import TrustAnchorArgs
 from meshtrust.lint import lint_trust_anchor
-from meshtrust.pki.issuer_mode import SIGNING_MODES, IssuerMode
-from meshtrust.pki.pem import PemError, fingerprint, normalise_bundle, read_bundle
-from meshtrust.pki.private_key import key_to_pem, read_private_key
-from program.configuration.names import choose_signer, read_names
-from program.configuration.reader import Reader
+from meshtrust.pki.issuer_mode import SIGNING_MODES
+from meshtrust.pki.pem import fingerprint, read_bundle
+from meshtrust.pki.private_key import read_private_key
+from program.configuration.model import Configuration
+from program.configuration.report import PREFIX, Report
 
 # A root that ends sooner cannot see a rotation through, and what it signs would outlive it.
 _MINIMUM_ANCHOR_LIFE = timedelta(days=7)
 
 
-def read_anchor(reader: Reader, mode: IssuerMode, trust_domain: str, *, names_signer: bool) -> TrustAnchorArgs:
-    """Return what the trust anchor is made from.
-
-    Args:
-        reader: Reads the configuration.
-        mode: Who signs the identity issuer.
-        trust_domain: The mesh's.
-        names_signer: Whether one of the generations signs in this stack; in an anchor stack none does.
-    """
-    generations = read_names(reader, "anchors", "2026")
-    certificates = _read_anchor_certificates(reader, generations)
-    keys = _read_anchor_keys(reader, certificates)
-    signer = reader.optional_name("signer")
-    if names_signer:
-        signer = choose_signer(reader, "signer", signer, "anchors", generations)
-    if names_signer and signer in certificates and mode in SIGNING_MODES:
-        _check_brought_signer(reader, mode, signer, certificates[signer], has_key=signer in keys)
-    return TrustAnchorArgs(
-        generations=generations,
-        signer=signer,
-        certificates=certificates,
-        keys=keys,
-        trust_domain=trust_domain,
-        validity=reader.days("anchor.validityDays"),
-        protected=frozenset(_protectable(generations, signer)) if reader.flag("anchor.protect") else frozenset(),
-    )
+def check_signer(configuration: Configuration, report: Report) -> None:
+    """Check that the generation that signs is one of them."""
+    if configuration.role == "cluster":
+        _check_one_of(report, "signer", configuration.signing_generation, "anchors", configuration.anchors)
 
 
-def _protectable(generations: tuple[str, ...], signer: str) -> tuple[str, ...]:
-    """Return what may be protected: what signs here, or in an anchor stack whatever signs in some cluster."""
-    return (signer,) if signer else generations
+def check_signing_authority(configuration: Configuration, report: Report) -> None:
+    """Check that the webhooks' authority that signs is one of them."""
+    authorities = configuration.webhooks.authorities
+    _check_one_of(report, "webhooks.signer", configuration.signing_authority, "webhooks.authorities", authorities)
 
 
-def _read_anchor_certificates(reader: Reader, generations: tuple[str, ...]) -> dict[str, str]:
-    key = "anchorCertificates"
-    certificates: dict[str, str] = {}
-    for generation, pem in reader.mapping(key).items():
-        if generation not in generations:
-            reader.refuse(
-                key,
-                f'has "{generation}", which is not one of meshtrust:anchors',
-                "Add it there, or remove it here",
-            )
-        try:
-            roots = read_bundle(str(pem))
-        except PemError as error:
-            reader.refuse(
-                key,
-                f'has "{generation}", which cannot be used: {error}',
-                "Give the root's certificate as PEM",
-            )
-            continue
-        if len(roots) > 1:
-            reader.refuse(
-                key, f'has "{generation}" with {len(roots)} certificates', "Give the root's certificate alone"
-            )
-        for finding in lint_trust_anchor(roots[0], datetime.now(UTC)):
-            wrong = f'has "{generation}", which {finding.wrong}'
+def _check_one_of(report: Report, key: str, signer: str, of: str, names: tuple[str, ...]) -> None:
+    known = ", ".join(names)
+    if not signer:
+        wrong = f"is not set, and there are several in {PREFIX}{of} ({known})"
+        report.refuse(key, wrong, "Name the one that signs")
+    elif signer not in names:
+        wrong = f"is {report.quoted(key, signer)}, which is not one of {PREFIX}{of} ({known})"
+        report.refuse(key, wrong, f"Name one of {known}")
+
+
+def check_external_roots(configuration: Configuration, report: Report) -> None:
+    """Check roots that were made outside this program by the linter's rules, and that each has one name."""
+    key, seen = "anchorCertificates", set()
+    for name, pem in configuration.anchor_certificates.items():
+        root = read_bundle(pem)[0]
+        quoted = report.quoted(key, name)
+        for finding in lint_trust_anchor(root, datetime.now(UTC)):
             # Linkerd trusts any certificate; a generation here is a root, and nothing above it is known.
-            no_root = finding.rule is not None and finding.rule.id == "MT103"
-            severity = "error" if no_root else finding.severity
-            reader.findings.append(replace(finding, subject=reader.full_name(key), wrong=wrong, severity=severity))
-        if normalise_bundle(str(pem)) in certificates.values():
-            reader.refuse(key, f'has "{generation}", whose root has another name too', "Name each root once")
-        certificates[generation] = normalise_bundle(str(pem))
-    return certificates
+            not_a_root = finding.rule is not None and finding.rule.id == "MT103"
+            severity = "error" if not_a_root else finding.severity
+            report.add(replace(finding, subject=key, wrong=f"has {quoted}, which {finding.wrong}", severity=severity))
+        if pem in seen:
+            report.refuse(key, f"has {quoted}, whose root has another name too", "Name each root once")
+        seen.add(pem)
 
 
-def _read_anchor_keys(reader: Reader, certificates: Mapping[str, str]) -> dict[str, str]:
-    name = "anchorKeys"
-    keys: dict[str, str] = {}
-    for generation, pem in reader.secrets(name).items():
-        if generation not in certificates:
-            reader.refuse(
-                name,
-                f'has "{generation}", whose certificate is not in meshtrust:anchorCertificates',
-                "Add its root there, or remove the key here",
-            )
-            continue
-        try:
-            key = read_private_key(str(pem))
-        except PemError as error:
-            reader.refuse(name, f'has "{generation}", which cannot be used: {error}', "Give the root's key as PEM")
-            continue
-        if key.public_key() != read_bundle(certificates[generation])[0].public_key():
-            reader.refuse(
-                name,
-                f'has "{generation}" with the key of another certificate than meshtrust:anchorCertificates has',
-                "Give the key that the root was made with",
-            )
-        keys[generation] = key_to_pem(key)
-    return keys
+def check_external_keys(configuration: Configuration, report: Report) -> None:
+    """Check that each key belongs to a root that was made outside this program."""
+    key, roots = "anchorKeys", configuration.anchor_certificates
+    for name, pem in configuration.anchor_keys.items():
+        if name not in roots:
+            wrong = f"has {report.quoted(key, name)}, whose certificate is not in meshtrust:anchorCertificates"
+            report.refuse(key, wrong, "Add its root there, or remove the key here")
+        elif read_private_key(pem).public_key() != read_bundle(roots[name])[0].public_key():
+            wrong = f'has "{name}" with the key of another certificate than meshtrust:anchorCertificates has'
+            report.refuse(key, wrong, "Give the key that the root was made with")
 
 
-def _check_brought_signer(reader: Reader, mode: str, signer: str, certificate: str, *, has_key: bool) -> None:
-    if not has_key:
-        reader.refuse(
+def check_external_signer(configuration: Configuration, report: Report) -> None:
+    """Check that this stack has the key of an external root that signs here, and that the root does not end soon."""
+    signer, mode = configuration.signing_generation, configuration.issuer.mode
+    pem = configuration.anchor_certificates.get(signer)
+    if pem is None or mode not in SIGNING_MODES:
+        return
+    end = read_bundle(pem)[0].not_valid_after_utc
+    if end - datetime.now(UTC) < _MINIMUM_ANCHOR_LIFE:
+        fix = f"Sign with one that is valid for {_MINIMUM_ANCHOR_LIFE.days} days more at least"
+        report.refuse("signer", f'is "{signer}", whose root ends on {end:%Y-%m-%d}', fix)
+    if signer not in configuration.anchor_keys:
+        report.refuse(
             "signer",
             f'is "{signer}", whose root was made elsewhere (meshtrust:anchorCertificates): its key is not here, and in '
             f"mode {mode} this stack signs",
             "Bring its key along (meshtrust:anchorKeys), name a generation that this program makes, or let its owner "
             "sign (meshtrust:issuer.mode external-issuer or external-secret)",
         )
-    end = read_bundle(certificate)[0].not_valid_after_utc
-    if end - datetime.now(UTC) < _MINIMUM_ANCHOR_LIFE:
-        reader.refuse(
-            "signer",
-            f'is "{signer}", whose root ends on {end:%Y-%m-%d}',
-            f"Sign with one that is valid for {_MINIMUM_ANCHOR_LIFE.days} days more at least",
-        )
+
+
+def trust_anchor(configuration: Configuration) -> TrustAnchorArgs:
+    """Return what the trust anchor is made from."""
+    # Protected is what signs here, and in an anchor stack whatever signs in some cluster.
+    signer = configuration.signing_generation
+    protectable = (signer,) if signer else configuration.anchors
+    return TrustAnchorArgs(
+        generations=configuration.anchors,
+        signer=signer,
+        certificates=configuration.anchor_certificates,
+        keys=configuration.anchor_keys,
+        trust_domain=configuration.trust_domain,
+        validity=timedelta(days=configuration.anchor.validity_days),
+        protected=frozenset(protectable) if configuration.anchor.protect else frozenset(),
+    )
 
 
 def brought_roots(anchor: TrustAnchorArgs) -> dict[str, str]:

@@ -1,77 +1,50 @@
-"""What a stack says of its identity issuer: who signs it, for how long, and when it is renewed."""
+"""Checks of the identity issuer: its lifetime, and the issuers of cert-manager that sign it."""
 
-from collections.abc import Mapping
-from dataclasses import replace
 from datetime import timedelta
 
-from components.identity_issuer import IssuerPolicy, IssuerReference
-from components.trust_anchor import TrustAnchorArgs
-from meshtrust.lint import LeafLifetime, lint_issuer_window
-from meshtrust.names import CERT_MANAGER_GROUP
-from meshtrust.pki.issuer_mode import IssuerMode
-from program.configuration.reader import Reader
+from components.identity_issuer import IssuerPolicy
+from meshtrust.lint import leaf_of, lint_issuer_window
+from program.configuration.model import Configuration
+from program.configuration.report import Report
 
 
-def read_issuer(
-    reader: Reader, mode: IssuerMode, trust_domain: str, anchor: TrustAnchorArgs, leaf: LeafLifetime
-) -> IssuerPolicy:
-    """Return who signs the identity issuer under a trust anchor, and for how long.
+def check_lifetime(configuration: Configuration, report: Report) -> None:
+    """Check the issuer's lifetime against cert-manager, the trust anchor and the proxies, by the linter's rules."""
+    issuer, validity = configuration.issuer, timedelta(days=configuration.anchor.validity_days)
+    leaf = leaf_of(configuration.linkerd.values, hidden=report.is_encrypted("linkerd.values"))
+    for finding in lint_issuer_window(issuer.duration, issuer.renew_before, validity, leaf):
+        report.add(finding)
 
-    Args:
-        reader: Reads the configuration.
-        mode: Who signs.
-        trust_domain: The mesh's.
-        anchor: The trust anchor.
-        leaf: How long the certificates live that the issuer signs.
-    """
-    duration, renew_before = reader.duration("issuer.duration"), reader.duration("issuer.renewBefore")
-    if duration is not None and renew_before is not None:
-        for finding in lint_issuer_window(duration, renew_before, anchor.validity, leaf):
-            reader.findings.append(replace(finding, subject=reader.full_name(finding.subject)))
-    references = _read_references(reader, anchor.generations)
-    if mode == "external-issuer" and anchor.signer not in references:
-        reader.refuse(
-            "issuer.refs",
-            f'does not say which issuer of cert-manager signs under generation "{anchor.signer}"',
-            f"Name it: pulumi config set --path 'issuer.refs[\"{anchor.signer}\"].name' <name>, and its kind and group "
-            "likewise where they are not Issuer and cert-manager.io",
+
+def check_references(configuration: Configuration, report: Report) -> None:
+    """Check that each generation has an issuer of cert-manager of its own, and the one that signs has one."""
+    key, references = "issuer.refs", configuration.issuer.refs
+    seen = set()
+    for name, reference in references.items():
+        if reference in seen:
+            shown = f"{report.quoted(key, name)} with {report.masked(key, reference, str(reference))}"
+            fix = "Give each generation an issuer of its own: another one is what makes cert-manager re-issue"
+            report.refuse(key, f"has {shown}, which signs under another generation too", fix)
+        seen.add(reference)
+    signer = configuration.signing_generation
+    if configuration.issuer.mode == "external-issuer" and signer not in references:
+        report.refuse(
+            key,
+            f'does not say which issuer of cert-manager signs under generation "{signer}"',
+            f"Name it: pulumi config set --path 'issuer.refs[\"{signer}\"].name' <name>, and its kind and group "
+            "likewise if they are not Issuer and cert-manager.io",
         )
+
+
+def issuer_policy(configuration: Configuration) -> IssuerPolicy:
+    """Return who signs the identity issuer, and for how long."""
+    issuer = configuration.issuer
     return IssuerPolicy(
-        mode=mode,
-        trust_domain=trust_domain,
-        duration=duration or timedelta(),
-        renew_before=renew_before or timedelta(),
-        reference=references.get(anchor.signer),
-        serial=reader.name("issuer.serial"),
-        validity=reader.days("issuer.validityDays"),
+        mode=issuer.mode,
+        trust_domain=configuration.trust_domain,
+        duration=issuer.duration,
+        renew_before=issuer.renew_before,
+        reference=issuer.refs.get(configuration.signing_generation),
+        serial=issuer.serial,
+        validity=timedelta(days=issuer.validity_days),
     )
-
-
-def _read_references(reader: Reader, generations: tuple[str, ...]) -> dict[str, IssuerReference]:
-    key = "issuer.refs"
-    references: dict[str, IssuerReference] = {}
-    for generation, given in reader.mapping(key).items():
-        if generation not in generations:
-            reader.refuse(
-                key, f'has "{generation}", which is not one of meshtrust:anchors', "Add it there, or remove it here"
-            )
-            continue
-        members = {"kind": "Issuer", "group": CERT_MANAGER_GROUP, **given} if isinstance(given, Mapping) else {}
-        if sorted(members) != ["group", "kind", "name"] or not all(
-            isinstance(value, str) and value for value in members.values()
-        ):
-            reader.refuse(
-                key,
-                f'has "{generation}" with {given!r}, which is no reference of an issuer',
-                "Give its name, and its kind and group where they are not Issuer and cert-manager.io",
-            )
-            continue
-        reference = IssuerReference(**members)
-        if reference in references.values():
-            reader.refuse(
-                key,
-                f'has "{generation}" with {reference}, which signs under another generation too',
-                "Give each generation an issuer of its own: a switch to another is what makes cert-manager issue anew",
-            )
-        references[generation] = reference
-    return references

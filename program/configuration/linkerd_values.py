@@ -1,15 +1,15 @@
-"""Values for Linkerd's chart, but for those that carry credentials."""
+"""Checks of the Helm values that a stack adds to Linkerd's."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from meshtrust.linkerd.webhooks.authority import CONTROL_PLANE
 from meshtrust.lint import lint_helm_values
-from program.configuration.reader import Reader
+from program.configuration.model import Configuration
+from program.configuration.report import Report
 
-# Helm values that carry the credentials. Set from outside, they would break the chain behind the program's back.
+# Helm values that carry the credentials: set by a stack, they would break the chain.
 _OWNED_VALUES = {
     "identityTrustAnchorsPEM": "the bundle follows from meshtrust:anchors",
     "identityTrustDomain": "set meshtrust:trustDomain",
@@ -25,29 +25,16 @@ _OWNED_WEBHOOKS = {
 }
 
 
-def read_linkerd_values(reader: Reader, *, owns_webhooks: bool) -> dict[str, Any]:
-    """Return the values that the stack adds.
-
-    Args:
-        reader: Reads the configuration.
-        owns_webhooks: Whether the program has the webhooks' certificates made, whose values are then its own.
-    """
-    owned = _OWNED_VALUES | _OWNED_WEBHOOKS if owns_webhooks else _OWNED_VALUES
-    values = reader.helm_values(
-        "linkerd.values",
-        "have the webhooks' certificates made (meshtrust:webhooks.mode cert-manager); a key of anything else belongs "
-        "into a Secret",
-    )
+def check_linkerd_values(configuration: Configuration, report: Report) -> None:
+    """Check that the values leave the credentials to the program, and keep the linter's rules."""
+    key, values = "linkerd.values", configuration.linkerd.values
+    owned = _OWNED_VALUES | _OWNED_WEBHOOKS if configuration.webhooks_by_cert_manager else _OWNED_VALUES
     for path, reason in owned.items():
         node: Any = values
         for part in path.split("."):
             node = node.get(part) if isinstance(node, Mapping) else None
         if node is not None:
-            reader.refuse("linkerd.values", f"sets {path}, which is the program's own", f"Remove it; {reason}")
-            return values
+            report.refuse(key, f"sets {path}, which is the program's own", f"Remove it; {reason}")
+            return
     for finding in lint_helm_values(values):
-        subject = f"{reader.full_name('linkerd.values')} {finding.subject}"
-        # What a rule quotes is a value.
-        wrong = re.sub('".*"', "[secret]", finding.wrong) if reader.is_encrypted("linkerd.values") else finding.wrong
-        reader.findings.append(replace(finding, subject=subject, wrong=wrong))
-    return values
+        report.add(replace(finding, subject=f"{key} {finding.subject}"))

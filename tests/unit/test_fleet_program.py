@@ -401,8 +401,8 @@ def test_a_stack_cannot_change_whose_anchor_it_is_under(asked):
     [
         ("anchor", "context", "kind-dev", "an anchor stack touches no cluster. Remove it"),
         ("anchor", "signer", "2026", "in an anchor stack each cluster names its own"),
-        ("anchor", "clusters", ["a b"], "holds 'a b', no name of a stack"),
-        ("anchor", "clusters", ["east", "east"], "names a stack twice"),
+        ("anchor", "clusters", ["a b"], "holds 'a b', which is no name of a stack"),
+        ("anchor", "clusters", ["east", "east"], "names one twice"),
         ("anchor", "role", "boss", 'meshtrust:role is "boss". Use one of cluster, anchor'),
         ("east", "clusters", ["west"], "only an anchor stack signs for others"),
         ("east", "anchorStack", "no stack", "the name of a stack, or organization/project/stack"),

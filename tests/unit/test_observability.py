@@ -94,5 +94,5 @@ def test_the_dashboard_is_one_that_grafanas_sidecar_finds(config):
 
 
 def test_a_label_that_is_no_text_is_refused(config):
-    with pytest.raises(pulumi.RunError, match=r"meshtrust:observability\.labels has tier with 1, not a text"):
+    with pytest.raises(pulumi.RunError, match=r'meshtrust:observability\.labels has "tier" with 1, which'):
         run_program({**config, **ON, "meshtrust:observability.labels": {"tier": 1}})

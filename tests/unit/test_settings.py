@@ -2,6 +2,8 @@
 
 import base64
 import logging
+from datetime import timedelta
+from typing import Any, Literal, get_args, get_origin
 
 import pulumi
 import pytest
@@ -10,8 +12,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from meshtrust.stacks.outputs import StackOutputs
-from program.configuration.settings import load_settings
+from program.configuration.model import FIELDS
+from program.configuration.settings import Settings, load_settings
 from rehearsal.mocks import Secret, engine_config
+from rehearsal.workspace import REPOSITORY
 from tests.certificates import make_certificate
 from tests.recorder import run_program
 
@@ -86,12 +90,20 @@ def warnings_of(recording):
         ("trustBundle.install", 1, "meshtrust:trustBundle.install is 1, not true or false"),
         ("linkerd.values", {"identity": {"externalCA": True}}, "sets identity.externalCA, which is the program's own"),
         ("certManager.install", "maybe", "meshtrust:certManager.install is 'maybe', not true or false"),
-        ("issuer.algorithm", "RSA", "meshtrust:issuer.algorithm is 'RSA', and that is no matter of choice"),
-        ("issuer.keySize", "384", "Linkerd takes ECDSA P-256"),
+        (
+            "issuer.algorithm",
+            "RSA",
+            "meshtrust:issuer.algorithm is 'RSA', and cannot be configured: Linkerd accepts only",
+        ),
+        ("issuer.keySize", "384", "Linkerd accepts only ECDSA P-256"),
         ("issuer", "anchor", "meshtrust:issuer is 'anchor', not a map"),
         ("issuer.mode", None, "meshtrust:issuer.mode is not set. Run: pulumi config set --path issuer.mode <value>"),
-        ("issuer.renewbefore", "25h", "Did you mean meshtrust:issuer.renewBefore? Remove it: pulumi config rm --path"),
-        ("isuer", {"mode": "anchor"}, "meshtrust:isuer is no key of this program"),
+        (
+            "issuer.renewbefore",
+            "25h",
+            "Did you mean meshtrust:issuer.renewBefore? Otherwise remove it: pulumi config rm --path",
+        ),
+        ("isuer", {"mode": "anchor"}, "meshtrust:isuer is an unknown key. Did you mean meshtrust:issuer?"),
         ("trustDomain", "Cluster_Local", "not a DNS name"),
         (
             "trustDomain",
@@ -130,6 +142,27 @@ def test_a_path_written_as_one_name_says_how_to_write_it(config):
     pulumi.runtime.set_all_config({**engine_config(config), "meshtrust:issuer.mode": "anchor"})
     with pytest.raises(pulumi.RunError, match=r"issuer\.mode is written as one name.*config set --path issuer\.mode"):
         load_settings(StackOutputs({}))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        # Of several keys of one map, each by itself.
+        {"linkerd.namespace": "Upper", "linkerd.charts": "./nowhere", "linkerd.ha": "maybe"},
+        # A check on several keys runs if those are valid, whatever else is wrong.
+        {"anchors": ["2026", "2027"], "trustDomain": "_", "issuer.duration": "2d"},
+        {"webhooks.authorities": ["1", "2"], "webhooks.vizNamespace": "Upper"},
+        {"issuer.mode": "external-issuer", "issuer.duration": "2d", "isuer": "x"},
+        {"anchor.validityDays": 0, "anchorKeys": {"2026": "x"}, "anchorCertificates": {"2030": "x"}},
+        {"role": "leader", "observability.labels": {"a": 5}, "clusters": ["a b"]},
+    ],
+)
+def test_a_mistake_hides_none_in_another_key(config, changes):
+    alone = set()
+    for key, value in changes.items():
+        alone |= {line.partition(" ")[0] for line in refused(config, **{key: value}).split("\n  - ")[1:]}
+    together = {line.partition(" ")[0] for line in refused(config, **changes).split("\n  - ")[1:]}
+    assert together == alone
 
 
 def test_all_mistakes_are_shown_in_one_run(config):
@@ -434,3 +467,61 @@ def test_a_value_that_is_encrypted_is_not_shown_by_its_refusal(config, key, valu
         run_program({**config, f"meshtrust:{key}": value}, secret_keys=[section])
     assert f"meshtrust:{key} is [secret]" in str(caught.value)
     assert value not in str(caught.value)
+
+
+SECRET = "hunter2 HUNTER2"
+# Every key refuses some of these.
+SHAPES = [SECRET, [SECRET], {SECRET: SECRET}, {"2026": SECRET}, {"2026": {SECRET: SECRET}}, {"switch-2027": [SECRET]}]
+
+
+@pytest.mark.parametrize("role", ["cluster", "anchor"])
+@pytest.mark.parametrize("key", FIELDS)
+def test_no_value_that_is_encrypted_is_shown_by_a_message_about_it(config, key, role, caplog):
+    messages = []
+    for value in SHAPES:
+        changed = {**config, "meshtrust:role": role, f"meshtrust:{key}": value}
+        pulumi.runtime.set_all_config(engine_config(changed), [f"meshtrust:{key.partition('.')[0]}"])
+        try:
+            load_settings(StackOutputs({}))
+        except pulumi.RunError as refusal:
+            messages.append(str(refusal))
+    # Of a cluster, these may be any text.
+    takes_all = role == "cluster" and key in ("context", "clusterUid")
+    assert takes_all or any(f"meshtrust:{key}" in message for message in messages)
+    assert "hunter2" not in ("".join(messages) + caplog.text).lower()
+
+
+PROJECT = yaml.safe_load((REPOSITORY / "Pulumi.yaml").read_text())["config"]
+TYPES = {str: "string", int: "integer", bool: "boolean", timedelta: "string", dict: "object", tuple: "array"}
+
+
+def test_the_project_file_and_the_models_have_the_same_keys():
+    assert list(PROJECT.keys() ^ FIELDS.keys()) == []
+
+
+@pytest.mark.parametrize("key", FIELDS)
+def test_the_project_file_has_the_type_and_the_choices_of_the_model(key):
+    declared: Any = PROJECT[key]
+    annotation: Any = FIELDS[key].annotation
+    if get_origin(annotation) is Literal:
+        assert declared["type"] == "string"
+        for choice in filter(None, get_args(annotation)):
+            assert f'"{choice}"' in declared["description"], "the description names each choice"
+        return
+    assert declared["type"] == TYPES[get_origin(annotation) or annotation]
+    if declared["type"] == "array":
+        assert declared["items"] == {"type": "string"}
+    # A limit that the description names is that of the model.
+    for limit in (getattr(entry, "le", None) for entry in FIELDS[key].metadata):
+        assert limit is None or str(limit) in declared["description"]
+
+
+def test_each_default_of_the_project_file_is_one_that_the_models_take(config):
+    pulumi.runtime.set_all_config(engine_config(config))
+    settings = load_settings(StackOutputs({}))
+    assert isinstance(settings, Settings)
+    assert {key for key in FIELDS if "default" not in PROJECT[key]} == {"anchors"}, "which a stack has to name"
+
+
+def test_no_model_has_a_default_beside_that_of_the_project_file():
+    assert [key for key, field in FIELDS.items() if not field.is_required()] == []
