@@ -199,6 +199,19 @@ def _is_ready(api):
     return False
 
 
+def test_a_gate_that_warns_in_one_cluster_has_it_take_no_step_before_the_others_are_ready(fleet, steady, following):
+    before, failed = {name: len(fleet.outputs(name)["transitions"]) for name in fleet.clusters}, fleet.failed()
+    fleet.configure("east", gate={"mode": "warn", "overrides": {f"retire-{steady}": "00000000 left over"}})
+    fleet.ok("fleet", "rotate", "--to", following)
+    fleet.configure("east", gate=None)
+    taken = {name: fleet.outputs(name)["transitions"][count:] for name, count in before.items()}
+    for entries in taken.values():
+        assert [(entry["step"], entry["gate"]) for entry in entries[1:]] == [("switch", "open"), ("retire", "open")]
+    begun = {name: {entry["step"]: entry["at"] for entry in entries} for name, entries in taken.items()}
+    assert max(entry["switch"] for entry in begun.values()) < min(entry["retire"] for entry in begun.values())
+    assert fleet.failed() == failed
+
+
 @pytest.mark.usefixtures("steady")
 def test_a_cluster_that_fails_stops_what_has_not_begun_and_the_next_run_goes_on(fleet):
     charts = fleet.config("east")["linkerd"]["charts"]
