@@ -184,19 +184,29 @@ def plan_rotation(current: Trust, to: str) -> list[Step]:
         current: The state now, at any point of the rotation.
         to: The generation to rotate to; it may be trusted already.
     """
+    return plan_steps(current, Trust(anchors=(to,), signer=to))
+
+
+def plan_steps(current: Trust, goal: Trust) -> list[Step]:
+    """Return the steps that are left until a goal is reached: introduce, switch, retire, as far as each is needed.
+
+    Args:
+        current: The state now.
+        goal: The goal; its anchors are in the order in which they came.
+    """
     steps = []
-    if to not in current.anchors:
-        after = Trust(anchors=(*current.anchors, to), signer=current.signer)
-        steps.append(Step(kind="introduce", generations=(to,), before=current, after=after))
+    added = tuple(name for name in goal.anchors if name not in current.anchors)
+    if added:
+        after = Trust(anchors=(*current.anchors, *added), signer=current.signer)
+        steps.append(Step(kind="introduce", generations=added, before=current, after=after))
         current = after
-    if current.signer != to:
-        after = Trust(anchors=current.anchors, signer=to)
-        steps.append(Step(kind="switch", generations=(to,), before=current, after=after))
+    if current.signer != goal.signer:
+        after = Trust(anchors=current.anchors, signer=goal.signer)
+        steps.append(Step(kind="switch", generations=(goal.signer,), before=current, after=after))
         current = after
-    old = tuple(name for name in current.anchors if name != to)
-    if old:
-        after = Trust(anchors=(to,), signer=to)
-        steps.append(Step(kind="retire", generations=old, before=current, after=after))
+    dropped = tuple(name for name in current.anchors if name not in goal.anchors)
+    if dropped:
+        steps.append(Step(kind="retire", generations=dropped, before=current, after=goal))
     return steps
 
 
