@@ -5,7 +5,7 @@ the goal adds is introduced, then the signer is switched, then what the goal no 
 set back leads back by the same rule, so that an abort is a goal like any other.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -85,3 +85,42 @@ def _given_up(last: Trust, goal: Trust) -> tuple[str, ...]:
         return ()
     signs = last.anchors.index(goal.signer)
     return tuple(name for name in last.anchors[signs + 1 :] if name not in goal.anchors)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnchorPlan:
+    """The generations that a run of an anchor stack deploys on the way to its goal.
+
+    Attributes:
+        generations: The generations, in the order in which they came.
+        trusted: Stacks that still trust a generation that the goal no longer lists, by generation.
+        protected: Generations that the goal no longer lists and the engine still protects from deletion: this run lifts
+            that, and the next one retires them.
+    """
+
+    generations: tuple[str, ...]
+    trusted: Mapping[str, Sequence[str]]
+    protected: tuple[str, ...]
+
+
+def plan_anchor_stack(
+    wanted: Sequence[str], last: Sequence[str], clusters: Mapping[str, Collection[str]], protected: Collection[str]
+) -> AnchorPlan:
+    """Return what a run of an anchor stack deploys: all of the goal, and what must stay for now.
+
+    Args:
+        wanted: The generations of the goal.
+        last: The generations of the last deployment, oldest first.
+        clusters: The generations that each cluster trusts, by its stack.
+        protected: The generations that the last deployment had the engine protect.
+    """
+    dropped = [name for name in last if name not in wanted]
+    trusted = {
+        name: stacks
+        for name in dropped
+        if (stacks := [stack for stack, anchors in clusters.items() if name in anchors])
+    }
+    locked = tuple(name for name in dropped if name in protected and name not in trusted)
+    kept = [name for name in last if name in wanted or name in trusted or name in locked]
+    added = [name for name in wanted if name not in last]
+    return AnchorPlan(generations=(*kept, *added), trusted=trusted, protected=locked)

@@ -1,10 +1,13 @@
 """The way to a declared goal, whatever is deployed and however the goal changes on the way."""
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshtrust.rotation.goal import find_way
+from meshtrust.rotation.goal import find_way, plan_anchor_stack
+from meshtrust.rotation.report import RotationReport, report_rotation
 from meshtrust.rotation.steps import IllegalStepError, Root, Trust, find_step
 
 NAMES = st.sampled_from(["a", "b", "c", "d"])
@@ -89,3 +92,45 @@ def test_a_goal_with_the_name_of_a_retired_generation_is_refused():
             Trust(anchors=("a",), signer="a"),
             retired={"a": Root(fingerprint="00" * 32)},
         )
+
+
+def test_an_anchor_stack_keeps_what_a_cluster_trusts_and_adds_what_is_new():
+    plan = plan_anchor_stack(["2027"], ["2026"], {"east": ["2026"], "west": ["2027"]}, protected=["2026"])
+    assert plan.generations == ("2026", "2027")
+    assert (plan.trusted, plan.protected) == ({"2026": ["east"]}, ())
+
+
+def test_an_anchor_stack_lifts_the_protection_in_one_run_and_retires_in_the_next():
+    clusters = {"east": ["2027"]}
+    first = plan_anchor_stack(["2027"], ["2026", "2027"], clusters, protected=["2026"])
+    assert (first.generations, first.protected) == (("2026", "2027"), ("2026",))
+    second = plan_anchor_stack(["2027"], first.generations, clusters, protected=["2027"])
+    assert (second.generations, second.trusted, second.protected) == (("2027",), {}, ())
+
+
+NOW = datetime(2027, 1, 4, 9, 30, tzinfo=UTC)
+
+
+def report(last, goal, *, waiting=(), before=None, now=NOW):
+    return report_rotation(find_way(last, goal), last, waiting, before, now)
+
+
+def test_a_report_survives_its_outputs():
+    found = report(Trust(anchors=("a",), signer="a"), Trust(anchors=("b",), signer="b"), waiting=["x"] * 7)
+    assert RotationReport.of(found.as_outputs()) == found
+    assert (found.next, found.waiting_count, len(found.waiting_for), found.is_converged) == ("introduce-b", 7, 5, False)
+
+
+def test_a_report_keeps_the_time_from_which_a_rotation_waits_for_the_same_step():
+    last, goal = Trust(anchors=("a", "b"), signer="a"), Trust(anchors=("b",), signer="b")
+    first = report(last, goal, waiting=["x"])
+    later = NOW + timedelta(hours=3)
+    assert report(last, goal, waiting=["y", "z"], before=first, now=later).since == first.since
+    assert report(last, Trust(anchors=("a",), signer="a"), before=first, now=later).since == later.isoformat()
+
+
+@pytest.mark.parametrize(
+    "described", [None, "converged", {}, {"goal": {}}, {"goal": {}, "phase": "?", "waitingFor": {}}]
+)
+def test_outputs_of_another_version_hold_no_report(described):
+    assert RotationReport.of(described) is None
