@@ -1,9 +1,9 @@
-"""The report of a rotation, which a run leaves in its stack's outputs: the goal, the next step, and what it waits for."""
+"""The report of a rotation in a stack's outputs: the goal, the next step, and what it waits for."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 from meshtrust.rotation.goal import Way
 from meshtrust.rotation.steps import Phase, Trust
@@ -46,12 +46,12 @@ class RotationReport:
         """
         if not isinstance(described, Mapping) or not isinstance(described.get("goal"), Mapping):
             return None
-        goal, waiting, phase = described["goal"], described.get("waitingFor"), described.get("phase")
-        if not isinstance(waiting, Mapping) or phase not in get_args(Phase):
+        goal, waiting, phases = described["goal"], described.get("waitingFor"), get_args(Phase)
+        if not isinstance(waiting, Mapping) or described.get("phase") not in phases:
             return None
         return RotationReport(
             goal=Trust(anchors=tuple(map(str, goal.get("anchors") or ())), signer=str(goal.get("signer") or "")),
-            phase=phase,
+            phase=cast("Phase", described["phase"]),
             next=str(described.get("next") or ""),
             waiting_for=tuple(map(str, waiting.get("first") or ())),
             waiting_count=int(waiting.get("count") or 0),
