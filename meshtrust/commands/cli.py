@@ -10,6 +10,7 @@ from meshtrust.commands.adopt import adopt
 from meshtrust.commands.chain import chain
 from meshtrust.commands.display.renderers import WorkInterruptedError
 from meshtrust.commands.display.terminal import accept_every_text
+from meshtrust.commands.due import DUE, due
 from meshtrust.commands.export import export
 from meshtrust.commands.fleet import app as fleet
 from meshtrust.commands.heal import heal
@@ -28,6 +29,7 @@ EXIT_CODES = {
     2: "wrong usage",
     3: "the stack or the cluster cannot be read, or they do not belong together",
     4: "a step has to wait for what is listed",
+    DUE: "a trust anchor has to be rotated (`due`)",
     130: "interrupted; the same command goes on",
 }
 
@@ -39,7 +41,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for command in (status, verify, plan, rotate, abort, heal, chain, export, adopt, lint):
+for command in (status, verify, plan, rotate, abort, due, heal, chain, export, adopt, lint):
     app.command()(command)
 app.add_typer(fleet, name="fleet")
 
