@@ -13,6 +13,7 @@ from meshtrust.commands.display.terminal import accept_every_text
 from meshtrust.commands.due import DUE, due
 from meshtrust.commands.export import export
 from meshtrust.commands.fleet import app as fleet
+from meshtrust.commands.goal import goal
 from meshtrust.commands.heal import heal
 from meshtrust.commands.lint import lint
 from meshtrust.commands.plan import plan
@@ -41,7 +42,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for command in (status, verify, plan, rotate, abort, due, heal, chain, export, adopt, lint):
+for command in (status, verify, plan, rotate, abort, goal, due, heal, chain, export, adopt, lint):
     app.command()(command)
 app.add_typer(fleet, name="fleet")
 

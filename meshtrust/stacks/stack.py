@@ -165,11 +165,24 @@ class Stack:
         """
         self._edit(trust.anchors, trust.signer)
 
+    def set_goal(self, goal: Trust | Sequence[str]) -> None:
+        """Write a goal into the configuration file, as `configure` writes a state.
+
+        What belongs to generations that the goal no longer lists stays: they are trusted until a run retires them.
+
+        Args:
+            goal: The anchors and the signer; of an anchor stack, the anchors alone.
+        """
+        if isinstance(goal, Trust):
+            self._edit(goal.anchors, goal.signer, forgets=False)
+        else:
+            self._edit(goal, None, forgets=False)
+
     def configure_anchors(self, anchors: Sequence[str]) -> None:
         """Write the generations of a stack that has no signer; otherwise as `configure`."""
         self._edit(anchors, None)
 
-    def _edit(self, anchors: Sequence[str], signer: str | None) -> None:
+    def _edit(self, anchors: Sequence[str], signer: str | None, *, forgets: bool = True) -> None:
         editor = YAML()
         editor.preserve_quotes = True
         editor.width = 4096
@@ -179,11 +192,8 @@ class Stack:
             document["config"][f"{_PROJECT}:anchors"][:] = [DoubleQuotedScalarString(name) for name in anchors]
             if signer is not None:
                 document["config"][f"{_PROJECT}:signer"] = DoubleQuotedScalarString(signer)
-            for key in ("anchorCertificates", "anchorKeys"):
-                _forget_others(document["config"], f"{_PROJECT}:{key}", anchors)
-            issuer = document["config"].get(f"{_PROJECT}:issuer")
-            if isinstance(issuer, dict):
-                _forget_others(issuer, "refs", anchors)
+            if forgets:
+                _forget_all_others(document["config"], anchors)
             draft = io.StringIO()
             editor.dump(document, draft)
             replace_text(self.file, draft.getvalue(), stat.S_IMODE(self.file.stat().st_mode))
@@ -369,6 +379,14 @@ def find_engine_errors(written: Sequence[str]) -> list[str]:
             resources[-1].append(line[2:].rstrip())
     failed = [lines for lines in resources if any(line.lstrip().startswith("error:") for line in lines)]
     return [line for lines in failed for line in lines][-_MOST_ERROR_LINES:]
+
+
+def _forget_all_others(config: dict[str, Any], anchors: Sequence[str]) -> None:
+    for key in ("anchorCertificates", "anchorKeys"):
+        _forget_others(config, f"{_PROJECT}:{key}", anchors)
+    issuer = config.get(f"{_PROJECT}:issuer")
+    if isinstance(issuer, dict):
+        _forget_others(issuer, "refs", anchors)
 
 
 def _forget_others(config: dict[str, Any], key: str, anchors: Sequence[str]) -> None:

@@ -17,7 +17,15 @@ def workflow(request):
 
 
 def test_there_is_one_for_each_occasion():
-    names = ["deploy-fleet.yml", "deploy-stack.yml", "deploy.yml", "preview.yml", "verify-fleet.yml", "verify.yml"]
+    names = [
+        "deploy-fleet.yml",
+        "deploy-stack.yml",
+        "deploy.yml",
+        "preview.yml",
+        "rotate.yml",
+        "verify-fleet.yml",
+        "verify.yml",
+    ]
     assert [path.name for path in WORKFLOWS] == names
 
 
@@ -35,7 +43,8 @@ def test_no_long_lived_key_is_used_and_nothing_is_allowed_by_default(workflow):
     assert document["permissions"] == {}
     for job in document["jobs"].values():
         rights = {**job["permissions"]}
-        assert rights.pop("contents") == "read"
+        proposes = workflow.name == "rotate.yml"
+        assert rights.pop("contents") == ("write" if proposes else "read")
         assert rights.pop("id-token") == "write"
         assert rights in ({}, {"pull-requests": "write"})
 
@@ -48,17 +57,19 @@ def test_commands_of_the_workflows_are_commands_of_this_project(workflow):
         assert f"## meshtrust {command}\n" in reference, command
 
 
-def test_a_fleet_is_deployed_in_the_order_that_its_gates_want():
-    jobs = yaml.safe_load((REPOSITORY / "ci" / "github" / "deploy-fleet.yml").read_text())["jobs"]
-    order = [(name, job.get("needs"), job["with"]["stack"]) for name, job in jobs.items()]
-    assert order == [
-        ("anchor", None, "anchor"),
-        ("ready", "anchor", "${{ matrix.stack }}"),
-        ("pass-on", "ready", "anchor"),
-        ("step", "pass-on", "${{ matrix.stack }}"),
-    ]
-    for name in ("ready", "step"):
-        assert jobs[name]["strategy"]["matrix"]["stack"] == clusters()
+def test_a_fleet_is_deployed_in_no_order_and_again_without_a_merge():
+    workflow = yaml.safe_load((REPOSITORY / "ci" / "github" / "deploy-fleet.yml").read_text())
+    [job] = workflow["jobs"].values()
+    assert "needs" not in job
+    assert job["strategy"] == {"fail-fast": False, "matrix": {"stack": ["anchor", *clusters()]}}
+    # YAML 1.1 reads the key `on` as a truth.
+    assert sorted(workflow[True]) == ["push", "schedule", "workflow_dispatch"]
+
+
+def test_a_rotation_is_proposed_for_every_stack_of_the_fleet():
+    workflow = yaml.safe_load((REPOSITORY / "ci" / "github" / "rotate.yml").read_text())
+    environment = workflow["jobs"]["propose"]["env"]
+    assert (environment["OWNER"], environment["STACKS"].split()) == ("anchor", clusters())
 
 
 def test_a_fleet_is_judged_as_a_whole():
