@@ -11,6 +11,7 @@ from components.signed_certificate import SignedPair
 from meshtrust.pki.intermediates import choose_signed
 from meshtrust.pki.pem import to_pem
 from meshtrust.rotation.pledge import Pledge, announce
+from meshtrust.rotation.reconcile import FleetView
 from meshtrust.stacks.outputs import MEMORY, StackOutputs
 from program.configuration.settings import Settings
 
@@ -71,6 +72,16 @@ class Membership:
         """Whether the anchor stack has signed what would sign the identity issuer, where it signs that at all."""
         return settings.issuer.mode != "intermediate" or settings.anchor.signer in self.signed
 
+    def view(self, settings: Settings, *, reconciles: bool) -> FleetView:
+        """Return the fleet as the decision about a run sees it; one that cannot wait is refused by `check_signed`."""
+        return FleetView(
+            name=self.name,
+            own=self.pledge,
+            pledges=self.anchor.pledges,
+            generations=self.anchor.certificates,
+            signed=self.signed if reconciles and settings.issuer.mode == "intermediate" else None,
+        )
+
     def check_signed(self, settings: Settings) -> None:
         """Make sure that what would sign the identity issuer is signed itself.
 
@@ -126,8 +137,10 @@ async def read_membership(settings: Settings, last: StackOutputs) -> Membership 
             f'The anchor stack "{stack}" does not list this stack. Add {pulumi.get_stack()} to its meshtrust:clusters '
             f"and run: pulumi up --stack {stack}"
         )
+    # A run that has a state to stay at waits until the anchor stack has the generation.
+    waits = last.trust is not None and settings.rotation.mode == "reconcile"
     for generation in settings.anchor.generations:
-        if generation not in anchor.certificates:
+        if generation not in anchor.certificates and not waits:
             _refuse(
                 f'meshtrust:anchors has "{generation}", which the anchor stack "{stack}" does not have (it has '
                 f"{', '.join(anchor.anchors)}). Add it there first, and run: pulumi up --stack {stack}"
@@ -135,7 +148,7 @@ async def read_membership(settings: Settings, last: StackOutputs) -> Membership 
     known = {**last.certificates, **anchor.certificates}
     # Those of the last deployment too: a run that only pledges stays at them.
     wanted = dict.fromkeys((*settings.anchor.generations, *last.anchors))
-    roots = {generation: to_pem(known[generation]) for generation in wanted}
+    roots = {generation: to_pem(known[generation]) for generation in wanted if generation in known}
     signed = _signed(anchor.intermediates_of(name), last, roots)
     pledge, needs_enrolment = last.pledge, False
     if last.trust is None:

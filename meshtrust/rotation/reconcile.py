@@ -39,12 +39,14 @@ class RunDecision:
         step: The step that the run takes; None if it takes none.
         waiting: What the next step waits for; empty if the run takes it, or the goal is reached.
         pledge: The cluster's pledge from this run on; None if it is in no fleet.
+        has_pledged: Whether the run pledges that the cluster is ready for the next step, and does nothing else of it.
         overridden: What makes the step unsafe, if it is taken all the same.
     """
 
     step: Step | None = None
     waiting: Sequence[Blocker] = ()
     pledge: Pledge | None = None
+    has_pledged: bool = False
     overridden: Sequence[Blocker] = field(default_factory=tuple)
 
 
@@ -66,19 +68,27 @@ def find_missing(way: Way, fleet: FleetView) -> list[Blocker]:
 
 
 def decide_run(
-    way: Way, *, blockers: Sequence[Blocker], fleet: FleetView | None = None, is_forced: bool = False
+    way: Way,
+    *,
+    blockers: Sequence[Blocker],
+    fleet: FleetView | None = None,
+    is_forced: bool = False,
+    is_lenient: bool = False,
 ) -> RunDecision:
-    """Return what a run does of the way to its goal.
+    """Return the decision about a run.
 
     Args:
-        way: The way, from what is deployed.
+        way: The way to the goal, from what is deployed.
         blockers: What in the own cluster makes the next step unsafe.
         fleet: The fleet; None if the cluster is in none.
-        is_forced: Whether an override was given for all that blocks the next step.
+        is_forced: Whether an override was given for all that blocks the next step, so that the fleet is told nothing
+            first.
+        is_lenient: Whether a step that is not safe is taken all the same (``gate.mode: warn``); what the cluster can
+            pledge it pledges first.
     """
-    step = way.next
+    step, takes_all = way.next, is_forced or is_lenient
     if fleet is None:
-        waits = step is None or (blockers and not is_forced)
+        waits = step is None or (blockers and not takes_all)
         return RunDecision(waiting=blockers) if waits else RunDecision(step=step, overridden=blockers)
     stays = fleet.own.stamped(fleet.own)
     if step is None:
@@ -88,10 +98,10 @@ def decide_run(
     decision = decide(fleet.name, fleet.own, step, fleet.pledges, is_ready=not blockers, is_forced=is_forced)
     if not decision.takes_step:
         others = find_fleet_blockers(fleet.name, decision.pledge, step, fleet.pledges)
-        return RunDecision(waiting=others, pledge=decision.pledge)
-    blocking = [*blockers, *decision.blockers, *_unsigned(step, fleet)]
-    if blocking and not is_forced:
-        return RunDecision(waiting=blocking, pledge=stays)
+        return RunDecision(waiting=others, pledge=decision.pledge, has_pledged=True)
+    blocking, unsigned = [*blockers, *decision.blockers], _unsigned(step, fleet)
+    if unsigned or (blocking and not takes_all):
+        return RunDecision(waiting=[*blocking, *unsigned], pledge=stays)
     return RunDecision(step=step, pledge=decision.pledge, overridden=blocking)
 
 

@@ -10,6 +10,7 @@ from cryptography import x509
 from meshtrust.pki.identity_suffix import IdentitySuffix
 from meshtrust.pki.pem import fingerprint, read_bundle
 from meshtrust.rotation.pledge import Pledge
+from meshtrust.rotation.report import RotationReport
 from meshtrust.rotation.steps import Root, Trust
 
 
@@ -198,6 +199,11 @@ class StackOutputs:
     def pledges(self) -> Mapping[str, Pledge]:
         """What an anchor stack passes on of the clusters' pledges, by cluster."""
         return {stack: Pledge.of(found, None) for stack, found in (self.outputs.get("pledges") or {}).items()}
+
+    @property
+    def rotation(self) -> RotationReport | None:
+        """The report of the rotation that the last run has left; None if an earlier version left none."""
+        return RotationReport.of(self.outputs.get("rotation"))
 
     @property
     def transitions(self) -> list[dict[str, Any]]:

@@ -6,8 +6,10 @@ from typing import Any
 
 from meshtrust.cluster.api import Api
 from meshtrust.rotation.gate import Blocker
+from meshtrust.rotation.goal import Way
 from meshtrust.rotation.known_roots import Held
 from meshtrust.rotation.pledge import Pledge
+from meshtrust.rotation.report import RotationReport
 from meshtrust.rotation.steps import Step
 from meshtrust.stacks.outputs import StackOutputs
 from program.configuration.settings import Settings
@@ -34,6 +36,8 @@ class RunPlan:
     Attributes:
         settings: The settings that the run deploys, at the generations that the evidence allows: a run that takes no
             step yet stays at those of the last deployment.
+        way: The way to the goal that is left after the run.
+        rotation: The report of the rotation, as the outputs have it.
         last: The outputs of the last deployment.
         fleet: The cluster's place in its fleet; None if it owns its trust anchor.
         requested_generations: The generations for which a cluster of a fleet requests intermediates: those of the plan
@@ -51,6 +55,8 @@ class RunPlan:
     """
 
     settings: Settings
+    way: Way
+    rotation: RotationReport
     last: StackOutputs
     fleet: Membership | None
     requested_generations: tuple[str, ...]

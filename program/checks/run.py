@@ -14,13 +14,15 @@ from meshtrust.cluster.helm_release import check_definition
 from meshtrust.names import CERTIFICATES_DEFINITION, IDENTITY_ISSUER
 from meshtrust.pki.identity_suffix import check_rename
 from meshtrust.pki.issuer_mode import check_move
+from meshtrust.rotation.goal import Way
 from meshtrust.rotation.known_roots import Held, read_held
-from meshtrust.rotation.steps import Step, find_step
+from meshtrust.rotation.report import report_rotation
+from meshtrust.rotation.steps import Step
 from meshtrust.stacks.outputs import StackOutputs
 from program.checks import first_deployment, health, issuance, releases, steps, trust_bundle, webhooks
 from program.checks.plan import RunPlan
 from program.checks.steps import StepDecision
-from program.configuration.anchors import brought_roots
+from program.checks.way import plan_way, report_way, settings_at
 from program.configuration.settings import Settings
 from program.membership import Membership
 from program.refusal import refusing
@@ -40,35 +42,29 @@ async def check_run(settings: Settings, last: StackOutputs, fleet: Membership | 
             charts that this run needs does not answer; or a mesh that is there would be cut off.
     """
     with refusing():
-        step = _check_settings(settings, last)
+        way = plan_way(settings, last)
+        stage = settings_at(settings, last, way.next.after if way.next else way.goal)
+        _check_settings(stage, last, way.next)
+        report_way(settings, way)
         if os.environ.get(OFFLINE) == "1":
-            return await _plan_offline(settings, last, step, fleet)
+            return await _plan_offline(settings, last, way, fleet)
         api = await connect(settings.cluster.context, settings.cluster.kubeconfig)
         uid = await _check_cluster(api, settings, last)
         held = await read_held(api, settings.linkerd.namespace)
         await health.warn(api, settings, last)
-        decision = await steps.decide_step(api, settings, last, step, fleet, held=held)
+        decision = await steps.decide_step(api, settings, last, way, fleet, held=held)
         awaits_issuer = await issuance.check(api, decision.settings, last)
         decision, held = await first_deployment.check(api, decision, last, held)
-    return _plan(settings, last, fleet, decision, api=api, uid=uid, held=held, awaits_issuer=awaits_issuer)
+    return _plan(settings, last, way, fleet, decision, api=api, uid=uid, held=held, awaits_issuer=awaits_issuer)
 
 
-def _check_settings(settings: Settings, last: StackOutputs) -> Step | None:
-    """Check the settings against the last deployment, and return the step between the two; None if there is none."""
-    step = find_step(
-        last.trust,
-        settings.trust,
-        roots=last.roots,
-        retired=last.retired,
-        brought=brought_roots(settings.anchor),
-        ended=_ended(last),
-    )
+def _check_settings(settings: Settings, last: StackOutputs, step: Step | None) -> None:
+    """Check the settings of the next state against the last deployment, without asking a cluster."""
     switches = step is not None and step.kind in ("switch", "replace")
     check_rename(last.identity_suffix, settings.identity_suffix)
     check_move(str(last.issuer.get("mode") or ""), settings.issuer.mode, switches=switches)
     webhooks.check_move(settings, last)
     trust_bundle.check_move(settings, last)
-    return step
 
 
 async def _check_cluster(api: Api, settings: Settings, last: StackOutputs) -> str:
@@ -89,21 +85,23 @@ async def _check_cluster(api: Api, settings: Settings, last: StackOutputs) -> st
     return uid
 
 
-async def _plan_offline(settings: Settings, last: StackOutputs, step: Step | None, fleet: Membership | None) -> RunPlan:
+async def _plan_offline(settings: Settings, last: StackOutputs, way: Way, fleet: Membership | None) -> RunPlan:
     if not pulumi.runtime.is_dry_run():
         msg = f"{OFFLINE}=1 is for previews, which plan without a cluster. Unset it to deploy."
         raise pulumi.RunError(msg)
+    step = way.next
     if step and step.kind in ("switch", "retire", "replace"):
         pulumi.log.warn(f"{OFFLINE}=1: no cluster was asked whether it is safe to {step}.")
-    decision = await steps.decide_step(None, settings, last, step, fleet, held=Held())
+    decision = await steps.decide_step(None, settings, last, way, fleet, held=Held())
     # No gate was asked, so that this preview does not tell what an update will enter into the audit trail.
     decision = replace(decision, entries=())
-    return _plan(settings, last, fleet, decision, api=None, uid=None, held=Held(), awaits_issuer=False)
+    return _plan(settings, last, way, fleet, decision, api=None, uid=None, held=Held(), awaits_issuer=False)
 
 
 def _plan(
     configured: Settings,
     last: StackOutputs,
+    way: Way,
     fleet: Membership | None,
     decision: StepDecision,
     *,
@@ -115,8 +113,11 @@ def _plan(
     settings = decision.settings
     if fleet:
         fleet.check_signed(settings)
+    left = replace(way, steps=way.steps[1:]) if decision.step else way
     return RunPlan(
         settings=settings,
+        way=left,
+        rotation=report_rotation(left, settings.trust, decision.waiting, last.rotation, datetime.now(UTC)),
         last=last,
         fleet=fleet,
         requested_generations=tuple(dict.fromkeys((*settings.anchor.generations, *configured.anchor.generations))),
@@ -129,11 +130,6 @@ def _plan(
         awaits_issuer=awaits_issuer,
         restorations=trust_bundle.count_restorations(settings, last, held),
     )
-
-
-def _ended(last: StackOutputs) -> list[str]:
-    now = datetime.now(UTC)
-    return [name for name, root in last.certificates.items() if root.not_valid_after_utc <= now]
 
 
 async def _check_cert_manager(api: Api, settings: Settings, last: StackOutputs) -> None:

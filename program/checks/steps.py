@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NoReturn
 
 import pulumi
 
@@ -12,117 +12,180 @@ from meshtrust.cluster.api import Api
 from meshtrust.pki.pem import read_bundle
 from meshtrust.rotation.drift import find_drift, find_left_behind
 from meshtrust.rotation.gate import Blocker
+from meshtrust.rotation.goal import Way
 from meshtrust.rotation.known_roots import Held
-from meshtrust.rotation.pledge import Pledge, blocks_joining, decide, find_fleet_blockers
+from meshtrust.rotation.overrides import number_refusal
+from meshtrust.rotation.pledge import Pledge, blocks_joining, find_fleet_blockers
+from meshtrust.rotation.reconcile import decide_run
 from meshtrust.rotation.replacement import blocks_replace_in_fleet
-from meshtrust.rotation.steps import PLEDGE_ONLY, Step, Trust
+from meshtrust.rotation.steps import PLEDGE_ONLY, Step
 from meshtrust.stacks.audit import name_actor
 from meshtrust.stacks.outputs import StackOutputs
 from program.checks.evidence import acknowledgements, look
 from program.checks.overrides import NAMED, given_reason, override_or_refuse, tell
 from program.checks.plan import CheckedStep
-from program.checks.upgrade import refuse_upgrade
+from program.checks.upgrade import find_upgrades, refuse_upgrade
+from program.checks.way import settings_at
 from program.configuration.settings import Settings
 from program.membership import Membership
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepDecision:
-    """The part of the configured step that a run takes.
+    """The part of the way to the goal that a run takes.
 
     Attributes:
-        settings: The settings that the run deploys; if it only pledges, at the generations of the last deployment.
+        settings: The settings that the run deploys; if it takes no step, at the generations of the last deployment.
         pledge: The pledge of the cluster to its fleet from this run on; None if it is in no fleet.
+        step: The step that the run takes; None if it takes none.
+        waiting: What the next step waits for; empty if the run takes it.
         entries: The run's entries in the audit trail: the step's, and those of what goes ahead by an override.
         checked_step: The step that is checked again right before it is taken; None if no evidence decided.
     """
 
     settings: Settings
     pledge: Pledge | None
+    step: Step | None = None
+    waiting: Sequence[Blocker] = ()
     entries: Sequence[dict[str, Any]] = ()
     checked_step: CheckedStep | None = None
 
 
 async def decide_step(
-    api: "Api | None",
-    settings: Settings,
-    last: StackOutputs,
-    step: Step | None,
-    fleet: Membership | None,
-    *,
-    held: Held,
+    api: "Api | None", settings: Settings, last: StackOutputs, way: Way, fleet: Membership | None, *, held: Held
 ) -> StepDecision:
-    """Decide about the configured step, by the evidence in the cluster and by the pledges of the others of its fleet.
+    """Decide about the next step to the goal, by the evidence in the cluster and by the pledges of its fleet.
 
     A cluster of a fleet that is ready for a step, and has not told so yet, does only that in its next run. Where the
     environment has MESHTRUST_PLEDGE_ONLY=1, a run does nothing else, whatever overrides and gate.mode say.
 
     Args:
         api: Client of the cluster; None offline, where no cluster is asked.
-        settings: What the stack says.
-        last: What it last deployed.
-        step: The step; None if none is configured.
-        fleet: The cluster's place in its fleet, if any.
+        settings: The stack's settings, which have the goal.
+        last: The outputs of its last deployment.
+        way: The way to the goal.
+        fleet: The cluster's place in its fleet; None if it is in none.
         held: The trust that the cluster holds.
 
     Raises:
-        pulumi.RunError: The step is not safe, and the configuration does not say that it is taken all the same.
+        pulumi.RunError: The step is not safe, the configuration does not say that it is taken all the same, and the run
+            cannot wait: in mode ``step``, and before the first deployment.
+        IllegalStepError: What the deployed signer needs is not configured any more.
         ClusterError: The cluster cannot be read.
     """
-    only_pledges = os.environ.get(PLEDGE_ONLY) == "1"
-    if only_pledges and fleet is None:
+    only_pledges = _only_pledges(last, fleet)
+    step = way.next
+    stage = settings_at(settings, last, step.after if step else way.goal)
+    if step is None:
+        if only_pledges:
+            _refuse_pledge_without_step()
+        drift = await _check_drift(api, stage, last, None, held)
+        pledge = await _keep(api, stage, last, fleet) if fleet else None
+        return StepDecision(settings=stage, pledge=pledge, entries=drift)
+    waits = settings.rotation.mode == "reconcile" and last.trust is not None
+    upgrades = find_upgrades(stage, last, step, only_pledges=only_pledges)
+    if upgrades and (only_pledges or not waits):
+        refuse_upgrade(upgrades, step)
+    if step.kind in ("deploy", "introduce", "replace"):
+        _refuse_ended(stage, step)
+    drift = await _check_drift(api, stage, last, step, held)
+    if fleet:
+        _refuse_strangers(stage, step, fleet)
+        if last.trust and step.kind == "replace" and not fleet.has_signed(stage):
+            stays = settings_at(settings, last, last.trust)
+            return replace(_request_first(stays, step, fleet), entries=drift)
+    blockers = [*await _look(api, stage, last, step), *map(_as_blocker, upgrades)]
+    if fleet and only_pledges and last.trust:
+        return replace(_pledge(settings_at(settings, last, last.trust), step, blockers, fleet), entries=drift)
+    blocking = [*blockers, *(_fleet_blockers(step, last, fleet) if fleet else [])]
+    decision = decide_run(
+        way,
+        blockers=blocking if step.kind == "replace" else blockers,
+        fleet=fleet.view(stage, reconciles=waits) if fleet else None,
+        is_forced=bool(blocking and given_reason(settings, last, step, blocking)),
+        is_lenient=settings.gate.mode == "warn",
+    )
+    if decision.step is None and last.trust:
+        if fleet and decision.has_pledged:
+            _report_pledge(step, fleet, decision.waiting)
+        elif waits:
+            _report_waiting(settings, last, step, decision.waiting, fleet)
+        if decision.has_pledged or waits:
+            stays = settings_at(settings, last, last.trust)
+            drift = await _check_drift(api, stays, last, None, held)
+            return StepDecision(settings=stays, pledge=decision.pledge, waiting=decision.waiting, entries=drift)
+    gate = _take(settings, last, step, blocking, fleet, asked=api is not None)
+    checked = None
+    if api is not None and step.kind in ("switch", "retire") and gate["gate"] != "warned":
+        checked = CheckedStep(step=step, accepted=tuple(blocking))
+    entries = [*drift, _entry(step) | gate]
+    return StepDecision(settings=stage, pledge=decision.pledge, step=step, entries=entries, checked_step=checked)
+
+
+def _only_pledges(last: StackOutputs, fleet: Membership | None) -> bool:
+    """Return whether the run may only pledge.
+
+    Raises:
+        pulumi.RunError: The environment says so, and the stack has nobody to pledge to, or nothing deployed.
+    """
+    if os.environ.get(PLEDGE_ONLY) != "1":
+        return False
+    if fleet is None:
         msg = f"{PLEDGE_ONLY}=1 is for clusters of a fleet, and this stack is in none. Unset it.\nNothing was changed."
         raise pulumi.RunError(msg)
-    if only_pledges and last.trust is None:
+    if last.trust is None:
         msg = (
             f"{PLEDGE_ONLY}=1 is for clusters that are deployed, and this run would deploy the first time. Unset it.\n"
             "Nothing was changed."
         )
         raise pulumi.RunError(msg)
-    if only_pledges and step is None:
-        msg = (
-            f"{PLEDGE_ONLY}=1 is for a run that tells the fleet what its cluster is ready for, and no step is "
-            "configured here. Unset it to deploy whatever else has changed, or configure the step.\n"
-            "Nothing was changed."
-        )
-        raise pulumi.RunError(msg)
-    refuse_upgrade(settings, last, step, only_pledges=only_pledges)
-    drift = await _check_drift(api, settings, last, step, held)
-    if step is None:
-        return StepDecision(
-            settings=settings, pledge=await _keep(api, settings, last, fleet) if fleet else None, entries=drift
-        )
-    if step.kind in ("deploy", "introduce", "replace"):
-        _refuse_ended(settings, step)
-    if fleet and last.trust and step.kind == "replace" and not fleet.has_signed(settings):
-        pulumi.log.warn(
-            f"All anchors have ended. This run asks the anchor stack to sign under {settings.anchor.signer}, and "
-            f"changes nothing else yet. Next run: pulumi up --stack {fleet.anchor_stack}; then again: pulumi up "
-            f"--stack {pulumi.get_stack()}"
-        )
-        stays = settings.staying_at(last.trust)
-        return StepDecision(settings=stays, pledge=fleet.pledge.stamped(fleet.pledge), entries=drift)
-    blockers = await _look(api, settings, last, step)
-    if fleet and only_pledges and last.trust:
-        return replace(_pledge(settings, last.trust, step, blockers, fleet), entries=drift)
-    pledge = None
-    if fleet:
-        _refuse_strangers(settings, step, fleet)
-        blocking = [*blockers, *_fleet_blockers(step, last, fleet)]
-        is_forced = bool(given_reason(settings, last, step, blocking)) if blocking else False
-        decision = decide(
-            fleet.name, fleet.pledge, step, fleet.anchor.pledges, is_ready=not blockers, is_forced=is_forced
-        )
-        pledge = decision.pledge
-        if last.trust and not decision.takes_step:
-            _tell_pledge(step, fleet, decision.blockers)
-            return StepDecision(settings=settings.staying_at(last.trust), pledge=pledge, entries=drift)
-        blockers = blocking
-    gate = _take(settings, last, step, blockers, fleet, asked=api is not None)
-    checked = None
-    if api is not None and step.kind in ("switch", "retire") and gate["gate"] != "warned":
-        checked = CheckedStep(step=step, accepted=tuple(blockers))
-    return StepDecision(settings=settings, pledge=pledge, entries=[*drift, _entry(step) | gate], checked_step=checked)
+    return True
+
+
+def _refuse_pledge_without_step() -> NoReturn:
+    msg = (
+        f"{PLEDGE_ONLY}=1 is for a run that tells the fleet what its cluster is ready for, and no step is configured "
+        "here. Unset it to deploy whatever else has changed, or configure the step.\nNothing was changed."
+    )
+    raise pulumi.RunError(msg)
+
+
+def _request_first(stays: Settings, step: Step, fleet: Membership) -> StepDecision:
+    """Return the decision of a run that requests an intermediate under a root which replaces those that have ended."""
+    signer, anchor = step.after.signer, fleet.anchor_stack
+    pulumi.log.warn(
+        f"All anchors have ended. This run asks the anchor stack to sign under {signer}, and changes nothing else yet. "
+        f"Next run: pulumi up --stack {anchor}; then again: pulumi up --stack {pulumi.get_stack()}"
+    )
+    reason = f"it has not signed under {signer} yet. Deploy it"
+    waiting = [Blocker(subject="the anchor stack", reason=reason, curable=False)]
+    return StepDecision(settings=stays, pledge=fleet.pledge.stamped(fleet.pledge), waiting=waiting)
+
+
+def _as_blocker(upgrade: str) -> Blocker:
+    return Blocker(
+        subject="this run",
+        reason=f"it upgrades, and one run takes one step ({upgrade}). The next run goes on",
+        curable=False,
+    )
+
+
+def _report_waiting(
+    settings: Settings, last: StackOutputs, step: Step, waiting: Sequence[Blocker], fleet: Membership | None
+) -> None:
+    """Write to the engine's log what a step waits for, and how it goes on."""
+    number = number_refusal(step, waiting, len(last.transitions))
+    restarts = settings.rotation.restart == "workloads"
+    cure = (
+        ""
+        if not any(blocker.curable and blocker.workload for blocker in waiting)
+        else ("This run restarts what a restart cures, once Linkerd is ready. " if restarts else f"{_cure(fleet)} ")
+    )
+    pulumi.log.warn(
+        f"{tell(step, waiting, in_fleet=fleet is not None)}\nThis run leaves anchors and signer as they are "
+        f"({step.before}). {cure}The next run goes on by itself when that is done. To go on at once, say why: pulumi "
+        f'config set --path gate.overrides.{step.name} "{number} <reason>"'
+    )
 
 
 def _entry(step: Step) -> dict[str, Any]:
@@ -136,8 +199,8 @@ def _entry(step: Step) -> dict[str, Any]:
     }
 
 
-def _pledge(settings: Settings, trust: Trust, step: Step, blockers: list[Blocker], fleet: Membership) -> StepDecision:
-    """Return what a run does that only pledges.
+def _pledge(stays: Settings, step: Step, blockers: list[Blocker], fleet: Membership) -> StepDecision:
+    """Return the decision of a run that only pledges.
 
     Raises:
         pulumi.RunError: The cluster is not ready for the step; no override and no mode of the gate makes it so.
@@ -150,8 +213,8 @@ def _pledge(settings: Settings, trust: Trust, step: Step, blockers: list[Blocker
         raise pulumi.RunError(msg)
     pledge = fleet.pledge.ready_for(step).stamped(fleet.pledge)
     others = find_fleet_blockers(fleet.name, pledge, step, fleet.anchor.pledges)
-    _tell_pledge(step, fleet, [blocker for blocker in others if blocker.stack])
-    return StepDecision(settings=settings.staying_at(trust), pledge=pledge)
+    _report_pledge(step, fleet, [blocker for blocker in others if blocker.stack])
+    return StepDecision(settings=stays, pledge=pledge, waiting=others)
 
 
 async def _check_drift(
@@ -253,7 +316,7 @@ def _cure(fleet: Membership | None) -> str:
     return f"Restart what is listed, or let `{'meshtrust fleet rotate' if fleet else 'meshtrust rotate'}` do it."
 
 
-def _tell_pledge(step: Step, fleet: Membership, waiting: Sequence[Blocker]) -> None:
+def _report_pledge(step: Step, fleet: Membership, waiting: Sequence[Blocker]) -> None:
     listed = "".join(f"\n  - {blocker}" for blocker in waiting[:NAMED])
     more = f"\n  and {len(waiting) - NAMED} more" if len(waiting) > NAMED else ""
     pulumi.log.warn(

@@ -1,7 +1,7 @@
 """The check for upgrades: none goes along with a step of a rotation."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NoReturn
 
 import pulumi
 
@@ -12,38 +12,46 @@ from program.configuration.settings import Settings
 from program.providers import provider_versions
 
 
-def refuse_upgrade(settings: Settings, last: StackOutputs, step: Step | None, *, only_pledges: bool = False) -> None:
-    """Refuse a switch or a retirement in whose run a chart, an image or a provider is upgraded.
+def find_upgrades(
+    settings: Settings, last: StackOutputs, step: Step | None, *, only_pledges: bool = False
+) -> list[str]:
+    """Return the upgrades of charts, images and providers that would go along with a switch or a retirement.
 
-    Nobody would know what failed. A replacement is not refused: under anchors that have ended no upgrade gets ready, so
-    that it cannot come first.
+    Nobody would know which of the two failed. A replacement is not such a step: under anchors that have ended no upgrade
+    gets ready, so that it cannot come first.
 
     Args:
         settings: What the stack says.
         last: What it last deployed.
-        step: The step; None if none is configured.
+        step: The step; None if none is taken.
         only_pledges: Whether the run is to do nothing but pledge, and so has no upgrade beside an introduction either.
-
-    Raises:
-        pulumi.RunError: The run would do both; the message says which run comes first.
     """
     kinds = ("introduce", "switch", "retire") if only_pledges else ("switch", "retire")
     if step is None or step.kind not in kinds or step.before is None:
-        return
-    changes = [
-        f"  - {key}: {before or 'nothing'} is deployed, and {after or 'nothing'} would be\n"
+        return []
+    return [
+        f"{key}: {before or 'nothing'} is deployed, and {after or 'nothing'} would be"
         for key, before, after in (*_charts(settings, last), *_images(settings, last), *_providers(last))
         if before != after
     ]
-    if changes:
-        anchors = ", ".join(f'"{name}"' for name in step.before.anchors)
-        msg = (
-            f"This run would {step}, and upgrade in the same run:\n{''.join(changes)}One run takes one step. First "
-            f'deploy the upgrade alone, with meshtrust:anchors [{anchors}] and meshtrust:signer "{step.before.signer}" '
-            "as they are deployed; then the step. Or stay with what is deployed until the rotation is done (the keys "
-            "above; for a provider, its version in requirements.txt).\nNothing was changed."
-        )
-        raise pulumi.RunError(msg)
+
+
+def refuse_upgrade(upgrades: Sequence[str], step: Step) -> NoReturn:
+    """Refuse a run that would take a step and upgrade.
+
+    Raises:
+        pulumi.RunError: Always; the message says which run comes first.
+    """
+    before = step.before or step.after
+    anchors = ", ".join(f'"{name}"' for name in before.anchors)
+    listed = "".join(f"  - {upgrade}\n" for upgrade in upgrades)
+    msg = (
+        f"This run would {step}, and upgrade in the same run:\n{listed}One run takes one step. First "
+        f'deploy the upgrade alone, with meshtrust:anchors [{anchors}] and meshtrust:signer "{before.signer}" '
+        "as they are deployed; then the step. Or stay with what is deployed until the rotation is done (the keys "
+        "above; for a provider, its version in requirements.txt).\nNothing was changed."
+    )
+    raise pulumi.RunError(msg)
 
 
 def _charts(settings: Settings, last: StackOutputs) -> Iterator[tuple[str, str, str]]:

@@ -24,6 +24,7 @@ from components.charts import ChartSource
 from meshtrust.names import LINKERD_CONTROL_PLANE, LINKERD_CRDS
 from meshtrust.pki.issuer_mode import CERT_MANAGER_MODES, IssuerMode
 from meshtrust.pki.private_key import find_private_keys
+from meshtrust.rotation.goal import RotationMode
 from program.configuration import field_types
 from program.configuration.report import Report
 
@@ -80,6 +81,23 @@ class AnchorSection(Section):
 
     validity_days: field_types.Days
     protect: field_types.Flag
+
+
+class RotationSection(Section):
+    """How a run treats a goal that is not deployed yet.
+
+    Attributes:
+        mode: ``reconcile`` takes the next safe step towards it, or waits; ``step`` refuses a goal that is more than one
+            step away, and a step that is not safe.
+        restart: ``workloads`` restarts what lacks an anchor once Linkerd is ready; ``none`` leaves that to others.
+        restart_timeout_seconds: Seconds after which a run begins no further restart.
+    """
+
+    section = "rotation"
+
+    mode: RotationMode
+    restart: Literal["none", "workloads"]
+    restart_timeout_seconds: field_types.Seconds
 
 
 class GateSection(Section):
@@ -244,6 +262,7 @@ class Configuration(Section):
     anchor_certificates: field_types.Roots
     anchor_keys: field_types.Keys = Field(repr=False)
     anchor: AnchorSection
+    rotation: RotationSection
     gate: GateSection
     issuer: IssuerSection
     linkerd: LinkerdSection

@@ -25,7 +25,7 @@ from meshtrust.stacks.outputs import StackOutputs
 from program.configuration import anchors, issuer, linkerd_values, roles
 from program.configuration.anchors import trust_anchor
 from program.configuration.issuer import issuer_policy
-from program.configuration.model import FIELDS, ChartSection, Configuration, GateSection, UnusableError, is_section
+from program.configuration.model import FIELDS, ChartSection, Configuration, GateSection, RotationSection, UnusableError, is_section
 from program.configuration.observability import monitoring
 from program.configuration.report import PREFIX, Report
 
@@ -77,6 +77,7 @@ class Settings:
     Attributes:
         anchor_stack: The stack that owns the fleet's trust anchor; empty where this one owns its own.
         cluster: Which cluster.
+        rotation: How a run treats a goal, and what it restarts.
         gate: What becomes of an unsafe step.
         anchor: What the trust anchor is made from.
         issuer: Who signs the identity issuer.
@@ -89,6 +90,7 @@ class Settings:
 
     anchor_stack: str
     cluster: ClusterSettings
+    rotation: RotationSection
     gate: GateSection
     anchor: TrustAnchorArgs
     issuer: IssuerPolicy
@@ -133,10 +135,6 @@ class Settings:
     def with_roots(self, roots: Mapping[str, str]) -> "Settings":
         """Return the same under roots that were made elsewhere, PEM by generation."""
         return replace(self, anchor=replace(self.anchor, certificates=roots))
-
-    def staying_at(self, trust: Trust) -> "Settings":
-        """Return the same with other generations: those of the last deployment, where a run takes no step yet."""
-        return replace(self, anchor=replace(self.anchor, generations=trust.anchors, signer=trust.signer))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,6 +228,7 @@ def _settings(configuration: Configuration, report: Report) -> Settings:
         cluster=ClusterSettings(
             context=configuration.context, kubeconfig=configuration.kubeconfig, uid=configuration.cluster_uid
         ),
+        rotation=configuration.rotation,
         gate=configuration.gate,
         anchor=trust_anchor(configuration),
         issuer=policy,

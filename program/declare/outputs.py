@@ -9,6 +9,8 @@ from typing import Any
 import pulumi
 from pulumi.runtime.config import is_config_secret
 
+from meshtrust.rotation.goal import Way
+from meshtrust.rotation.report import RotationReport
 from meshtrust.rotation.steps import Trust
 from meshtrust.stacks.outputs import MEMORY
 from program.checks.plan import RunPlan
@@ -32,11 +34,12 @@ def cluster_outputs(plan: RunPlan, declared: DeclaredCluster) -> dict[str, pulum
             "anchors": anchor.roots.apply(describe_ends),
             "cluster": settings.cluster.context,
             "issuer": f"mode {settings.issuer.mode}; its end: meshtrust status --stack {pulumi.get_stack()}",
-            "next": describe_next(trust, pulumi.get_stack()),
+            "next": describe_next(plan.way, plan.rotation, pulumi.get_stack()),
             "phase": trust.phase,
             "signer": trust.signer,
         },
         **fleet,
+        "rotation": plan.rotation.as_outputs(),
         "context": settings.cluster.context,
         "kubeconfig": _as_configured("kubeconfig", settings.cluster.kubeconfig),
         "namespace": settings.linkerd.namespace,
@@ -72,12 +75,13 @@ def describe_ends(roots: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     return {name: f"until {str(root['notAfter'])[:16].replace('T', ' ')} UTC" for name, root in roots.items()}
 
 
-def describe_next(trust: Trust, stack: str) -> str:
-    """Return the next step of a stack in words, and the command that takes it."""
-    if trust.phase == "steady":
+def describe_next(way: Way, report: RotationReport, stack: str) -> str:
+    """Return the next step of a stack in words, and what it waits for, or how a rotation is begun."""
+    if way.next is None:
         return f"none; a rotation before the anchor ends: meshtrust rotate --stack {stack}"
-    step = "switch the signer" if trust.phase == "introduce" else "retire what signed before"
-    return f"{step}: meshtrust rotate --stack {stack}"
+    others = f" and {report.waiting_count - 1} more" if report.waiting_count > 1 else ""
+    waiting = f", which waits for {report.waiting_for[0]}{others}" if report.waiting_for else ""
+    return f"{way.next}{waiting}; the next run goes on"
 
 
 def _fleet_memory(plan: RunPlan, declared: DeclaredCluster) -> dict[str, pulumi.Input[object]]:

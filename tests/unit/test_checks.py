@@ -1,6 +1,7 @@
 """The checks of a step: by what the gate finds, what the cluster holds, and what else the run would do."""
 
 import asyncio
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,10 +16,13 @@ from meshtrust.cluster.connection.client import connect
 from meshtrust.linkerd.pods import Workload
 from meshtrust.pki.pem import fingerprint
 from meshtrust.rotation.gate import Blocker
+from meshtrust.rotation.goal import Way
 from meshtrust.rotation.known_roots import Held
-from meshtrust.rotation.steps import Step, find_step
+from meshtrust.rotation.report import report_rotation
+from meshtrust.rotation.steps import Step
 from meshtrust.stacks.outputs import StackOutputs
 from program.checks import RunPlan, evidence, health, issuance, run, steps, trust_bundle, webhooks
+from program.checks.way import plan_way
 from program.configuration.settings import Settings, load_settings
 from program.wait import last_look
 from tests.api_server import holding
@@ -54,6 +58,8 @@ def planned(decision, last, api: Any = "an API server"):
     """Return the plan of a run by what was decided about its step."""
     return RunPlan(
         settings=decision.settings,
+        way=Way(goal=decision.settings.trust),
+        rotation=report_rotation(Way(goal=decision.settings.trust), decision.settings.trust, [], None, datetime.now(UTC)),
         last=last,
         fleet=None,
         requested_generations=(),
@@ -86,7 +92,6 @@ class Guard:
         monkeypatch.setattr(steps, "find_left_behind", find_left_behind)
         self.asked: list[Step] = []
         self.said: list[tuple[int, str]] = []
-        self.ended: list[str] = []
 
         async def find_blockers(_api, _namespace, step, _roots, **_):
             self.asked.append(step)
@@ -98,6 +103,7 @@ class Guard:
         """Return the verdict on a configuration; what was said is in `said`."""
         config = {
             **self._config,
+            "meshtrust:rotation": {"mode": "step"},
             "meshtrust:anchors": anchors,
             "meshtrust:signer": signer,
             **{f"meshtrust:{key}": value for key, value in changes.items()},
@@ -107,10 +113,10 @@ class Guard:
         def run():
             settings = load_settings(last)
             assert isinstance(settings, Settings)
-            step = find_step(last.trust, settings.trust, ended=self.ended)
+            way = plan_way(settings, last)
 
             async def decide():
-                verdicts.append(await steps.decide_step(api, settings, last, step, None, held=held or Held()))
+                verdicts.append(await steps.decide_step(api, settings, last, way, None, held=held or Held()))
 
             return decide()
 
@@ -156,13 +162,14 @@ def test_a_step_that_no_cluster_was_asked_about_is_not_said_to_be_ready(guard):
 
 
 def test_the_replacement_of_ended_anchors_is_judged(guard):
-    guard.ended, guard.found = ["2026"], [POD]
-    refusal = guard.refused(deployed(OLD), anchors=["2027"], signer="2027")
+    guard.found = [POD]
+    last = deployed(make_certificate(days=-1, age=9))
+    refusal = guard.refused(last, anchors=["2027"], signer="2027")
     assert "It is not safe yet to replace what has ended by 2027" in refusal
     assert "gate.overrides.replace-2027" in refusal
     number = number_of(refusal)
     given = {"gate": {"overrides": {"replace-2027": f"{number} nothing works"}}}
-    assert guard.judge(deployed(OLD), anchors=["2027"], signer="2027", **given).entries[0]["gate"] == "overridden"
+    assert guard.judge(last, anchors=["2027"], signer="2027", **given).entries[0]["gate"] == "overridden"
 
 
 UPGRADES = {

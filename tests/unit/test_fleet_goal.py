@@ -6,6 +6,7 @@ later, and writes its outputs at its end, or is killed before. Pods come and go 
 
 import itertools
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from meshtrust.rotation import reconcile
+from meshtrust.rotation.gate import Blocker
 from meshtrust.rotation.goal import find_way, plan_anchor_stack
 from meshtrust.rotation.pledge import Pledge, announce, blocks_joining
 from meshtrust.rotation.reconcile import FleetView, RunDecision, decide_run
@@ -55,19 +57,19 @@ class Cluster:
     bundle: frozenset[str] = frozenset()
     signer: str = ""
     pods: list[Pod] = field(default_factory=list)
-    run: tuple | None = None
+    run: Any = None
     waiting: list[str] = field(default_factory=list)
 
     def blockers(self, step):
         """The gate's own answer: what is seen of this cluster, never what is not there."""
-        seen = []
+        seen: list[object] = []
         if step and step.kind == "switch":
             seen = [pod for pod in self.pods if step.after.signer not in pod.trusts]
             seen += [] if step.after.signer in self.bundle else ["the bundle"]
         if step and step.kind == "retire":
             seen = [pod for pod in self.pods if pod.leaf in step.generations]
             seen += ["the issuer"] if self.signer in step.generations else []
-        return [reconcile.Blocker(subject=str(entry), reason="is not ready") for entry in seen]
+        return [Blocker(subject=str(entry), reason="is not ready") for entry in seen]
 
     def begin(self, anchor, goal):
         """Decide what a run does, by what its stack, its fleet and its cluster say now."""

@@ -1,0 +1,122 @@
+"""The way to the goal that a stack's configuration declares, and the settings of one state on it."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pulumi
+
+from components.identity_issuer import IssuerPolicy, IssuerReference
+from meshtrust.pki.issuer_mode import CERT_MANAGER_MODES, SIGNING_MODES
+from meshtrust.pki.pem import to_pem
+from meshtrust.rotation.goal import Way, find_way
+from meshtrust.rotation.steps import IllegalStepError, Trust, find_step
+from meshtrust.stacks.outputs import StackOutputs
+from program.configuration.anchors import brought_roots
+from program.configuration.settings import Settings
+
+
+def plan_way(settings: Settings, last: StackOutputs) -> Way:
+    """Return the way from the last deployment to the configured goal.
+
+    With ``rotation.mode: step`` the goal has to be one step away.
+
+    Args:
+        settings: The stack's settings.
+        last: The outputs of its last deployment.
+
+    Raises:
+        IllegalStepError: The goal cannot be reached, or is more than one step away in mode ``step``.
+    """
+    now = datetime.now(UTC)
+    ended = [name for name, root in last.certificates.items() if root.not_valid_after_utc <= now]
+    brought = brought_roots(settings.anchor)
+    if settings.rotation.mode == "reconcile":
+        return find_way(
+            last.trust, settings.trust, roots=last.roots, retired=last.retired, brought=brought, ended=ended
+        )
+    step = find_step(last.trust, settings.trust, roots=last.roots, retired=last.retired, brought=brought, ended=ended)
+    return Way(goal=settings.trust, steps=(step,) if step else ())
+
+
+def settings_at(settings: Settings, last: StackOutputs, trust: Trust) -> Settings:
+    """Return the settings of a state on the way to the goal.
+
+    Until the signer is switched, the identity issuer is signed as it was deployed: by the same mode, and by the same
+    issuer of cert-manager.
+
+    Args:
+        settings: The stack's settings, which have the goal.
+        last: The outputs of its last deployment.
+        trust: The state.
+
+    Raises:
+        IllegalStepError: What the deployed signer needs is not configured any more.
+    """
+    if trust == settings.trust:
+        return settings
+    certificates = dict(settings.anchor.certificates)
+    for name in trust.anchors:
+        root = last.certificates.get(name)
+        if root is not None and name not in certificates and last.roots[name].brought:
+            # It is no secret, so that the outputs have it, and nobody needs to keep it in the stack's file.
+            certificates[name] = to_pem(root)
+    anchor = replace(
+        settings.anchor,
+        generations=trust.anchors,
+        signer=trust.signer,
+        certificates=certificates,
+        protected=frozenset({trust.signer}) if settings.anchor.protected else frozenset(),
+    )
+    stage = replace(settings, anchor=anchor)
+    if trust.signer == settings.trust.signer:
+        return stage
+    stage = replace(stage, issuer=_deployed_policy(settings.issuer, last))
+    _check_signer(stage, last)
+    return stage
+
+
+def report_way(settings: Settings, way: Way) -> None:
+    """Write the steps to the goal to the engine's log, if there is more than one, and what the goal gives up."""
+    if settings.rotation.mode != "reconcile" or way.next is None or way.next.before is None:
+        return
+    if way.aborted:
+        listed = ", ".join(way.aborted)
+        pulumi.log.warn(
+            f"This run aborts the rotation to {listed}: meshtrust:anchors and meshtrust:signer are set back to "
+            f"{way.goal}. Once {listed} is retired, its name cannot be used again."
+        )
+    if len(way.steps) > 1:
+        steps = ", then ".join(map(str, way.steps))
+        pulumi.log.info(f"The goal is {way.goal}. One run takes one step: {steps}.")
+
+
+def _deployed_policy(policy: IssuerPolicy, last: StackOutputs) -> IssuerPolicy:
+    """Return a policy by which the identity issuer is signed as it was in the last deployment."""
+    deployed = last.issuer
+    if not deployed.get("mode"):
+        return policy
+    reference = deployed.get("reference")
+    return replace(
+        policy,
+        mode=deployed["mode"],
+        reference=IssuerReference(**reference) if reference else None,
+        serial=str(deployed.get("serial") or policy.serial),
+    )
+
+
+def _check_signer(stage: Settings, last: StackOutputs) -> None:
+    mode, signer = stage.issuer.mode, stage.anchor.signer
+    if mode in CERT_MANAGER_MODES and not stage.cert_manager and last.has_installed("certManager"):
+        msg = (
+            f'meshtrust:issuer.mode no longer needs cert-manager, and {signer} signs by mode "{mode}" until the signer '
+            f'is switched. Set meshtrust:issuer.mode to "{mode}" until then, or meshtrust:signer to "{signer}" first'
+        )
+        raise IllegalStepError(msg)
+    root = last.roots.get(signer)
+    needs_key = mode in SIGNING_MODES and not stage.anchor_stack and root is not None and root.brought
+    if needs_key and signer not in stage.anchor.keys:
+        msg = (
+            f"{signer} signs until the signer is switched, and its key is not in meshtrust:anchorKeys any more. Keep "
+            f"meshtrust:anchorKeys and meshtrust:anchorCertificates of {signer} until {signer} is retired"
+        )
+        raise IllegalStepError(msg)
