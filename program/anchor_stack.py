@@ -12,8 +12,10 @@ from components.signed_intermediates import SignedIntermediates, SignedIntermedi
 from components.trust_anchor import TrustAnchorArgs
 from meshtrust.pki.intermediates import RequestError, check_request, choose_signed
 from meshtrust.pki.pem import to_pem
+from meshtrust.rotation.goal import AnchorPlan, Way, plan_anchor_stack
 from meshtrust.rotation.known_roots import Held
-from meshtrust.rotation.steps import IllegalStepError, check_roots
+from meshtrust.rotation.report import RotationReport, report_rotation
+from meshtrust.rotation.steps import IllegalStepError, Step, Trust, check_roots
 from meshtrust.stacks.outputs import MEMORY, StackOutputs
 from program.configuration.anchors import brought_roots
 from program.configuration.settings import AnchorSettings
@@ -33,10 +35,10 @@ async def run_anchor_stack(settings: AnchorSettings, last: StackOutputs) -> pulu
         pulumi.RunError: A generation would go that a cluster still trusts, or would get another root; or a cluster asks
             for what must not be signed.
     """
-    wanted = settings.anchor.generations
     clusters = await _read_clusters(settings.clusters)
-    _check_generations(settings.anchor, last, clusters)
-    protected = _protected(settings.anchor, clusters)
+    plan = _plan(settings, last, clusters)
+    wanted = plan.generations
+    anchor_args = _args(settings.anchor, last, plan, clusters)
     elsewhere = [
         (stack, generation, root)
         for stack, deployed in clusters.items()
@@ -44,7 +46,7 @@ async def run_anchor_stack(settings: AnchorSettings, last: StackOutputs) -> pulu
         if deployed.is_in_fleet
         for generation, root in deployed.roots.items()
     ]
-    anchor = await declare_trust_anchor(replace(settings.anchor, protected=protected), last, Held(), elsewhere)
+    anchor = await declare_trust_anchor(anchor_args, last, Held(), elsewhere)
     requests = [
         request
         for request in _requests(clusters, last)
@@ -59,12 +61,13 @@ async def run_anchor_stack(settings: AnchorSettings, last: StackOutputs) -> pulu
         "anchors": list(wanted),
         "trustAnchors": anchor.bundle,
         "transitions": [*last.transitions, *_entries(wanted, last)],
+        "rotation": _report(settings, last, plan, clusters).as_outputs(),
         "clusters": list(settings.clusters),
         MEMORY: {
             "trustAnchorsSha256": anchor.bundle_sha256,
             "roots": anchor.roots,
             "retired": last.retired_by(wanted),
-            "protected": sorted(protected),
+            "protected": sorted(anchor_args.protected),
             "intermediates": signed.certificates,
             "pledges": _pledges(clusters),
         },
@@ -86,40 +89,92 @@ def _pledges(clusters: Mapping[str, StackOutputs]) -> dict[str, Any]:
     }
 
 
-def _check_generations(anchor: TrustAnchorArgs, last: StackOutputs, clusters: Mapping[str, StackOutputs]) -> None:
+def _plan(settings: AnchorSettings, last: StackOutputs, clusters: Mapping[str, StackOutputs]) -> AnchorPlan:
+    """Return the generations that this run deploys: those of the goal, and those that a cluster still trusts.
+
+    Raises:
+        pulumi.RunError: A generation would get another root; or, in mode ``step``, one would go that must stay for now.
+    """
+    anchor = settings.anchor
     try:
         check_roots(anchor.generations, roots=last.roots, retired=last.retired, brought=brought_roots(anchor))
     except IllegalStepError as error:
         msg = f"meshtrust:anchors cannot be deployed: {error}.\nNothing was changed."
         raise pulumi.RunError(msg) from None
-    dropped = [generation for generation in last.anchors if generation not in anchor.generations]
-    trusting = [
-        f"  - {stack} trusts {', '.join(found)}"
-        for stack, deployed in clusters.items()
-        if (found := [generation for generation in dropped if generation in deployed.anchors])
-    ]
-    if trusting:
-        listed = "\n".join(trusting)
-        msg = (
-            f"meshtrust:anchors no longer has {', '.join(dropped)}, which clusters still trust:\n{listed}\nRetire it "
-            "there first, or let `meshtrust fleet rotate` do it; take clusters that are gone off meshtrust:clusters.\n"
-            "Nothing was changed."
+    trusted = {stack: deployed.anchors for stack, deployed in clusters.items()}
+    plan = plan_anchor_stack(anchor.generations, last.anchors, trusted, last.protected)
+    if plan.trusted:
+        _wait_or_refuse(
+            settings,
+            f"meshtrust:anchors no longer has {', '.join(plan.trusted)}, which clusters still trust:\n"
+            + "\n".join(map(str, _waiting(plan, clusters))),
+            "Retire it there first, or let `meshtrust fleet rotate` do it; take clusters that are gone off "
+            "meshtrust:clusters.",
         )
-        raise pulumi.RunError(msg)
-    locked = [generation for generation in dropped if generation in last.protected]
-    if locked:
-        listed = ", ".join(locked)
-        msg = (
+    if plan.protected:
+        listed = ", ".join(plan.protected)
+        _wait_or_refuse(
+            settings,
             f"meshtrust:anchors no longer has {listed}, which clusters signed with when this stack was last deployed, "
-            f"so that it is protected. Deploy this stack once with {listed}, which lifts that, and then without.\n"
-            "Nothing was changed."
+            "so that it is protected.",
+            f"Deploy this stack once with {listed}, which lifts that, and then without.",
         )
+    return plan
+
+
+def _wait_or_refuse(settings: AnchorSettings, why: str, cure: str) -> None:
+    if settings.rotation.mode == "step":
+        msg = f"{why}\n{cure}\nNothing was changed."
         raise pulumi.RunError(msg)
+    pulumi.log.warn(f"{why}\nIt stays for now. A later run of this stack retires it by itself.")
 
 
-def _protected(anchor: TrustAnchorArgs, clusters: Mapping[str, StackOutputs]) -> frozenset[str]:
-    """Return the generations that sign in some cluster, as far as they may be protected."""
-    return anchor.protected & {deployed.trust.signer for deployed in clusters.values() if deployed.trust}
+def _waiting(plan: AnchorPlan, clusters: Mapping[str, StackOutputs]) -> list[str]:
+    """Return what a generation that is to be retired waits for, a line for each stack."""
+    trusting = dict.fromkeys(stack for stacks in plan.trusted.values() for stack in stacks)
+    return [
+        f"  - {stack} trusts {', '.join(name for name, stacks in plan.trusted.items() if stack in stacks)}"
+        + _age(clusters[stack])
+        for stack in trusting
+    ]
+
+
+def _age(deployed: StackOutputs) -> str:
+    """Return since when a cluster's own rotation stands where it is, for a stack that nobody runs any more."""
+    report = deployed.rotation
+    return f" (its own report is of {report.since})" if report else ""
+
+
+def _report(
+    settings: AnchorSettings, last: StackOutputs, plan: AnchorPlan, clusters: Mapping[str, StackOutputs]
+) -> RotationReport:
+    goal = Trust(anchors=settings.anchor.generations, signer="")
+    before = Trust(anchors=plan.generations, signer="")
+    dropped = tuple(name for name in plan.generations if name not in goal.anchors)
+    steps = (Step(kind="retire", generations=dropped, before=before, after=goal),) if dropped else ()
+    signers = {deployed.trust.signer for deployed in clusters.values() if deployed.trust}
+    oldest = next((name for name in plan.generations if name in signers), plan.generations[-1])
+    deployed = Trust(anchors=plan.generations, signer=oldest)
+    waiting = [line.removeprefix("  - ") for line in _waiting(plan, clusters)]
+    return report_rotation(Way(goal=goal, steps=steps), deployed, waiting, last.rotation, datetime.now(UTC))
+
+
+def _args(
+    anchor: TrustAnchorArgs, last: StackOutputs, plan: AnchorPlan, clusters: Mapping[str, StackOutputs]
+) -> TrustAnchorArgs:
+    """Return what the trust anchor of this run is made from; generations that sign in some cluster are protected."""
+    signers = {deployed.trust.signer for deployed in clusters.values() if deployed.trust}
+    kept = {
+        name: to_pem(last.certificates[name])
+        for name in plan.generations
+        if name not in anchor.generations and name in last.certificates and last.roots[name].brought
+    }
+    return replace(
+        anchor,
+        generations=plan.generations,
+        certificates={**kept, **anchor.certificates},
+        protected=frozenset(plan.generations) & signers if anchor.protected else frozenset(),
+    )
 
 
 def _requests(clusters: Mapping[str, StackOutputs], last: StackOutputs) -> Iterator[SigningRequest]:

@@ -2,12 +2,14 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from components.trust_anchor import TrustAnchorArgs
 from meshtrust.lint import lint_trust_anchor
 from meshtrust.pki.issuer_mode import SIGNING_MODES
 from meshtrust.pki.pem import fingerprint, read_bundle
 from meshtrust.pki.private_key import read_private_key
+from meshtrust.stacks.outputs import StackOutputs
 from program.configuration.model import Configuration
 from program.configuration.report import PREFIX, Report
 
@@ -83,6 +85,30 @@ def check_external_signer(configuration: Configuration, report: Report) -> None:
             "Bring its key along (meshtrust:anchorKeys), name a generation that this program makes, or let its owner "
             "sign (meshtrust:issuer.mode external-issuer or external-secret)",
         )
+
+
+def leave_out_retired(given: dict[str, Any], last: StackOutputs, report: Report) -> None:
+    """Take out of a configuration, with a warning, what belongs to generations that were retired on the way to the goal.
+
+    Args:
+        given: The configuration by name, not checked yet.
+        last: The outputs of the last deployment.
+        report: Where the warnings go.
+    """
+    anchors = given.get("anchors")
+    goal = set(map(str, anchors)) if isinstance(anchors, list) else set()
+    issuer = given.get("issuer")
+    sections = {
+        "anchorCertificates": given.get("anchorCertificates"),
+        "anchorKeys": given.get("anchorKeys"),
+        "issuer.refs": issuer.get("refs") if isinstance(issuer, dict) else None,
+    }
+    for key, entries in sections.items():
+        for name in [name for name in entries if name in last.retired] if isinstance(entries, dict) else ():
+            if name not in goal:
+                del entries[name]
+                fix = f"Remove it: pulumi config rm --path '{key}[\"{name}\"]'"
+                report.warn(key, f'has "{name}", which is retired', fix)
 
 
 def trust_anchor(configuration: Configuration) -> TrustAnchorArgs:

@@ -71,7 +71,7 @@ def _any(values: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _generation(name: str, info: ValidationInfo[Report]) -> str:
-    if name not in info.context.valid.get("anchors", (name,)):
+    if name not in (*info.context.valid.get("anchors", (name,)), *info.context.deployed):
         raise _refusal("is not one of meshtrust:anchors", "Add it there, or remove it here")
     return name
 

@@ -36,19 +36,29 @@ class Report:
         given: The configuration as it was read, by name.
         findings: The findings, errors and warnings.
         valid: Values that are valid by themselves, by key.
+        deployed: The generations that the last deployment trusts: what belongs to them is needed until they are
+            retired, though the goal no longer lists them.
     """
 
-    def __init__(self, fields: Mapping[str, FieldInfo], given: Mapping[str, Any], encrypted: Collection[str]) -> None:
+    def __init__(
+        self,
+        fields: Mapping[str, FieldInfo],
+        given: Mapping[str, Any],
+        encrypted: Collection[str],
+        deployed: Collection[str] = (),
+    ) -> None:
         """Begin without findings.
 
         Args:
             fields: The fields of all keys of the program.
             given: The configuration as it was read, by name.
             encrypted: Names whose values the stack's file encrypts: Pulumi reports it of a map as a whole.
+            deployed: The generations that the last deployment trusts.
         """
         self.given = given
         self.findings: list[Finding] = []
         self.valid: dict[str, Any] = {}
+        self.deployed = deployed
         self._fields = fields
         self._encrypted = encrypted
 
@@ -61,6 +71,11 @@ class Report:
         # A private key in a wrong place must not reach a log by the message about it.
         subject, wrong, fix = map(without_private_keys, (f"{PREFIX}{key}", wrong, fix))
         self.findings.append(Finding(subject=subject, wrong=wrong, fix=fix))
+
+    def warn(self, key: str, wrong: str, fix: str) -> None:
+        """Add a warning: a predicate of the key, and what to do."""
+        finding = Finding(subject=f"{PREFIX}{key}", wrong=without_private_keys(wrong), fix=fix, severity="warning")
+        self.findings.append(finding)
 
     def add(self, finding: Finding) -> None:
         """Add what a rule of the linter found; its subject begins with the key. A rule quotes what is a value."""

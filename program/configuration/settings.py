@@ -23,7 +23,7 @@ from meshtrust.pki.issuer_mode import CERT_MANAGER_MODES
 from meshtrust.rotation.steps import Trust
 from meshtrust.stacks.outputs import StackOutputs
 from program.configuration import anchors, issuer, linkerd_values, roles
-from program.configuration.anchors import trust_anchor
+from program.configuration.anchors import leave_out_retired, trust_anchor
 from program.configuration.issuer import issuer_policy
 from program.configuration.model import FIELDS, ChartSection, Configuration, GateSection, RotationSection, UnusableError, is_section
 from program.configuration.observability import monitoring
@@ -144,10 +144,12 @@ class AnchorSettings:
     Attributes:
         anchor: What the trust anchor is made from.
         clusters: The stacks whose intermediates it signs.
+        rotation: How a run treats a goal.
     """
 
     anchor: TrustAnchorArgs
     clusters: tuple[str, ...]
+    rotation: RotationSection
 
 
 def load_settings(last: StackOutputs) -> Settings | AnchorSettings:
@@ -165,7 +167,8 @@ def load_settings(last: StackOutputs) -> Settings | AnchorSettings:
     if isinstance(webhooks, dict) and webhooks.get("mode") == "" and last.trust:
         webhooks["mode"] = "cert-manager" if last.webhooks.by_cert_manager else "chart"
     encrypted = frozenset(name for name in given if is_config_secret(PREFIX + name))
-    report = Report(FIELDS, given, encrypted)
+    report = Report(FIELDS, given, encrypted, deployed=last.anchors)
+    leave_out_retired(given, last, report)
     configuration = Configuration.model_validate(given, context=report)
     for check in _CHECKS:
         with suppress(UnusableError):
@@ -178,7 +181,9 @@ def load_settings(last: StackOutputs) -> Settings | AnchorSettings:
     for finding in report.findings:
         pulumi.log.warn(str(finding))
     if configuration.role == "anchor":
-        return AnchorSettings(anchor=trust_anchor(configuration), clusters=configuration.clusters)
+        return AnchorSettings(
+            anchor=trust_anchor(configuration), clusters=configuration.clusters, rotation=configuration.rotation
+        )
     return _settings(configuration, report)
 
 

@@ -59,7 +59,9 @@ def planned(decision, last, api: Any = "an API server"):
     return RunPlan(
         settings=decision.settings,
         way=Way(goal=decision.settings.trust),
-        rotation=report_rotation(Way(goal=decision.settings.trust), decision.settings.trust, [], None, datetime.now(UTC)),
+        rotation=report_rotation(
+            Way(goal=decision.settings.trust), decision.settings.trust, [], None, datetime.now(UTC)
+        ),
         last=last,
         fleet=None,
         requested_generations=(),

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import random
 from typing import Any
 
 import pulumi
@@ -41,7 +42,7 @@ class Fleet:
     def refused(self, stack, **changes):
         before = dict(self.configs[stack])
         with pytest.raises(pulumi.RunError) as caught:
-            self.up(stack, **changes)
+            self.up(stack, **{"rotation": {"mode": "step"}, **changes})
         self.configs[stack] = before
         return str(caught.value)
 
@@ -422,3 +423,62 @@ def test_a_stack_in_another_mode_needs_no_intermediate(fleet):
     assert not recording.of_type(KEY)
     assert recording.outputs["requests"] == {}
     assert len(read_bundle(recording.outputs["trustAnchors"])) == 1
+
+
+class Reconciling:
+    """A fleet whose stacks are run in a random order, each with the goal in its file, and keep what they make."""
+
+    def __init__(self, fleet, to, chance):
+        self.fleet, self.chance = fleet, chance
+        for stack in ("east", "west"):
+            fleet.configs[stack] |= {"meshtrust:anchors": [to], "meshtrust:signer": to}
+        fleet.configs["anchor"] |= {"meshtrust:anchors": [to]}
+        self.roots = {}
+        self.seen = {stack: [] for stack in fleet.outputs}
+
+    def round(self):
+        for stack in self.chance.sample(["anchor", "east", "west"], 3):
+            self.fleet.up(stack)
+            report = self.fleet.outputs[stack].get("rotation") or {}
+            self.seen[stack].append((self.fleet.outputs[stack].get("anchors"), report.get("next")))
+
+    @property
+    def has_converged(self):
+        return all(outputs["rotation"]["converged"] for outputs in self.fleet.outputs.values())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_stacks_that_know_nothing_of_each_other_reach_a_goal_in_any_order(asked, seed):
+    asked.up("east")
+    asked.up("west")
+    asked.up("anchor")
+    running = Reconciling(asked, "2027", random.Random(seed))  # noqa: S311 no secret
+    for _ in range(12):
+        running.round()
+        if running.has_converged:
+            break
+    assert running.has_converged, running.seen
+    for outputs in asked.outputs.values():
+        assert outputs["anchors"] == ["2027"]
+        assert outputs["rotation"]["goal"]["anchors"] == ["2027"]
+        assert list(outputs["retired"]) == ["2026"]
+    assert asked.outputs["east"]["signer"] == "2027"
+    assert not any("rotation" not in outputs for outputs in asked.outputs.values())
+
+
+def test_a_run_that_cannot_go_on_leaves_the_anchors_and_names_what_it_waits_for(asked):
+    asked.up("east")
+    recording = asked.up("east", anchors=["2027"], signer="2027")
+    assert (recording.outputs["anchors"], recording.outputs["signer"]) == (["2026"], "2026")
+    report = recording.outputs["rotation"]
+    assert (report["next"], report["converged"]) == ("introduce-2027", False)
+    [waiting] = report["waitingFor"]["first"]
+    assert waiting.startswith("the anchor stack: it does not have 2027 yet")
+    said = " ".join(text for level, text in recording.messages if level == logging.WARNING)
+    assert "leaves anchors and signer as they are" in said
+
+
+def test_a_goal_that_is_set_back_is_called_an_abort(introduced):
+    recording = introduced.up("east", anchors=["2026"], signer="2026")
+    said = " ".join(text for level, text in recording.messages if level == logging.WARNING)
+    assert "This run aborts the rotation to 2027" in said
