@@ -8,7 +8,7 @@ import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from meshtrust.linkerd.evidence import read_mesh
 from meshtrust.linkerd.pods import Workload
@@ -23,6 +23,8 @@ from meshtrust.stacks.stack import Stack, StackError
 from meshtrust.stacks.target import Target
 
 _POLL_SECONDS = 1.0
+# Runs until a step that was safe is taken: one of them may have upgraded, and nothing else.
+_ATTEMPTS = 2
 # Rounds of restarts before a workload whose new pods still have the old anchors is reported.
 _ROUNDS = 3
 
@@ -34,10 +36,13 @@ class RotationOptions:
     Attributes:
         lazy: Restart nothing: wait until pods are replaced and leaves are renewed for other reasons.
         limits: How many workloads to restart at a time, and for how long to wait.
+        goal: The state that the rotation ends in, which is written into the file of a stack that reconciles: whatever
+            runs it next goes on. None to write the state after the next step.
     """
 
     lazy: bool = False
     limits: Limits = field(default_factory=Limits)
+    goal: Trust | None = None
 
 
 # Connects to a stack and its cluster.
@@ -77,7 +82,8 @@ async def rotate_stack(
         step = next_step(target, to)
         if step is None:
             return True
-        await run_step(target, step, options, progress)
+        goal = None if once else Trust(anchors=(to,), signer=to)
+        await run_step(target, step, replace(options, goal=goal), progress)
         if once:
             return not plan_rotation(step.after, to)
 
@@ -90,11 +96,11 @@ async def abort_rotation(
     Raises:
         IllegalStepError: No rotation is under way.
     """
-    gone_back = False
+    gone_back, goal = False, None
     while True:
         target = await open_target()
         current = _deployed(target)
-        if _stack(target).configured != current:
+        if _stack(target).configured not in (current, goal):
             # The configured step was not deployed, and an abort does not take it.
             await _deploy_again(target, progress)
             gone_back = True
@@ -102,7 +108,8 @@ async def abort_rotation(
         if current.phase == "steady" and gone_back:
             return True
         step = plan_abort(current)
-        await run_step(target, step, options, progress)
+        goal = None if once else Trust(anchors=current.anchors[:1], signer=current.anchors[0])
+        await run_step(target, step, replace(options, goal=goal), progress)
         gone_back = True
         if once:
             return step.after.phase == "steady"
@@ -190,12 +197,7 @@ async def run_step(target: Target, step: Step, options: RotationOptions, progres
     stack = _stack(target)
     progress.step(step)
     if not await deploy_step(target, step, options, progress):
-        anchor = stack.setting("anchorStack")
-        msg = (
-            f"{stack.name} has told its fleet that it is ready to {step}, and has not taken that step yet. The anchor "
-            f"stack passes that on: pulumi up --stack {anchor}. Then run the same command again"
-        )
-        raise BlockedError(msg, [])
+        raise BlockedError(_not_taken(stack, step), [])
     if step.kind == "switch":
         await _wait_served(target, options, progress)
 
@@ -222,14 +224,35 @@ async def deploy_step(
         RolloutError: A restarted workload did not get ready.
     """
     stack = _stack(target)
-    await restart_until_safe(target, step, options, progress)
-    if stack.configured != step.after:
-        stack.configure(step.after)
-        progress.note(f"{stack.file.name} now says: {step.after}")
-    await _deploy(stack, progress, only_pledges=only_pledges)
-    if not stack.setting("anchorStack"):
-        return True
-    return StackOutputs(await asyncio.to_thread(stack.outputs)).trust == step.after
+    for attempt in range(_ATTEMPTS):
+        await restart_until_safe(target, step, options, progress)
+        wanted = options.goal if options.goal and stack.reconciles else step.after
+        if stack.configured != wanted:
+            (stack.set_goal if stack.reconciles else stack.configure)(wanted)
+            progress.note(f"{stack.file.name} now says: {wanted}")
+        await _deploy(stack, progress, only_pledges=only_pledges)
+        deployed = StackOutputs(await asyncio.to_thread(stack.outputs))
+        if deployed.trust == step.after or stack.setting("anchorStack"):
+            return deployed.trust == step.after
+        if attempt + 1 < _ATTEMPTS:
+            progress.note(f"the run did not {step}: {_waiting_for(deployed)}. It is run again")
+    return False
+
+
+def _not_taken(stack: Stack, step: Step) -> str:
+    """Return why a run has ended well and has not taken a step."""
+    if anchor := stack.setting("anchorStack"):
+        return (
+            f"{stack.name} has told its fleet that it is ready to {step}, and has not taken that step yet. The anchor "
+            f"stack passes that on: pulumi up --stack {anchor}. Then run the same command again"
+        )
+    waiting = _waiting_for(StackOutputs(stack.outputs()))
+    return f"It is not safe yet to {step}: {waiting}. The next run of `pulumi up` goes on, or run the same command again"
+
+
+def _waiting_for(deployed: StackOutputs) -> str:
+    report = deployed.rotation
+    return "; ".join(report.waiting_for) if report and report.waiting_for else "the stack's outputs do not say why"
 
 
 async def restart_until_safe(target: Target, step: Step, options: RotationOptions, progress: StackProgress) -> None:
@@ -348,9 +371,11 @@ def _deployed(target: Target) -> Trust:
 
 
 def _pending(stack: Stack, current: Trust) -> Step | None:
-    """Return the step that is configured and not deployed, as an interrupted run leaves it."""
+    """Return the step that is configured and not deployed, as an interrupted run leaves it; None if a goal is."""
     try:
         return find_step(current, stack.configured)
     except IllegalStepError as error:
+        if stack.reconciles:
+            return None
         msg = f"{stack.file} asks for a step that is not allowed: {error}"
         raise StackError(msg) from error

@@ -144,6 +144,11 @@ class Stack:
         return declared.get("default") if isinstance(declared, Mapping) else declared
 
     @property
+    def reconciles(self) -> bool:
+        """Whether its runs take the configured anchors and signer for a goal, which may be more than one step away."""
+        return str(self.setting("rotation.mode")) == "reconcile"
+
+    @property
     def configured(self) -> Trust:
         """What the configuration asks for.
 

@@ -17,8 +17,8 @@ def find_upgrades(
 ) -> list[str]:
     """Return the upgrades of charts, images and providers that would go along with a switch or a retirement.
 
-    Nobody would know which of the two failed. A replacement is not such a step: under anchors that have ended no upgrade
-    gets ready, so that it cannot come first.
+    Nobody would know which of the two failed. A replacement is not such a step: under anchors that have ended no
+    upgrade gets ready, so that it cannot come first.
 
     Args:
         settings: What the stack says.
