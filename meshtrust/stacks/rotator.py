@@ -247,7 +247,9 @@ def _not_taken(stack: Stack, step: Step) -> str:
             f"stack passes that on: pulumi up --stack {anchor}. Then run the same command again"
         )
     waiting = _waiting_for(StackOutputs(stack.outputs()))
-    return f"It is not safe yet to {step}: {waiting}. The next run of `pulumi up` goes on, or run the same command again"
+    return (
+        f"It is not safe yet to {step}: {waiting}. The next run of `pulumi up` goes on, or run the same command again"
+    )
 
 
 def _waiting_for(deployed: StackOutputs) -> str:

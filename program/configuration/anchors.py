@@ -88,7 +88,7 @@ def check_external_signer(configuration: Configuration, report: Report) -> None:
 
 
 def leave_out_retired(given: dict[str, Any], last: StackOutputs, report: Report) -> None:
-    """Take out of a configuration, with a warning, what belongs to generations that were retired on the way to the goal.
+    """Take out of a configuration, with a warning, what belongs to generations that are retired.
 
     Args:
         given: The configuration by name, not checked yet.
@@ -104,11 +104,12 @@ def leave_out_retired(given: dict[str, Any], last: StackOutputs, report: Report)
         "issuer.refs": issuer.get("refs") if isinstance(issuer, dict) else None,
     }
     for key, entries in sections.items():
-        for name in [name for name in entries if name in last.retired] if isinstance(entries, dict) else ():
-            if name not in goal:
-                del entries[name]
-                fix = f"Remove it: pulumi config rm --path '{key}[\"{name}\"]'"
-                report.warn(key, f'has "{name}", which is retired', fix)
+        if not isinstance(entries, dict):
+            continue
+        for name in [name for name in entries if name in last.retired and name not in goal]:
+            del entries[name]
+            fix = f"Remove it: pulumi config rm --path '{key}[\"{name}\"]'"
+            report.warn(key, f'has "{name}", which is retired', fix)
 
 
 def trust_anchor(configuration: Configuration) -> TrustAnchorArgs:

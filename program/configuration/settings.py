@@ -25,7 +25,15 @@ from meshtrust.stacks.outputs import StackOutputs
 from program.configuration import anchors, issuer, linkerd_values, roles
 from program.configuration.anchors import leave_out_retired, trust_anchor
 from program.configuration.issuer import issuer_policy
-from program.configuration.model import FIELDS, ChartSection, Configuration, GateSection, RotationSection, UnusableError, is_section
+from program.configuration.model import (
+    FIELDS,
+    ChartSection,
+    Configuration,
+    GateSection,
+    RotationSection,
+    UnusableError,
+    is_section,
+)
 from program.configuration.observability import monitoring
 from program.configuration.report import PREFIX, Report
 

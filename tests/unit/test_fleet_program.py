@@ -434,7 +434,7 @@ class Reconciling:
             fleet.configs[stack] |= {"meshtrust:anchors": [to], "meshtrust:signer": to}
         fleet.configs["anchor"] |= {"meshtrust:anchors": [to]}
         self.roots = {}
-        self.seen = {stack: [] for stack in fleet.outputs}
+        self.seen: dict[str, list[Any]] = {stack: [] for stack in fleet.outputs}
 
     def round(self):
         for stack in self.chance.sample(["anchor", "east", "west"], 3):
