@@ -293,9 +293,13 @@ class ClusterStack:
     name = "east"
     file = Path("stacks/Pulumi.east.yaml")
     configured = Trust(anchors=("2026", "2027"), signer="2026")
+    reconciles = True
 
     def setting(self, key):
         return {"anchorStack": "anchor"}[key]
+
+    def set_goal(self, goal):
+        self.configured = goal
 
     def configure(self, trust):
         self.configured = trust

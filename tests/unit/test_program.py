@@ -404,9 +404,22 @@ def test_the_same_configuration_declares_the_same_thing_twice(config):
         }
 
 
-def test_an_illegal_jump_is_refused_before_anything_is_planned(config):
+def test_a_goal_that_is_several_steps_away_is_reached_by_one_step_in_each_run(config):
+    last, goal, seen = run_program(config).outputs, {**config, "meshtrust:anchors": ["2027"]}, []
+    for _ in range(4):
+        last = run_program(goal, last_outputs=last).outputs
+        seen.append((last["anchors"], last["signer"], last["rotation"]["next"]))
+    assert seen == [
+        (["2026", "2027"], "2026", "switch-2027"),
+        (["2026", "2027"], "2027", "retire-2026"),
+        (["2027"], "2027", ""),
+        (["2027"], "2027", ""),
+    ]
+
+
+def test_an_illegal_jump_is_refused_before_anything_is_planned_in_mode_step(config):
     last = run_program(config).outputs
-    jump = {**config, "meshtrust:anchors": ["2027"]}
+    jump = {**config, "meshtrust:anchors": ["2027"], "meshtrust:rotation": {"mode": "step"}}
     with pytest.raises(pulumi.RunError) as caught:
         run_program(jump, last_outputs=last)
     assert 'First deploy meshtrust:anchors ["2026", "2027"] with meshtrust:signer "2026"' in str(caught.value)
