@@ -40,7 +40,7 @@ class RunDecision:
         waiting: What the next step waits for; empty if the run takes it, or the goal is reached.
         pledge: The cluster's pledge from this run on; None if it is in no fleet.
         has_pledged: Whether the run pledges that the cluster is ready for the next step, and does nothing else of it.
-        overridden: What makes the step unsafe, if it is taken all the same.
+        overridden: What makes the step unsafe, if it is taken by an override.
     """
 
     step: Step | None = None
@@ -81,9 +81,9 @@ def decide_run(
         way: The way to the goal, from what is deployed.
         blockers: What in the own cluster makes the next step unsafe.
         fleet: The fleet; None if the cluster is in none.
-        is_forced: Whether an override was given for all that blocks the next step, so that the fleet is told nothing
+        is_forced: Whether an override was given for all that blocks the next step, so that the cluster pledges nothing
             first.
-        is_lenient: Whether a step that is not safe is taken all the same (``gate.mode: warn``); what the cluster can
+        is_lenient: Whether a step that is not safe is taken (``gate.mode: warn``); what the cluster can
             pledge it pledges first.
     """
     step, takes_all = way.next, is_forced or is_lenient

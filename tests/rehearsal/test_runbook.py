@@ -175,10 +175,10 @@ def test_a_state_from_before_a_rotation(restored):
     restored.configure(anchors=["2026"], signer="2026")
     written = " ".join(restored.refused().split())
     assert "are ahead of this stack's state" in written
-    assert "begin the stack anew with the root that signs in the cluster" in written
+    assert "set the stack up again with the root that signs in the cluster" in written
     restored.configure(anchors=["2027"], signer="2027")
-    anew, _ = page("A lost key")
-    follower.follow([(line.replace("2026", "2027"), shown) for line, shown in anew])
+    again, _ = page("A lost key")
+    follower.follow([(line.replace("2026", "2027"), shown) for line, shown in again])
     assert read_bundle(restored.outputs()["trustAnchors"]) == [root], "nothing that is trusted has changed"
     assert restored.failed() == failed
 

@@ -69,7 +69,8 @@ def stack(tmp_path, monkeypatch):
         path, code = tmp_path / "bin" / "pulumi", int(fails)
         path.parent.mkdir(exist_ok=True)
         answers_version = '[ "$1" = version ] && echo v3.272.0 && exit'
-        path.write_text(f"#!/bin/sh\n{answers_version}\ncat {tmp_path}/up-{code}\nexit {code}\n")
+        answers_outputs = 'case "$*" in *"stack output"*) echo "{}"; exit ;; esac'
+        path.write_text(f"#!/bin/sh\n{answers_version}\n{answers_outputs}\ncat {tmp_path}/up-{code}\nexit {code}\n")
         path.chmod(0o755)
         monkeypatch.setenv("PATH", f"{path.parent}{os.pathsep}{os.environ['PATH']}")
         return project
