@@ -247,7 +247,7 @@ async def _check_drift(
         if blockers:
             cure = (
                 f"{held.bundle_name} and the identity issuer are ahead of this stack's state, as after its "
-                "restoration from a backup. Restore a later state; or, where there is none, set the stack up again with "
+                "restoration from a backup. Restore a later state; or, if there is none, set the stack up again with "
                 "the root that signs in the cluster, brought along (docs/runbook.md, A lost key)."
             )
             entries.append(_entry(move) | override_or_refuse(settings, last, move, blockers, cure))
