@@ -12,6 +12,7 @@ from program.membership import enrol, read_membership
 from program.wait.deployment import wait_until_deployed
 from program.wait.left_out import check_releases
 from program.wait.releases import clear_pending_releases
+from program.wait.restarts import restart_for_next_step
 
 
 async def run_cluster_stack(settings: Settings, last: StackOutputs) -> pulumi.Inputs:
@@ -39,4 +40,5 @@ async def run_cluster_stack(settings: Settings, last: StackOutputs) -> pulumi.In
 
     await wait_until_deployed(plan, declared.linkerd.control_plane, anchor.bundle)
     await check_releases(declared.releases)
-    return cluster_outputs(plan, declared)
+    rotation = await restart_for_next_step(plan, anchor)
+    return cluster_outputs(plan, declared, rotation)

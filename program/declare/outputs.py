@@ -19,12 +19,15 @@ from program.declare.cluster import DeclaredCluster
 from program.providers import provider_versions
 
 
-def cluster_outputs(plan: RunPlan, declared: DeclaredCluster) -> dict[str, pulumi.Input[object]]:
+def cluster_outputs(
+    plan: RunPlan, declared: DeclaredCluster, rotation: RotationReport
+) -> dict[str, pulumi.Input[object]]:
     """Return the outputs of a run.
 
     Args:
         plan: The plan of the run.
         declared: The components that it has declared.
+        rotation: The report of the rotation after the run.
     """
     settings, anchor = plan.settings, declared.anchor
     trust = Trust(anchors=settings.anchor.generations, signer=settings.anchor.signer)
@@ -34,12 +37,12 @@ def cluster_outputs(plan: RunPlan, declared: DeclaredCluster) -> dict[str, pulum
             "anchors": anchor.roots.apply(describe_ends),
             "cluster": settings.cluster.context,
             "issuer": f"mode {settings.issuer.mode}; its end: meshtrust status --stack {pulumi.get_stack()}",
-            "next": describe_next(plan.way, plan.rotation, pulumi.get_stack()),
+            "next": describe_next(plan.way, rotation, pulumi.get_stack()),
             "phase": trust.phase,
             "signer": trust.signer,
         },
         **fleet,
-        "rotation": plan.rotation.as_outputs(),
+        "rotation": rotation.as_outputs(),
         "context": settings.cluster.context,
         "kubeconfig": _as_configured("kubeconfig", settings.cluster.kubeconfig),
         "namespace": settings.linkerd.namespace,

@@ -1,0 +1,109 @@
+"""A goal is set once, and runs of `pulumi up` reach it by themselves: under load, without a failed handshake."""
+
+import uuid
+
+import pytest
+
+from rehearsal.mesh.traffic import read_handshakes
+from tests.rehearsal.rotation_bench import APPLICATIONS, bench
+from tests.rehearsal.stack import charts_of_linkerd
+
+RESTARTING = {"restart": "workloads"}
+
+
+@pytest.fixture(scope="module")
+def mesh():
+    with bench("reconcile", workloads=6, replicas=2) as made:
+        yield made
+
+
+@pytest.fixture
+def steady(mesh):
+    """The generation that is the stack's only anchor."""
+    [anchor] = mesh.outputs()["anchors"]
+    return anchor
+
+
+def run_until_converged(mesh, most):
+    """Run the stack as a scheduler would, and return the steps that the runs have taken."""
+    before = len(mesh.outputs()["transitions"])
+    for _ in range(most):
+        mesh.up()
+        if mesh.outputs()["rotation"]["converged"]:
+            return [entry["step"] for entry in mesh.outputs()["transitions"][before:]]
+    pytest.fail(f"not converged after {most} runs: {mesh.outputs()['rotation']}")
+
+
+def generations_of(mesh):
+    """How often each workload was restarted."""
+    with mesh.cluster.client() as api:
+        found = api.get(f"/apis/apps/v1/namespaces/{APPLICATIONS}/deployments").json()["items"]
+    return {entry["metadata"]["name"]: entry["metadata"]["generation"] - 1 for entry in found}
+
+
+def test_a_goal_is_reached_by_runs_alone_with_two_restarts_of_each_workload(mesh):
+    following, restarted, failed = f"g{uuid.uuid4().hex[:8]}", generations_of(mesh), mesh.failed()
+    mesh.configure(anchors=[following], signer=following, rotation=RESTARTING)
+    assert run_until_converged(mesh, most=4) == ["introduce", "switch", "retire"]
+    assert (mesh.outputs()["anchors"], mesh.outputs()["signer"]) == ([following], following)
+    assert {name: count - restarted[name] for name, count in generations_of(mesh).items()} == dict.fromkeys(
+        restarted, 2
+    )
+    assert mesh.failed() == failed
+    assert read_handshakes(mesh.cluster).attempted > 100
+
+
+def test_a_run_that_has_to_wait_changes_no_anchor_and_says_for_what(mesh, steady):
+    following = f"g{uuid.uuid4().hex[:8]}"
+    mesh.configure(anchors=[following], signer=following, rotation=None)
+    mesh.up()
+    assert mesh.outputs()["anchors"] == [steady, following]
+    previewed = mesh.engine("preview", "--non-interactive")
+    written = mesh.up()
+    for text in (previewed.stdout + previewed.stderr, written):
+        assert f"It is not safe yet to switch the signer to {following}" in text
+        assert f"{APPLICATIONS}/workload-001" in text
+        assert "This run leaves anchors and signer as they are" in text
+    assert previewed.returncode == 0
+    report = mesh.outputs()["rotation"]
+    assert (report["next"], report["converged"]) == (f"switch-{following}", False)
+    assert report["waitingFor"]["count"] >= 12
+    assert mesh.outputs()["signer"] == steady
+    since = report["since"]
+    mesh.up()
+    assert mesh.outputs()["rotation"]["since"] == since, "it has waited since then"
+
+
+def test_a_goal_that_is_set_back_is_an_abort_by_the_same_runs(mesh):
+    steady, following = mesh.outputs()["anchors"]
+    failed = mesh.failed()
+    mesh.configure(anchors=[steady], signer=steady, rotation=RESTARTING)
+    previewed = mesh.engine("preview", "--non-interactive")
+    assert f"This run aborts the rotation to {following}" in previewed.stdout + previewed.stderr
+    assert run_until_converged(mesh, most=2) == ["retire"]
+    assert mesh.outputs()["anchors"] == [steady]
+    assert mesh.failed() == failed
+
+
+def test_what_no_restart_cures_is_waited_for_by_name_until_it_is_gone(mesh):
+    following = f"g{uuid.uuid4().hex[:8]}"
+    mesh.run_pod("bare")
+    mesh.configure(anchors=[following], signer=following, rotation=RESTARTING)
+    mesh.up()
+    mesh.up()
+    report = mesh.outputs()["rotation"]
+    assert (report["next"], report["waitingFor"]["count"]) == (f"switch-{following}", 1)
+    assert report["waitingFor"]["first"][0].startswith(f"{APPLICATIONS}/bare")
+    mesh.delete(f"/api/v1/namespaces/{APPLICATIONS}/pods/bare")
+    assert run_until_converged(mesh, most=3) == ["switch", "retire"]
+
+
+def test_an_upgrade_in_the_edit_of_the_goal_comes_before_the_step(mesh, steady):
+    following = f"g{uuid.uuid4().hex[:8]}"
+    mesh.configure(anchors=[following], signer=following, rotation=RESTARTING)
+    mesh.up()
+    charts = {"charts": str(charts_of_linkerd())}
+    mesh.configure(linkerd={**charts, "values": {"proxy": {"image": {"version": "another"}}}})
+    assert "it upgrades, and one run takes one step" in mesh.up()
+    assert mesh.outputs()["signer"] == steady
+    assert run_until_converged(mesh, most=3) == ["switch", "retire"]
