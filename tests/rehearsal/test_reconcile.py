@@ -35,7 +35,7 @@ def run_until_converged(mesh, most):
 
 
 def generations_of(mesh):
-    """How often each workload was restarted."""
+    """Return the number of restarts of each workload."""
     with mesh.cluster.client() as api:
         found = api.get(f"/apis/apps/v1/namespaces/{APPLICATIONS}/deployments").json()["items"]
     return {entry["metadata"]["name"]: entry["metadata"]["generation"] - 1 for entry in found}
