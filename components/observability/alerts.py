@@ -136,17 +136,21 @@ def _proxies(watched: Watched) -> list[dict[str, Any]]:
 
 def _exported(watched: Watched) -> list[dict[str, Any]]:
     here = f'linkerd_namespace="{watched.namespace}"'
+    step_ago = f"time() - meshtrust_phase_since_timestamp_seconds{{{here}}} > 7 * 86400"
     under_way = f'meshtrust_phase{{{here},phase=~"introduce|switch"}} == 1'
+    stands = f"time() - meshtrust_rotation_since_timestamp_seconds{{{here}}} > 7 * 86400"
+    waits = f"meshtrust_rotation_converged{{{here}}} == 0"
     ends = f"min by (context, generation) (meshtrust_root_not_after_timestamp_seconds{{{here}}}) - time()"
     return [
         _alert(
             "MeshtrustRotationStandsStill",
-            f"(time() - meshtrust_phase_since_timestamp_seconds{{{here}}} > 7 * 86400) and on (context) ({under_way})",
+            # By the last step, too: a goal that is changed every day never stands for a week.
+            f"(({stands}) and on (context) ({waits})) or (({step_ago}) and on (context) ({under_way}))",
             wait="1h",
             severity="warning",
-            summary="A rotation of the trust anchor has been under way for a week",
-            description="The last step was {{ $value | humanizeDuration }} ago. Go on: meshtrust rotate; or back: "
-            f"meshtrust abort ({_PAGE}).",
+            summary="A rotation of the trust anchor has not moved for a week",
+            description="It has stood where it is for {{ $value | humanizeDuration }}. `meshtrust status` says what it "
+            f"waits for. Put that right; or set the goal back: meshtrust abort ({_PAGE}).",
         ),
         _alert(
             "MeshtrustBundleDrift",

@@ -29,6 +29,7 @@ from meshtrust.commands.options import write_json as write
 from meshtrust.lint import Finding
 from meshtrust.pki.durations import format_left
 from meshtrust.pki.pem import fingerprint
+from meshtrust.rotation.report import RotationReport
 from meshtrust.rotation.steps import Phase
 from meshtrust.stacks.inspection import Inspection, MinimumLifetimes, inspect, judge
 from meshtrust.stacks.target import Selection, open_target
@@ -118,6 +119,7 @@ def show_inspection(inspection: Inspection, console: Console, stack: str = "") -
         # Not as the panel's title, which is cut when it is longer than the panel.
         Text.assemble((inspection.context, "bold"), f" namespace {inspection.mesh.namespace}"),
         phase_line(inspection.phase, stack),
+        *([rotation_text(inspection.rotation)] if inspection.rotation else []),
         Text(),
         _certificates(inspection, is_wide=is_wide),
         Text(),
@@ -141,6 +143,21 @@ def phase_line(phase: str, stack: str = "") -> Text:
         line.append(" → " if position else "", style="dim")
         line.append(f" {name} ", style="bold black on cyan" if name == phase else "dim")
     return line
+
+
+def rotation_text(report: RotationReport) -> Text:
+    """Return the goal of a stack's rotation, the next step, and what that waits for, a line for each.
+
+    Args:
+        report: The report that the stack's last run has left.
+    """
+    style = "green" if report.is_converged else "yellow" if report.waiting_count else ""
+    text = Text.assemble(("goal   ", "dim"), report.goal_text)
+    for state in report.state_texts:
+        text.append("\n  ").append(state, style=style)
+    for line in report.waiting_lines:
+        text.append(f"\n  - {line}")
+    return text
 
 
 def _certificates(inspection: Inspection, *, is_wide: bool) -> RenderableType:

@@ -40,6 +40,7 @@ async def inspect_fleet(fleet: Fleet, budget: MinimumLifetimes, parallel: int) -
         clusters=clusters,
         links=links,
         now=datetime.now(UTC),
+        rotation=deployed.rotation,
     )
 
 

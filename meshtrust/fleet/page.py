@@ -58,6 +58,7 @@ def _cluster(cluster: ClusterView) -> dict[str, Any]:
         "phase": cluster.phase,
         "is_in_phase": cluster.phase in _PHASES,
         "pledged": _pledged(cluster),
+        "rotation": cluster.rotation,
         "signer": cluster.signer,
         "error": cluster.error,
         "findings": [

@@ -11,6 +11,7 @@ from meshtrust.linkerd.links import Link, Links
 from meshtrust.lint import Finding
 from meshtrust.pki.pem import CertificateSummary, fingerprint
 from meshtrust.rotation.pledge import Pledge
+from meshtrust.rotation.report import RotationReport
 from meshtrust.stacks.inspection import Inspection
 
 LinkState = Literal["well", "refused", "unchecked"]
@@ -46,6 +47,11 @@ class ClusterView:
         if self.inspection:
             return self.inspection.phase
         return "unreadable" if self.error else "not deployed"
+
+    @property
+    def rotation(self) -> RotationReport | None:
+        """The report of the rotation that its last run has left; None if there is none, or it cannot be read."""
+        return self.inspection.rotation if self.inspection else None
 
     @property
     def signing_root(self) -> str:
@@ -126,6 +132,7 @@ class FleetView:
         clusters: The clusters.
         links: The Links of all clusters.
         now: The moment.
+        rotation: The report of the rotation that the anchor stack's last run has left; None if there is none.
     """
 
     anchor_stack: str
@@ -133,6 +140,13 @@ class FleetView:
     clusters: Sequence[ClusterView]
     links: Sequence[LinkView] = ()
     now: datetime
+    rotation: RotationReport | None = None
+
+    @property
+    def rotations(self) -> Mapping[str, RotationReport]:
+        """The reports of the stacks that have left one, the anchor stack's first."""
+        reports = {self.anchor_stack: self.rotation} | {entry.stack: entry.rotation for entry in self.clusters}
+        return {stack: report for stack, report in reports.items() if report}
 
     def signed_by(self, generation: str) -> list[str]:
         """Return the clusters in which a generation signs."""
@@ -155,6 +169,7 @@ class FleetView:
         return {
             "anchorStack": self.anchor_stack,
             "at": self.now.isoformat(timespec="seconds"),
+            "rotation": self.rotation.as_outputs() if self.rotation else None,
             "anchors": [
                 {
                     "name": name,

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, cast, get_args
 
 from meshtrust.rotation.goal import Way
@@ -37,6 +37,33 @@ class RotationReport:
         """Whether the goal is deployed."""
         return not self.next
 
+    @property
+    def since_time(self) -> datetime:
+        """The time in `since`."""
+        return datetime.fromisoformat(self.since)
+
+    @property
+    def goal_text(self) -> str:
+        """The goal as a person writes it; that of an anchor stack has no signer."""
+        return str(self.goal) if self.goal.signer else f"anchors {', '.join(self.goal.anchors)}"
+
+    @property
+    def state_texts(self) -> tuple[str, ...]:
+        """The clauses about the way to the goal, without the names of what the next step waits for."""
+        since = f"since {self.since_time.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+        if self.is_converged:
+            return (f"reached {since}",)
+        waits = (
+            f"waits for {self.waiting_count} {since}" if self.waiting_count else "the next run takes it if it is safe"
+        )
+        return (f"next step {self.next}", waits)
+
+    @property
+    def waiting_lines(self) -> tuple[str, ...]:
+        """The lines of what the next step waits for, the last of which has the number of those that are not named."""
+        more = self.waiting_count - len(self.waiting_for)
+        return (*self.waiting_for, *([f"and {more} more"] if more > 0 else []))
+
     @staticmethod
     def of(described: Any) -> "RotationReport | None":
         """Return the report in a stack's outputs; None if an earlier version left none, or it cannot be understood.
@@ -49,13 +76,23 @@ class RotationReport:
         goal, waiting, phases = described["goal"], described.get("waitingFor"), get_args(Phase)
         if not isinstance(waiting, Mapping) or described.get("phase") not in phases:
             return None
+        lists, count = (goal.get("anchors") or [], waiting.get("first") or []), waiting.get("count") or 0
+        # The engine passes numbers on as floats.
+        if not all(isinstance(entry, list) for entry in lists) or not isinstance(count, int | float):
+            return None
+        try:
+            since = datetime.fromisoformat(str(described.get("since")))
+        except ValueError:
+            return None
+        if since.tzinfo is None:
+            return None
         return RotationReport(
-            goal=Trust(anchors=tuple(map(str, goal.get("anchors") or ())), signer=str(goal.get("signer") or "")),
+            goal=Trust(anchors=tuple(map(str, lists[0])), signer=str(goal.get("signer") or "")),
             phase=cast("Phase", described["phase"]),
             next=str(described.get("next") or ""),
-            waiting_for=tuple(map(str, waiting.get("first") or ())),
-            waiting_count=int(waiting.get("count") or 0),
-            since=str(described.get("since") or ""),
+            waiting_for=tuple(map(str, lists[1])),
+            waiting_count=int(count),
+            since=since.isoformat(timespec="seconds"),
         )
 
     def as_outputs(self) -> dict[str, Any]:

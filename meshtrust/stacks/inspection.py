@@ -17,6 +17,7 @@ from meshtrust.names import IDENTITY
 from meshtrust.pki.chain import ChainError, verify_chain
 from meshtrust.pki.durations import format_left
 from meshtrust.pki.pem import CertificateSummary, fingerprint
+from meshtrust.rotation.report import RotationReport
 from meshtrust.rotation.steps import Trust
 from meshtrust.stacks.target import Target
 
@@ -51,6 +52,7 @@ class Inspection:
         retired: Fingerprints of the roots that the stack has retired.
         now: The moment.
         diagnosis: What keeps the control plane from its work.
+        rotation: The report of the rotation that the stack's last run has left; None if there is none.
     """
 
     context: str
@@ -62,6 +64,7 @@ class Inspection:
     retired: frozenset[str]
     now: datetime
     diagnosis: Diagnosis = field(default_factory=Diagnosis)
+    rotation: RotationReport | None = None
 
     def name(self, root: str) -> str:
         """Return what a person calls a root: its generation, or the beginning of its fingerprint."""
@@ -99,6 +102,7 @@ class Inspection:
             "phase": self.phase,
             "anchors": list(self.trust.anchors) if self.trust else None,
             "signer": self.trust.signer if self.trust else None,
+            "rotation": self.rotation.as_outputs() if self.rotation else None,
             "roots": [
                 {"name": self.name(fingerprint(root)), **CertificateSummary.of(root).as_outputs()}
                 for root in self.mesh.roots
@@ -160,6 +164,7 @@ async def inspect(target: Target, *, diagnoses: bool = True) -> Inspection:
         retired=frozenset(retired) - frozenset(current),
         now=datetime.now(UTC),
         diagnosis=diagnosis,
+        rotation=deployed.rotation if deployed else None,
     )
 
 

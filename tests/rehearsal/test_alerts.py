@@ -34,6 +34,8 @@ REFUSED = 'control_identity_cert_refreshes_total{namespace="shop",pod="web-1",re
 MESH = 'context="kind-dev",linkerd_namespace="linkerd"'
 STEADY, INTRODUCE = (f'meshtrust_phase{{{MESH},phase="{phase}"}}' for phase in ("steady", "introduce"))
 SINCE = f"meshtrust_phase_since_timestamp_seconds{{{MESH}}}"
+CONVERGED = f"meshtrust_rotation_converged{{{MESH}}}"
+GOAL_SINCE = f"meshtrust_rotation_since_timestamp_seconds{{{MESH}}}"
 ROOT = f'meshtrust_root_not_after_timestamp_seconds{{{MESH},generation="2026",signs="true"}}'
 UNTRUSTING = f'meshtrust_root_untrusting_proxies{{{MESH},generation="2026",signs="true"}}'
 DRIFT = f"meshtrust_bundle_drift{{{MESH}}}"
@@ -50,6 +52,8 @@ HEALTHY = {
     STEADY: "1x2800",
     INTRODUCE: "0x2800",
     SINCE: "-2592000x2800",
+    CONVERGED: "1x2800",
+    GOAL_SINCE: "-2592000x2800",
     ROOT: "34560000x2800",
     UNTRUSTING: "0x2800",
     DRIFT: "0x2800",
@@ -123,6 +127,14 @@ def test_no_alert_is_on_while_all_is_well(firing, at):
         ({LEAF: "86400x2800"}, "21h", ["LinkerdProxyCertificatesEnding"]),
         ({REFUSED: "0x30 1+1x100"}, "45m", ["LinkerdProxyCertificatesRefused"]),
         ({STEADY: "0x2800", INTRODUCE: "1x2800"}, "2h", ["MeshtrustRotationStandsStill"]),
+        ({CONVERGED: "0x2800"}, "2h", ["MeshtrustRotationStandsStill"]),
+        ({CONVERGED: "0x2800", GOAL_SINCE: "0x2800"}, "40h", []),
+        ({STEADY: "0x2800", INTRODUCE: "1x2800", CONVERGED: "0x2800"}, "2h", ["MeshtrustRotationStandsStill"]),
+        (
+            {STEADY: "0x2800", INTRODUCE: "1x2800", SINCE: "0x2800", CONVERGED: "0x2800", GOAL_SINCE: "0x2800"},
+            "40h",
+            [],
+        ),
         ({DRIFT: "1x2800"}, "20m", ["MeshtrustBundleDrift"]),
         ({UNTRUSTING: "3x2800"}, "20m", ["MeshtrustProxiesDoNotTrustTheSigner"]),
         ({ROOT: "4320000x2800"}, "2h", ["MeshtrustTrustAnchorEnding"]),

@@ -64,6 +64,17 @@ OLD, NEW = make_certificate("root old", days=3650), make_certificate("root new",
 ISSUER = make_certificate("issuer", issuer=OLD, days=2)
 BOTH = f"{OLD.pem.strip()}\n{NEW.pem.strip()}"
 
+WAITING = "checkout-in-the-west-of-europe/basket-7d9c8b6f5-x2x7p: its proxy does not trust the new anchor"
+ROTATION = {
+    "goal": {"anchors": [GENERATIONS[1]], "signer": GENERATIONS[1]},
+    "phase": "introduce",
+    # The outputs do not change, and say what a run that switches leaves.
+    "next": f"retire-{GENERATIONS[0]}",
+    "waitingFor": {"count": 12, "first": [WAITING, "shop/migrate: a Job"]},
+    "converged": False,
+    "since": "2026-11-20T08:00:00+00:00",
+}
+
 
 def make_mesh() -> FakeCluster:
     """A mesh in the middle of a rotation, which is ready for the switch."""
@@ -120,7 +131,7 @@ def make_project(directory: Path) -> None:
         files[name] = f"config:\n  # Größe\n  meshtrust:context: {json.dumps(CONTEXT)}\n"
         files[name] += f"  meshtrust:anchors: {anchors}\n"
         files[name] += "  meshtrust:anchorStack: anchor\n" if name in CLUSTERS else ""
-        outputs[name] = _outputs() | {"signer": GENERATIONS[0], "clusterUid": UID}
+        outputs[name] = _outputs() | {"signer": GENERATIONS[0], "clusterUid": UID, "rotation": ROTATION}
     for name, text in files.items():
         (directory / "stacks" / f"Pulumi.{name}.yaml").write_text(text, encoding="utf-8")
         (directory / f"outputs-{name}.json").write_text(json.dumps(outputs[name]), encoding="utf-8")
@@ -152,12 +163,13 @@ def _facts() -> dict[str, list[str]]:
     prints = [fingerprint(pair.certificate)[:12] for pair in (OLD, NEW)]
     days, issuer = ["3650 days", "7300 days"], fingerprint(ISSUER.certificate)[:12]
     moments = [f"{end:%Y-%m-%d %H:%M}" for end in ends.values()]
+    goal = ["waits for 12", "2026-11-20 08:00", "x2x7p", "new anchor", "and 10 more"]
     dates = [f"{ends[pair]:%Y-%m-%d}" for pair in (OLD, NEW)]
     return {
-        "status": [*prints, issuer, *days, "48 hours", *moments, "served 1/1", "22 proxies"],
+        "status": [*prints, issuer, *days, "48 hours", *moments, "served 1/1", "22 proxies", *goal],
         "chain": [*prints, issuer, *days, "48 hours", *moments, "22 proxies"],
         "plan": ["0 workloads (0 pods)", "17 hours after the switch"],
-        "fleet status": [*prints, *dates, *days, "48 hours", "2 of 2", "0 of 2"],
+        "fleet status": [*prints, *dates, *days, "48 hours", "2 of 2", "0 of 2", "0 of 2 stacks", *goal],
         "rotate": [f"signer {GENERATIONS[1]}", "The step is taken."],
         "rotate verbose": ["kubernetes:core/v1:Namespace"],
         "adopt": ["pulumi import --stack taken-over --file import-taken-over.json"],

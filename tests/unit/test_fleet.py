@@ -33,6 +33,7 @@ from meshtrust.linkerd.links import Link
 from meshtrust.lint import Finding
 from meshtrust.rotation.gate import Blocker
 from meshtrust.rotation.pledge import Pledge
+from meshtrust.rotation.report import RotationReport
 from meshtrust.rotation.steps import Step, Trust
 from meshtrust.stacks import rotator
 from meshtrust.stacks.engine_logs import EngineLogs
@@ -382,6 +383,68 @@ def fleet_view():
     )
 
 
+def report(step="", waiting=(), count=0, signer=""):
+    return RotationReport(
+        goal=Trust(anchors=("2027",), signer=signer),
+        phase="switch",
+        next=step,
+        waiting_for=waiting,
+        waiting_count=count,
+        since="2026-11-20T08:00:00+00:00",
+    )
+
+
+def rotating_fleet():
+    """A fleet whose east is at the goal, whose west waits, and whose anchor stack waits for west."""
+    fleet = fleet_view()
+    east, west, *others = fleet.clusters
+    done = replace(east, inspection=replace(east.inspection, rotation=report(signer="2027")))
+    lacking = ("shop/web-1: its proxy does not trust <2027>", f"shop/{'x' * 90}: a Job")
+    waits = replace(
+        west, inspection=replace(west.inspection, rotation=report("switch-2027", lacking, 7, signer="2027"))
+    )
+    owned = report("retire-2026", ("west trusts 2026",), 1)
+    return replace(fleet, clusters=[done, waits, *others], rotation=owned)
+
+
+def test_a_fleet_as_data_tells_the_goal_of_each_stack_that_reports_one():
+    found = rotating_fleet().as_json()
+    assert (found["rotation"]["next"], found["rotation"]["converged"]) == ("retire-2026", False)
+    reports = {cluster["stack"]: cluster.get("rotation") for cluster in found["clusters"]}
+    assert (reports["east"]["converged"], reports["west"]["waitingFor"]["count"]) == (True, 7)
+    assert [reports[stack] for stack in ("north", "south", "late")] == [None] * 3
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_a_fleet_at_a_terminal_says_what_each_stack_waits_for(width):
+    console = Console(record=True, width=width, file=io.StringIO())
+    show_fleet(rotating_fleet(), console)
+    text = console.export_text()
+    for part in (
+        "1 of 3 stacks have reached their goal.",
+        "anchor goal   anchors 2027\n  next step retire-2026\n  waits for 1 since 2026-11-20 08:00 UTC\n",
+        "west goal   anchors 2027, signer 2027\n  next step switch-2027\n  waits for 7 since 2026-11-20 08:00 UTC\n",
+        "x" * 90,
+        "  - and 5 more",
+    ):
+        assert part in text, text
+
+
+def test_the_page_says_what_each_stack_waits_for():
+    page = draw_page(rotating_fleet())
+    west = re.findall(r'<tr><th scope="row">west.*?</tr>', page, re.DOTALL)[0]
+    for text in (
+        "Goal: anchors 2027, signer 2027.",
+        "waits for 7 since 2026-11-20",
+        "trust &lt;2027&gt;",
+        "and 5 more",
+    ):
+        assert text in west
+    assert "reached since 2026-11-20" in re.findall(r'<tr><th scope="row">east.*?</tr>', page, re.DOTALL)[0]
+    assert "<li>west trusts 2026</li>" in page.partition('id="clusters"')[0]
+    assert "Goal:" not in draw_page(fleet_view())
+
+
 def test_a_fleet_as_data_tells_who_signs_where():
     found = fleet_view().as_json()
     assert [(entry["name"], entry["signsIn"], entry["trustedIn"]) for entry in found["anchors"]] == [
@@ -473,7 +536,7 @@ def test_the_page_needs_nothing_from_elsewhere_and_escapes_what_it_shows():
 
 def test_the_page_in_a_browser_is_whole_readable_and_fits_a_phone(tmp_path, browser):
     path = tmp_path / "fleet.html"
-    path.write_text(draw_page(fleet_view()))
+    path.write_text(draw_page(rotating_fleet()))
     browser.get(path.as_uri())
     assert browser.title == "Fleet of anchor: needs attention"
     heads = browser.execute_script(

@@ -130,7 +130,25 @@ def test_a_report_keeps_the_time_from_which_a_rotation_waits_for_the_same_step()
 
 
 @pytest.mark.parametrize(
-    "described", [None, "converged", {}, {"goal": {}}, {"goal": {}, "phase": "?", "waitingFor": {}}]
+    "described",
+    [
+        None,
+        "converged",
+        {},
+        {"goal": {}},
+        *[
+            {"goal": {"anchors": ["a"]}, "phase": "steady", "waitingFor": {}, "since": NOW.isoformat(), **changes}
+            for changes in (
+                {"phase": "?"},
+                {"goal": {"anchors": "a"}},
+                {"since": "yesterday"},
+                {"since": None},
+                {"since": "2027-01-04T09:30:00"},
+                {"waitingFor": {"count": "many"}},
+                {"waitingFor": {"first": 3}},
+            )
+        ],
+    ],
 )
 def test_outputs_of_another_version_hold_no_report(described):
     assert RotationReport.of(described) is None

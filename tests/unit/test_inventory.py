@@ -1,6 +1,7 @@
 """Exports of a mesh: each metric and each field, on a known mesh."""
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -8,6 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from meshtrust.commands.export import Format, render
 from meshtrust.pki.pem import fingerprint
+from meshtrust.rotation.report import RotationReport
 from meshtrust.rotation.steps import Trust
 from meshtrust.stacks.audit import name_actor
 from meshtrust.stacks.outputs import StackOutputs
@@ -67,6 +69,30 @@ def test_the_metrics_tell_the_phase_and_since_when(rotating):
     assert [found["phase", phase] for phase in ("steady", "introduce", "switch", "unmanaged")] == [0, 1, 0, 0]
     assert found["phase_since_timestamp_seconds",] == 1795161600
     assert found["export_timestamp_seconds",] == pytest.approx(NOW.timestamp())
+
+
+REPORT = RotationReport(
+    goal=Trust(anchors=("2027",), signer="2027"),
+    phase="introduce",
+    next="switch-2027",
+    waiting_for=("shop/web-1: its proxy does not trust 2027",),
+    waiting_count=3,
+    since="2026-11-20T09:00:00+01:00",
+)
+
+
+@pytest.mark.parametrize(("step", "waiting", "converged"), [("switch-2027", 3, 0), ("", 0, 1)])
+def test_an_export_tells_whether_the_goal_is_reached_and_since_when_it_waits(rotating, step, waiting, converged):
+    looked_at = replace(rotating, rotation=replace(REPORT, next=step, waiting_count=waiting))
+    found = samples(looked_at, DEPLOYED)
+    assert (found["rotation_converged",], found["rotation_waiting",]) == (converged, waiting)
+    assert found["rotation_since_timestamp_seconds",] == 1795161600
+    assert json.loads(render(Format.json, looked_at, DEPLOYED))["rotation"]["next"] == step
+
+
+def test_a_stack_of_an_earlier_version_exports_no_goal(rotating):
+    assert not [name for name, *_ in samples(rotating, DEPLOYED) if name.startswith("rotation_")]
+    assert json.loads(render(Format.json, rotating, DEPLOYED))["rotation"] is None
 
 
 def test_the_metrics_tell_the_issuer_and_who_serves_it(rotating):

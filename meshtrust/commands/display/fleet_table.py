@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from meshtrust.commands.status import WIDE, name_cells, show_findings
+from meshtrust.commands.status import WIDE, name_cells, rotation_text, show_findings
 from meshtrust.fleet.view import ClusterView, FleetView, LinkState
 from meshtrust.pki.durations import format_left
 
@@ -23,6 +23,7 @@ def show_fleet(fleet: FleetView, console: Console) -> None:
     console.print(_anchors(fleet, is_wide=console.width >= WIDE))
     console.print()
     console.print(_clusters(fleet))
+    show_rotations(fleet, console)
     show_links(fleet, console)
     for cluster in fleet.clusters:
         if cluster.error or cluster.findings:
@@ -37,6 +38,18 @@ def show_cluster_findings(cluster: ClusterView, console: Console) -> None:
         console.print(Text.assemble(("✗ ", "bold red"), cluster.error), soft_wrap=True)
     elif cluster.inspection:
         show_findings(list(cluster.findings), console)
+
+
+def show_rotations(fleet: FleetView, console: Console) -> None:
+    """Show the goal of each stack that has not reached it, and how many have; nothing if no stack reports a goal."""
+    reports = fleet.rotations
+    if not reports:
+        return
+    left = {stack: report for stack, report in reports.items() if not report.is_converged}
+    console.print()
+    console.print(f"{len(reports) - len(left)} of {len(reports)} stacks have reached their goal.", markup=False)
+    for stack, report in left.items():
+        console.print(Text.assemble((stack, "bold"), " ", rotation_text(report)), soft_wrap=True)
 
 
 def show_links(fleet: FleetView, console: Console) -> None:

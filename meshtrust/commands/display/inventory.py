@@ -85,6 +85,22 @@ class MeshCollector:
             "When the last step was taken.",
             [({}, datetime.fromisoformat(step["at"]).timestamp()) for step in steps[-1:]],
         )
+        if report := inspection.rotation:
+            yield self._gauge(
+                "rotation_converged",
+                "1 if the last run left the stack at the goal of its rotation.",
+                [({}, report.is_converged)],
+            )
+            yield self._gauge(
+                "rotation_waiting",
+                "What the next step to the goal waited for in the last run.",
+                [({}, report.waiting_count)],
+            )
+            yield self._gauge(
+                "rotation_since_timestamp_seconds",
+                "From when on the goal and the next step have been these.",
+                [({}, report.since_time.timestamp())],
+            )
         signing = _signing(inspection)
         yield self._gauge(
             "root_not_after_timestamp_seconds",
