@@ -11,19 +11,21 @@ _FIRST_SECONDS, _LAST_SECONDS = 0.05, 0.2
 Tell = Callable[[str], None]
 
 
-def pauses() -> Iterator[float]:
-    """Yield the seconds to wait before each next look: few at first, and never more than a fifth of one."""
+def pauses(longest: float = _LAST_SECONDS) -> Iterator[float]:
+    """Yield the seconds to wait before each next look: few at first, and never more than the longest pause."""
     seconds = _FIRST_SECONDS
     while True:
         yield seconds
-        seconds = min(2 * seconds, _LAST_SECONDS)
+        seconds = min(2 * seconds, longest)
 
 
 def silent(_: str) -> None:
     """Take a report, and pass it on to nobody."""
 
 
-async def wait_until_met(look: Callable[[], Awaitable[str]], seconds: float, tell: Tell = silent) -> str:
+async def wait_until_met(
+    look: Callable[[], Awaitable[str]], seconds: float, tell: Tell = silent, *, longest_pause: float = _LAST_SECONDS
+) -> str:
     """Look until there is nothing to wait for any more, or the time is over.
 
     An API server that gives no answer does not end the wait: it may be back before the time is over.
@@ -33,20 +35,21 @@ async def wait_until_met(look: Callable[[], Awaitable[str]], seconds: float, tel
             is there. It raises where waiting is in vain.
         seconds: How long to wait.
         tell: Gets that sentence, at once and each time that it changes.
+        longest_pause: Seconds between two looks at most. The last look is at the end of the time.
 
     Returns:
         What was still waited for when the time was over; nothing where it has come.
     """
     deadline, told, waits = time.monotonic() + seconds, "", ""
-    for pause in pauses():
+    for pause in pauses(longest_pause):
         try:
             waits = await look()
         except UnreachableError as error:
             waits = f"the API server: {error}"
-        if not waits or time.monotonic() > deadline:
+        if not waits or time.monotonic() >= deadline:
             break
         if waits != told:
             tell(f"Waiting for {waits}")
             told = waits
-        await asyncio.sleep(pause)
+        await asyncio.sleep(min(pause, max(0.0, deadline - time.monotonic())))
     return waits

@@ -18,11 +18,15 @@ from meshtrust.commands.options import (
     IssuerHours,
     Json,
     LogDirectory,
+    UntilState,
     Verbose,
+    WaitTimeout,
+    choose_wait,
     console,
     write_json,
 )
 from meshtrust.commands.rotate import AtOnce, Lazy, Timeout, choose_generation
+from meshtrust.commands.work import wait_for_goals
 from meshtrust.files import ENCODING
 from meshtrust.fleet.inspection import inspect_fleet
 from meshtrust.fleet.members import find_fleet
@@ -110,14 +114,21 @@ def status(
     html: Annotated[
         Path | None, typer.Option(help="File to write the fleet to as one static page.", dir_okay=False)
     ] = None,
+    until: UntilState = None,
+    timeout: WaitTimeout = None,
     directory: Directory = HERE,
     as_json: Json = False,
 ) -> None:
-    """Show the fleet's anchors, each cluster's phase, issuer and proxies, their Links, and what needs attention.
+    """Show the fleet's anchors, each cluster's phase, goal, issuer and proxies, their Links, and what needs attention.
 
-    A cluster that cannot be read is shown as such. Exit codes: 0 shown, whatever it is; 3 the fleet cannot be read, or
-    the page not written.
+    A cluster that cannot be read is shown as such. With --until, wait for the goals of all stacks instead. Exit codes:
+    0 shown, whatever it is, or all goals are reached; 3 the fleet cannot be read, or the page not written; 4 the time
+    is over, and what is waited for is listed.
     """
+    seconds = choose_wait(until, timeout, html=html)
+    if seconds is not None:
+        wait_for_goals(find_fleet(directory, anchor_stack).stacks, seconds, as_json=as_json, parallel=parallel)
+        return
     view = _look(directory, anchor_stack, parallel, MinimumLifetimes())
     if html:
         try:

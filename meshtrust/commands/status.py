@@ -22,16 +22,21 @@ from meshtrust.commands.options import (
     Kubeconfig,
     Namespace,
     Stack,
+    UntilState,
+    WaitTimeout,
+    choose_wait,
     console,
     select,
 )
 from meshtrust.commands.options import write_json as write
+from meshtrust.commands.work import wait_for_goals
 from meshtrust.lint import Finding
 from meshtrust.pki.durations import format_left
 from meshtrust.pki.pem import fingerprint
 from meshtrust.rotation.report import RotationReport
 from meshtrust.rotation.steps import Phase
 from meshtrust.stacks.inspection import Inspection, MinimumLifetimes, inspect, judge
+from meshtrust.stacks.stack import Stack as OpenedStack
 from meshtrust.stacks.target import Selection, open_target
 
 # A retirement ends in the phase that the next rotation begins in.
@@ -48,12 +53,24 @@ def status(
     context: Context = "",
     kubeconfig: Kubeconfig = "",
     namespace: Namespace = "",
+    until: UntilState = None,
+    timeout: WaitTimeout = None,
     as_json: Json = False,
 ) -> None:
-    """Show what is deployed, what the cluster holds, and what needs attention.
+    """Show what is deployed, what the cluster holds, and what needs attention; or wait for the goal of a rotation.
 
-    Works on any Linkerd installation by --context. Exit codes: 0 shown, whatever it is; 3 it cannot be read.
+    Works on any Linkerd installation by --context. Exit codes: 0 shown, whatever it is, or the goal is reached; 3 it
+    cannot be read; 4 the time is over, and what is waited for is listed.
     """
+    seconds = choose_wait(until, timeout, context=context, kubeconfig=kubeconfig, namespace=namespace)
+    if seconds is not None:
+        if not stack:
+            msg = "waits for a stack. Name it: --stack"
+            raise typer.BadParameter(msg, param_hint="--until")
+        opened = OpenedStack(stack, directory)
+        opened.check()
+        wait_for_goals([opened], seconds, as_json=as_json)
+        return
     inspection = _look(select(stack, directory, context, kubeconfig, namespace))
     findings = judge(inspection, MinimumLifetimes())
     if as_json:

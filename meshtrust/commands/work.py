@@ -2,13 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
 from meshtrust.commands.display.renderers import details, open_progress
 from meshtrust.commands.options import console
+from meshtrust.stacks.convergence import wait_until_converged
 from meshtrust.stacks.progress import WORK_ERRORS, StackProgress, make_outcome
+from meshtrust.stacks.stack import Stack
 
 
 def run_work(
@@ -44,3 +46,23 @@ def run_work(
         progress.keep(make_outcome(stack, started))
         end = "Done." if finished else "The step is taken. Run the same command for the next."
         progress.end(end, finished=finished)
+
+
+def wait_for_goals(stacks: Sequence[Stack], seconds: float, *, as_json: bool, parallel: int = 1) -> None:
+    """Wait until the last run of each stack reports that its goal is reached, and show what is waited for.
+
+    Args:
+        stacks: The stacks.
+        seconds: How long to wait.
+        as_json: Whether the progress is for a machine.
+        parallel: How many stacks to read at a time.
+
+    Raises:
+        Exception: As `wait_until_converged` raises.
+    """
+
+    async def work(progress: StackProgress) -> bool:
+        await wait_until_converged(stacks, seconds, progress.note, parallel=parallel)
+        return True
+
+    run_work(stacks[0].name if len(stacks) == 1 else "", work, as_json=as_json)

@@ -41,6 +41,7 @@ GENERATIONS = ("2026", "2027-with-a-name-that-is-rather-long")
 CLUSTERS = ("production-in-the-west-of-europe-3", "east")
 COMMANDS = {
     "status": ["status", "--stack", STACK],
+    "status until": ["status", "--stack", STACK, "--until", "converged", "--timeout", "0"],
     "verify": ["verify", "--stack", STACK],
     "plan": ["plan", "--stack", STACK],
     "chain": ["chain", "--stack", STACK],
@@ -53,12 +54,14 @@ COMMANDS = {
     "lint": ["lint"],
     "fleet up": ["fleet", "up"],
     "fleet status": ["fleet", "status"],
+    "fleet status until": ["fleet", "status", "--until", "converged", "--timeout", "0", "--anchor-stack", "anchor"],
     "fleet verify": ["fleet", "verify"],
     "fleet rotate": ["fleet", "rotate", "--to", GENERATIONS[1]],
 }
 # Exit codes other than 0: verify finds that the mesh has no webhooks, lint finds an error, and the fleet waits for an
-# anchor stack whose outputs do not change.
-CODES = {"verify": 1, "lint": 1, "fleet verify": 1, "fleet rotate": 4}
+# anchor stack whose outputs do not change; the last run of STACK had another goal, and that of the anchor stack left no
+# report.
+CODES = {"status until": 4, "verify": 1, "lint": 1, "fleet status until": 3, "fleet verify": 1, "fleet rotate": 4}
 
 OLD, NEW = make_certificate("root old", days=3650), make_certificate("root new", days=7300)
 ISSUER = make_certificate("issuer", issuer=OLD, days=2)
@@ -167,6 +170,8 @@ def _facts() -> dict[str, list[str]]:
     dates = [f"{ends[pair]:%Y-%m-%d}" for pair in (OLD, NEW)]
     return {
         "status": [*prints, issuer, *days, "48 hours", *moments, "served 1/1", "22 proxies", *goal],
+        "status until": ["is not reached after 0 s", f"anchors {GENERATIONS[1]}, signer {GENERATIONS[1]}"],
+        "fleet status until": ['stack "anchor" have no report', "pulumi up --stack anchor"],
         "chain": [*prints, issuer, *days, "48 hours", *moments, "22 proxies"],
         "plan": ["0 workloads (0 pods)", "17 hours after the switch"],
         "fleet status": [*prints, *dates, *days, "48 hours", "2 of 2", "0 of 2", "0 of 2 stacks", *goal],
