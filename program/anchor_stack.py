@@ -76,8 +76,7 @@ async def run_anchor_stack(settings: AnchorSettings, last: StackOutputs) -> pulu
 
 async def _read_clusters(stacks: Sequence[str]) -> dict[str, StackOutputs]:
     """Return what the clusters' stacks have deployed, all read side by side."""
-    read = [read_deployment(f"cluster-{stack.replace('/', '-')}", stack) for stack in stacks]
-    return dict(zip(stacks, await asyncio.gather(*read), strict=True))
+    return dict(zip(stacks, await asyncio.gather(*map(read_deployment, stacks)), strict=True))
 
 
 def _pledges(clusters: Mapping[str, StackOutputs]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 import pulumi
+from pulumi.runtime import invoke_async
 
 from components.intermediate_requests import IntermediateRequests
 from components.signed_certificate import SignedPair
@@ -26,23 +27,32 @@ def own_name() -> str:
     return qualify(pulumi.get_stack())
 
 
-async def read_deployment(name: str, stack: str) -> StackOutputs:
-    """Return what a stack has deployed last, by a reference, in previews too.
+async def read_deployment(stack: str) -> StackOutputs:
+    """Return what a stack has deployed last, in previews too.
+
+    It is read by a function of the engine and not by a `pulumi.StackReference`. That is a resource: with each one the
+    engine writes the whole state again, with the outputs of every stack that was read so far.
 
     Args:
-        name: Name of the reference.
-        stack: The stack, which exists: otherwise the engine itself ends the run, and names it.
+        stack: The stack.
+
+    Raises:
+        pulumi.RunError: It cannot be read.
     """
-    outputs = await pulumi.StackReference(name, stack_name=qualify(stack)).outputs.future()
-    return StackOutputs(outputs or {})
+    try:
+        found = await invoke_async("pulumi:pulumi:readStackOutputs", {"name": qualify(stack)})
+    except Exception as error:  # noqa: BLE001 the SDK raises that itself
+        msg = (
+            f'The outputs of stack "{stack}" cannot be read: {error}. Create it, or correct its name: pulumi stack ls '
+            "--all.\nNothing was changed."
+        )
+        raise pulumi.RunError(msg) from None
+    return StackOutputs((found or {}).get("outputs") or {})
 
 
 async def last_deployment() -> StackOutputs:
-    """Read what the stack that runs has deployed last.
-
-    A reference to the own stack tells it without a file and without the cluster, in previews as well.
-    """
-    return await read_deployment("last-deployment", own_name())
+    """Return what the stack that runs has deployed last, without a file and without the cluster, in previews too."""
+    return await read_deployment(own_name())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +138,7 @@ async def read_membership(settings: Settings, last: StackOutputs) -> Membership 
         )
     if not stack:
         return None
-    anchor = await read_deployment("anchor-stack", stack)
+    anchor = await read_deployment(stack)
     if not anchor.anchors:
         _refuse(f'The anchor stack "{stack}" has not been deployed yet. Run: pulumi up --stack {stack}')
     name = next((entry for entry in anchor.clusters if qualify(entry) == own_name()), "")

@@ -18,7 +18,8 @@ from pulumi.runtime.sync_await import _sync_await
 
 from rehearsal.workspace import REPOSITORY
 
-STACK_REFERENCE = "pulumi:pulumi:StackReference"
+# The engine's function by which the program reads a stack's outputs.
+READ_OUTPUTS = "pulumi:pulumi:readStackOutputs"
 # The SDK marks a secret by these (sdk/python/lib/pulumi/runtime/rpc.py).
 _SIGNATURE, _SECRET = "4dabf18193072939515e22adb298388d", "1b47061264138c4ac30d75fd1eb44270"
 

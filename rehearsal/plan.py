@@ -20,7 +20,7 @@ from meshtrust.linkerd.evidence import leaf_lifetime
 from meshtrust.names import CERT_MANAGER_API, IDENTITY_ISSUER, LINKERD_CONTROL_PLANE, LINKERD_CRDS, TRUST_MANAGER_API
 from meshtrust.pki.durations import format_duration
 from rehearsal.errors import RehearsalError
-from rehearsal.mocks import STACK_REFERENCE, engine_config, run_program
+from rehearsal.mocks import READ_OUTPUTS, engine_config, run_program
 from rehearsal.providers import values
 from rehearsal.providers.base import Operation
 from rehearsal.providers.server import load
@@ -135,15 +135,15 @@ class _Providers(mocks.Mocks):
     def __init__(self) -> None:
         self._providers = {name: load(name) for name in ("random", "tls")}
 
-    def call(self, _: mocks.MockCallArgs) -> tuple[dict[str, Any], None]:
-        """Answer a function of a provider, of which the program calls none."""
-        return {}, None
+    def call(self, args: mocks.MockCallArgs) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+        """Answer the engine's function that reads a stack's outputs: nothing is deployed."""
+        return ({"outputs": {}} if args.token == READ_OUTPUTS else {}), []
 
     def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str, dict[str, Any]]:
         """Return the id and the outputs of a resource."""
         provider = self._providers.get(args.typ.partition(":")[0])
         if provider is None:
-            return args.name, {"outputs": {}} if args.typ == STACK_REFERENCE else dict(args.inputs)
+            return args.name, dict(args.inputs)
         # The mocks have each number as a float. These two providers take no secrets: the engine marks their outputs.
         inputs = values.plain(values.properties_from_wire(values.properties_to_wire(args.inputs)))
         identity, outputs = provider.create(Operation(urn="", type=args.typ, name=args.name), inputs)

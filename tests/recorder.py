@@ -11,7 +11,7 @@ from pulumi.runtime import mocks
 
 from meshtrust.pki.pem import fingerprint
 from meshtrust.stacks.outputs import flatten
-from rehearsal.mocks import STACK_REFERENCE, Recording, Registered, Secret, engine_config, record, unwrapped
+from rehearsal.mocks import READ_OUTPUTS, Recording, Registered, Secret, engine_config, record, unwrapped
 from rehearsal.mocks import run_program as run_under_mocks
 from rehearsal.workspace import REPOSITORY, stack_config
 from tests.certificates import Pair, make_certificate, make_request
@@ -57,14 +57,14 @@ class _Providers(mocks.Mocks):
         }
         self._pairs: dict[str, Pair] = {}
 
-    def call(self, _: mocks.MockCallArgs) -> tuple[dict[str, Any], None]:
-        return {}, None
+    def call(self, args: mocks.MockCallArgs) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+        if args.token != READ_OUTPUTS:
+            return {}, []
+        return {"outputs": dict(self._outputs.get(args.args["name"].rpartition("/")[2], {}))}, []
 
     def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str, dict[str, Any]]:
         state = dict(args.inputs)
-        if args.typ == STACK_REFERENCE:
-            state["outputs"] = dict(self._outputs.get(args.inputs["name"].rpartition("/")[2], {}))
-        elif args.typ == "random:index/randomId:RandomId":
+        if args.typ == "random:index/randomId:RandomId":
             state["hex"] = "c0ffee00"
         elif args.typ == "tls:index/privateKey:PrivateKey":
             pair = self._kept.get(args.name) or make_certificate(args.name)
