@@ -133,8 +133,8 @@ class RotationRehearsal(Rehearsal):
         with Sampler(cluster) as sampler:
             with self._step_shown(f"`meshtrust rotate --to {NEW} --step`: the new anchor is introduced"):
                 self._command(project, environment, sampler, "rotate", "--to", NEW, "--step")
-            with self._step_shown("a switch now is refused too: these proxies do not trust it yet") as report:
-                report(self._refused(project, {"signer": NEW}))
+            with self._step_shown("`up` now waits, and changes nothing: these proxies do not trust it yet") as report:
+                report(self._waits(project))
             with self._step_shown(f"`meshtrust rotate --to {NEW}`: restarts, switch, restarts, retirement"):
                 self._command(project, environment, sampler, "rotate", "--to", NEW)
             counted = read_handshakes(cluster)
@@ -165,9 +165,21 @@ class RotationRehearsal(Rehearsal):
         issuer = stack_config(self.stack)["meshtrust:issuer"]
         return {"anchorCertificates": self._external_roots, "issuer": {**issuer, "refs": self._external}}
 
+    def _waits(self, project: Workspace) -> str:
+        """Deploy the new anchor alone as the goal, which has to wait; return what the next step waits for."""
+        before = project.outputs()
+        project.configure({"anchors": [NEW], "signer": NEW})
+        self._engine(project, "up", *_NO_PROMPT)
+        after = project.outputs()
+        waiting = after["rotation"]["waitingFor"]
+        if not waiting["count"] or any(before[name] != after[name] for name in ("anchors", "signer", "trustAnchors")):
+            msg = f"The run did not wait: {after['rotation']}"
+            raise RehearsalError(msg)
+        return f"{waiting['count']} to go, the first: {waiting['first'][0]}"
+
     def _refused(self, project: Workspace, settings: dict[str, Any]) -> str:
-        """Preview the stack with changed settings, which the program must refuse; return the reason."""
-        with changed_settings(project, settings):
+        """Preview the stack in mode ``step`` with changed settings, which must be refused; return the reason."""
+        with changed_settings(project, {"rotation": {"mode": "step"}, **settings}):
             result = project.capture("preview", "--non-interactive")
         written = result.stdout + result.stderr
         for line in written.splitlines():

@@ -17,6 +17,7 @@ import yaml
 from rehearsal.cluster import Cluster, ensure
 from rehearsal.errors import RehearsalError
 from rehearsal.mesh.traffic import make_workloads, read_handshakes, wait_for_proxies
+from rehearsal.rehearse_rotation import changed_settings
 from rehearsal.workspace import REPOSITORY, Workspace, workspace
 from tests.key_material import KeySearch, kept_and_shown
 from tests.rehearsal import stack
@@ -24,6 +25,8 @@ from tests.rehearsal.control_plane import wait_until
 from tests.rehearsal.stack import UP
 
 APPLICATIONS = "shop"
+# Outputs that tell what is deployed of a rotation.
+DEPLOYED = ("anchors", "signer", "trustAnchors", "transitions")
 
 
 def kill_after(seconds: float, command: list[str], environment: dict[str, str]) -> bool:
@@ -112,12 +115,22 @@ class Bench:
         return result.stdout + result.stderr
 
     def refused(self) -> str:
-        """Preview, which the program must refuse; return what it says."""
-        result = self.engine("preview", "--non-interactive")
+        """Preview in mode ``step``, which the program must refuse; return what it says."""
+        with changed_settings(self.project, {"rotation": {"mode": "step"}}):
+            result = self.engine("preview", "--non-interactive")
         written = result.stdout + result.stderr
         assert result.returncode != 0, written
         assert "Traceback" not in written
         return written
+
+    def waits(self) -> str:
+        """Deploy, which must leave anchors and signer as they are and succeed; return what it says, as one line."""
+        before = self.outputs()
+        written = self.up()
+        after = self.outputs()
+        assert [after[name] for name in DEPLOYED] == [before[name] for name in DEPLOYED], written
+        assert not after["rotation"]["converged"]
+        return " ".join(written.split())
 
     def command(self, *arguments: str) -> list[str]:
         return [

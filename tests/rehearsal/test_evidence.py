@@ -9,7 +9,7 @@ from meshtrust.cluster.api import OFFLINE
 from meshtrust.pki.pem import normalise_bundle, sha256_hex
 from rehearsal.mesh.traffic import read_handshakes, wait_for_proxies
 from tests.certificates import make_certificate
-from tests.refusals import number_of
+from tests.refusals import acknowledge, number_of
 from tests.rehearsal.control_plane import wait_until
 from tests.rehearsal.links import apply_link, install_links, remove_links
 from tests.rehearsal.rotation_bench import APPLICATIONS, bench
@@ -209,7 +209,7 @@ def test_whoever_else_trusts_the_root_is_named_and_acknowledged_by_name(mesh, st
     for subject in (*outside, f"Deployment {APPLICATIONS}/idle"):
         assert f"- {subject}: " in written, written
     assert "impostor" not in written
-    switch(mesh, old, new, acknowledged={f"switch-{new}": dict.fromkeys(outside, "seen to by the test")})
+    switch(mesh, old, new, acknowledged=acknowledge(written, "seen to by the test"))
     written = mesh.refused()
     assert f"- Deployment {APPLICATIONS}/idle: its template holds roots without {new}" in written
     assert not [subject for subject in outside if f"- {subject}: " in written]

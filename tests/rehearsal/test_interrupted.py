@@ -102,7 +102,12 @@ def test_a_step_that_failed_half_way_does_not_count_as_taken(make_stack):
     both = {"anchors": ["2026", "2027"], "signer": "2026"}
     stack.refused(*UP, **both, linkerd={"values": {"imagePullSecrets": "no list"}})
     assert stack.project.outputs()["anchors"] == ["2026"]
-    said = stack.refused(*UP, linkerd={"values": {}}, signer="2027")
+    said = stack.refused(*UP, linkerd={"values": {}}, signer="2027", rotation={"mode": "step"})
     assert "signer 2027 is trusted by no proxy yet" in said
+    # With both as the goal, the run introduces it, and does not switch.
+    stack.configure(rotation={"mode": "reconcile"})
+    stack.run(*UP)
+    outputs = stack.project.outputs()
+    assert (outputs["anchors"], outputs["signer"]) == (["2026", "2027"], "2026")
     stack.up(**both)
     assert [entry["step"] for entry in stack.project.outputs()["transitions"]] == ["deploy", "introduce"]

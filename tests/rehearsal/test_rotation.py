@@ -132,6 +132,36 @@ def test_what_blocks_a_switch_is_named_whatever_owns_it(mesh, steady, following)
     mesh.delete(f"/api/v1/namespaces/{APPLICATIONS}/pods/ended")
 
 
+def test_a_run_that_is_not_safe_waits_and_the_next_one_goes_on_until_the_goal_is_deployed(mesh, steady, following):
+    before = mesh.failed()
+    mesh.configure(anchors=[following], signer=following)
+    mesh.up()
+    assert (mesh.outputs()["anchors"], mesh.outputs()["signer"]) == ([steady, following], steady)
+    reasons = {
+        "switch": f"its proxy does not trust {following}",
+        "retire": "its live certificate is not under the anchors that remain",
+    }
+    for step, reason in reasons.items():
+        waiting = mesh.waits()
+        report = mesh.outputs()["rotation"]
+        assert report["next"] == f"{step}-{following if step == 'switch' else steady}"
+        assert report["goal"] == {"anchors": [following], "signer": following}
+        assert report["waitingFor"]["count"] >= len(report["waitingFor"]["first"]) == 5
+        assert all(line in waiting for line in report["waitingFor"]["first"])
+        assert "This run leaves anchors and signer as they are" in waiting
+        assert f"(Deployment {APPLICATIONS}/workload-001): " in waiting
+        assert reason in waiting
+        for namespace in ("linkerd", APPLICATIONS):
+            mesh.kubectl("rollout", "restart", "deployment", "-n", namespace)
+            mesh.kubectl("rollout", "status", "deployment", "-n", namespace, "--timeout=120s")
+        mesh.up()
+        assert mesh.outputs()["transitions"][-1]["step"] == step
+    assert (mesh.outputs()["anchors"], mesh.outputs()["signer"]) == ([following], following)
+    assert mesh.outputs()["rotation"]["converged"]
+    assert mesh.outputs()["rotation"]["waitingFor"] == {"count": 0, "first": []}
+    assert mesh.failed() == before
+
+
 def test_a_rotation_is_aborted_from_every_phase(mesh, steady, following):
     before = mesh.failed()
     nothing = mesh.cli("abort")

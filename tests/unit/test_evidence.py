@@ -3,6 +3,7 @@
 import asyncio
 import random
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 
@@ -45,9 +46,17 @@ LINKERD = "api/v1/namespaces/linkerd/pods"
 
 
 @pytest.fixture(autouse=True)
-def _impatient(monkeypatch):
-    monkeypatch.setattr(gate, "_PATIENCE_SECONDS", 0.3)
-    monkeypatch.setattr(gate, "_PAUSE_SECONDS", 0.01)
+def _clock(monkeypatch):
+    """Measure the gate's patience by its pauses alone, which take no time: a busy machine changes no result."""
+    passed = [0.0]
+
+    async def pause(seconds):
+        passed[0] += seconds
+        await asyncio.sleep(0)
+
+    monkeypatch.setattr(gate, "_PATIENCE_SECONDS", 10.0)
+    monkeypatch.setattr(gate, "time", SimpleNamespace(monotonic=lambda: passed[0]))
+    monkeypatch.setattr(gate, "asyncio", SimpleNamespace(gather=asyncio.gather, sleep=pause))
 
 
 def cluster(issuer=ISSUER_NEW, root=NEW, bundle=BOTH, version=None):
