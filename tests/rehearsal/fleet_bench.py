@@ -13,6 +13,7 @@ import yaml
 
 from rehearsal.cluster import Cluster
 from rehearsal.mesh.traffic import make_workloads, read_handshakes, wait_for_proxies
+from rehearsal.rehearse_rotation import changed_settings
 from rehearsal.workspace import REPOSITORY, Workspace, workspace
 
 APPLICATIONS = "shop"
@@ -73,6 +74,15 @@ class FleetBench:
 
     def engine(self, stack: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         return self.project.of(stack).capture(*arguments)
+
+    def refused(self, stack: str) -> str:
+        """Preview a stack in mode ``step``, which the program must refuse; return what it says."""
+        with changed_settings(self.project.of(stack), {"rotation": {"mode": "step"}}):
+            result = self.engine(stack, "preview", "--non-interactive")
+        written = result.stdout + result.stderr
+        assert result.returncode != 0, written
+        assert "Traceback" not in written
+        return written
 
     def state(self, stack: str) -> str:
         """Return a stack's whole state, its secrets in the clear."""

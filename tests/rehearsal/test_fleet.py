@@ -15,7 +15,7 @@ from meshtrust.pki.pem import read_bundle
 from rehearsal.cluster import Cluster
 from tests.certificates import make_certificate
 from tests.rehearsal.control_plane import wait_until
-from tests.rehearsal.fleet_bench import APPLICATIONS, events, fleet_bench
+from tests.rehearsal.fleet_bench import APPLICATIONS, REPLICAS, WORKLOADS, events, fleet_bench
 from tests.rehearsal.links import (
     IDENTITY,
     apply_link,
@@ -117,10 +117,14 @@ def test_a_rotation_that_is_hindered_and_killed_comes_to_its_end_and_no_handshak
     introduced = fleet.engine("west", "up", "--yes", "--skip-preview", "--non-interactive")
     assert introduced.returncode == 0, introduced.stdout + introduced.stderr
     fleet.configure("west", signer=following)
-    refused = fleet.engine("west", "preview", "--non-interactive")
-    written = refused.stdout + refused.stderr
+    written = fleet.refused("west")
     deployment = f"Deployment {APPLICATIONS}/workload-001"
     assert re.search(rf"- {APPLICATIONS}/workload-\S+ \({deployment}\): its proxy does not trust", written)
+    waits = fleet.engine("west", "up", "--yes", "--skip-preview", "--non-interactive")
+    assert waits.returncode == 0, waits.stdout + waits.stderr
+    assert fleet.outputs("west")["signer"] == west["signer"]
+    assert fleet.outputs("west")["rotation"]["next"] == f"switch-{following}"
+    assert fleet.outputs("west")["rotation"]["waitingFor"]["count"] >= WORKLOADS * REPLICAS
     fleet.configure("west", signer=west["signer"])
 
     kill_after(20, fleet.command("fleet", "rotate", "--to", following), fleet.environment)
@@ -148,9 +152,7 @@ def _is_hindered(fleet, steady, following):
     assert signed.returncode == 0, signed.stdout + signed.stderr
     assert fleet.outputs("east")["signer"] == steady
     assert fleet.outputs("east")["pledge"]["accepts"] == sorted([steady, following])
-    refused = fleet.engine("east", "preview", "--non-interactive")
-    written = refused.stdout + refused.stderr
-    assert refused.returncode != 0
+    written = fleet.refused("east")
     assert f"It is not safe yet to switch the signer to {following}: 1 thing in the fleet blocks it" in written
     assert f"- west: its stack: it has not told that all its pods trust {following}" in written
     planned = json.loads(fleet.ok("plan", "--stack", "east", "--to", following, "--json"))
@@ -415,9 +417,7 @@ def test_a_cluster_joins_with_what_the_others_have_and_the_fleet_outlives_its_an
         for stack, *command in steps:
             result = fleet.engine(stack, *command)
             assert result.returncode == 0, result.stdout + result.stderr
-        refused = fleet.engine("late", "preview", "--non-interactive")
-        written = refused.stdout + refused.stderr
-        assert refused.returncode != 0
+        written = fleet.refused("late")
         assert f"east signs with {steady}, which this cluster would not trust" in written
         assert f"west does not trust {early}, with which this cluster would sign" in written
 
