@@ -184,7 +184,8 @@ class RotationRehearsal(Rehearsal):
         written = result.stdout + result.stderr
         for line in written.splitlines():
             if result.returncode and ("cannot be deployed:" in line or "It is not safe yet" in line):
-                return line.strip().removeprefix("error: ")
+                # The engine's progress has the stack's type and name before it.
+                return line.partition("error: ")[2]
         msg = f"The step was not refused:\n{written}"
         raise RehearsalError(msg)
 
