@@ -49,4 +49,9 @@ PARTS = {
         "Linkerd's own CLI (`verify` is not compared with `linkerd check`)",
         "linkerd on PATH",
     ),
+    "operator-definitions": Part(
+        lambda: bool(os.environ.get("PULUMI_OPERATOR_CRDS")),
+        "the definitions of Pulumi's operator (deploy/operator is not validated by them)",
+        "PULUMI_OPERATOR_CRDS=directory, a copy of deploy/crds of pulumi/pulumi-kubernetes-operator",
+    ),
 }

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Sets up Pulumi Deployments for one stack in Pulumi Cloud: settings and schedule. For a fleet, run it for each stack.
+# Sets up Pulumi Deployments for one stack in Pulumi Cloud: settings and schedules. For a fleet, run it for each stack.
 # It needs a Pulumi CLI of 3.241 or later that is logged in. Copy it, put your repository, role and region into it, and
 # run:
 #   sh ci/pulumi-deployments/set-up.sh production
@@ -13,8 +13,8 @@ case $(pulumi config get role --stack "$stack" 2> /dev/null || true) in
 esac
 
 # Previews a pull request, and deploys a merge; the paths are those that a deployment depends on. Credentials are
-# short-lived: the role trusts Pulumi Cloud as its OIDC provider. A fleet needs an order of stacks that this does not
-# keep, so leave --push-to-deploy off there (docs/ci.md, A fleet).
+# short-lived: the role trusts Pulumi Cloud as its OIDC provider. In a fleet a merge deploys all stacks at once, in any
+# order: each takes the next safe step towards the goal in its file, or waits.
 pulumi deployment settings edit --stack "$stack" \
   --github-repo example/meshtrust --branch main --folder . \
   --preview-prs --push-to-deploy \
@@ -23,6 +23,8 @@ pulumi deployment settings edit --stack "$stack" \
   --oidc-aws-session-name meshtrust --oidc-aws-duration 1h \
   "$@"
 
+# Deploys twice an hour, too: a rotation goes on when what it waited for is done, without another merge.
+pulumi stack schedule new --stack "$stack" --kind raw --operation update --cron '13,43 * * * *' --yes
 # Reports drift and does not repair it: renewals by cert-manager are not drift, and a person should look at an edited
 # bundle.
 pulumi stack schedule new --stack "$stack" --kind drift --cron '17 5,17 * * *' --yes

@@ -32,8 +32,10 @@ def test_the_cli_knows_each_option_that_sets_pulumi_deployments_up(tmp_path, rol
         timeout=60,
     )
     assert done.returncode == 0, done.stderr
-    asked_for, edited, scheduled = asked.read_text().splitlines()
+    asked_for, edited, deployed, watched = asked.read_text().splitlines()
     assert asked_for.startswith("config get role")
     assert edited.startswith("deployment settings edit")
     assert ("--pre-run-command aws eks" in edited) == (role == "cluster"), "an anchor stack touches no cluster"
-    assert scheduled.startswith("stack schedule new")
+    assert "--push-to-deploy" in edited
+    assert deployed.startswith("stack schedule new --stack production --kind raw --operation update --cron")
+    assert watched.startswith("stack schedule new --stack production --kind drift --cron")
