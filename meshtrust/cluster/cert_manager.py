@@ -6,17 +6,19 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from meshtrust.cluster import vault
 from meshtrust.cluster.api import (
     Api,
     ClusterError,
     ConflictError,
+    ForbiddenError,
     NotFoundError,
     Resource,
     UnreachableError,
 )
 from meshtrust.cluster.backoff import Tell, silent, wait_until_met
 from meshtrust.cluster.readiness import explain_deployments
-from meshtrust.names import CERT_MANAGER_API, CERT_MANAGER_GROUP
+from meshtrust.names import CERT_MANAGER_API, CERT_MANAGER_GROUP, CERTIFICATE_ANNOTATION
 
 CERTIFICATES = Resource(CERT_MANAGER_API, "certificates", "Certificate")
 CERTIFICATE_REQUESTS = Resource(CERT_MANAGER_API, "certificaterequests", "CertificateRequest")
@@ -164,8 +166,8 @@ def check_secret_stays(secret: Mapping[str, Any] | None) -> None:
         raise CertManagerError(msg)
 
 
-async def check_issuer(api: Api, namespace: str, reference: Mapping[str, str]) -> None:
-    """Make sure that an issuer exists and is ready.
+async def check_issuer(api: Api, namespace: str, reference: Mapping[str, str]) -> dict[str, Any]:
+    """Make sure that an issuer exists and is ready; return it.
 
     Args:
         api: Client of the cluster.
@@ -193,9 +195,10 @@ async def check_issuer(api: Api, namespace: str, reference: Mapping[str, str]) -
         raise CertManagerError(msg)
     ready = condition_of(issuer, "Ready")
     if ready.get("status") != "True":
-        reason = ready.get("message") or "it has no condition Ready"
+        reason = vault.explain(issuer, ready.get("message") or "it has no condition Ready")
         msg = f"{named}, which is not ready: {reason}. See: kubectl describe {issuers.plural}.{group} {name}"
         raise CertManagerError(msg)
+    return issuer
 
 
 async def wait_issued(api: Api, namespace: str, name: str, tell: Tell = silent) -> None:
@@ -227,15 +230,16 @@ async def wait_issued(api: Api, namespace: str, name: str, tell: Tell = silent) 
         if not failed and _is_issued(certificate):
             return ""
         if failed and asked and failed != failed_before:
+            said = await explain(api, certificate)
             msg = (
-                f"cert-manager cannot issue Certificate {namespace}/{name}: {_said(certificate)}. This run has asked "
-                "it to try again; by itself it waits an hour and more. Put right what it says, and run again."
+                f"cert-manager cannot issue Certificate {namespace}/{name}: {said}. This run has asked it to try "
+                "again; by itself it waits an hour and more. Put right what it says, and run again."
             )
             raise CertManagerError(msg)
         if not asked and (failed or _is_taken_over(certificate)):
             reason = "its last attempt has failed" if failed else "the Secret was there before the Certificate"
             asked, failed_before = await ask_for_issue(api, certificate, reason), failed
-        return f"cert-manager to issue Certificate {namespace}/{name}: {_said(certificate)}"
+        return f"cert-manager to issue Certificate {namespace}/{name}: {await explain(api, certificate)}"
 
     if waits := await wait_until_met(look, _ISSUE_SECONDS, tell):
         msg = f"After five minutes this run still waits for {waits}. See: kubectl -n {namespace} describe certificate"
@@ -321,9 +325,64 @@ def failure_of(certificate: Mapping[str, Any]) -> str:
     return f"{status['lastFailureTime']} {status.get('failedIssuanceAttempts')}"
 
 
-def _said(certificate: Mapping[str, Any]) -> str:
+async def explain(api: Api, certificate: Mapping[str, Any]) -> str:
+    """Return why a Certificate is not issued, as a sentence without its end, with what to do where that is known.
+
+    The Certificate says only that it is being issued while its request waits, for Vault to be unsealed for example.
+
+    Args:
+        api: Client of the cluster.
+        certificate: The Certificate as it was read.
+
+    Raises:
+        ClusterError: The cluster cannot be read.
+    """
     issuing, ready = condition_of(certificate, "Issuing"), condition_of(certificate, "Ready")
-    return str(issuing.get("message") or ready.get("message") or "it says nothing of it")
+    said = issuing.get("message") or ready.get("message") or "it says nothing of it"
+    issuer = await _issuer_of(api, certificate) or {}
+    if issuing.get("status") == "True":
+        is_ready = condition_of(issuer, "Ready").get("status") in ("True", None)
+        unready = "" if is_ready else str(condition_of(issuer, "Ready").get("message"))
+        said = unready or await request_says(api, certificate) or said
+    return vault.explain(issuer, str(said))
+
+
+async def request_says(api: Api, certificate: Mapping[str, Any]) -> str:
+    """Return what the newest request of a Certificate says of itself; empty if there is none, or it is not shown.
+
+    Raises:
+        ClusterError: The cluster cannot be read.
+    """
+    metadata = certificate["metadata"]
+    try:
+        requests = [item async for item in api.list(CERTIFICATE_REQUESTS, namespace=metadata["namespace"])]
+    except ForbiddenError:
+        return ""
+    own = [
+        item
+        for item in requests
+        if (item["metadata"].get("annotations") or {}).get(CERTIFICATE_ANNOTATION) == metadata["name"]
+    ]
+    newest = sorted(own, key=lambda item: str(item["metadata"]["creationTimestamp"]))[-1:]
+    for request in newest:
+        if not condition_of(request, "Approved"):
+            return f"CertificateRequest {request['metadata']['name']} waits for approval"
+        if message := condition_of(request, "Ready").get("message"):
+            return f"CertificateRequest {request['metadata']['name']}: {message}"
+    return ""
+
+
+async def _issuer_of(api: Api, certificate: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the issuer of a Certificate; None if it is another's than cert-manager's, missing, or may not be read."""
+    reference = certificate["spec"]["issuerRef"]
+    if reference.get("group", CERT_MANAGER_GROUP) != CERT_MANAGER_GROUP:
+        return None
+    is_cluster_issuer = reference.get("kind") == "ClusterIssuer"
+    namespace = "" if is_cluster_issuer else certificate["metadata"]["namespace"]
+    try:
+        return await api.find(CLUSTER_ISSUERS if is_cluster_issuer else ISSUERS, reference["name"], namespace=namespace)
+    except ForbiddenError:
+        return None
 
 
 async def _find_resource(api: Api, kind: str, group: str) -> tuple[Resource, bool] | None:

@@ -1,25 +1,26 @@
 """cert-manager and its Certificates on a cluster: what is not issued or renewed, why, and the time that is left."""
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from meshtrust.cluster import vault
 from meshtrust.cluster.api import DEPLOYMENTS, SECRETS, Api, ForbiddenError, NotFoundError
 from meshtrust.cluster.cert_manager import (
-    CERTIFICATE_REQUESTS,
     CERTIFICATES,
     CLUSTER_ISSUERS,
     ISSUERS,
     condition_of,
     failure_of,
+    request_says,
 )
 from meshtrust.cluster.readiness import explain, is_ready
 from meshtrust.lint import Finding
 from meshtrust.lint.rules import secrets as secret_rules
 from meshtrust.lint.rules.credentials import CREDENTIALS, Credentials
 from meshtrust.lint.rules.secrets import CredentialSecret
-from meshtrust.names import CERT_MANAGER_GROUP, CERTIFICATE_ANNOTATION
+from meshtrust.names import CERT_MANAGER_GROUP
 from meshtrust.pki.durations import format_left
 
 # cert-manager issues and renews within seconds; an issuer of elsewhere takes longer.
@@ -71,8 +72,8 @@ async def judge_certificates(api: Api, namespace: str, now: datetime, commands: 
         return []
     found = []
     for certificate in certificates:
-        named = await _issuer_of(api, certificate, issuers)
-        found += [finding async for finding in _judge(api, certificate, named, now, commands)]
+        signer = await _issuer_of(api, certificate, issuers)
+        found += [finding async for finding in _judge(api, certificate, signer, now, commands)]
     for issuer in issuers.values():
         found += list(_judge_issuer(issuer))
         found += [finding async for finding in _judge_ca(api, issuer, now, commands)]
@@ -108,8 +109,13 @@ async def judge_installation(api: Api) -> list[Finding]:
 
 
 async def _judge(
-    api: Api, certificate: Mapping[str, Any], issuer: str, now: datetime, commands: Commands
+    api: Api,
+    certificate: Mapping[str, Any],
+    signer: tuple[Mapping[str, Any], str],
+    now: datetime,
+    commands: Commands,
 ) -> AsyncIterator[Finding]:
+    issuer, named = signer
     metadata, status = certificate["metadata"], certificate.get("status") or {}
     ready, issuing = condition_of(certificate, "Ready"), condition_of(certificate, "Issuing")
     secret = f"Secret {metadata['namespace']}/{certificate['spec'].get('secretName')}"
@@ -123,13 +129,15 @@ async def _judge(
     if failure_of(certificate):
         attempts = status.get("failedIssuanceAttempts") or 1
         times = "once" if attempts == 1 else f"{attempts} times"
-        wrong = f"is not issued by {issuer}: {issuing.get('reason')}: {issuing.get('message')} ({times}). {left}"
+        said = vault.explain(issuer, f"{issuing.get('reason')}: {issuing.get('message')} ({times})")
+        wrong = f"is not issued by {named}: {said}. {left}"
         yield Finding(subject=subject, wrong=wrong, fix=fix)
     elif issuing.get("status") == "True":
         if since > _SLOW:
-            said = await _request_says(api, certificate) or issuing.get("message") or "cert-manager says nothing"
-            wrong = f"has been about to be issued by {issuer} for {format_left(since)}: {said}. {left}"
-            yield Finding(subject=subject, wrong=wrong, fix=f"See what {issuer} waits for: {describe}")
+            message = await request_says(api, certificate) or issuing.get("message") or "cert-manager says nothing"
+            said = vault.explain(issuer, message)
+            wrong = f"has been about to be issued by {named} for {format_left(since)}: {said}. {left}"
+            yield Finding(subject=subject, wrong=wrong, fix=f"See what {named} waits for: {describe}")
     elif ready.get("status") != "True":
         said = ready.get("message") or "cert-manager has not looked at it: is it running?"
         # One that was just made is looked at within seconds.
@@ -145,9 +153,10 @@ async def _judge(
 def _judge_issuer(issuer: Mapping[str, Any]) -> Iterator[Finding]:
     ready, metadata = condition_of(issuer, "Ready"), issuer["metadata"]
     if ready and ready.get("status") != "True":
+        said = vault.explain(issuer, f"{ready.get('reason')}: {ready.get('message')}")
         yield Finding(
             subject=f"Issuer {metadata['namespace']}/{metadata['name']}",
-            wrong=f"is not ready: {ready.get('reason')}: {ready.get('message')}",
+            wrong=f"is not ready: {said}",
             fix=f"Put right what it says; more is in: kubectl -n {metadata['namespace']} describe issuer "
             f"{metadata['name']}",
         )
@@ -185,48 +194,30 @@ def cannot_sign(issuer: str) -> str:
     return f"Issuer {issuer} cannot sign with it"
 
 
-async def _issuer_of(api: Api, certificate: Mapping[str, Any], issuers: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return a Certificate's issuer as a sentence names it, with the Secret that it signs with and its own trouble."""
+async def _issuer_of(
+    api: Api, certificate: Mapping[str, Any], issuers: Mapping[str, Mapping[str, Any]]
+) -> tuple[Mapping[str, Any], str]:
+    """Return a Certificate's issuer, empty if it is not at hand, and how a sentence names it, with its own trouble."""
     reference, namespace = certificate["spec"]["issuerRef"], certificate["metadata"]["namespace"]
     kind, name = reference.get("kind") or "Issuer", reference["name"]
     if reference.get("group", CERT_MANAGER_GROUP) != CERT_MANAGER_GROUP:
-        return f"{kind} {name}"
+        return {}, f"{kind} {name}"
     if kind == "Issuer":
         found: Mapping[str, Any] | None = issuers.get(name)
     else:
         try:
             found = await api.find(CLUSTER_ISSUERS, name)
         except ForbiddenError:
-            return f"{kind} {name}"
+            return {}, f"{kind} {name}"
     if found is None:
-        return f"{kind} {name}, which is not there"
+        return {}, f"{kind} {name}, which is not there"
     ready = condition_of(found, "Ready")
-    said = "" if ready.get("status") == "True" else f", which is not ready ({ready.get('message')})"
+    unready = vault.explain(found, str(ready.get("message")))
+    said = "" if ready.get("status") == "True" else f", which is not ready ({unready})"
     secret = (found["spec"].get("ca") or {}).get("secretName")
     place = namespace if kind == "Issuer" else "the namespace of cert-manager"
     signs = f", which signs with Secret {place}/{secret}" if secret and not said else ""
-    return f"{kind} {name}{said}{signs}"
-
-
-async def _request_says(api: Api, certificate: Mapping[str, Any]) -> str:
-    """Return what the newest request of a Certificate says of itself; nothing if there is none, or it is not shown."""
-    metadata = certificate["metadata"]
-    try:
-        requests = [item async for item in api.list(CERTIFICATE_REQUESTS, namespace=metadata["namespace"])]
-    except ForbiddenError:
-        return ""
-    own = [
-        item
-        for item in requests
-        if (item["metadata"].get("annotations") or {}).get(CERTIFICATE_ANNOTATION) == metadata["name"]
-    ]
-    newest: Sequence[Mapping[str, Any]] = sorted(own, key=lambda item: str(item["metadata"]["creationTimestamp"]))[-1:]
-    for request in newest:
-        if not condition_of(request, "Approved"):
-            return f"CertificateRequest {request['metadata']['name']} waits for approval"
-        if message := condition_of(request, "Ready").get("message"):
-            return f"CertificateRequest {request['metadata']['name']}: {message}"
-    return ""
+    return found, f"{kind} {name}{said}{signs}"
 
 
 def _left(status: Mapping[str, Any], secret: str, now: datetime) -> str:

@@ -12,8 +12,8 @@ from meshtrust.cluster.api import SECRETS, Api, ClusterError
 from meshtrust.linkerd.evidence import leaf_lifetime
 from meshtrust.linkerd.issuer import secret as issuer_secret
 from meshtrust.linkerd.issuer.secret import judge_issuer_life, judge_issuer_secret
-from meshtrust.lint import Finding
-from meshtrust.names import IDENTITY_ISSUER
+from meshtrust.lint import VAULT_ISSUERS, Finding, VaultIssuer
+from meshtrust.names import CERT_MANAGER_GROUP, IDENTITY_ISSUER
 from meshtrust.pki.issuer_mode import CERT_MANAGER_MODES, SIGNING_MODES
 from meshtrust.pki.pem import read_bundle
 from meshtrust.stacks.outputs import StackOutputs
@@ -53,8 +53,8 @@ async def check(api: Api, settings: Settings, last: StackOutputs) -> bool:
         issuer_secret.check_writable(secret)
     if last_mode in CERT_MANAGER_MODES and policy.mode not in CERT_MANAGER_MODES:
         cert_manager.check_secret_stays(secret)
-    if policy.mode == "external-issuer" and policy.reference and changed:
-        await cert_manager.check_issuer(api, namespace, policy.as_outputs()["reference"])
+    if policy.mode == "external-issuer" and policy.reference:
+        await _check_issuer(api, namespace, policy.as_outputs()["reference"], changed=changed)
     if policy.mode == "external-secret":
         _check_written(settings, secret, roots, changed=changed)
         return False
@@ -87,6 +87,26 @@ def _is_changed(settings: Settings, last: StackOutputs) -> bool:
     """Return whether a run has another identity issuer issued than the last deployment."""
     signs_as_before = last.trust is not None and last.trust.signer == settings.anchor.signer
     return last.issuer != settings.issuer.as_outputs() or not signs_as_before
+
+
+async def _check_issuer(api: Api, namespace: str, reference: Mapping[str, str], *, changed: bool) -> None:
+    """Check an issuer that signs elsewhere; one that has signed before is warned of, since what it signed still serves.
+
+    Raises:
+        ClusterError: It is missing, not ready, or cannot sign a CA.
+    """
+    try:
+        issuer = await cert_manager.check_issuer(api, namespace, reference)
+    except cert_manager.CertManagerError as error:
+        if changed:
+            raise
+        pulumi.log.warn(f"The identity issuer cannot be renewed: {error}")
+        return
+    vault = (issuer.get("spec") or {}).get("vault")
+    if vault and reference["group"] == CERT_MANAGER_GROUP:
+        title = f"meshtrust:issuer.refs names {reference['kind']} {reference['name']}, which"
+        found = [one for one in VAULT_ISSUERS.check(VaultIssuer(title=title, vault=vault)) if one.severity != "note"]
+        report(found, "The identity issuer cannot be signed", refuses=changed)
 
 
 def _check_written(

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from meshtrust.cluster import cert_manager
-from meshtrust.cluster.api import Api, ClusterError, ConflictError, UnreachableError
+from meshtrust.cluster.api import Api, ClusterError, ConflictError, NotFoundError, UnreachableError
 from meshtrust.linkerd.certificates import Commands, judge_certificates
 from tests.certificates import make_certificate
 from tests.fake_cluster import FakeCluster
@@ -28,6 +28,8 @@ class Answers(Api):
     async def send(self, request):
         if request.method == "GET" and "list" in request.what:
             return {"items": [], "metadata": {}}
+        if request.path.endswith("issuers/ca"):
+            raise NotFoundError("there is no such Issuer")
         self.asked.append(request)
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(answer, Exception):
