@@ -14,7 +14,7 @@ _FIXES = (
     ),
     (
         r"Vault is sealed|Code: 503",
-        "Unseal Vault ({server}): vault operator unseal. cert-manager then goes on by itself",
+        "Unseal Vault ({server}): vault operator unseal",
     ),
     (
         r"Vault is not initialized|Code: 501",

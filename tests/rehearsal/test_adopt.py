@@ -6,6 +6,7 @@ import gzip
 import json
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import yaml
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.soak
 LINKERD = "/api/v1/namespaces/linkerd"
 CERT_MANAGER = "/apis/cert-manager.io/v1/namespaces/linkerd"
 # Linkerd's guide, field for field.
-CERTIFICATE = {
+CERTIFICATE: dict[str, Any] = {
     "apiVersion": "cert-manager.io/v1",
     "kind": "Certificate",
     "metadata": {"name": "linkerd-identity-issuer"},

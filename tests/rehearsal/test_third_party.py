@@ -1,14 +1,12 @@
 """A third party that writes the issuer's Secret in its own way: each way is told, and none breaks a mesh that runs."""
 
-import subprocess
-import sys
-
 import pytest
 
 from meshtrust.names import IDENTITY_ISSUER, KUBERNETES_TLS
 from rehearsal.third_party import SecretWriter
 from tests.certificates import make_certificate
 from tests.rehearsal.control_plane import wait_until
+from tests.rehearsal.test_vault import command
 
 pytestmark = pytest.mark.soak
 
@@ -34,14 +32,7 @@ def previewed(stack):
 
 def verified(stack):
     """Return what `meshtrust verify` ends with, and what it says."""
-    command = [sys.executable, "-m", "meshtrust", "verify", "--stack", stack.project.stack]
-    result = subprocess.run(
-        [*command, "--cwd", str(stack.project.directory)],
-        env={**stack.project.command_environment, "COLUMNS": "500"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    result = command(stack, "verify")
     return result.returncode, " ".join(result.stdout.split())
 
 
