@@ -1,4 +1,4 @@
-"""A third party that writes the issuer's Secret in its own way: each way is told, and none breaks a mesh that runs."""
+"""A third party that writes the issuer's Secret in its own way: each way is named, and none breaks a running mesh."""
 
 import pytest
 
@@ -36,14 +36,14 @@ def verified(stack):
     return result.returncode, " ".join(result.stdout.split())
 
 
-def test_each_habit_of_a_writer_is_told_and_the_mesh_goes_on_through_all_of_them(make_stack, cluster, root):
+def test_each_habit_of_a_writer_is_named_and_the_mesh_goes_on_through_all_of_them(make_stack, cluster, root):
     stack = make_stack("third-party", anchorCertificates={"2026": root.pem})
     with cluster.client() as api:
         api.post("/api/v1/namespaces", json={"metadata": {"name": "linkerd"}}).raise_for_status()
     opaque = SecretWriter(cluster, "linkerd", IDENTITY_ISSUER)
     typed = SecretWriter(cluster, "linkerd", IDENTITY_ISSUER, type=KUBERNETES_TLS)
 
-    # Of type Opaque: refused before anything is deployed, and only told of later.
+    # Of type Opaque: refused before anything is deployed, and a warning later.
     first = make_certificate(SUBJECT, issuer=root)
     opaque.create(keys_of(first, root))
     said = stack.refused("preview")

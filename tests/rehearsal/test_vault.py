@@ -303,7 +303,7 @@ def test_a_mesh_outlives_what_goes_wrong_in_vault_and_says_what_it_is(mesh_issue
     stack.up()
     served = stack.issuer_chain()
 
-    # Somebody edits the path, and cert-manager puts what is no CA into the Secret.
+    # With another path cert-manager writes a certificate without the CA flag into the Secret.
     vault.make_vault_issuer(bao, mesh_issuer, "pki/sign/mesh", by_token)
     assert "ClusterIssuer mesh, which signs by Vault's path" in warned(stack)
     renew(observer)
