@@ -174,7 +174,7 @@ CASES = {
 
 @pytest.fixture(scope="module")
 def said(cluster, bao, root, elsewhere):
-    """What is said of each case, by its name: all of them are tried at once."""
+    """Messages about each case, by its name; all cases run at once."""
     assert root
     for name, case in CASES.items():
         changed = {"server": elsewhere[case.server]} if case.server else case.changed
@@ -356,13 +356,17 @@ def test_a_switch_to_another_mount_waits_for_a_sealed_vault_and_goes_on(next_roo
     stack.up(anchors=["2026", "2027"], signer="2026", anchorCertificates=both, issuer=refs, gate={"mode": "warn"})
     bao.seal()
     stack.configure(signer="2027")
-    log = tmp_path / "log"
+    # What a run waits for is shown at its resource while it waits, and is no line of a log.
+    log, events = tmp_path / "log", tmp_path / "events"
     with log.open("w") as written:
         run = subprocess.Popen(
-            stack.project.command(*UP), env=stack.project.full_environment, stdout=written, stderr=written
+            [*stack.project.command(*UP), f"--event-log={events}"],
+            env={**stack.project.full_environment, "PULUMI_DEBUG_COMMANDS": "true"},
+            stdout=written,
+            stderr=written,
         )
     try:
-        said = wait_until(lambda: "Vault is sealed" in (text := log.read_text()) and text, 120)
+        said = wait_until(lambda: events.exists() and "Vault is sealed" in (text := events.read_text()) and text, 120)
         assert "ClusterIssuer next signs by path pki-next/root/sign-intermediate of Vault" in said
         assert run.poll() is None
     finally:

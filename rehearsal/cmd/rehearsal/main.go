@@ -36,6 +36,7 @@ import (
 	"meshtrust/rehearsal/mesh/injector"
 	"meshtrust/rehearsal/mesh/leaf"
 	"meshtrust/rehearsal/mesh/proxies"
+	"meshtrust/rehearsal/objectstore"
 )
 
 var programs = map[string]func() int{
@@ -55,6 +56,7 @@ var programs = map[string]func() int{
 	"linkerd-identity":        command(identity.NewCommand),
 	"linkerd-proxies":         command(proxies.NewCommand),
 	"linkerd-proxy-injector":  command(injector.NewCommand),
+	"s3":                      command(objectstore.NewCommand),
 	"supervise":               command(supervise.NewCommand),
 	"trust-manager":           command(trustmanager.NewCommand),
 }

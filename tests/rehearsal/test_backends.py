@@ -1,0 +1,148 @@
+"""State in a bucket of S3, and secrets encrypted by Vault's transit engine: the real CLI on servers of this machine."""
+
+import os
+import re
+import subprocess
+
+import httpx
+import pytest
+
+from rehearsal import objectstore, vault
+from rehearsal.cluster import Cluster
+from rehearsal.objectstore import Bucket
+from rehearsal.workspace import workspace
+from tests.key_material import KeySearch
+from tests.rehearsal import stack
+from tests.rehearsal.control_plane import wait_until
+from tests.rehearsal.live_stack import LiveStack
+from tests.rehearsal.stack import NO_CHANGES, UP
+from tests.rehearsal.test_secrets_provider import KEY
+
+pytestmark = pytest.mark.soak
+
+ANCHOR = {"clusters": [], "anchor": {"protect": False}}
+PROVIDER = "hashivault://meshtrust"
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with Cluster.start(f"backends-{os.getpid()}", beside=[vault.declare, objectstore.declare]) as running:
+        yield running
+
+
+@pytest.fixture
+def bucket(cluster):
+    wait_until(lambda: _answers(Bucket(cluster, "state").url))
+    made = Bucket(cluster, "state")
+    made.make()
+    return made
+
+
+@pytest.fixture(scope="module")
+def bao(cluster):
+    return vault.OpenBao.start(cluster)
+
+
+@pytest.fixture
+def transit(bao):
+    """The environment in which the CLI encrypts by the transit engine, with a token that may do nothing else."""
+    if "transit/" not in bao.call("GET", "sys/mounts"):
+        bao.write("sys/mounts/transit", type="transit")
+        bao.write("transit/keys/meshtrust")
+    rules = "\n".join(
+        f'path "transit/{verb}/meshtrust" {{ capabilities = ["update"] }}' for verb in ("encrypt", "decrypt")
+    )
+    bao.call("PUT", "sys/policies/acl/state", policy=rules)
+    token = bao.write("auth/token/create", policies=["state"], ttl="1h")["auth"]["client_token"]
+    return {
+        "VAULT_SERVER_URL": bao.address,
+        "VAULT_SERVER_TOKEN": token,
+        "VAULT_CACERT": str(bao.cluster.directory / vault.NAME / "ca.crt"),
+    }
+
+
+def _answers(url):
+    try:
+        return httpx.get(url, trust_env=False).status_code
+    except httpx.HTTPError:
+        return 0
+
+
+def test_state_in_a_bucket_shows_no_key_and_is_found_again(bucket):
+    with workspace("anchor", settings=ANCHOR, environment=bucket.environment) as project:
+        stack.run(project, *UP)
+        stack.run(project, *UP, *NO_CHANGES)
+        keys = KEY.findall(project.capture("stack", "export", "--show-secrets").stdout)
+        assert keys
+        names = bucket.objects()
+        assert ".pulumi/stacks/meshtrust/anchor.json" in names
+        assert not [name for name in names if "/locks/" in name]
+        KeySearch(keys).check({name: bucket.read(name) for name in names})
+
+
+def test_two_runs_meet_at_the_lock_and_the_bucket_may_go_in_the_middle(bucket, cluster, binaries, linkerd_charts):
+    settings = stack.settings(cluster, binaries, linkerd_charts)
+    with workspace("dev", settings=settings, environment=bucket.environment) as project:
+        first = subprocess.Popen(
+            project.command(*UP), env=project.full_environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        wait_until(lambda: [name for name in bucket.objects() if "/locks/" in name])
+        second = project.capture(*UP)
+        assert second.returncode != 0
+        assert "the stack is currently locked by 1 lock(s)" in second.stderr + second.stdout
+        assert first.wait(240) == 0
+        stack.run(project, *UP, *NO_CHANGES)
+        live = LiveStack(project, cluster)
+        assert live.leaf_verifies()
+        exported = project.capture("stack", "export").stdout
+
+        # The server comes back without the bucket while a run is under way.
+        live.configure(linkerd={"values": {"controllerLogLevel": "debug"}})
+        run = subprocess.Popen(
+            project.command(*UP),
+            env=project.full_environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        wait_until(lambda: [name for name in bucket.objects() if "/locks/" in name])
+        cluster.kill(objectstore.NAME)
+        said, _ = run.communicate(timeout=240)
+        assert run.returncode != 0, said
+        assert "Traceback" not in said
+        assert re.search(r"NoSuchBucket|bucket .*not exist|connection refused", said), said
+
+        # With the bucket and a backup of the state put back, the next run takes over what that one had done.
+        wait_until(lambda: _answers(bucket.url))
+        bucket.make()
+        project.init()
+        restored = project.capture("stack", "import", stdin=exported)
+        assert restored.returncode == 0, restored.stderr
+        stack.run(project, *UP)
+        stack.run(project, *UP, *NO_CHANGES)
+        assert live.leaf_verifies()
+        stack.run(project, *stack.DESTROY)
+
+
+def test_vaults_transit_engine_takes_over_a_live_stack_with_every_key(bao, transit, bucket):
+    environment = {**bucket.environment, **transit}
+    with workspace("anchor", settings=ANCHOR, environment=environment) as project:
+        stack.run(project, *UP)
+        before = KEY.findall(project.capture("stack", "export", "--show-secrets").stdout)
+        changed = project.capture("stack", "change-secrets-provider", PROVIDER)
+        assert changed.returncode == 0, changed.stderr
+        exported = project.capture("stack", "export", "--show-secrets").stdout
+        assert PROVIDER in exported
+        assert before
+        assert KEY.findall(exported) == before
+        stack.run(project, *UP, *NO_CHANGES)
+
+        bao.seal()
+        try:
+            refused = project.capture(*UP)
+            assert refused.returncode != 0
+            assert "Vault is sealed" in refused.stderr + refused.stdout
+            KeySearch(before).check({"what it wrote": refused.stderr + refused.stdout})
+        finally:
+            bao.unseal()
+        stack.run(project, *UP, *NO_CHANGES)
