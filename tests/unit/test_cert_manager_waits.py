@@ -186,3 +186,33 @@ def test_an_issuer_that_is_not_ready_is_told_in_its_own_words():
     unready = {**ISSUER, "spec": {}, "status": status}
     [(severity, told)] = judged(issuers=[unready])
     assert (severity, "Issuer linkerd/ca is not ready: Error: no token" in told) == ("error", True)
+
+
+VAULT_ISSUER = {
+    **ISSUER,
+    "kind": "Issuer",
+    "spec": {"vault": {"server": "https://vault:8200", "path": "pki/sign/mesh"}},
+}
+
+
+def test_what_a_request_waits_for_is_named_with_what_to_do_about_vault():
+    said = "Failed to initialise vault client for signing:\n\nCode: 503. Errors:\n\n* Vault is sealed"
+    request = {
+        "metadata": {
+            "name": "x-1",
+            "creationTimestamp": stamp(NOW),
+            "annotations": {"cert-manager.io/certificate-name": "x"},
+        },
+        "status": {
+            "conditions": [
+                {"type": "Approved", "status": "True"},
+                {"type": "Ready", "status": "False", "message": said},
+            ]
+        },
+    }
+    waits = certificate(issuing={"status": "True", "message": "Issuing"}, **ends(3))
+    requests = {f"{BASE}/certificaterequests": [request]}
+    [(_, told)] = judged(waits, issuers=[VAULT_ISSUER], **requests)
+    assert "Code: 503. Errors: * Vault is sealed (Issuer ca signs by path pki/sign/mesh of Vault). Unseal Vault" in told
+    [(_, elsewhere)] = judged(waits, issuers=[ISSUER], **requests)
+    assert "Vault is sealed. What is in Secret" in elsewhere, "another issuer's words are left as they are"
