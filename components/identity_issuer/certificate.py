@@ -3,7 +3,7 @@
 import pulumi
 import pulumi_kubernetes as kubernetes
 
-from components.ca_issuer import declare_ca_issuer, ready_metadata
+from components.ca_issuer import declare_ca_issuer
 from components.identity_issuer.arguments import IdentityIssuerArgs, IssuerPolicy, IssuerReference, IssuerSigner
 from meshtrust.names import CERT_MANAGER_API, CERT_MANAGER_GROUP, IDENTITY_ISSUER
 from meshtrust.pki.durations import format_duration
@@ -12,7 +12,10 @@ from meshtrust.pki.durations import format_duration
 def declare_certificate(
     name: str, args: IdentityIssuerArgs, reference: IssuerReference, opts: pulumi.ResourceOptions
 ) -> pulumi.Resource:
-    """Declare the Certificate ``linkerd-identity-issuer``, which is Ready once it has been issued.
+    """Declare the Certificate ``linkerd-identity-issuer``.
+
+    Pulumi's provider does not wait until it is issued, because it would wait for minutes without a reason that the
+    Certificate alone does not have. The run waits (program/wait/issuer_secret.py), and names the reason.
 
     It does not make the Secret of that name: cert-manager does, and it alone knows the issuer's key. Its name is the
     same in every mode, so that a move from one to another is a change of ``issuerRef``, which cert-manager answers by
@@ -22,7 +25,9 @@ def declare_certificate(
         f"{name}-certificate",
         api_version=CERT_MANAGER_API,
         kind="Certificate",
-        metadata=ready_metadata(IDENTITY_ISSUER, args.namespace, takes_over=True),
+        metadata=kubernetes.meta.v1.ObjectMetaArgs(
+            name=IDENTITY_ISSUER, namespace=args.namespace, annotations={"pulumi.com/patchForce": "true"}
+        ),
         spec=certificate_spec(args.policy, reference),
         opts=opts,
     )
