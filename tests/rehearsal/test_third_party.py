@@ -83,7 +83,7 @@ def test_each_habit_of_a_writer_is_named_and_the_mesh_goes_on_through_all_of_the
     typed.update({"tls.crt": root.pem + third.pem})
     succeeded, said = previewed(stack)
     assert succeeded, said
-    assert "tls.crt" in said
+    assert "Write the issuer's own certificate first" in said
     assert serves(third)
 
     # Deleted, and made again as Opaque.
