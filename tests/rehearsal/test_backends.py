@@ -2,7 +2,6 @@
 
 import os
 import re
-import subprocess
 import uuid
 
 import httpx
@@ -15,7 +14,6 @@ from rehearsal.workspace import workspace
 from tests.key_material import KeySearch
 from tests.rehearsal import stack
 from tests.rehearsal.control_plane import wait_until
-from tests.rehearsal.live_stack import LiveStack
 from tests.rehearsal.stack import NO_CHANGES, UP
 from tests.rehearsal.test_secrets_provider import KEY
 
@@ -86,50 +84,6 @@ def test_state_in_a_bucket_shows_no_key_and_is_found_again(bucket):
         assert ".pulumi/stacks/meshtrust/anchor.json" in names
         assert not [name for name in names if "/locks/" in name]
         KeySearch(keys).check({name: bucket.read(name) for name in names})
-
-
-def test_two_runs_meet_at_the_lock_and_the_bucket_may_go_in_the_middle(bucket, cluster, binaries, linkerd_charts):
-    settings = stack.settings(cluster, binaries, linkerd_charts)
-    with workspace("dev", settings=settings, environment=bucket.environment) as project:
-        first = subprocess.Popen(
-            project.command(*UP), env=project.full_environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        wait_until(lambda: [name for name in bucket.objects() if "/locks/" in name])
-        second = project.capture(*UP)
-        assert second.returncode != 0
-        assert "the stack is currently locked by 1 lock(s)" in second.stderr + second.stdout
-        assert first.wait(240) == 0
-        stack.run(project, *UP, *NO_CHANGES)
-        live = LiveStack(project, cluster)
-        assert live.leaf_verifies()
-        exported = project.capture("stack", "export").stdout
-
-        # The server comes back without the bucket while a run is under way.
-        live.configure(linkerd={"values": {"controllerLogLevel": "debug"}})
-        run = subprocess.Popen(
-            project.command(*UP),
-            env=project.full_environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        wait_until(lambda: [name for name in bucket.objects() if "/locks/" in name])
-        cluster.kill(objectstore.NAME)
-        said, _ = run.communicate(timeout=240)
-        assert run.returncode != 0, said
-        assert "Traceback" not in said
-        assert re.search(r"NoSuchBucket|bucket .*not exist|connection refused", said), said
-
-        # With the bucket and a backup of the state put back, the next run takes over what that one had done.
-        wait_until(lambda: _answers(bucket.url))
-        bucket.make()
-        project.init()
-        restored = project.capture("stack", "import", stdin=exported)
-        assert restored.returncode == 0, restored.stderr
-        stack.run(project, *UP)
-        stack.run(project, *UP, *NO_CHANGES)
-        assert live.leaf_verifies()
-        stack.run(project, *stack.DESTROY)
 
 
 def test_vaults_transit_engine_takes_over_a_live_stack_with_every_key(bao, transit, bucket):
