@@ -11,7 +11,7 @@ AUDIT  := .venv-audit
 BENCHED := .venv-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help rehearse rehearse-rotation preview test cases soak gate faults bench check docs lock sbom audit clean
+.PHONY: help rehearse rehearse-rotation rehearse-fleet preview test cases soak gate faults bench check docs lock sbom audit clean
 
 help: ## List all targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ rehearse: $(READY) ## Deploy, renew, verify and destroy a stack on a rehearsal c
 
 rehearse-rotation: $(READY) ## Rotate the trust anchor under load, and draw it (KEEP=1, STACK=name, CHARTS=dir)
 	@$(PYTHON) -m rehearsal rotation $(STACK) $(if $(KEEP),--keep) $(if $(CHARTS),--charts $(CHARTS))
+
+rehearse-fleet: $(READY) ## A fleet that reaches a goal by `pulumi up` alone, killed at random, under load (CHARTS=dir)
+	@$(PYTHON) -m rehearsal fleet $(if $(CHARTS),--charts $(CHARTS))
 
 preview: $(READY) ## Show what a stack would create, without a cluster (STACK=name)
 	@$(PYTHON) -m rehearsal preview $(STACK)

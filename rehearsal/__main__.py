@@ -10,6 +10,7 @@ from rehearsal.errors import RehearsalError
 from rehearsal.plan import make_plan, show_plan
 from rehearsal.prepare import ensure_programs
 from rehearsal.rehearse import Rehearsal
+from rehearsal.rehearse_fleet import FleetRehearsal
 from rehearsal.rehearse_rotation import RotationRehearsal
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
@@ -49,6 +50,16 @@ def rehearse_rotation(
 ) -> None:
     """Rotate the trust anchor under load: proxies that connect to each other all the time, and no failed handshake."""
     RotationRehearsal(stack, console, linkerd_charts=charts, keep=keep, workloads=workloads, picture=picture).run()
+
+
+@app.command("fleet")
+def rehearse_fleet(
+    clusters: Annotated[int, typer.Option(min=1, help="Clusters, each with a stack of its own.")] = 3,
+    charts: Charts = None,
+    seed: Annotated[int, typer.Option(help="Seed of the times at which stacks are run and killed.")] = 0,
+) -> None:
+    """Rotate a fleet by a goal alone: each stack is run by a loop of its own, and killed at random."""
+    FleetRehearsal(console, clusters=clusters, linkerd_charts=charts, seed=seed).run()
 
 
 @app.command()
