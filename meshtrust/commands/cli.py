@@ -10,14 +10,14 @@ from meshtrust.commands.adopt import adopt
 from meshtrust.commands.chain import chain
 from meshtrust.commands.display.renderers import WorkInterruptedError
 from meshtrust.commands.display.terminal import accept_every_text
-from meshtrust.commands.due import DUE, due
 from meshtrust.commands.export import export
 from meshtrust.commands.fleet import app as fleet
-from meshtrust.commands.goal import goal
 from meshtrust.commands.heal import heal
 from meshtrust.commands.lint import lint
-from meshtrust.commands.plan import plan
-from meshtrust.commands.rotate import abort, rotate
+from meshtrust.commands.rotation.due import DUE, due
+from meshtrust.commands.rotation.goal import goal
+from meshtrust.commands.rotation.plan import plan
+from meshtrust.commands.rotation.rotate import abort, rotate
 from meshtrust.commands.status import status, verify
 from meshtrust.linkerd.rollout import RolloutError
 from meshtrust.rotation.steps import IllegalStepError

@@ -25,7 +25,7 @@ from meshtrust.commands.options import (
     console,
     write_json,
 )
-from meshtrust.commands.rotate import AtOnce, Lazy, Timeout, choose_generation
+from meshtrust.commands.rotation.rotate import AtOnce, Lazy, Timeout, choose_generation
 from meshtrust.commands.work import wait_for_goals
 from meshtrust.files import ENCODING
 from meshtrust.fleet.inspection import inspect_fleet

@@ -1,7 +1,7 @@
 """`meshtrust heal`: repairs of a control plane."""
 
 from meshtrust.commands.options import HERE, Context, Directory, Json, Kubeconfig, Namespace, Stack, select
-from meshtrust.commands.rotate import Timeout
+from meshtrust.commands.rotation.rotate import Timeout
 from meshtrust.commands.work import run_work
 from meshtrust.linkerd.rollout import Limits
 from meshtrust.stacks import heal as healing

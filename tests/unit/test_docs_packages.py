@@ -65,3 +65,11 @@ def test_the_text_of_a_box_is_inside_of_it(packages):
         # A character of 12 pixels is 6.5 wide on average in the widest of the fonts that browsers take here.
         assert all(len(line) * 6.5 <= WIDTH - 24 for line in package.lines), package
     assert not re.search(r"[`{}]", draw_packages(packages))
+
+
+def test_no_package_of_meshtrust_has_more_than_a_dozen_modules():
+    packages = [path.parent for path in (REPOSITORY / "meshtrust").rglob("__init__.py")]
+    assert len([path for path in packages if path.parent.name == "meshtrust"]) <= 8
+    for package in packages:
+        modules = [path.stem for path in package.glob("*.py") if not path.stem.startswith("__")]
+        assert len(modules) <= 12, f"{package.relative_to(REPOSITORY)} has {len(modules)} modules: {sorted(modules)}"

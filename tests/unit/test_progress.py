@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from meshtrust.commands import rotate as rotate_command
 from meshtrust.commands.cli import app, main
+from meshtrust.commands.rotation import rotate as rotate_command
 from meshtrust.linkerd.pods import Workload
 from meshtrust.rotation.gate import Blocker
 from meshtrust.stacks import rotator

@@ -1,19 +1,56 @@
 """`meshtrust due`: whether a trust anchor has to be rotated soon, for a scheduler that proposes it."""
 
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 import typer
 
 from meshtrust.commands.options import HERE, Directory, Json, console, write_json
-from meshtrust.commands.rotate import choose_generation
+from meshtrust.commands.rotation.rotate import choose_generation
 from meshtrust.pki.durations import format_left
-from meshtrust.stacks.due import Due, find_due
+from meshtrust.rotation.steps import Trust
 from meshtrust.stacks.outputs import StackOutputs
-from meshtrust.stacks.stack import Stack
+from meshtrust.stacks.stack import Stack, StackError
 
 # The exit code of a stack whose trust anchor has to be rotated.
 DUE = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Due:
+    """The generation that a stack's goal ends with, and how long its root lasts.
+
+    Attributes:
+        generation: The generation that signs, or is to sign; of an anchor stack, the newest one.
+        end: End of its root's validity; None if the root is not deployed yet, so that a rotation to it is under way.
+        is_due: Whether a rotation to a newer generation has to be started.
+    """
+
+    generation: str
+    end: datetime | None
+    is_due: bool
+
+
+def find_due(configured: Trust, deployed: StackOutputs, within: timedelta, now: datetime) -> Due:
+    """Return whether the trust anchor that a stack is to have ends within a time.
+
+    Args:
+        configured: The goal in the stack's file.
+        deployed: The stack's outputs.
+        within: The time before the end of a root at which it has to be replaced.
+        now: The time, with its zone.
+
+    Raises:
+        StackError: The stack has not been deployed.
+    """
+    if not deployed.anchors:
+        msg = "This stack has not been deployed yet, so that no root of it can end. Run: pulumi up"
+        raise StackError(msg)
+    generation = configured.signer if deployed.trust else configured.anchors[-1]
+    root = deployed.certificates.get(generation)
+    end = root.not_valid_after_utc if root else None
+    return Due(generation=generation, end=end, is_due=end is not None and end - now <= within)
 
 
 def due(

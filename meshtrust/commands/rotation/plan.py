@@ -14,7 +14,7 @@ from rich.text import Text
 
 from meshtrust.commands.options import HERE, Directory, Json, console, select
 from meshtrust.commands.options import write_json as write
-from meshtrust.commands.rotate import AtOnce, RequiredStack, goal
+from meshtrust.commands.rotation.rotate import AtOnce, RequiredStack, goal
 from meshtrust.commands.status import phase_line, show_findings
 from meshtrust.fleet.state import read_fleet_blockers
 from meshtrust.linkerd.diagnosis import allowed, diagnose

@@ -1,0 +1,1 @@
+"""The commands that plan a rotation, carry it out, set its goal, or report that one is due."""
