@@ -25,7 +25,7 @@ from meshtrust.commands.options import (
     console,
     write_json,
 )
-from meshtrust.commands.rotation.rotate import AtOnce, Lazy, Timeout, choose_generation
+from meshtrust.commands.rotation.rotate import AtOnce, Lazy, Timeout, choose_goal
 from meshtrust.commands.work import wait_for_goals
 from meshtrust.files import ENCODING
 from meshtrust.fleet.inspection import inspect_fleet
@@ -100,7 +100,7 @@ def rotate(
     options = FleetRotationOptions(parallel=parallel, lazy=lazy, limits=limits)
 
     async def work(progress: Progress) -> None:
-        chosen = to or choose_generation(fleet.anchor.configured.anchors, (await read_state(fleet, parallel)).anchor)
+        chosen = to or choose_goal(fleet.anchor.configured.anchors, (await read_state(fleet, parallel)).anchor)
         await rotate_fleet(fleet, chosen, options, progress)
 
     run(work, parallel, as_json=as_json, verbose=verbose, log_directory=log_directory)

@@ -73,6 +73,16 @@ class Step:
         """Its name, such as ``switch-2027``, by which an override names it."""
         return f"{self.kind}-{'-'.join(self.generations)}"
 
+    def is_taken_in(self, trust: Trust) -> bool:
+        """Return whether a state has what the step leads to, also if later steps have followed."""
+        if self.kind == "introduce":
+            return set(self.generations) <= set(trust.anchors)
+        if self.kind == "switch":
+            return trust.signer in self.generations
+        if self.kind == "retire":
+            return not set(self.generations) & set(trust.anchors)
+        return trust == self.after
+
     def __str__(self) -> str:
         """Return it as a clause."""
         listed = ", ".join(self.generations)

@@ -64,7 +64,8 @@ def _find_wait(stack: Stack, deployed: StackOutputs) -> str:
     Raises:
         StackError: Its last run was of a version without reports, or its file cannot be read.
     """
-    if not deployed.outputs:
+    if not deployed.anchors:
+        # The first run of a cluster in a fleet only requests its intermediate.
         return "its first deployment"
     report = deployed.rotation
     if report is None:

@@ -215,7 +215,8 @@ async def deploy_step(
         only_pledges: Whether to report to the fleet that the cluster is ready, and take no step whatever its gate says.
 
     Returns:
-        Whether the step was taken: a cluster of a fleet first reports that it is ready, and takes it in a later run.
+        Whether the step was taken, by this run or by another one meanwhile: a cluster of a fleet first reports that it
+        is ready, and takes it in a later run.
 
     Raises:
         BlockedError: The step has to wait for something that no restart changes.
@@ -235,7 +236,7 @@ async def deploy_step(
             return True
         deployed = StackOutputs(await asyncio.to_thread(stack.outputs))
         if stack.setting("anchorStack"):
-            return deployed.trust == step.after
+            return deployed.trust is not None and step.is_taken_in(deployed.trust)
         if not _is_waiting(deployed, step):
             return True
         if attempt + 1 < _ATTEMPTS:

@@ -25,10 +25,11 @@ from meshtrust.lint import Finding
 from meshtrust.pki.durations import format_left
 from meshtrust.pki.pem import fingerprint
 from meshtrust.rotation.gate import Blocker, judge_step
+from meshtrust.rotation.goal import find_way
 from meshtrust.rotation.steps import Step, Trust, plan_rotation
 from meshtrust.stacks.inspection import subject_of_diagnosis
 from meshtrust.stacks.stack import StackError
-from meshtrust.stacks.target import open_target
+from meshtrust.stacks.target import Target, open_target
 
 # How long a rolling restart of one workload takes, by experience; an estimate.
 _RESTART = timedelta(seconds=30)
@@ -108,7 +109,9 @@ class RotationPlan:
 def plan(
     *,
     stack: RequiredStack,
-    to: Annotated[str, typer.Option(help="Generation to rotate to. Default: as rotate has it.")] = "",
+    to: Annotated[
+        str, typer.Option(help="Generation to rotate to. Default: the goal in the stack's file, or as rotate has it.")
+    ] = "",
     at_once: AtOnce = 10,
     directory: Directory = HERE,
     as_json: Json = False,
@@ -130,8 +133,9 @@ async def _look(stack: str, directory: Any, to: str, at_once: int) -> RotationPl
     if deployed is None or deployed.trust is None:
         msg = "This stack has not been deployed yet, so that there is nothing to rotate. Run: pulumi up"
         raise StackError(msg)
-    chosen = to or goal(target)
-    steps = plan_rotation(deployed.trust, chosen)
+    declared = None if to else _declared_goal(target, deployed.trust)
+    chosen = declared.signer if declared else to or goal(target)
+    steps = list(find_way(deployed.trust, declared).steps) if declared else plan_rotation(deployed.trust, chosen)
     mesh = await read_mesh(target.api, target.namespace)
     root = deployed.certificates.get(chosen)
     lacking = [
@@ -166,6 +170,14 @@ async def _look(stack: str, directory: Any, to: str, at_once: int) -> RotationPl
         mesh=mesh,
         at_once=at_once,
     )
+
+
+def _declared_goal(target: Target, deployed: Trust) -> Trust | None:
+    """Return the goal in the file of a stack that reconciles; None if it is reached, or the stack goes by steps."""
+    stack = target.stack
+    if stack is None or not stack.reconciles:
+        return None
+    return stack.configured if find_way(deployed, stack.configured).steps else None
 
 
 def _show(rest: RotationPlan, console: Console) -> None:

@@ -88,7 +88,14 @@ def goal(target: Target) -> str:
     deployed = target.deployed
     if deployed is None or deployed.trust is None:
         return ""
-    return choose_generation(target.stack.configured.anchors if target.stack else (), deployed)
+    return choose_goal(target.stack.configured.anchors if target.stack else (), deployed)
+
+
+def choose_goal(configured: Sequence[str], deployed: StackOutputs) -> str:
+    """Return the generation to rotate to: the oldest one if the goal is set back to it, else as `choose_generation`."""
+    if tuple(configured) == deployed.anchors[:1] and len(deployed.anchors) > 1:
+        return configured[0]
+    return choose_generation(configured, deployed)
 
 
 def choose_generation(configured: Sequence[str], deployed: StackOutputs) -> str:
