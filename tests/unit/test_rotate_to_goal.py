@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from meshtrust.commands.rotation import plan
 from meshtrust.commands.display.renderers import PlainRenderer
+from meshtrust.commands.rotation import plan
 from meshtrust.commands.rotation.rotate import goal
 from meshtrust.rotation.goal import find_way
 from meshtrust.rotation.report import report_rotation
