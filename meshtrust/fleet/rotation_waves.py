@@ -3,16 +3,18 @@
 As in `meshtrust.stacks.rotator`, the rotation keeps no state of its own: each run reads what is left from the stacks.
 """
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from meshtrust.fleet.members import Fleet, link_name
 from meshtrust.fleet.state import FleetState, read_state
-from meshtrust.fleet.up import deploy_anchor, pass_on
-from meshtrust.fleet.waves import Work, run_waves
+from meshtrust.fleet.up import deploy, deploy_anchor, pass_on
+from meshtrust.fleet.waves import Work, run_all, run_waves
 from meshtrust.linkerd.links import read_links
 from meshtrust.rotation.steps import Kind, Step, plan_rotation
-from meshtrust.stacks.progress import Progress, StackProgress
+from meshtrust.stacks.outputs import StackOutputs
+from meshtrust.stacks.progress import BlockedError, Progress, StackProgress
 from meshtrust.stacks.rotator import (
     RotationOptions,
     check_goal,
@@ -89,13 +91,35 @@ async def rotate_fleet(fleet: Fleet, to: str, options: FleetRotationOptions, pro
         if (await read_state(fleet, options.parallel)).anchor.protected - {to}:
             # A step was taken against the gate, and the engine still protects the generation that signed before it.
             await deploy_anchor(fleet, f"Protect {to} instead of what signed before", progress)
-        await _configure_anchor(fleet, (to,), "Drop what no cluster trusts any more", progress)
+
+        async def drop(stack: Stack, own: StackProgress) -> None:
+            await _drop_others(stack, to, own)
+
+        await run_all("Drop what no cluster trusts any more", [fleet.anchor], drop, parallel=1, progress=progress)
 
 
 async def _configure_anchor(fleet: Fleet, anchors: tuple[str, ...], title: str, progress: Progress) -> None:
     if fleet.anchor.configured.anchors != tuple(dict.fromkeys(anchors)):
         fleet.anchor.configure_anchors(tuple(dict.fromkeys(anchors)))
     await deploy_anchor(fleet, title, progress)
+
+
+async def _drop_others(anchor: Stack, to: str, progress: StackProgress) -> None:
+    """Deploy an anchor stack with one generation alone.
+
+    Raises:
+        BlockedError: It keeps others, because a cluster trusts them again or still.
+        StackError: It cannot be edited, deployed or read.
+    """
+    if anchor.configured.anchors != (to,):
+        anchor.configure_anchors((to,))
+    await deploy(anchor, progress)
+    deployed = StackOutputs(await asyncio.to_thread(anchor.outputs))
+    kept = [name for name in deployed.anchors if name != to]
+    if kept:
+        why = "; ".join(deployed.rotation.waiting_lines) if deployed.rotation else ""
+        msg = f"The anchor stack keeps {', '.join(kept)} for now" + (f": {why}" if why else "")
+        raise BlockedError(msg, [])
 
 
 async def _warn_of_strangers(stack: Stack, known: frozenset[str], to: str, progress: StackProgress) -> None:

@@ -26,6 +26,7 @@ from meshtrust.commands.fleet import run as run_command
 from meshtrust.fleet.checks import judge_pledge, judge_together
 from meshtrust.fleet.members import find_fleet
 from meshtrust.fleet.page import draw_page
+from meshtrust.fleet.rotation_waves import _drop_others
 from meshtrust.fleet.state import FleetState
 from meshtrust.fleet.view import ClusterView, FleetView, LinkView
 from meshtrust.fleet.waves import FleetError, run_waves, split_waves
@@ -358,6 +359,39 @@ def test_a_cluster_is_made_ready_by_a_run_that_takes_no_step(monkeypatch, only_p
     )
     asyncio.run(deploy_step(target, step, RotationOptions(), engine_lines(lines), only_pledges=only_pledges))
     assert lines == [line]
+
+
+class AnchorStack(ClusterStack):
+    """An anchor stack whose runs drop 2026 once no cluster trusts it."""
+
+    name = "anchor"
+
+    def __init__(self, trusting):
+        self.trusting = trusting
+        self.anchors: tuple[str, ...] = ("2026", "2027")
+
+    def configure_anchors(self, anchors):
+        self.configured = Trust(anchors=anchors, signer=anchors[0])
+
+    def up(self, write, **_):
+        write("deployed")
+        if not self.trusting:
+            self.anchors = self.configured.anchors
+
+    def outputs(self):
+        waiting = [f"{stack} trusts 2026" for stack in self.trusting]
+        left = report("retire-2026" if waiting else "", tuple(waiting), len(waiting))
+        return {"anchors": list(self.anchors), "rotation": left.as_outputs()}
+
+
+def test_a_fleet_is_not_done_while_its_anchor_stack_keeps_what_a_cluster_trusts():
+    stack: Any = AnchorStack(["west"])
+    lines: list[str] = []
+    with pytest.raises(BlockedError, match=r"^The anchor stack keeps 2026 for now: west trusts 2026$"):
+        asyncio.run(_drop_others(stack, "2027", engine_lines(lines)))
+    stack.trusting = []
+    asyncio.run(_drop_others(stack, "2027", engine_lines(lines)))
+    assert (stack.anchors, lines) == (("2027",), ["deployed", "deployed"])
 
 
 LINKS: list[tuple] = [("west", "west", "well"), ("north", "north", "refused"), ("partner", "", "unchecked")]
