@@ -30,7 +30,8 @@ async def run_cluster_stack(settings: Settings, last: StackOutputs) -> pulumi.In
     settings = settings.with_roots(fleet.roots) if fleet else settings
     if fleet and fleet.needs_enrolment:
         await check_enrolment(settings)
-        return enrol(fleet, declare_requests(settings, settings.anchor.generations))
+        asked = settings.anchor.generations if settings.issuer.mode == "intermediate" else ()
+        return enrol(fleet, declare_requests(settings.issuer.trust_domain, asked))
 
     plan = await check_run(settings, last, fleet)
 

@@ -92,9 +92,10 @@ def make_certificate(
     days: float = 10,
     hours: int = 0,
     age: float = 1 / 24,
+    not_after: datetime | None = None,
     public_key: Any = None,
 ) -> Pair:
-    """Make a certificate, so many days old, with so many to live.
+    """Make a certificate, so many days old, with so many to live, or with a fixed end.
 
     It is a root, which may be named after a generation as the program does it, or one under an issuer; or one for a
     public key whose key is elsewhere.
@@ -112,7 +113,7 @@ def make_certificate(
         .public_key(public_key or key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(days=age))
-        .not_valid_after(now + timedelta(days=days, hours=hours))
+        .not_valid_after(not_after or now + timedelta(days=days, hours=hours))
         .add_extension(x509.BasicConstraints(ca=ca, path_length=path_length), critical=True)
         .add_extension(
             x509.KeyUsage(

@@ -41,7 +41,7 @@ async def check(api: Api, settings: Settings, last: StackOutputs) -> bool:
     policy, namespace = settings.issuer, settings.linkerd.namespace
     last_mode = str(last.issuer.get("mode") or "")
     changed = _is_changed(settings, last)
-    roots = _known_roots(settings, last)
+    roots = known_roots(settings, last)
     if policy.mode not in SIGNING_MODES and settings.anchor.signer not in roots:
         msg = (
             f'meshtrust:signer is "{settings.anchor.signer}", whose root this run would make, so that in mode '
@@ -62,6 +62,13 @@ async def check(api: Api, settings: Settings, last: StackOutputs) -> bool:
         fix = "Have another one signed: pulumi config set --path issuer.serial <another name>, then pulumi up"
         _warn(judge_issuer_life(secret, _EXPIRING_SOON, datetime.now(UTC), fix))
     return changed
+
+
+def known_roots(settings: Settings, last: StackOutputs) -> dict[str, x509.Certificate]:
+    """Return the roots of the generations that a run deploys, as far as they exist before it, by generation."""
+    brought = {name: read_bundle(pem)[0] for name, pem in settings.anchor.certificates.items()}
+    known = {**last.certificates, **brought}
+    return {name: known[name] for name in settings.anchor.generations if name in known}
 
 
 def report(found: Iterable[Finding], message: str, *, refuses: bool = True) -> None:
@@ -127,12 +134,6 @@ def _check_written(
     report(found, "The identity issuer that was written cannot sign for the mesh", refuses=changed)
     fix = "Have it renewed by whoever writes it: a proxy's certificate, which is meant to live longer, ends with it"
     _warn(judge_issuer_life(secret, leaf_lifetime(settings.linkerd.values), now, fix))
-
-
-def _known_roots(settings: Settings, last: StackOutputs) -> dict[str, x509.Certificate]:
-    brought = {name: read_bundle(pem)[0] for name, pem in settings.anchor.certificates.items()}
-    known = {**last.certificates, **brought}
-    return {name: known[name] for name in settings.anchor.generations if name in known}
 
 
 def _warn(findings: Iterable[Finding]) -> None:

@@ -41,7 +41,7 @@ class RunPlan:
         last: The outputs of the last deployment.
         fleet: The cluster's place in its fleet; None if it owns its trust anchor.
         requested_generations: The generations for which a cluster of a fleet requests intermediates: those of the plan
-            and those of the configuration.
+            and those of the configuration; empty unless the issuer is signed by intermediates, or is to be.
         api: The client of the cluster; None offline.
         cluster_uid: UID of the cluster; None offline.
         held: The trust that the cluster holds and the deployment has to keep; empty offline, and if the cluster's mesh

@@ -114,13 +114,15 @@ def _plan(
     if fleet:
         fleet.check_signed(settings)
     left = replace(way, steps=way.steps[1:]) if decision.step else way
+    asks = "intermediate" in (settings.issuer.mode, configured.issuer.mode)
+    generations = dict.fromkeys((*settings.anchor.generations, *configured.anchor.generations))
     return RunPlan(
         settings=settings,
         way=left,
         rotation=report_rotation(left, settings.trust, decision.waiting, last.rotation, datetime.now(UTC)),
         last=last,
         fleet=fleet,
-        requested_generations=tuple(dict.fromkeys((*settings.anchor.generations, *configured.anchor.generations))),
+        requested_generations=tuple(generations) if asks else (),
         api=api,
         cluster_uid=uid,
         held=held,

@@ -22,10 +22,11 @@ from meshtrust.rotation.steps import PLEDGE_ONLY, Step
 from meshtrust.stacks.audit import name_actor
 from meshtrust.stacks.outputs import StackOutputs
 from program.checks.evidence import acknowledgements, look
+from program.checks.issuance import known_roots
 from program.checks.overrides import NAMED, given_reason, override_or_refuse, tell
 from program.checks.plan import CheckedStep
 from program.checks.upgrade import find_upgrades, refuse_upgrade
-from program.checks.way import settings_at
+from program.checks.way import settings_at, until_signed
 from program.configuration.settings import Settings
 from program.membership import Membership
 
@@ -76,6 +77,7 @@ async def decide_step(
     only_pledges = _only_pledges(last, fleet)
     step = way.next
     stage = settings_at(settings, last, step.after if step else way.goal)
+    stage = until_signed(stage, last, fleet)
     if step is None:
         if only_pledges:
             _refuse_pledge_without_step()
@@ -102,17 +104,19 @@ async def decide_step(
         way,
         blockers=blocking if step.kind == "replace" else blockers,
         fleet=fleet.view(stage, reconciles=waits) if fleet else None,
-        is_forced=bool(blocking and given_reason(settings, last, step, blocking)),
-        is_lenient=settings.gate.mode == "warn",
+        # An override and the mode of the gate are about what is not ready, and never have an upgrade go along.
+        is_forced=bool(not upgrades and blocking and given_reason(settings, last, step, blocking)),
+        is_lenient=not upgrades and settings.gate.mode == "warn",
     )
     if decision.step is None and last.trust:
         if fleet and decision.has_pledged:
             _report_pledge(step, fleet, decision.waiting)
         elif waits:
-            _report_waiting(settings, last, step, decision.waiting, fleet)
+            _report_waiting(settings, last, step, decision.waiting, fleet, upgrades=upgrades)
         if decision.has_pledged or waits:
             stays = settings_at(settings, last, last.trust)
             drift = await _check_drift(api, stays, last, None, held)
+            _report_way_back(stays, last, held)
             return StepDecision(settings=stays, pledge=decision.pledge, waiting=decision.waiting, entries=drift)
     gate = _take(settings, last, step, blocking, fleet, asked=api is not None)
     checked = None
@@ -171,7 +175,13 @@ def _as_blocker(upgrade: str) -> Blocker:
 
 
 def _report_waiting(
-    settings: Settings, last: StackOutputs, step: Step, waiting: Sequence[Blocker], fleet: Membership | None
+    settings: Settings,
+    last: StackOutputs,
+    step: Step,
+    waiting: Sequence[Blocker],
+    fleet: Membership | None,
+    *,
+    upgrades: Sequence[str],
 ) -> None:
     """Write to the engine's log what a step waits for, and how it goes on."""
     number = number_refusal(step, waiting, len(last.transitions))
@@ -181,11 +191,25 @@ def _report_waiting(
         if not any(blocker.curable and blocker.workload for blocker in waiting)
         else ("This run restarts what a restart cures, once Linkerd is ready. " if restarts else f"{_cure(fleet)} ")
     )
+    override = (
+        ""
+        if upgrades
+        else f' To go on at once, say why: pulumi config set --path gate.overrides.{step.name} "{number} <reason>"'
+    )
     pulumi.log.warn(
         f"{tell(step, waiting, in_fleet=fleet is not None)}\nThis run leaves anchors and signer as they are "
-        f"({step.before}). {cure}The next run goes on by itself when that is done. To go on at once, say why: pulumi "
-        f'config set --path gate.overrides.{step.name} "{number} <reason>"'
+        f"({step.before}). {cure}The next run goes on by itself when that is done.{override}"
     )
+
+
+def _report_way_back(stays: Settings, last: StackOutputs, held: Held) -> None:
+    """Write to the engine's log that a run that waits takes back what a run that was killed has left in the cluster."""
+    for move in _find_drift(stays, last, held):
+        if move.kind == "switch":
+            pulumi.log.warn(
+                f"The identity issuer in the cluster is not under {stays.trust.signer}, which signs by this stack's "
+                f"outputs, as after a switch that was killed. This run has {stays.trust.signer} sign again."
+            )
 
 
 def _entry(step: Step) -> dict[str, Any]:
@@ -233,13 +257,9 @@ async def _check_drift(
     """
     if api is None or last.trust is None or (step and step.kind in ("deploy", "replace")):
         return []
-    brought = {name: read_bundle(pem)[0] for name, pem in settings.anchor.certificates.items()}
-    known = {**last.certificates, **brought}
-    wanted = {name: known[name] for name in settings.anchor.generations if name in known}
+    wanted = known_roots(settings, last)
     entries = []
-    # In mode external-issuer the stack decides who signs, too, by the reference in its Certificate.
-    signs = settings.issuer.mode != "external-secret"
-    for move in find_drift(held, known, wanted, settings.trust, last.trust, signs=signs):
+    for move in _find_drift(settings, last, held):
         if move.kind == "switch":
             blockers = await look(api, settings, last, move, wanted)
         else:
@@ -252,6 +272,17 @@ async def _check_drift(
             )
             entries.append(_entry(move) | override_or_refuse(settings, last, move, blockers, cure))
     return entries
+
+
+def _find_drift(settings: Settings, last: StackOutputs, held: Held) -> Sequence[Step]:
+    """Return the moves of a run in the cluster that the last deployment's outputs have already."""
+    if last.trust is None:
+        return ()
+    brought = {name: read_bundle(pem)[0] for name, pem in settings.anchor.certificates.items()}
+    # In mode external-issuer the stack decides who signs, too, by the reference in its Certificate.
+    signs = settings.issuer.mode != "external-secret"
+    known, wanted = {**last.certificates, **brought}, known_roots(settings, last)
+    return tuple(find_drift(held, known, wanted, settings.trust, last.trust, signs=signs))
 
 
 async def _keep(api: "Api | None", settings: Settings, last: StackOutputs, fleet: Membership) -> Pledge:

@@ -13,6 +13,7 @@ from meshtrust.rotation.steps import IllegalStepError, Trust, find_step
 from meshtrust.stacks.outputs import StackOutputs
 from program.configuration.anchors import brought_roots
 from program.configuration.settings import Settings
+from program.membership import Membership
 
 
 def plan_way(settings: Settings, last: StackOutputs) -> Way:
@@ -73,6 +74,33 @@ def settings_at(settings: Settings, last: StackOutputs, trust: Trust) -> Setting
     stage = replace(stage, issuer=_deployed_policy(settings.issuer, last))
     _check_signer(stage, last)
     return stage
+
+
+def until_signed(stage: Settings, last: StackOutputs, fleet: Membership | None) -> Settings:
+    """Return the settings of a state in which the deployed issuer stays until the anchor stack has signed the next one.
+
+    A stack that leaves another mode for ``intermediate`` has requested nothing before, so that this run requests it.
+
+    Args:
+        stage: The settings of the state.
+        last: The outputs of the last deployment.
+        fleet: The cluster's place in its fleet; None if it is in none.
+    """
+    signs_on = last.trust is not None and last.trust.signer == stage.anchor.signer
+    if (
+        fleet is None
+        or not signs_on
+        or fleet.has_signed(stage)
+        or last.issuer.get("mode") in (None, "", "intermediate")
+    ):
+        return stage
+    pulumi.log.warn(
+        f'meshtrust:issuer.mode is "intermediate", and the anchor stack "{fleet.anchor_stack}" has not signed this '
+        f"stack's intermediate under {stage.anchor.signer} yet. This run asks for it, and leaves mode "
+        f'"{mode}" as it is. Next run: pulumi up --stack {fleet.anchor_stack}; then again: pulumi up '
+        f"--stack {pulumi.get_stack()}"
+    )
+    return replace(stage, issuer=_deployed_policy(stage.issuer, last))
 
 
 def report_way(settings: Settings, way: Way) -> None:

@@ -20,7 +20,6 @@ from components.webhook_certificates import WebhookCertificates, WebhookCertific
 from program.checks.plan import RunPlan
 from program.checks.releases import release_owner
 from program.checks.replacement import keep_from_replacement
-from program.configuration.settings import Settings
 from program.wait.bundle import wait_for_published_bundle
 from program.wait.cert_manager import wait_for_cert_manager_api
 from program.wait.issuer_secret import wait_for_issuer_secret
@@ -59,7 +58,7 @@ def declare_cluster(plan: RunPlan, anchor: TrustAnchor) -> DeclaredCluster:
     keep_from_replacement(plan)
     cluster = kubernetes.Provider("cluster", settings.cluster.provider_args(plan.cluster_uid))
     on_cluster = pulumi.ResourceOptions(providers=[cluster])
-    requests = declare_requests(settings, plan.requested_generations) if fleet else None
+    requests = declare_requests(settings.issuer.trust_domain, plan.requested_generations) if fleet else None
     namespace = ControlPlaneNamespace(
         "linkerd-namespace", ControlPlaneNamespaceArgs(name=settings.linkerd.namespace), on_cluster
     )
@@ -80,7 +79,9 @@ def declare_cluster(plan: RunPlan, anchor: TrustAnchor) -> DeclaredCluster:
             policy=settings.issuer,
             namespace=namespace.name,
             signer=anchor.signer,
-            intermediate=fleet.intermediate(requests, settings.anchor.signer) if fleet and requests else None,
+            intermediate=fleet.intermediate(requests, settings.anchor.signer)
+            if fleet and requests and settings.issuer.mode == "intermediate"
+            else None,
             guide_generation=plan.guide_generation,
         ),
         by_cert_manager,
@@ -132,11 +133,10 @@ def declare_cluster(plan: RunPlan, anchor: TrustAnchor) -> DeclaredCluster:
     return DeclaredCluster(anchor=anchor, requests=requests, webhooks=webhooks, linkerd=linkerd, releases=releases)
 
 
-def declare_requests(settings: Settings, generations: Sequence[str]) -> IntermediateRequests | None:
-    """Declare the keys and requests of a cluster whose intermediates the anchor stack signs; None in another mode."""
-    if settings.issuer.mode != "intermediate":
+def declare_requests(trust_domain: str, generations: Sequence[str]) -> IntermediateRequests | None:
+    """Declare the keys and requests of a cluster whose intermediates the anchor stack signs; None if it needs none."""
+    if not generations:
         return None
     return IntermediateRequests(
-        "intermediates",
-        IntermediateRequestsArgs(generations=tuple(generations), trust_domain=settings.issuer.trust_domain),
+        "intermediates", IntermediateRequestsArgs(generations=tuple(generations), trust_domain=trust_domain)
     )

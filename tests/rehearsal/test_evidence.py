@@ -28,7 +28,8 @@ OTHER = "linkerd-b"
 
 @pytest.fixture(scope="module")
 def mesh():
-    with bench("evidence", workloads=10, replicas=3) as made:
+    # A step that is refused fails the run; by default it would wait.
+    with bench("evidence", {"rotation": {"mode": "step"}}, workloads=10, replicas=3) as made:
         yield made
 
 
@@ -209,7 +210,9 @@ def test_whoever_else_trusts_the_root_is_named_and_acknowledged_by_name(mesh, st
     for subject in (*outside, f"Deployment {APPLICATIONS}/idle"):
         assert f"- {subject}: " in written, written
     assert "impostor" not in written
-    switch(mesh, old, new, acknowledged=acknowledge(written, "seen to by the test"))
+    given = acknowledge(written, "seen to by the test")
+    assert set(given[f"switch-{new}"]) == set(outside)
+    switch(mesh, old, new, acknowledged=given)
     written = mesh.refused()
     assert f"- Deployment {APPLICATIONS}/idle: its template holds roots without {new}" in written
     assert not [subject for subject in outside if f"- {subject}: " in written]
@@ -249,6 +252,44 @@ def test_an_override_is_for_what_its_refusal_listed(mesh, introduced):
     mesh.kubectl("rollout", "status", "deployment/workload-001", "-n", APPLICATIONS, "--timeout=120s")
     switch(mesh, old, new, overrides={f"switch-{new}": f"{number} it was safe on Monday"})
     assert "was given for another refusal, or was used already" in " ".join(mesh.refused().split())
+
+
+def test_a_proxy_beside_an_init_container_that_never_ends_holds_a_retirement_up(mesh, introduced):
+    old, new = introduced
+    path = f"/api/v1/namespaces/{APPLICATIONS}/pods"
+    body = {
+        "metadata": {"name": "initialising", "annotations": {"rehearsal.meshtrust.io/initialising": "true"}},
+        "spec": {
+            "initContainers": [{"name": "migrate", "image": "example.com/app"}],
+            "containers": [{"name": "app", "image": "example.com/app"}],
+        },
+    }
+    with mesh.cluster.client() as api:
+        api.post(path, json=body).raise_for_status()
+
+        def status():
+            return api.get(f"{path}/initialising").json()["status"]
+
+        def serves():
+            return any(
+                entry["name"] == "linkerd-proxy" and entry["ready"]
+                for entry in status().get("initContainerStatuses", [])
+            )
+
+        wait_until(serves, 60)
+        assert status()["phase"] == "Pending"
+        mesh.ok("rotate", "--to", new, "--step")
+        result = mesh.cli("rotate", "--to", new)
+        blocker = f"{APPLICATIONS}/initialising: its live certificate is not under the anchors that remain"
+        assert (result.returncode, blocker in result.stdout + result.stderr) == (4, True), result.stdout + result.stderr
+        mesh.configure(anchors=[new], signer=new)
+        assert f"- {blocker}" in mesh.refused()
+        assert mesh.outputs()["anchors"] == [old, new]
+        assert status()["phase"] == "Pending"
+        attempted, failed = read_handshakes(mesh.cluster).by_pod[f"{APPLICATIONS}/initialising"]
+    assert attempted > 0
+    assert failed == 0
+    mesh.delete(f"{path}/initialising")
 
 
 def test_no_chart_is_upgraded_in_the_run_of_a_switch(mesh, introduced, tmp_path):

@@ -14,12 +14,13 @@ from components.signed_certificate import OutlivingError, how_to_forget, refuse_
 from meshtrust.cluster.api import OFFLINE, ClusterError
 from meshtrust.cluster.connection.client import connect
 from meshtrust.linkerd.pods import Workload
-from meshtrust.pki.pem import fingerprint
+from meshtrust.pki.pem import fingerprint, read_bundle
 from meshtrust.rotation.gate import Blocker
 from meshtrust.rotation.goal import Way
 from meshtrust.rotation.known_roots import Held
+from meshtrust.rotation.overrides import number_refusal
 from meshtrust.rotation.report import report_rotation
-from meshtrust.rotation.steps import Step
+from meshtrust.rotation.steps import IllegalStepError, Step
 from meshtrust.stacks.outputs import StackOutputs
 from program.checks import RunPlan, evidence, health, issuance, run, steps, trust_bundle, webhooks
 from program.checks.way import plan_way
@@ -100,6 +101,11 @@ class Guard:
             return self.found
 
         monkeypatch.setattr(evidence, "find_blockers", find_blockers)
+        self._patch = monkeypatch
+
+    def find_by(self, find):
+        """Have another function answer in the place of the gate."""
+        self._patch.setattr(evidence, "find_blockers", find)
 
     def judge(self, last, *, anchors, signer, held=None, api: Any = "an API server", **changes):
         """Return the verdict on a configuration; what was said is in `said`."""
@@ -517,3 +523,117 @@ def test_a_cert_manager_of_this_stack_is_judged_by_the_labels_that_it_gives(conf
     check({})
     with pytest.raises(ClusterError, match=DEADLOCK):
         check({"proxyInjector": {"namespaceSelector": SELECTOR}})
+
+
+RECONCILES = {"rotation": {"mode": "reconcile"}}
+
+
+def warned(guard):
+    return " ".join(" ".join(text for _, text in guard.said).split())
+
+
+@pytest.mark.parametrize("gate", [{"mode": "warn"}, {"overrides": {"switch-2027": "00000000 it is a test"}}])
+def test_no_gate_that_is_lenient_has_an_upgrade_go_along_in_a_run_that_can_wait(guard, gate):
+    last = deployed(OLD, NEW, anchors=("2026", "2027"), providers={"tls": "1.0.0"})
+    wanted = {"anchors": ["2027"], "signer": "2027", **RECONCILES}
+    verdict = guard.judge(last, **wanted, gate=gate)
+    assert verdict.step is None
+    assert (verdict.settings.trust.anchors, verdict.settings.trust.signer) == (("2026", "2027"), "2026")
+    assert "it upgrades, and one run takes one step (tls: 1.0.0 is deployed" in warned(guard)
+    assert "gate.overrides" not in warned(guard)
+    guard.found = [POD]
+    number = number_refusal(
+        Step(kind="switch", generations=("2027",), before=last.trust, after=verdict.settings.trust),
+        verdict.waiting,
+        0,
+    )
+    given = {"overrides": {"switch-2027": f"{number} it is a test"}}
+    assert guard.judge(last, **wanted, gate=given).step is None
+
+
+def test_a_run_that_waits_after_a_killed_switch_takes_it_back_and_says_so(guard):
+    held = Held(
+        bundle_name="ConfigMap linkerd/roots",
+        roots=(OLD.certificate, NEW.certificate),
+        issuer=issuer_under(NEW),
+    )
+
+    async def find(_api, _namespace, step, _roots, **_):
+        return [POD] if step.generations == ("2027",) else []
+
+    guard.find_by(find)
+    verdict = guard.judge(INTRODUCED, anchors=["2027"], signer="2027", held=held, **RECONCILES)
+    assert (verdict.step, verdict.settings.trust) == (None, INTRODUCED.trust)
+    assert "as after a switch that was killed. This run has 2026 sign again." in warned(guard)
+    guard.judge(INTRODUCED, anchors=["2027"], signer="2027", **RECONCILES)
+    assert "sign again" not in warned(guard)
+
+
+def test_a_killed_switch_is_not_taken_back_where_that_would_cut_pods_off(guard):
+    held = Held(bundle_name="x", roots=(OLD.certificate, NEW.certificate), issuer=issuer_under(NEW))
+    guard.found = [POD]
+    refusal = guard.refused(INTRODUCED, anchors=["2027"], signer="2027", held=held, **RECONCILES)
+    assert "It is not safe yet to switch the signer to 2026" in refusal
+
+
+OWN, NEXT = make_certificate("own", days=300), make_certificate("next", days=300)
+BROUGHT = {"own": OWN.pem, "next": NEXT.pem}
+
+
+def deployed_external(*roots, anchors=("own",), **outputs):
+    reference = {"name": "corporate", "kind": "ClusterIssuer", "group": "cert-manager.io"}
+    last = deployed(
+        *roots, anchors=anchors, signer="own", issuer={"mode": "external-issuer", "reference": reference}, **outputs
+    )
+    for root in last.outputs["roots"].values():
+        root["brought"] = True
+    return last
+
+
+def external(**refs):
+    return {
+        "mode": "external-issuer",
+        "refs": {name: {"name": issuer, "kind": "ClusterIssuer"} for name, issuer in refs.items()},
+    }
+
+
+@pytest.mark.parametrize("found", [[POD], []])
+def test_a_run_before_the_switch_leaves_the_certificate_with_the_deployed_issuer(guard, found):
+    """The goal names another issuer of cert-manager, and of the one that signs it may say nothing any more."""
+    guard.found = found
+    wanted = {"anchors": ["next"], "signer": "next", "anchorCertificates": BROUGHT, **RECONCILES}
+    last = deployed_external(OWN) if not found else deployed_external(OWN, NEXT, anchors=("own", "next"))
+    for refs in ({"own": "corporate", "next": "other"}, {"next": "other"}):
+        policy = guard.judge(last, **wanted, issuer=external(**refs)).settings.issuer
+        assert (policy.mode, policy.reference.name) == ("external-issuer", "corporate")
+
+
+def test_a_root_that_the_goal_has_dropped_too_early_stays_in_the_bundle_until_it_is_retired(guard):
+    wanted = {"anchors": ["next"], "signer": "next", "anchorCertificates": {"next": NEXT.pem}, **RECONCILES}
+    verdict = guard.judge(deployed_external(OWN), **wanted, issuer=external(next="other"))
+    assert str(verdict.step) == "introduce next"
+    assert read_bundle(verdict.settings.anchor.certificates["own"]) == [OWN.certificate]
+    guard.found = [POD]
+    waits = deployed_external(OWN, NEXT, anchors=("own", "next"))
+    verdict = guard.judge(waits, **wanted, issuer=external(next="other"))
+    assert verdict.step is None
+    assert list(verdict.settings.anchor.certificates) == ["next", "own"]
+
+
+def test_the_mode_of_the_issuer_changes_with_the_switch_and_not_before(guard):
+    wanted = {"anchors": ["2027"], "signer": "2027", "issuer": {"mode": "anchor"}, **RECONCILES}
+    last = deployed(OLD, issuer={"mode": "intermediate"})
+    assert guard.judge(last, **wanted).settings.issuer.mode == "intermediate"
+    introduced = deployed(OLD, NEW, anchors=("2026", "2027"), issuer={"mode": "intermediate"})
+    assert guard.judge(introduced, **wanted).settings.issuer.mode == "anchor"
+    guard.found = [POD]
+    assert guard.judge(introduced, **wanted).settings.issuer.mode == "intermediate"
+
+
+def test_a_key_that_signs_until_the_switch_may_not_go_before_it(guard):
+    last = deployed(OWN, anchors=("own",), signer="own", issuer={"mode": "intermediate"})
+    last.outputs["roots"]["own"]["brought"] = True
+    wanted = {"anchors": ["2027"], "signer": "2027", **RECONCILES}
+    for certificates in ({}, {"own": OWN.pem}):
+        with pytest.raises(IllegalStepError, match="Keep meshtrust:anchorKeys and meshtrust:anchorCertificates of own"):
+            guard.judge(last, **wanted, anchorCertificates=certificates)

@@ -482,3 +482,41 @@ def test_a_goal_that_is_set_back_is_called_an_abort(introduced):
     recording = introduced.up("east", anchors=["2026"], signer="2026")
     said = " ".join(text for level, text in recording.messages if level == logging.WARNING)
     assert "This run aborts the rotation to 2027" in said
+
+
+def own_issuers(**names):
+    return {"mode": "external-issuer", "refs": {name: {"name": issuer} for name, issuer in names.items()}}
+
+
+def issuer_of(recording):
+    return recording.named("identity-issuer-certificate").inputs["spec"]["issuerRef"]["name"]
+
+
+def test_a_run_that_only_pledges_leaves_the_certificate_with_the_deployed_issuer(asked, monkeypatch):
+    asked.up("east", issuer=own_issuers(**{"2026": "corporate"}))
+    asked.up("anchor", anchors=["2026", "2027"])
+    both = own_issuers(**{"2026": "corporate", "2027": "other"})
+    assert issuer_of(asked.up("east", anchors=["2026", "2027"], signer="2026", issuer=both)) == "corporate"
+    monkeypatch.setenv(PLEDGE_ONLY, "1")
+    pledged = asked.up("east", anchors=["2027"], signer="2027", issuer=own_issuers(**{"2027": "other"}))
+    assert "2027" in pledged.outputs["pledge"]["accepts"]
+    assert issuer_of(pledged) == "corporate"
+
+
+@pytest.mark.parametrize("to", ["2026", "2027"])
+def test_a_cluster_that_is_to_have_an_intermediate_asks_for_it_and_keeps_its_issuer_until_it_is_signed(asked, to):
+    asked.outputs["east"] = {}
+    asked.up("east", issuer=own_issuers(**{"2026": "corporate"}))
+    asked.up("anchor")
+    asked.up("east")
+    asked.up("west")
+    asked.up("anchor", anchors=["2026", "2027"] if to == "2027" else ["2026"])
+    wanted = {"anchors": [to], "signer": to, "issuer": {"mode": "intermediate"}}
+    kept = asked.up("east", **wanted)
+    assert issuer_of(kept) == "corporate"
+    assert to in kept.outputs["requests"]
+    for _ in range(3):
+        asked.up("anchor")
+        asked.up("west", anchors=[to], signer=to)
+        asked.up("east")
+    assert (asked.outputs["east"]["signer"], asked.outputs["east"]["issuer"]["mode"]) == (to, "intermediate")

@@ -28,6 +28,9 @@ const played = `if any((.spec.initContainers // [])[], .spec.containers[]; .name
 // staying is a query for "yes" where a Job's pod is to run until it is deleted, instead of being done at once.
 const staying = `if .metadata.annotations["rehearsal.meshtrust.io/stays"] == "true" then "yes" else "no" end`
 
+// initialising is a query for "yes" where an init container of a pod never ends, from the pod's start until it is deleted.
+const initialising = `if .metadata.annotations["rehearsal.meshtrust.io/initialising"] == "true" then "yes" else "no" end`
+
 // NewCommand returns kwok with its own fast stages and the given arguments. Which stages it plays must be known before
 // its command is made, so that the arguments are parsed twice, as in kwok's own main.
 func NewCommand() *cobra.Command {
@@ -71,6 +74,18 @@ func writeStages() (string, error) {
 	if err != nil {
 		return "", err
 	}
+	started, err = restricted(started, initialising, v1alpha1.SelectorOpNotIn)
+	if err != nil {
+		return "", err
+	}
+	held, err := restricted(playedPodHeld, played, v1alpha1.SelectorOpIn)
+	if err != nil {
+		return "", err
+	}
+	held, err = restricted(held, initialising, v1alpha1.SelectorOpIn)
+	if err != nil {
+		return "", err
+	}
 	completed, err := restricted(podstages.DefaultPodComplete, staying, v1alpha1.SelectorOpNotIn)
 	if err != nil {
 		return "", err
@@ -84,6 +99,7 @@ func writeStages() (string, error) {
 		nodestages.DefaultNodeInit,
 		others,
 		started,
+		held,
 		completed,
 		podstages.DefaultPodDelete,
 	}, "\n---\n"))

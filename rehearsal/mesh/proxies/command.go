@@ -16,6 +16,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -46,7 +47,7 @@ const (
 	proxyAnnotation = "rehearsal.meshtrust.io/proxy"
 	// A change of it has the proxy's container restarted, which reads its environment again.
 	restartAnnotation = "rehearsal.meshtrust.io/restart"
-	componentLabel  = "linkerd.io/control-plane-component"
+	componentLabel    = "linkerd.io/control-plane-component"
 )
 
 // process is what all proxies share.
@@ -102,7 +103,7 @@ func (shared *process) watch(ctx context.Context) error {
 	running := map[types.UID]played{}
 	start := func(pod *corev1.Pod) {
 		before, known := running[pod.UID]
-		if !isOurs(pod) || known && before.restart == pod.Annotations[restartAnnotation] {
+		if !isOurs(pod) || !isStarted(pod) || known && before.restart == pod.Annotations[restartAnnotation] {
 			return
 		}
 		if known {
@@ -129,15 +130,28 @@ func (shared *process) watch(ctx context.Context) error {
 			delete(running, pod.UID)
 		}
 	}
-	started := func(options *metav1.ListOptions) {
-		options.FieldSelector = fields.OneTermEqualSelector("status.phase", string(corev1.PodRunning)).String()
+	unfinished := func(options *metav1.ListOptions) {
+		options.FieldSelector = fields.AndSelectors(
+			fields.OneTermNotEqualSelector("status.phase", string(corev1.PodSucceeded)),
+			fields.OneTermNotEqualSelector("status.phase", string(corev1.PodFailed)),
+		).String()
 	}
-	return pods.Watch(ctx, shared.kubelet.client, started, start, stop)
+	return pods.Watch(ctx, shared.kubelet.client, unfinished, start, stop)
 }
 
 func isOurs(pod *corev1.Pod) bool {
 	_, isMeshed := container(pod)
 	return isMeshed && pod.Annotations[proxyAnnotation] != "none" && pod.Labels[componentLabel] != "identity"
+}
+
+// isStarted tells whether a pod's node has come to its proxy, as a native sidecar maybe long before the pod is Running.
+func isStarted(pod *corev1.Pod) bool {
+	for _, status := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
+		if status.Name == certify.ProxyContainer {
+			return true
+		}
+	}
+	return false
 }
 
 func (shared *process) serveReport(ctx context.Context) error {
