@@ -87,12 +87,8 @@ def until_signed(stage: Settings, last: StackOutputs, fleet: Membership | None) 
         fleet: The cluster's place in its fleet; None if it is in none.
     """
     signs_on = last.trust is not None and last.trust.signer == stage.anchor.signer
-    if (
-        fleet is None
-        or not signs_on
-        or fleet.has_signed(stage)
-        or last.issuer.get("mode") in (None, "", "intermediate")
-    ):
+    mode = last.issuer.get("mode") or "intermediate"
+    if fleet is None or not signs_on or fleet.has_signed(stage) or mode == "intermediate":
         return stage
     pulumi.log.warn(
         f'meshtrust:issuer.mode is "intermediate", and the anchor stack "{fleet.anchor_stack}" has not signed this '
