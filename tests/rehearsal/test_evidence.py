@@ -28,8 +28,7 @@ OTHER = "linkerd-b"
 
 @pytest.fixture(scope="module")
 def mesh():
-    # A step that is refused fails the run; by default it would wait.
-    with bench("evidence", {"rotation": {"mode": "step"}}, workloads=10, replicas=3) as made:
+    with bench("evidence", workloads=10, replicas=3) as made:
         yield made
 
 
