@@ -55,12 +55,12 @@ def test_what_has_begun_is_brought_to_an_end_although_the_engine_was_killed():
     with running("tls", STAND_IN) as plugin, ThreadPoolExecutor() as executor:
         plugin.configure()
         # Seconds of work, which nothing can interrupt.
-        making = executor.submit(plugin.create, KEY, {"algorithm": "RSA", "rsaBits": 8192})
+        making = executor.submit(plugin.create, KEY, {"algorithm": "RSA", "rsaBits": 6144})
         # Answered only after the other has begun.
         plugin.check(KEY, {"algorithm": "RSA"})
         assert not making.done()
         plugin.process.stdin.close()
-        _, outputs = making.result(SECONDS)
+        _, outputs = making.result(2 * SECONDS)
         assert "BEGIN RSA PRIVATE KEY" in outputs["privateKeyPem"].value
         assert plugin.process.wait(SECONDS) == 0
 
