@@ -26,7 +26,8 @@ def main() -> int:
             print(f"{failure.kind}, seed {seed}: {failure}", flush=True)
         taken = ", ".join(f"{count} {kind}" for kind, count in sorted(total.taken.items()))
         print(
-            f"{total.steps} of {asked.steps} steps: {total.looks} looks, {total.refused} refusals, {taken}, "
+            f"{total.steps} of {asked.steps} steps: {total.looks} looks, {total.refused} refusals, "
+            f"{total.waited} runs that waited, {taken}, "
             f"{total.overtaken} steps overtaken, {total.killed} runs killed, {total.cured} steps cured by hand "
             f"(seed {seed})",
             flush=True,

@@ -40,10 +40,14 @@ class GateMachine(RuleBasedStateMachine):
         self.loop.close()
 
     @initialize(
-        seed=st.integers(0, 1 << 32), by_trust_manager=st.booleans(), has_fixed_end=st.booleans(), age=st.integers(0, 5)
+        seed=st.integers(0, 1 << 32),
+        by_trust_manager=st.booleans(),
+        has_fixed_end=st.booleans(),
+        age=st.integers(0, 5),
+        reconciles=st.booleans(),
     )
-    def install(self, seed: int, *, by_trust_manager: bool, has_fixed_end: bool, age: int) -> None:
-        """Begin with a mesh at rest."""
+    def install(self, seed: int, *, by_trust_manager: bool, has_fixed_end: bool, age: int, reconciles: bool) -> None:
+        """Begin with a mesh at rest, and a stack that goes by its goal or by steps."""
         self.cluster = Cluster(seed)
         self.mesh = self.cluster.install(
             "linkerd", _FIRST, by_trust_manager=by_trust_manager, fixed_end=has_fixed_end, is_old=age == 5
@@ -51,7 +55,8 @@ class GateMachine(RuleBasedStateMachine):
         self.cluster.add(Workload("Deployment", "shop", "web", self.mesh))
         self.cluster.settle()
         self.ends = self.cluster.now + _DAYS
-        self.program = Program(self.cluster, Trust(anchors=(_FIRST,), signer=_FIRST), self.loop, TALLY)
+        trust = Trust(anchors=(_FIRST,), signer=_FIRST)
+        self.program = Program(self.cluster, trust, self.loop, TALLY, reconciles=reconciles)
 
     # Time.
 

@@ -10,6 +10,8 @@ from datetime import timedelta
 
 from meshtrust.rotation.acknowledgements import Acknowledgements
 from meshtrust.rotation.gate import Blocker, find_blockers, find_overtaken
+from meshtrust.rotation.goal import Way, find_way
+from meshtrust.rotation.reconcile import decide_run
 from meshtrust.rotation.steps import Step, Trust, find_step, plan_abort, plan_rotation
 from tests.gate_model.cluster import Cluster
 from tests.gate_model.kubernetes import ModelApi
@@ -30,6 +32,7 @@ class Tally:
     killed: int = 0
     overtaken: int = 0
     cured: int = 0
+    waited: int = 0
     taken: dict[str, int] = field(default_factory=dict)
 
     def add(self, other: "Tally") -> None:
@@ -64,8 +67,11 @@ class Program:
         trust: What its outputs say was deployed last.
     """
 
-    def __init__(self, cluster: Cluster, trust: Trust, loop: ModelLoop, tally: Tally) -> None:
+    def __init__(
+        self, cluster: Cluster, trust: Trust, loop: ModelLoop, tally: Tally, *, reconciles: bool = False
+    ) -> None:
         self.trust = trust
+        self._reconciles = reconciles
         self._acknowledged: dict[str, dict[str, str]] = {}
         # How many steps were taken, by which acknowledgements of one attempt are distinguished from those of another.
         self._taken = 0
@@ -82,6 +88,8 @@ class Program:
         Args:
             kind: ``forward`` or ``back``.
         """
+        if self._reconciles:
+            return self._find_way(kind).next
         if kind == "back":
             wanted = plan_abort(self.trust).after if self.trust.phase != "steady" else None
         else:
@@ -90,6 +98,13 @@ class Program:
                 to = str(self._newest + 1)
             wanted = plan_rotation(self.trust, to)[0].after
         return find_step(self.trust, wanted) if wanted else None
+
+    def _find_way(self, kind: str) -> Way:
+        """Return the way to a goal: the newest generation alone, a new one if that is deployed, or the oldest alone."""
+        to = self.trust.anchors[0]
+        if kind == "forward":
+            to = str(self._newest + 1) if self.trust.phase == "steady" else self.trust.anchors[-1]
+        return find_way(self.trust, Trust(anchors=(to,), signer=to))
 
     def look(self, step: Step) -> list[Blocker]:
         """Return what the gate finds."""
@@ -121,6 +136,8 @@ class Program:
         """
         if blockers := self.look(step):
             self._tally.refused += 1
+            if self._reconciles and decide_run(Way(goal=step.after, steps=(step,)), blockers=blockers).step is None:
+                self._wait_for_next_run()
             return Run(blockers)
         if meanwhile:
             meanwhile()
@@ -136,6 +153,16 @@ class Program:
             return Run(blockers)
         self._taken += is_done
         return Run(is_done=is_done)
+
+    def _wait_for_next_run(self) -> None:
+        """Deploy what is deployed, as a run does that waits: it takes a killed switch back if that is safe."""
+        signer = self._mesh.secret.generation
+        if signer != self.trust.signer and signer in self.trust.anchors:
+            back = Step(kind="switch", generations=(self.trust.signer,), before=self.trust, after=self.trust)
+            if self.look(back):
+                return
+        self._tally.waited += 1
+        self._deploy(self.trust, None)
 
     def _look_after(self, step: Step) -> list[Blocker]:
         """Return what has overtaken a switch; the run records nothing of it then."""

@@ -24,6 +24,7 @@ def test_no_step_is_let_through_that_breaks_a_handshake_and_none_is_blocked_for_
     for kind in ("introduce", "switch", "retire"):
         assert TALLY.taken.get(kind, 0) > before.taken.get(kind, 0), f"no step of kind {kind} was taken"
     assert TALLY.refused > before.refused
+    assert TALLY.waited > before.waited
 
 
 def _nothing(*_: Any, **__: Any) -> list[Any]:
