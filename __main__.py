@@ -12,7 +12,7 @@ from program.configuration.settings import AnchorSettings, load_settings
 from program.membership import last_deployment
 from program.refusal import end
 
-# The engine interrupts the program when a step has failed, and has said why: Python's own answer is a traceback.
+# The engine interrupts the program when a step has failed, and has reported why: Python's own answer is a traceback.
 signal.signal(signal.SIGINT, signal.SIG_DFL)
 # A command for credentials must not inherit the decrypted configuration, which the SDK has read (pulumiConfigVar in
 # pulumi sdk/python/cmd/pulumi-language-python/main.go).

@@ -42,7 +42,7 @@ class ChartSource:
         return " ".join((self.location, *map(self.version_of, self.names)))
 
     def version_of(self, chart: str) -> str:
-        """Return the version of a chart that is taken from here; a question mark where a directory does not tell it."""
+        """Return the version of a chart that is taken from here; a question mark if a directory does not have it."""
         return _chart_version(Path(self.location) / chart) if self.is_directory else self.version
 
     @property

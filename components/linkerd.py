@@ -102,7 +102,7 @@ class LinkerdArgs:
 class Linkerd(pulumi.ComponentResource):
     """`meshtrust:index:Linkerd`: the Helm releases linkerd-crds and, after it, linkerd-control-plane.
 
-    What is to be installed before its CRDs is said by `depends_on`.
+    What `depends_on` names is installed before its CRDs.
     """
 
     crds: kubernetes.helm.v3.Release

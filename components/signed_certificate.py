@@ -22,7 +22,7 @@ class CaSubject:
 
     Attributes:
         common_name: Its common name.
-        organizational_unit: What tells it from its predecessors.
+        organizational_unit: Part of its name that distinguishes it from its predecessors.
         dns_names: Alternative names.
         may_sign_a_ca: Whether another CA may follow below it.
     """

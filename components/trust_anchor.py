@@ -19,7 +19,7 @@ class TrustAnchorArgs:
         generations: Names of the generations that the mesh trusts, oldest first.
         signer: The generation that signs here; empty in an anchor stack, which signs with each of them.
         certificates: Roots that were made elsewhere, as PEM by generation.
-        keys: Keys of such roots, as PEM by generation, as far as they are brought along.
+        keys: Keys of such roots, as PEM by generation, as far as they are configured.
         trust_domain: Linkerd's trust domain, which the subject of a root ends with.
         validity: Lifetime of a root that is made from now on.
         protected: Generations whose key and root Pulumi refuses to delete or replace.
@@ -81,8 +81,8 @@ class Signer:
 class TrustAnchor(pulumi.ComponentResource):
     """`meshtrust:index:TrustAnchor`: the roots that a mesh trusts.
 
-    Makes, for each generation but those that were brought along: a `random.RandomId`, by which a person tells two roots
-    apart; a `tls.PrivateKey` (ECDSA P-256, the only issuer key that linkerd2 ``pkg/issuercerts`` accepts); a
+    Makes, for each generation without an external root: a `random.RandomId`, which shows a person that two roots
+    differ; a `tls.PrivateKey` (ECDSA P-256, the only issuer key that linkerd2 ``pkg/issuercerts`` accepts); a
     `tls.SelfSignedCert` with no extended key usage, because Go's verifier lets one in any certificate of a chain bind
     all below it.
 
@@ -147,12 +147,12 @@ class TrustAnchor(pulumi.ComponentResource):
     def _declare(self, generation: str) -> Signer:
         """Return a generation's root and its key, as far as it is here."""
         args, existing, name = self._args, self._existing, self._name
-        brought, brought_key = args.certificates.get(generation), args.keys.get(generation)
-        if brought is not None:
+        external, external_key = args.certificates.get(generation), args.keys.get(generation)
+        if external is not None:
             return Signer(
                 generation=generation,
-                certificate_pem=pulumi.Output.from_input(brought),
-                private_key_pem=pulumi.Output.secret(brought_key) if brought_key else None,
+                certificate_pem=pulumi.Output.from_input(external),
+                private_key_pem=pulumi.Output.secret(external_key) if external_key else None,
             )
         kept = pulumi.ResourceOptions(parent=self, protect=generation in args.protected)
         if generation in existing.generations and existing.before_create:

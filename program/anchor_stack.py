@@ -17,7 +17,7 @@ from meshtrust.rotation.known_roots import Held
 from meshtrust.rotation.report import RotationReport, report_rotation
 from meshtrust.rotation.steps import IllegalStepError, Step, Trust, check_roots
 from meshtrust.stacks.outputs import MEMORY, StackOutputs
-from program.configuration.anchors import brought_roots
+from program.configuration.anchors import external_roots
 from program.configuration.settings import AnchorSettings
 from program.declare.outputs import describe_ends
 from program.declare.trust_anchor import declare_trust_anchor
@@ -96,7 +96,7 @@ def _plan(settings: AnchorSettings, last: StackOutputs, clusters: Mapping[str, S
     """
     anchor = settings.anchor
     try:
-        check_roots(anchor.generations, roots=last.roots, retired=last.retired, brought=brought_roots(anchor))
+        check_roots(anchor.generations, roots=last.roots, retired=last.retired, external=external_roots(anchor))
     except IllegalStepError as error:
         msg = f"meshtrust:anchors cannot be deployed: {error}.\nNothing was changed."
         raise pulumi.RunError(msg) from None
@@ -166,7 +166,7 @@ def _args(
     kept = {
         name: to_pem(last.certificates[name])
         for name in plan.generations
-        if name not in anchor.generations and name in last.certificates and last.roots[name].brought
+        if name not in anchor.generations and name in last.certificates and last.roots[name].external
     }
     return replace(
         anchor,

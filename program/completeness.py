@@ -1,4 +1,4 @@
-"""The check that a run has made all that its outputs tell of, before the engine keeps them for the next run."""
+"""The check that a run has made all that its outputs record, before the engine keeps them for the next run."""
 
 import pulumi
 
@@ -7,7 +7,7 @@ from program.refusal import end
 
 
 async def check_complete(outputs: pulumi.Inputs) -> None:
-    """End an update that has left out something which its outputs tell of, so that the engine keeps those before it.
+    """End an update that has left out something which its outputs record, so that the engine keeps those before it.
 
     Of a resource that ``--target`` or ``--exclude`` keeps from being made nothing is known, in an update too (pulumi
     ``pkg/resource/deploy/step_generator.go``), and outputs that follow from it would be kept as unknown: the next run

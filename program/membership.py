@@ -117,7 +117,7 @@ class Membership:
 
 
 async def read_membership(settings: Settings, last: StackOutputs) -> Membership | None:
-    """Return a cluster's place in its fleet; nothing where it owns its trust anchor.
+    """Return a cluster's place in its fleet; None if it owns its trust anchor.
 
     Args:
         settings: What the stack says.
@@ -163,8 +163,9 @@ async def read_membership(settings: Settings, last: StackOutputs) -> Membership 
     pledge, needs_enrolment = last.pledge, False
     if last.trust is None:
         pledge = announce(settings.anchor.generations, last.pledge)
-        told = anchor.pledges.get(name, Pledge()).stamp == pledge.stamp
-        needs_enrolment = not told or (settings.issuer.mode == "intermediate" and settings.anchor.signer not in signed)
+        is_known = anchor.pledges.get(name, Pledge()).stamp == pledge.stamp
+        lacks_signer = settings.issuer.mode == "intermediate" and settings.anchor.signer not in signed
+        needs_enrolment = not is_known or lacks_signer
     return Membership(
         anchor_stack=stack,
         anchor=anchor,

@@ -1,4 +1,4 @@
-"""How a run ends that cannot go on: with the reason, and nothing that the engine adds to it."""
+"""Ends of a run that cannot go on: the reason is shown, without a traceback or words of the engine."""
 
 import contextlib
 import sys
@@ -13,11 +13,11 @@ from meshtrust.pki.identity_suffix import IllegalRenameError
 from meshtrust.pki.issuer_mode import IllegalMoveError
 from meshtrust.rotation.steps import IllegalStepError
 
-# The language host adds nothing of its own to what was told (pulumi sdk/python/cmd/pulumi-language-python/main.go,
-# pythonProcessExitedAfterShowingUserActionableMessage).
-_TOLD = 32
-# The CLI keeps what a killed run was about to make, and warns of it in every run until it is told to forget it (pulumi
-# pkg/engine, plan_executor.go; pkg/cmd/pulumi/operations/refresh.go).
+# The language host adds no message of its own to one that was shown (pulumi
+# sdk/python/cmd/pulumi-language-python/main.go, pythonProcessExitedAfterShowingUserActionableMessage).
+_SHOWN = 32
+# The CLI keeps what a killed run was about to make, and warns of it in every run until a command makes it forget it
+# (pulumi pkg/engine, plan_executor.go; pkg/cmd/pulumi/operations/refresh.go).
 PENDING = (
     "If the CLI goes on to warn of pending operations once a run has come to its end: pulumi refresh "
     "--clear-pending-creates"
@@ -25,7 +25,7 @@ PENDING = (
 
 
 def end(reason: object) -> NoReturn:
-    """Tell why a run ends, and end it, from whatever of the program waits for a resource, too.
+    """Report why a run ends, and end it; also from code that waits for a resource.
 
     Of a `pulumi.RunError` that is raised while something waits for a resource, the engine says that it was not handled.
 
@@ -33,7 +33,7 @@ def end(reason: object) -> NoReturn:
         SystemExit: Always.
     """
     pulumi.log.error(str(reason))
-    sys.exit(_TOLD)
+    sys.exit(_SHOWN)
 
 
 @contextlib.contextmanager
@@ -58,7 +58,7 @@ def ending(advice: str = "") -> Iterator[None]:
     """End a run by what a cluster is found to be like.
 
     Args:
-        advice: What is told after that.
+        advice: Text that follows the message.
 
     Raises:
         SystemExit: A `ClusterError` was raised.
@@ -69,10 +69,10 @@ def ending(advice: str = "") -> Iterator[None]:
         end(f"{error}{advice}")
 
 
-def telling(resource: pulumi.Resource) -> Callable[[str], None]:
-    """Return what shows at a resource, while the run goes on, what is waited for."""
+def notify_at(resource: pulumi.Resource) -> Callable[[str], None]:
+    """Return a function that shows at a resource what the run waits for."""
 
-    def tell(waits: str) -> None:
+    def notify(waits: str) -> None:
         pulumi.log.info(waits, resource, ephemeral=True)
 
-    return tell
+    return notify

@@ -9,10 +9,10 @@ from meshtrust.names import TRUST_ANCHOR
 
 def declare(name: str, args: IdentityIssuerArgs, opts: pulumi.ResourceOptions) -> IssuerSigner:
     """Declare the CA Issuer on the anchor."""
-    ca_name = anchor_name(args.signer.generation, args.guide_generation)
+    ca_name = anchor_name(args.signer.generation, args.default_named_generation)
     return declare_ca(name, ca_name, args, chain=args.signer.certificate_pem, key=args.signer.key, opts=opts)
 
 
-def anchor_name(generation: str, guide_generation: str) -> str:
+def anchor_name(generation: str, default_named_generation: str) -> str:
     """Return the name of a generation's Secret and Issuer: the guide's, or one by generation."""
-    return TRUST_ANCHOR if generation == guide_generation else f"{TRUST_ANCHOR}-{generation}"
+    return TRUST_ANCHOR if generation == default_named_generation else f"{TRUST_ANCHOR}-{generation}"

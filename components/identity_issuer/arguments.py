@@ -81,14 +81,14 @@ class IdentityIssuerArgs:
         signer: The trust anchor's generation that signs.
         intermediate: The intermediate CA of mode ``intermediate`` where another stack signed it; None if this
             one does.
-        guide_generation: The generation whose Secret and Issuer bear the guide's names in mode ``anchor``.
+        default_named_generation: The generation whose Secret and Issuer bear the guide's names in mode ``anchor``.
     """
 
     policy: IssuerPolicy
     namespace: pulumi.Input[str]
     signer: Signer
     intermediate: SignedPair | None = None
-    guide_generation: str
+    default_named_generation: str
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,7 @@ class Watched:
 
     Attributes:
         namespace: Namespace of Linkerd's control plane.
-        by_cert_manager: Whether cert-manager issues the identity issuer, so that its metrics tell of it.
+        by_cert_manager: Whether cert-manager issues the identity issuer, so that its metrics cover it.
         renewal: How much life the identity issuer has left when it is due for renewal.
         leaf_lifetime: How long a proxy's certificate lives.
     """

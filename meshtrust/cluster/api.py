@@ -34,12 +34,12 @@ class ClusterError(Exception):
     """A cluster that cannot be asked, or does not hold what it must; the message says what, and what to do.
 
     Attributes:
-        said: The API server's own words; empty if it was not the one to refuse.
+        server_message: The API server's own words; empty if it was not the one to refuse.
     """
 
-    def __init__(self, message: str, said: str = "") -> None:
+    def __init__(self, message: str, server_message: str = "") -> None:
         super().__init__(message)
-        self.said = said
+        self.server_message = server_message
 
 
 class NotFoundError(ClusterError):

@@ -1,4 +1,4 @@
-"""Waits for what may be there at once, or in minutes: how often to look, what to report, and when to give up."""
+"""Waits that poll a condition with a deadline, and report what they wait for."""
 
 import asyncio
 import time
@@ -8,7 +8,7 @@ from meshtrust.cluster.api import UnreachableError
 
 _FIRST_SECONDS, _LAST_SECONDS = 0.05, 0.2
 
-Tell = Callable[[str], None]
+Notify = Callable[[str], None]
 
 
 def pauses(longest: float = _LAST_SECONDS) -> Iterator[float]:
@@ -20,27 +20,27 @@ def pauses(longest: float = _LAST_SECONDS) -> Iterator[float]:
 
 
 def silent(_: str) -> None:
-    """Take a report, and pass it on to nobody."""
+    """Ignore a report."""
 
 
 async def wait_until_met(
-    look: Callable[[], Awaitable[str]], seconds: float, tell: Tell = silent, *, longest_pause: float = _LAST_SECONDS
+    look: Callable[[], Awaitable[str]], seconds: float, notify: Notify = silent, *, longest_pause: float = _LAST_SECONDS
 ) -> str:
     """Look until there is nothing to wait for any more, or the time is over.
 
     An API server that gives no answer does not end the wait: it may be back before the time is over.
 
     Args:
-        look: Returns what is waited for, as the rest of a sentence that begins with "Waiting for", or nothing once it
-            is there. It raises where waiting is in vain.
+        look: Returns what is waited for, as the rest of a sentence that begins with "Waiting for", or empty text
+            once it is there. It raises if waiting cannot help.
         seconds: How long to wait.
-        tell: Gets that sentence, at once and each time that it changes.
+        notify: Gets that sentence, at once and each time that it changes.
         longest_pause: Seconds between two looks at most. The last look is at the end of the time.
 
     Returns:
-        What was still waited for when the time was over; nothing where it has come.
+        What was still missing when the time was over; empty if it has come.
     """
-    deadline, told, waits = time.monotonic() + seconds, "", ""
+    deadline, reported, waits = time.monotonic() + seconds, "", ""
     for pause in pauses(longest_pause):
         try:
             waits = await look()
@@ -48,8 +48,8 @@ async def wait_until_met(
             waits = f"the API server: {error}"
         if not waits or time.monotonic() >= deadline:
             break
-        if waits != told:
-            tell(f"Waiting for {waits}")
-            told = waits
+        if waits != reported:
+            notify(f"Waiting for {waits}")
+            reported = waits
         await asyncio.sleep(min(pause, max(0.0, deadline - time.monotonic())))
     return waits

@@ -1,4 +1,4 @@
-"""What a run takes of cert-manager for granted, seen before it begins, and what it has issued, seen when it is done."""
+"""Checks of cert-manager before a run, and waits for what it issues in one."""
 
 import re
 import time
@@ -16,7 +16,7 @@ from meshtrust.cluster.api import (
     Resource,
     UnreachableError,
 )
-from meshtrust.cluster.backoff import Tell, silent, wait_until_met
+from meshtrust.cluster.backoff import Notify, silent, wait_until_met
 from meshtrust.cluster.readiness import explain_deployments
 from meshtrust.names import CERT_MANAGER_API, CERT_MANAGER_GROUP, CERTIFICATE_ANNOTATION
 
@@ -49,13 +49,13 @@ async def has_api(api: Api) -> bool:
     return await api.discover(CERT_MANAGER_API) is not None
 
 
-async def wait_answers(api: Api, namespace: str, tell: Tell = silent) -> None:
+async def wait_answers(api: Api, namespace: str, notify: Notify = silent) -> None:
     """Wait until cert-manager's webhook admits an object, which it does a while after its pods are ready.
 
     Args:
         api: Client of the cluster.
         namespace: cert-manager's namespace; nothing is made in it.
-        tell: Gets a sentence of what is waited for.
+        notify: Gets a sentence of what is waited for.
 
     Raises:
         CertManagerError: It does not answer in time.
@@ -84,13 +84,13 @@ async def wait_answers(api: Api, namespace: str, tell: Tell = silent) -> None:
         except UnreachableError:
             raise
         except ClusterError as error:
-            if not _NO_ANSWER.search(error.said) or _DENIED.search(error.said):
+            if not _NO_ANSWER.search(error.server_message) or _DENIED.search(error.server_message):
                 raise
             why = await explain_deployments(api, namespace, _WEBHOOK)
-            return f"cert-manager's webhook to answer: {why or error.said}"
+            return f"cert-manager's webhook to answer: {why or error.server_message}"
         return ""
 
-    if waits := await wait_until_met(look, _ANSWER_SECONDS, tell):
+    if waits := await wait_until_met(look, _ANSWER_SECONDS, notify):
         msg = (
             f"cert-manager is installed, and does not answer after {_ANSWER_SECONDS:.0f} seconds. This run still waits "
             f"for {waits}. Look at its pods: kubectl -n {namespace} get pods; then run again."
@@ -201,7 +201,7 @@ async def check_issuer(api: Api, namespace: str, reference: Mapping[str, str]) -
     return issuer
 
 
-async def wait_issued(api: Api, namespace: str, name: str, tell: Tell = silent) -> None:
+async def wait_issued(api: Api, namespace: str, name: str, notify: Notify = silent) -> None:
     """Wait until cert-manager has issued a Certificate as it is declared now.
 
     One that found a Secret of its name has taken that over unseen, whoever wrote it; then it is made to issue again. So
@@ -211,7 +211,7 @@ async def wait_issued(api: Api, namespace: str, name: str, tell: Tell = silent) 
         api: Client of the cluster.
         namespace: Namespace of the Certificate.
         name: Its name.
-        tell: Gets a sentence of what is waited for.
+        notify: Gets a sentence of what is waited for.
 
     Raises:
         CertManagerError: It has failed, or has not issued within five minutes; the message has what it says of it.
@@ -241,7 +241,7 @@ async def wait_issued(api: Api, namespace: str, name: str, tell: Tell = silent) 
             asked, failed_before = await ask_for_issue(api, certificate, reason), failed
         return f"cert-manager to issue Certificate {namespace}/{name}: {await explain(api, certificate)}"
 
-    if waits := await wait_until_met(look, _ISSUE_SECONDS, tell):
+    if waits := await wait_until_met(look, _ISSUE_SECONDS, notify):
         msg = f"After five minutes this run still waits for {waits}. See: kubectl -n {namespace} describe certificate"
         raise CertManagerError(f"{msg} {name}")
 
@@ -314,7 +314,7 @@ def _is_settled(certificate: Mapping[str, Any]) -> bool:
 
 
 def failure_of(certificate: Mapping[str, Any]) -> str:
-    """Return what tells a Certificate's last failed attempt from the one before; nothing where none has failed.
+    """Return what identifies the last failed attempt of a Certificate; empty if none has failed.
 
     Source: cert-manager ``pkg/controller/certificates/issuing``: a failure sets the condition Issuing to False, by the
     reason of the CertificateRequest, and a success removes it.

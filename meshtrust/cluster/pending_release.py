@@ -10,7 +10,7 @@ from meshtrust.cluster.helm_release import read_releases
 
 _PENDING = "status in (pending-install,pending-upgrade,pending-rollback)"
 
-# Helm writes a chart's objects within seconds; it waits for pods only if it is told to, which this program does not.
+# Helm writes a chart's objects within seconds; it waits for pods only with --wait, which this program does not set.
 AT_WORK = timedelta(seconds=60)
 
 
@@ -83,9 +83,9 @@ async def check_owner(api: Api, revision: PendingRevision, mark: str, context: s
         if release.description != mark:
             helm = f"helm --kube-context {context} -n {revision.namespace}"
             msg = (
-                f"Helm release {revision.namespace}/{revision.release} is half done, and was last deployed by someone "
-                f'else ("{release.description}"). Let them finish it, or have it taken back once nobody is at work on '
-                f"it: {helm} history {revision.release}; {helm} rollback {revision.release}"
+                f"Helm release {revision.namespace}/{revision.release} is half done, and was last deployed by another "
+                f'tool or stack ("{release.description}"). Let that finish, or roll it back if nothing '
+                f"works on it any more: {helm} history {revision.release}; {helm} rollback {revision.release}"
             )
             raise ClusterError(msg)
 

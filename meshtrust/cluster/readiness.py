@@ -6,11 +6,11 @@ from contextlib import suppress
 from typing import Any
 
 from meshtrust.cluster.api import DEPLOYMENTS, EVENTS, PODS, Api, ClusterError
-from meshtrust.cluster.backoff import Tell, wait_until_met
+from meshtrust.cluster.backoff import Notify, wait_until_met
 from meshtrust.cluster.helm_release import owner_of
 from meshtrust.cluster.label_selector import format_selector, match_labels
 
-# What is said of a workload that is to have no pods.
+# The reason that is reported for a workload that is to have no pods.
 SCALED_DOWN = "it is scaled to 0 replicas"
 # A message names so many pods of a Deployment; kubectl lists all.
 _NAMED = 3
@@ -18,11 +18,11 @@ _NAMED = 3
 _STARTING = ("Completed", "PodInitializing", "ContainerCreating")
 # Seconds between two looks at what keeps pods.
 _EXPLAIN_SECONDS = 2.0
-# Lines of a container's log that tell why it ended.
+# Lines of a container's log that show why it ended.
 _LOG_LINES = 3
 
 
-async def wait_ready(api: Api, namespace: str, release: str, seconds: float, tell: Tell) -> None:
+async def wait_ready(api: Api, namespace: str, release: str, seconds: float, notify: Notify) -> None:
     """Wait until every Deployment of a Helm release has as many new pods ready as it must never have fewer of.
 
     That is Helm's own rule (helm v3 ``pkg/kube/ready.go``, deploymentReady): in high availability a node may be down.
@@ -34,7 +34,7 @@ async def wait_ready(api: Api, namespace: str, release: str, seconds: float, tel
         namespace: Namespace of the release.
         release: Its name.
         seconds: How long to wait.
-        tell: Gets a sentence of what is waited for, with what keeps it, each time that it changes.
+        notify: Gets a sentence of what is waited for, with what keeps it, each time that it changes.
 
     Raises:
         ClusterError: One does not get ready in time, or cannot because its roll-out is paused; the message says why.
@@ -60,7 +60,7 @@ async def wait_ready(api: Api, namespace: str, release: str, seconds: float, tel
             explained, reasons = waited, {_progress(each): await _reasons(api, each) for each in missing}
         return "; ".join(f"{progress}{reasons.get(progress, '')}" for progress in map(_progress, missing))
 
-    if waits := await wait_until_met(look, seconds, tell):
+    if waits := await wait_until_met(look, seconds, notify):
         listed = [f"  - {_progress(each)}{await _reasons(api, each)}" for each in missing] or [f"  - {waits}"]
         msg = (
             f"Helm release {namespace}/{release} is deployed, and its pods are not ready after {seconds:.0f} "
@@ -151,7 +151,7 @@ def _ready(deployment: Mapping[str, Any]) -> int:
     status = deployment.get("status") or {}
     if status.get("observedGeneration", 0) < deployment["metadata"]["generation"]:
         return 0
-    # Which of the available pods are new is not said: as many as would be, were all of the old ones available.
+    # Which of the available pods are new is not reported: as many as would be, were all of the old ones available.
     old = status.get("replicas", 0) - status.get("updatedReplicas", 0)
     ready: int = max(0, status.get("availableReplicas", 0) - old)
     return ready
@@ -171,7 +171,7 @@ def _progress(deployment: Mapping[str, Any]) -> str:
 
 
 async def _reasons(api: Api, deployment: Mapping[str, Any]) -> str:
-    """Return, after a colon, what keeps a Deployment's pods; nothing where the cluster does not say."""
+    """Return, after a colon, why the pods of a Deployment are not ready; empty if the cluster reports no reason."""
     kept = await explain(api, deployment)
     return f": {'; '.join(kept)}" if kept else ""
 
@@ -186,8 +186,12 @@ async def _containers(api: Api, pod: Mapping[str, Any]) -> AsyncIterator[str]:
             continue
         ended = state.get("terminated") or (container.get("lastState") or {}).get("terminated") or {}
         words = ended.get("message") or (await _last_words(api, pod, container["name"]) if ended else "")
-        said = [found.get("message"), f"it ended with code {ended['exitCode']}" if "exitCode" in ended else "", words]
-        listed = "; ".join(dict.fromkeys(text.strip() for text in said if text))
+        reasons = [
+            found.get("message"),
+            f"it ended with code {ended['exitCode']}" if "exitCode" in ended else "",
+            words,
+        ]
+        listed = "; ".join(dict.fromkeys(text.strip() for text in reasons if text))
         yield f"container {container['name']}: {found.get('reason') or 'not running'}{f': {listed}' if listed else ''}"
 
 

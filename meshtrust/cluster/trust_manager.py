@@ -1,9 +1,9 @@
-"""What a run takes of trust-manager for granted, and what it has published."""
+"""Checks of trust-manager before a run, and waits for what it publishes."""
 
 from typing import TYPE_CHECKING
 
 from meshtrust.cluster.api import CONFIGMAPS, Api, ClusterError, Resource
-from meshtrust.cluster.backoff import Tell, silent, wait_until_met
+from meshtrust.cluster.backoff import Notify, silent, wait_until_met
 from meshtrust.names import TRUST_MANAGER_API, TRUST_ROOTS, TRUST_ROOTS_KEY
 from meshtrust.pki.pem import PemError, fingerprint, read_bundle
 
@@ -35,14 +35,14 @@ async def check_api(api: Api) -> None:
         raise TrustManagerError(msg)
 
 
-async def wait_published(api: Api, namespace: str, roots: "AbstractSet[str]", tell: Tell = silent) -> None:
+async def wait_published(api: Api, namespace: str, roots: "AbstractSet[str]", notify: Notify = silent) -> None:
     """Wait until Linkerd's ConfigMap holds exactly these roots.
 
     Args:
         api: Client of the cluster.
         namespace: Namespace of Linkerd's control plane.
         roots: Fingerprints of the roots.
-        tell: Gets a sentence of what is waited for.
+        notify: Gets a sentence of what is waited for.
 
     Raises:
         TrustManagerError: It does not within a minute.
@@ -57,7 +57,7 @@ async def wait_published(api: Api, namespace: str, roots: "AbstractSet[str]", te
         held = _roots(str((found.get("data") or {}).get(TRUST_ROOTS_KEY) or ""))
         return "" if held == roots else f"trust-manager to publish the trusted roots: {what} holds other roots"
 
-    if waits := await wait_until_met(look, _PUBLISH_SECONDS, tell):
+    if waits := await wait_until_met(look, _PUBLISH_SECONDS, notify):
         msg = (
             f"After {_PUBLISH_SECONDS:.0f} seconds this run still waits for {waits}. See: kubectl describe bundle "
             f"{TRUST_ROOTS}"

@@ -1,4 +1,4 @@
-"""`meshtrust adopt`: a stack for a Linkerd that Helm has installed, without a thing being made anew."""
+"""`meshtrust adopt`: a stack for a Linkerd that Helm has installed, which keeps every key and certificate."""
 
 import asyncio
 import json
@@ -43,7 +43,7 @@ def adopt(
     adoption = asyncio.run(look())
     path = target.create(adoption.config)
     imports = _write_imports(target, adoption.imports)
-    _tell(path, target.name, imports, adoption)
+    _report(path, target.name, imports, adoption)
 
 
 def _write_imports(target: Stack, imports: Mapping[str, Any]) -> Path:
@@ -56,7 +56,7 @@ def _write_imports(target: Stack, imports: Mapping[str, Any]) -> Path:
     return path
 
 
-def _tell(path: Path, name: str, imports: Path, adoption: Adoption) -> None:
+def _report(path: Path, name: str, imports: Path, adoption: Adoption) -> None:
     terminal = console()
     terminal.print(f"{path} takes the installation over, in mode {adoption.mode}.", soft_wrap=True)
     for note in adoption.notes:

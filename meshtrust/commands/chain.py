@@ -74,7 +74,7 @@ def chain_trees(inspection: Inspection) -> list[Tree]:
             title = "identity issuer" if link == below[-1] else "intermediate"
             branch = branch.add(_line(title, link, inspection))
         total = len(inspection.mesh.pods)
-        lacking = sum(inspection.lacking(fingerprint(root)).values())
+        lacking = sum(inspection.workloads_not_trusting(fingerprint(root)).values())
         style = "red" if lacking else "green"
         branch.add(Text.assemble((f"{total} proxies", "bold cyan"), (f"  {total - lacking} trust it", style)))
     if inspection.mesh.issuer and not links:

@@ -19,7 +19,7 @@ _UNREADABLE_RULES = {"MT001", "MT002"}
 
 
 class Format(StrEnum):
-    """How findings are written."""
+    """Output formats of the findings."""
 
     TEXT = "text"
     JSON = "json"

@@ -190,7 +190,7 @@ def _certificates(inspection: Inspection, *, is_wide: bool) -> RenderableType:
         table.add_row(*cells, *_life(root, inspection), signs)
     if inspection.mesh.issuer:
         issuer = inspection.mesh.issuer[0]
-        current = sum(inspection.serves(pod) for pod in inspection.served)
+        current = sum(inspection.has_current_issuer(pod) for pod in inspection.served)
         served = f"served {current}/{len(inspection.served)}"
         style = "green" if current == len(inspection.served) > 0 else "red"
         cells = name_cells("identity issuer", issuer, is_wide=is_wide)

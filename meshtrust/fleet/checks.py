@@ -1,4 +1,4 @@
-"""What needs attention in a fleet that no cluster shows alone: how the clusters fit together, and their Links."""
+"""Checks of a fleet that need more than one cluster: whether the clusters trust each other, and their Links."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,22 +22,22 @@ _TRUST_FIX = (
 )
 
 
-def judge_pledge(inspection: Inspection, pledge: Pledge) -> Iterator[Finding]:
-    """Find what a cluster has told its fleet and is so no longer, as after a change by hand: others rely on it."""
+def check_pledge(inspection: Inspection, pledge: Pledge) -> Iterator[Finding]:
+    """Find pledges that no longer hold, as after a change by hand: the other clusters rely on them."""
     for name, root in inspection.deployed.items():
         known = fingerprint(root)
-        lacking = sum(inspection.lacking(known).values())
+        lacking = sum(inspection.workloads_not_trusting(known).values())
         if name in pledge.accepts and lacking:
             yield Finding(
                 subject=f"{lacking} of {len(inspection.mesh.pods)} proxies",
-                wrong=f"do not trust {name}, and the stack has told the fleet that all do",
+                wrong=f"do not trust {name}, although the stack has pledged to the fleet that all do",
                 fix=_PLEDGE_FIX,
             )
         chain = inspection.issuer_chain
         if name in pledge.released and chain and fingerprint(chain[-1]) == known:
             yield Finding(
                 subject="The identity issuer",
-                wrong=f"is under {name}, and the stack has told the fleet that nothing is",
+                wrong=f"is under {name}, although the stack has pledged to the fleet that nothing is",
                 fix=_PLEDGE_FIX,
             )
 
@@ -67,7 +67,7 @@ def find_earlier_signers(
     )
 
 
-def judge_together(views: Sequence[ClusterView]) -> tuple[list[ClusterView], list[LinkView]]:
+def check_clusters(views: Sequence[ClusterView]) -> tuple[list[ClusterView], list[LinkView]]:
     """Judge how the clusters of a fleet fit together.
 
     Args:
@@ -106,12 +106,12 @@ def judge_together(views: Sequence[ClusterView]) -> tuple[list[ClusterView], lis
     signing = {view.stack: view.signing_root for view in views}
     for view in views:
         foreign = {root: under[root] for root in under if root in refused[view.stack]}
-        found[view.stack][:0] = _judge_others(view, foreign, signing, linked[view.stack])
-        found[view.stack] += _judge_unread(view)
+        found[view.stack][:0] = _check_others(view, foreign, signing, linked[view.stack])
+        found[view.stack] += _check_unread(view)
     return [replace(view, findings=(*found[view.stack], *view.findings)) for view in views], links
 
 
-def _judge_others(
+def _check_others(
     view: ClusterView, refused: Mapping[str, list[str]], signing: Mapping[str, str], linked: set[str]
 ) -> Iterator[Finding]:
     """Find what a cluster's proxies refuse of the others: all of them, for two may be linked at any time.
@@ -125,7 +125,7 @@ def _judge_others(
     if view.inspection is None:
         return
     for root, there in refused.items():
-        # What its own issuer is under and its proxies lack was told of already.
+        # The check of the cluster alone has reported it if proxies do not trust the root of their own issuer.
         if root == view.signing_root:
             continue
         groups: dict[tuple[bool, bool], list[str]] = defaultdict(list)
@@ -140,7 +140,7 @@ def _refusal(inspection: Inspection, root: str, stacks: Sequence[str], *, is_lin
     names = ", ".join(stacks)
     what = f"what signs in {names}" if signs else f"what certificates in {names} may still be under"
     then = "connections over their Links are refused" if is_linked else "connections from there are refused"
-    lacking = sum(inspection.lacking(root).values())
+    lacking = sum(inspection.workloads_not_trusting(root).values())
     if lacking:
         return Finding(
             subject=f"{lacking} of {len(inspection.mesh.pods)} proxies",
@@ -157,7 +157,9 @@ def _refusal(inspection: Inspection, root: str, stacks: Sequence[str], *, is_lin
 def _lacks(view: ClusterView, root: str) -> bool:
     """Whether a proxy of a cluster does not trust a root, or one that starts from now on would not."""
     seen = view.inspection
-    return seen is not None and (bool(seen.lacking(root)) or root not in map(fingerprint, seen.mesh.roots))
+    return seen is not None and (
+        bool(seen.workloads_not_trusting(root)) or root not in map(fingerprint, seen.mesh.roots)
+    )
 
 
 def _state(
@@ -203,14 +205,14 @@ def _judge_link(view: ClusterView, link: Link, named: Sequence[ClusterView]) -> 
             subject=str(link),
             wrong=f"expects {link.gateway_identity} of the gateway in {target.stack}, where every identity ends with "
             f"{ending}: proxies here refuse that gateway",
-            fix=f"Make it anew with what {target.stack} has now: linkerd multicluster link-gen",
+            fix=f"Make the Link again from what {target.stack} has now: linkerd multicluster link-gen",
         )
     elif link.target_namespace and link.target_namespace != there.namespace:
         yield Finding(
             subject=str(link),
             wrong=f"looks for Linkerd of {target.stack} in namespace {link.target_namespace}, and it is in "
             f"{there.namespace}",
-            fix=f"Make it anew with what {target.stack} has now: linkerd multicluster link-gen",
+            fix=f"Make the Link again from what {target.stack} has now: linkerd multicluster link-gen",
             severity="warning",
         )
     if here.trust_domain != there.trust_domain:
@@ -227,7 +229,7 @@ def _judge_link(view: ClusterView, link: Link, named: Sequence[ClusterView]) -> 
 def _unknown_target(link: Link, named: Sequence[ClusterView]) -> Finding:
     if named:
         stacks = ", ".join(view.stack for view in named)
-        wrong = f"leads to {link.target}, as {stacks} are all called: which one it is cannot be told"
+        wrong = f"leads to {link.target}, as {stacks} are all called: which one it is is not known"
         fix = "Give each stack a meshtrust:linkName of its own"
     else:
         wrong = f"leads to {link.target}, which is no cluster of this fleet: what that trusts and signs with is unknown"
@@ -238,7 +240,7 @@ def _unknown_target(link: Link, named: Sequence[ClusterView]) -> Finding:
     return Finding(subject=str(link), wrong=wrong, fix=fix, severity="warning")
 
 
-def _judge_unread(view: ClusterView) -> Iterator[Finding]:
+def _check_unread(view: ClusterView) -> Iterator[Finding]:
     if view.links.error:
         yield Finding(
             subject="Links to other clusters",

@@ -4,7 +4,7 @@ import asyncio
 from datetime import UTC, datetime
 
 from meshtrust.cluster.api import ClusterError
-from meshtrust.fleet.checks import find_earlier_signers, judge_pledge, judge_together
+from meshtrust.fleet.checks import check_clusters, check_pledge, find_earlier_signers
 from meshtrust.fleet.members import Fleet, link_name
 from meshtrust.fleet.view import ClusterView, FleetView
 from meshtrust.linkerd.links import read_links
@@ -16,7 +16,7 @@ from meshtrust.stacks.target import Selection, open_target
 
 
 async def inspect_fleet(fleet: Fleet, budget: MinimumLifetimes, parallel: int) -> FleetView:
-    """Read a fleet's credentials and judge them; a cluster that cannot be read is told of, and stops nothing.
+    """Read a fleet's credentials and judge them; a cluster that cannot be read does not stop the others.
 
     Args:
         fleet: The fleet.
@@ -33,7 +33,7 @@ async def inspect_fleet(fleet: Fleet, budget: MinimumLifetimes, parallel: int) -
             return await _look(stack, budget)
 
     deployed = await _read_anchor(fleet.anchor)
-    clusters, links = judge_together(await asyncio.gather(*map(look, fleet.clusters)))
+    clusters, links = check_clusters(await asyncio.gather(*map(look, fleet.clusters)))
     return FleetView(
         anchor_stack=fleet.anchor.name,
         roots=deployed.certificates,
@@ -71,7 +71,7 @@ async def _look(stack: Stack, budget: MinimumLifetimes) -> ClusterView:
         stack=stack.name,
         link_name=name,
         inspection=inspection,
-        findings=(*judge_pledge(inspection, deployed.pledge), *judge(inspection, budget)),
+        findings=(*check_pledge(inspection, deployed.pledge), *judge(inspection, budget)),
         pledge=deployed.pledge,
         # What it has retired nothing in it was under.
         earlier=frozenset(fingerprint(root) for name, root in inspection.deployed.items() if name in earlier),

@@ -1,4 +1,4 @@
-"""Which stacks are a fleet, as their files say."""
+"""The stacks of a fleet, by their configuration files."""
 
 from dataclasses import dataclass
 from pathlib import Path

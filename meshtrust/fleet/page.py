@@ -71,7 +71,7 @@ def _cluster(cluster: ClusterView) -> dict[str, Any]:
 
 
 def _seen(inspection: Inspection) -> dict[str, Any]:
-    current = sum(inspection.serves(pod) for pod in inspection.served)
+    current = sum(inspection.has_current_issuer(pod) for pod in inspection.served)
     issuer = inspection.mesh.issuer
     left = issuer[0].not_valid_after_utc - inspection.now if issuer else timedelta()
     return {
@@ -80,21 +80,21 @@ def _seen(inspection: Inspection) -> dict[str, Any]:
         "served": f"served by {current} of {len(inspection.served)}",
         "served_style": "good" if current == len(inspection.served) > 0 else "bad",
         "proxies": [
-            f"{count} {'trusts' if count == 1 else 'trust'} {', '.join(anchors) or 'what cannot be told'}"
+            f"{count} {'trusts' if count == 1 else 'trust'} {', '.join(anchors) or 'unknown roots'}"
             for anchors, count in sorted(inspection.pods_by_anchors.items(), key=lambda entry: -entry[1])
         ],
     }
 
 
 def _pledged(cluster: ClusterView) -> str:
-    """Return what a cluster in the middle of a rotation has told the others; empty outside of one."""
+    """Return what a cluster in the middle of a rotation has pledged to the others; empty outside of one."""
     trust = cluster.inspection.trust if cluster.inspection else None
     if trust is None or len(trust.anchors) == 1:
         return ""
     lines = [
         f"{word} {', '.join(names)}"
-        for word, told in (("accepts", cluster.pledge.accepts), ("has released", cluster.pledge.released))
-        if (names := [name for name in trust.anchors if name in told])
+        for word, pledged in (("accepts", cluster.pledge.accepts), ("has released", cluster.pledge.released))
+        if (names := [name for name in trust.anchors if name in pledged])
     ]
     return "; ".join(lines)
 

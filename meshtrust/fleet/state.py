@@ -1,4 +1,4 @@
-"""What the stacks of a fleet have deployed."""
+"""The outputs of the stacks of a fleet."""
 
 import asyncio
 from collections.abc import Mapping
@@ -49,7 +49,7 @@ class FleetState:
 
     @property
     def _listed(self) -> dict[str, str]:
-        """What the anchor stack calls each cluster: its stack's name, or the whole of it."""
+        """Names of the clusters in the anchor stack's configuration, by the short name of the stack."""
         return {short_name(listed): listed for listed in self.anchor.clusters}
 
 
@@ -80,7 +80,7 @@ async def read_state(fleet: Fleet, parallel: int) -> FleetState:
 
 
 async def read_fleet_blockers(stack: Stack, deployed: StackOutputs, step: Step) -> list[Blocker]:
-    """Return what in the rest of its fleet keeps a stack from a step; nothing where it is in none.
+    """Return what in the rest of its fleet keeps a stack from a step; empty if it is in no fleet.
 
     Args:
         stack: The stack.

@@ -16,7 +16,7 @@ _NAMED = 5
 async def deploy_fleet(fleet: Fleet, *, parallel: int, progress: Progress, secrets_provider: str = "") -> None:
     """Deploy a fleet: the anchor stack, the intermediates that the clusters request, then the clusters in waves.
 
-    If a step of a rotation is configured, the clusters first tell each other that they are ready, and then take it.
+    If a step of a rotation is configured, the clusters first pledge that they are ready, and then take it.
 
     Args:
         fleet: The fleet.
@@ -79,7 +79,7 @@ async def pass_on(fleet: Fleet, *, parallel: int, progress: Progress) -> FleetSt
     if state.to_sign:
         await deploy_anchor(fleet, f"Sign the intermediates of {_name(state.to_sign)}", progress)
     elif state.to_pass_on:
-        await deploy_anchor(fleet, f"Pass on what was told by {_name(state.to_pass_on)}", progress)
+        await deploy_anchor(fleet, f"Pass on the pledges of {_name(state.to_pass_on)}", progress)
     return state
 
 

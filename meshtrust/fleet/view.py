@@ -24,10 +24,10 @@ class ClusterView:
     Attributes:
         stack: Its stack.
         link_name: What the Links of other clusters call it.
-        inspection: What it holds; nothing where it cannot be read, or is not deployed.
+        inspection: What it holds; None if it cannot be read, or is not deployed.
         error: Why it cannot be read; empty where it can be, or is not deployed.
         findings: What needs attention in it.
-        pledge: What its stack has told the fleet.
+        pledge: What its stack has pledged to the fleet.
         earlier: Fingerprints of the roots that have signed before in it, and that live certificates may be under still.
         links: Its Links to other clusters.
     """
@@ -43,7 +43,7 @@ class ClusterView:
 
     @property
     def phase(self) -> str:
-        """Where in a rotation it is, or why that is unknown."""
+        """Phase of its rotation, or why that is unknown."""
         if self.inspection:
             return self.inspection.phase
         return "unreadable" if self.error else "not deployed"
@@ -81,12 +81,12 @@ class ClusterView:
             for entry in self.findings
         ]
         seen = self.inspection.as_json() if self.inspection else {"phase": self.phase}
-        told = {"accepts": sorted(self.pledge.accepts), "released": sorted(self.pledge.released)}
+        pledged = {"accepts": sorted(self.pledge.accepts), "released": sorted(self.pledge.released)}
         return {
             "stack": self.stack,
             "error": self.error or None,
             **seen,
-            "told": told,
+            "pledged": pledged,
             "links": self.links.as_json(),
             "findings": findings,
         }
@@ -99,8 +99,8 @@ class LinkView:
     Attributes:
         link: The Link.
         source: Stack of the cluster that holds it.
-        target: Stack of the cluster that it leads to; empty where that is none of the fleet.
-        state: Whether both ends accept each other, one refuses the other, or that cannot be told.
+        target: Stack of the cluster that it leads to; empty if that is not one of the fleet.
+        state: Whether both ends accept each other, one refuses the other, or neither is known.
     """
 
     link: Link

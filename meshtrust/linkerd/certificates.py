@@ -23,7 +23,7 @@ from meshtrust.lint.rules.secrets import CredentialSecret
 from meshtrust.names import CERT_MANAGER_GROUP
 from meshtrust.pki.durations import format_left
 
-# cert-manager issues and renews within seconds; an issuer of elsewhere takes longer.
+# cert-manager issues and renews within seconds; an external issuer takes longer.
 _SLOW = timedelta(minutes=3)
 # Rules that an Issuer's CA breaks whatever it signs: its Secret lacks something, or certificate and key do not fit.
 _OF_ANY_CA = ("MT203", "MT207", "MT209", "MT212", "MT216", "MT401", "MT407")
@@ -31,7 +31,7 @@ _OF_ANY_CA = ("MT203", "MT207", "MT209", "MT212", "MT216", "MT401", "MT407")
 _INSTALLATION = {
     "controller": "no certificate is issued or renewed",
     "webhook": "Certificates and Issuers can neither be made nor changed",
-    "cainjector": "no webhook is told whom to trust",
+    "cainjector": "no webhook gets the CA that it is to trust",
 }
 _INSTALLED = (
     "app.kubernetes.io/component in (controller,webhook,cainjector),"
@@ -41,7 +41,7 @@ _INSTALLED = (
 
 @dataclass(frozen=True, kw_only=True)
 class Commands:
-    """Commands that a person is told to run.
+    """Commands that a finding names as its fix.
 
     Attributes:
         heal: The one that heals a control plane.
@@ -53,13 +53,13 @@ class Commands:
 
 
 async def judge_certificates(api: Api, namespace: str, now: datetime, commands: Commands) -> list[Finding]:
-    """Return what is wrong with the Certificates and Issuers of a namespace, in cert-manager's words.
+    """Return findings about the Certificates and Issuers of a namespace, in cert-manager's words.
 
     Args:
         api: Client of the cluster.
         namespace: The namespace.
         now: The time.
-        commands: What a person is told to run.
+        commands: The commands that fix what is found.
 
     Raises:
         ForbiddenError: These credentials may not read them.
@@ -129,20 +129,20 @@ async def _judge(
     if failure_of(certificate):
         attempts = status.get("failedIssuanceAttempts") or 1
         times = "once" if attempts == 1 else f"{attempts} times"
-        said = vault.explain(issuer, f"{issuing.get('reason')}: {issuing.get('message')} ({times})")
-        wrong = f"is not issued by {named}: {said}. {left}"
+        reason = vault.explain(issuer, f"{issuing.get('reason')}: {issuing.get('message')} ({times})")
+        wrong = f"is not issued by {named}: {reason}. {left}"
         yield Finding(subject=subject, wrong=wrong, fix=fix)
     elif issuing.get("status") == "True":
         if since > _SLOW:
-            message = await request_says(api, certificate) or issuing.get("message") or "cert-manager says nothing"
-            said = vault.explain(issuer, message)
-            wrong = f"has been about to be issued by {named} for {format_left(since)}: {said}. {left}"
+            message = await request_says(api, certificate) or issuing.get("message") or "cert-manager gives no reason"
+            reason = vault.explain(issuer, message)
+            wrong = f"has been about to be issued by {named} for {format_left(since)}: {reason}. {left}"
             yield Finding(subject=subject, wrong=wrong, fix=f"See what {named} waits for: {describe}")
     elif ready.get("status") != "True":
-        said = ready.get("message") or "cert-manager has not looked at it: is it running?"
+        reason = ready.get("message") or "cert-manager has not looked at it: is it running?"
         # One that was just made is looked at within seconds.
         if _passed(ready.get("lastTransitionTime") or metadata.get("creationTimestamp"), now) > _SLOW:
-            yield Finding(subject=subject, wrong=f"is not ready: {said}. {left}", fix=f"See more: {describe}")
+            yield Finding(subject=subject, wrong=f"is not ready: {reason}. {left}", fix=f"See more: {describe}")
     elif (overdue := _passed(status.get("renewalTime"), now)) > _SLOW:
         wrong = f"was to be renewed {format_left(overdue)} ago, and cert-manager has not begun. {left}"
         yield Finding(
@@ -153,10 +153,10 @@ async def _judge(
 def _judge_issuer(issuer: Mapping[str, Any]) -> Iterator[Finding]:
     ready, metadata = condition_of(issuer, "Ready"), issuer["metadata"]
     if ready and ready.get("status") != "True":
-        said = vault.explain(issuer, f"{ready.get('reason')}: {ready.get('message')}")
+        reason = vault.explain(issuer, f"{ready.get('reason')}: {ready.get('message')}")
         yield Finding(
             subject=f"Issuer {metadata['namespace']}/{metadata['name']}",
-            wrong=f"is not ready: {said}",
+            wrong=f"is not ready: {reason}",
             fix=f"Put right what it says; more is in: kubectl -n {metadata['namespace']} describe issuer "
             f"{metadata['name']}",
         )
@@ -213,11 +213,11 @@ async def _issuer_of(
         return {}, f"{kind} {name}, which is not there"
     ready = condition_of(found, "Ready")
     unready = vault.explain(found, str(ready.get("message")))
-    said = "" if ready.get("status") == "True" else f", which is not ready ({unready})"
+    reason = "" if ready.get("status") == "True" else f", which is not ready ({unready})"
     secret = (found["spec"].get("ca") or {}).get("secretName")
     place = namespace if kind == "Issuer" else "the namespace of cert-manager"
-    signs = f", which signs with Secret {place}/{secret}" if secret and not said else ""
-    return found, f"{kind} {name}{said}{signs}"
+    signs = f", which signs with Secret {place}/{secret}" if secret and not reason else ""
+    return found, f"{kind} {name}{reason}{signs}"
 
 
 def _left(status: Mapping[str, Any], secret: str, now: datetime) -> str:

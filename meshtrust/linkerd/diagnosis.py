@@ -37,7 +37,7 @@ _JUDGED_ELSEWHERE = ("MT208", "MT213", "MT404", "MT405", "MT406")
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """What is diagnosed, and by what it is compared.
+    """A mesh to diagnose, with what it is compared with.
 
     Attributes:
         namespace: Namespace of the control plane.
@@ -61,7 +61,7 @@ class Subject:
 
 @dataclass(frozen=True, kw_only=True)
 class Diagnosis:
-    """What was found.
+    """Result of a diagnosis.
 
     Attributes:
         findings: What is wrong, each with its cause and what to do.
@@ -85,7 +85,7 @@ class Diagnosis:
 
     @property
     def replicas(self) -> int:
-        """How many pods each component has, by the chart's value (linkerd-control-plane, controllerReplicas)."""
+        """Number of pods of each component, by the chart's value (linkerd-control-plane, controllerReplicas)."""
         replicas = self.values.get("controllerReplicas")
         return replicas if isinstance(replicas, int) and replicas > 0 else 1
 
@@ -93,7 +93,7 @@ class Diagnosis:
 async def diagnose(api: Api, subject: Subject) -> Diagnosis:
     """Look at what a control plane consists of and depends on.
 
-    What these credentials may not read is a warning that names it: the rest is judged all the same.
+    What these credentials may not read is a warning that names it: the rest is checked nevertheless.
 
     Args:
         api: Client of the cluster.
@@ -158,7 +158,7 @@ async def allowed(found: list[Finding], what: str, look: Awaitable[T], otherwise
         found.append(
             Finding(
                 subject=what,
-                wrong=f"cannot be judged: {error.said or error}",
+                wrong=f"cannot be judged: {error.server_message or error}",
                 fix="Give these credentials the rights of deploy/rbac/read-only.yaml",
                 severity="warning",
             )

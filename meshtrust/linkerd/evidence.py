@@ -1,4 +1,4 @@
-"""What a cluster really holds of a mesh's credentials: each pod's anchors, the served issuer, the live leaves."""
+"""The credentials of a mesh as the cluster holds them: each pod's anchors, the issuer in use, the live leaves."""
 
 import asyncio
 import json
@@ -57,7 +57,7 @@ class Mesh:
         pods: Every pod with a proxy of this control plane that has not ended.
         others: Those of other control planes in the cluster.
         bundle_changed: When the bundle was last written, by the API server's clock; None where that is not known.
-        version: Linkerd's version, as its chart tells it; empty where it does not.
+        version: Linkerd's version, as its chart records it; empty if it does not.
     """
 
     namespace: str
@@ -75,7 +75,7 @@ class Mesh:
 
     @property
     def bundle_name(self) -> str:
-        """What holds the trusted roots, as a sentence names it."""
+        """The object that holds the trusted roots, as a message names it."""
         return name_trust_roots(self.namespace)
 
     @property
@@ -249,7 +249,7 @@ async def read_served_issuers(api: Api, mesh: Mesh) -> dict[MeshedPod, datetime 
         found = re.search(r"^issuer_cert_ttl_seconds(?:\{[^}]*\})? ([0-9.eE+-]+)$", page.text, re.MULTILINE)
         if found is None or page.date is None:
             version = f" {mesh.version}" if mesh.version else ""
-            return f"Linkerd{version} does not tell it in its metrics, which versions before edge-25.2.1 do not"
+            return f"Linkerd{version} does not report it in its metrics; edge-25.2.1 and later do"
         return page.date + timedelta(seconds=float(found[1]))
 
     return await _of_each(mesh.identity_pods, read_end, str)
@@ -257,7 +257,7 @@ async def read_served_issuers(api: Api, mesh: Mesh) -> dict[MeshedPod, datetime 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leaf:
-    """What is known of the certificate that a pod's proxy uses.
+    """The certificate that a pod's proxy uses, or why it is unknown.
 
     Attributes:
         state: ``shown``; ``waiting`` where no proxy runs yet, which gets one from the issuer of that time; ``gone``
@@ -329,7 +329,7 @@ async def _of_each(
 
 
 def matches_secret(mesh: Mesh, end: datetime) -> bool:
-    """Whether an issuer with this end, as a replica tells it, may be the one in the Secret.
+    """Whether an issuer with this end, as a replica reports it, may be the one in the Secret.
 
     A replica's date has whole seconds, and its gauge was read within the same second. Issuers of one end look the same:
     see `meshtrust.rotation.gate.blocks_served`.
@@ -338,7 +338,7 @@ def matches_secret(mesh: Mesh, end: datetime) -> bool:
 
 
 def ends_at(certificate: x509.Certificate, end: datetime) -> bool:
-    """Whether a certificate ends at a moment that a replica's metrics tell."""
+    """Whether a certificate ends at a time that a replica's metrics report."""
     return -0.5 <= (certificate.not_valid_after_utc - end).total_seconds() <= 1.5
 
 
@@ -348,7 +348,7 @@ async def _read_values(api: Api, namespace: str) -> Mapping[str, Any]:
     try:
         values = yaml.safe_load(((found or {}).get("data") or {}).get("values") or "")
     except yaml.YAMLError as error:
-        msg = f"ConfigMap {namespace}/{LINKERD_CONFIG} cannot be read: {error}. Install Linkerd's chart anew."
+        msg = f"ConfigMap {namespace}/{LINKERD_CONFIG} cannot be read: {error}. Install Linkerd's chart again."
         raise ClusterError(msg) from error
     return values if isinstance(values, Mapping) else {}
 

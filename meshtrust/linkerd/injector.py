@@ -1,4 +1,4 @@
-"""The roots that Linkerd's proxy injector would give to a new pod, as each of its replicas tells it."""
+"""The roots that Linkerd's proxy injector would give to a new pod, as each of its replicas reports them."""
 
 import asyncio
 import base64
@@ -91,8 +91,8 @@ def _review(namespace: str) -> dict[str, Any]:
 def _read_answer(answer: Any) -> ProxyTrust:
     response = (answer.get("response") if isinstance(answer, Mapping) else None) or {}
     if not response.get("allowed"):
-        said = (response.get("status") or {}).get("message") or "it does not say why"
-        return ProxyTrust(state="unseen", reason=f"it refuses a sample pod: {said}")
+        reason = (response.get("status") or {}).get("message") or "it gives no reason"
+        return ProxyTrust(state="unseen", reason=f"it refuses a sample pod: {reason}")
     try:
         changes = json.loads(base64.b64decode(response.get("patch") or "W10="))
     except (binascii.Error, ValueError):

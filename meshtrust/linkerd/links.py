@@ -56,7 +56,7 @@ class Links:
 
     Attributes:
         found: The Links, by namespace and name.
-        installed: Whether the cluster knows the kind at all; nothing where that cannot be told.
+        installed: Whether the cluster knows the kind at all; None if that is not known.
         error: Why they cannot be read; empty where they can be.
     """
 
@@ -65,7 +65,7 @@ class Links:
     error: str = ""
 
     def as_json(self) -> dict[str, Any]:
-        """Return what is known of them as plain data for machines; each Link is the fleet's to tell."""
+        """Return what is known of them as plain data for machines; the fleet reports each Link."""
         return {"installed": self.installed, "error": self.error or None}
 
 

@@ -40,7 +40,7 @@ class Workload:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProxyTrust:
-    """What is known of the roots that a pod's proxy trusts.
+    """The roots that a pod's proxy trusts, or why they are unknown.
 
     Attributes:
         state: ``trusts`` where the roots are known; ``waiting`` where no proxy runs yet, and it reads the bundle as it
@@ -59,7 +59,7 @@ class ProxyTrust:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reference:
-    """Where a proxy's roots come from that are not written in its pod.
+    """The source of a proxy's roots that are not written in its pod.
 
     Attributes:
         config_map: Name of the ConfigMap in the pod's namespace; empty where they come from elsewhere.
@@ -196,7 +196,7 @@ def proxy_container(spec: Mapping[str, Any]) -> Mapping[str, Any] | None:
 def read_trust(container: Mapping[str, Any]) -> tuple[ProxyTrust, Reference | None]:
     """Return what the environment of a proxy's container says of the roots, or what it refers to for them.
 
-    A kubelet resolves a reference as the container starts, so that it tells nothing of what the process has.
+    A kubelet resolves a reference as the container starts, so that it does not show what the process has.
     """
     for variable in reversed(container.get("env") or ()):
         if variable.get("name") != ANCHORS_VARIABLE:

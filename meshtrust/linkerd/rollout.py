@@ -23,14 +23,14 @@ from meshtrust.cluster.api import (
     Resource,
     UnreachableError,
 )
-from meshtrust.cluster.backoff import Tell, silent
+from meshtrust.cluster.backoff import Notify, silent
 from meshtrust.cluster.label_selector import format_selector, selects
 from meshtrust.cluster.readiness import explain
 from meshtrust.linkerd.pods import Workload
 
 # What a pod template's change restarts, and where it is in the API.
 _RESOURCES = {each.kind: each for each in (DEPLOYMENTS, STATEFULSETS, DAEMONSETS)}
-# The annotation of kubectl, so that `kubectl rollout history` tells the same story whoever restarted.
+# The annotation of kubectl, so that `kubectl rollout history` shows restarts of both tools alike.
 _RESTARTED = "kubectl.kubernetes.io/restartedAt"
 _POLL_SECONDS = 0.5
 # Workloads that are read at a time.
@@ -48,7 +48,7 @@ class RolloutError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """How gently to restart.
+    """Limits that keep a restart gentle.
 
     Attributes:
         at_once: Workloads at a time.
@@ -79,7 +79,7 @@ async def find_obstacles(api: Api, workloads: Sequence[Workload], *, minds_budge
 
     Args:
         api: Client of the cluster.
-        workloads: The workloads; of those that cannot be restarted at all nothing is said.
+        workloads: The workloads; those that cannot be restarted at all are left out.
         minds_budgets: Whether disruption budgets are waited for.
 
     Returns:
@@ -127,7 +127,7 @@ async def _strict_budgets(api: Api, workload: Workload, found: Mapping[str, Any]
 
 
 async def restart(
-    api: Api, workloads: Sequence[Workload], limits: Limits, tell: Tell = silent
+    api: Api, workloads: Sequence[Workload], limits: Limits, notify: Notify = silent
 ) -> AsyncIterator[Workload]:
     """Restart workloads side by side, and yield each once all its pods are new and ready.
 
@@ -139,7 +139,7 @@ async def restart(
         api: Client of the cluster.
         workloads: What to restart; every one such that `can_restart`.
         limits: How gently.
-        tell: Gets a sentence of what keeps a workload, each time that it changes.
+        notify: Gets a sentence of what keeps a workload, each time that it changes.
 
     Raises:
         RolloutError: Some have something in the way that no waiting takes away, and nothing was restarted. Or some did
@@ -159,7 +159,7 @@ async def restart(
             if failures:
                 return None
             try:
-                await _Restart(api, workload, limits, tell).run()
+                await _Restart(api, workload, limits, notify).run()
             except _FailedRestart as failure:
                 failures.append(str(failure))
                 return None
@@ -178,7 +178,7 @@ async def restart(
         raise RolloutError("\n".join(failures))
 
 
-async def scale(api: Api, workload: Workload, replicas: int, limits: Limits, tell: Tell = silent) -> None:
+async def scale(api: Api, workload: Workload, replicas: int, limits: Limits, notify: Notify = silent) -> None:
     """Scale a workload, and wait until its pods are ready.
 
     Raises:
@@ -186,7 +186,7 @@ async def scale(api: Api, workload: Workload, replicas: int, limits: Limits, tel
         ClusterError: The API server refuses.
     """
     try:
-        await _Restart(api, workload, limits, tell).scale(replicas)
+        await _Restart(api, workload, limits, notify).scale(replicas)
     except _FailedRestart as failure:
         raise RolloutError(str(failure)) from None
 
@@ -198,8 +198,8 @@ class _FailedRestart(Exception):  # noqa: N818 it is what happened to a restart
 class _Restart:
     """The restart of one workload, and what keeps it."""
 
-    def __init__(self, api: Api, workload: Workload, limits: Limits, tell: Tell) -> None:
-        self._api, self._workload, self._limits, self._tell = api, workload, limits, tell
+    def __init__(self, api: Api, workload: Workload, limits: Limits, notify: Notify) -> None:
+        self._api, self._workload, self._limits, self._notify = api, workload, limits, notify
         self._blocking: list[str] = []
         self._reasons: list[str] = []
         self._explained = self._refused = 0.0
@@ -271,14 +271,16 @@ class _Restart:
         )
 
     async def _wait_for_budgets(self) -> None:
-        told: list[str] = []
+        reported: list[str] = []
         while self._limits.minds_budgets:
             self._blocking = await _blocking_budgets(self._api, self._workload)
             if not self._blocking:
                 return
-            if self._blocking != told:
-                told = self._blocking
-                self._tell(f"{self._workload} waits for PodDisruptionBudget {', '.join(told)} to allow a disruption")
+            if self._blocking != reported:
+                reported = self._blocking
+                self._notify(
+                    f"{self._workload} waits for PodDisruptionBudget {', '.join(reported)} to allow a disruption"
+                )
             await asyncio.sleep(_POLL_SECONDS)
 
     async def _explain(self, changed: Mapping[str, Any]) -> None:
@@ -290,7 +292,7 @@ class _Restart:
         with suppress(ClusterError):
             reasons = await explain(self._api, {"kind": self._workload.kind, **changed})
             if reasons != self._reasons and reasons:
-                self._tell(f"{self._workload}: {'; '.join(reasons)}")
+                self._notify(f"{self._workload}: {'; '.join(reasons)}")
             self._reasons = reasons
         if _is_given_up(changed):
             raise self._failed("has made no progress for as long as it says itself (progressDeadlineSeconds)")

@@ -30,12 +30,12 @@ def summary(result: LintResult) -> str:
     where = f"in {_count(result.files, 'file')}"
     if parts or result.judged:
         judged = f"{result.judged or 'nothing'} judged"
-        said = f"{', '.join(parts) or 'Nothing wrong'} {where} ({judged})."
+        text = f"{', '.join(parts) or 'Nothing wrong'} {where} ({judged})."
     elif result.files:
-        said = f"Nothing was judged: no credentials of Linkerd were recognised {where}."
+        text = f"Nothing was judged: no credentials of Linkerd were recognised {where}."
     else:
-        said = "Nothing was judged: there are no YAML, JSON or PEM files."
-    return said + _passed_over(result)
+        text = "Nothing was judged: there are no YAML, JSON or PEM files."
+    return text + _passed_over(result)
 
 
 def _passed_over(result: LintResult) -> str:
@@ -49,8 +49,8 @@ def _passed_over(result: LintResult) -> str:
     more = len(result.pem_files) - len(files)
     files += [_count(more, "other PEM file")] if more > 0 else []
     named = ", ".join([*kinds, *files])
-    said = f" Not judged, because nothing connects it with Linkerd: {named}." if named else ""
-    return said + (" To judge a PEM file, name it on the command line." if files else "")
+    text = f" Not judged, because nothing connects it with Linkerd: {named}." if named else ""
+    return text + (" To judge a PEM file, name it on the command line." if files else "")
 
 
 def _count(number: int, what: str) -> str:

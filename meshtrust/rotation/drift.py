@@ -28,7 +28,7 @@ def find_drift(
 
     Args:
         held: The trust that the cluster holds.
-        known: The roots that the last deployment or the configuration tells of, by generation.
+        known: The roots that the last deployment or the configuration names, by generation.
         wanted: Those of them that are to be trusted.
         trust: The trust that is to be deployed.
         last: The trust that was deployed last.

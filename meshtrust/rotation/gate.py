@@ -108,7 +108,7 @@ async def find_blockers(
 
 
 def _blocks_unknown(step: Step, roots: Mapping[str, x509.Certificate]) -> list[Blocker]:
-    """Return the generations of a step whose roots no outputs tell, as after a run that left them out."""
+    """Return the generations of a step whose roots no outputs record, as after a run that left them out."""
     return [
         Blocker(
             subject=f"generation {name}",
@@ -140,7 +140,7 @@ async def judge_step(
         acknowledged: As above.
         in_fleet: As above.
         injections: What the injectors would give to a pod, asked before the pods were listed; None has them asked now,
-            which tells nothing of a pod that an injector has made since.
+            which shows nothing of a pod that an injector has made since.
     """
     if step.kind not in _JUDGED:
         return []
@@ -166,7 +166,7 @@ async def judge_step(
         remaining = [roots[name] for name in step.after.anchors]
         mesh, served, leaves = await _patiently_see_issuers(api, mesh, remaining)
         blockers = blocks_retire(mesh, remaining, served=served, leaves=leaves, now=datetime.now(UTC))
-        blockers += _lacking(mesh, root, signer)
+        blockers += _pods_known_not_to_trust(mesh, root, signer)
     blockers += blocks_injection(injections, root, signer)
     blockers += await _blocks_outsiders(api, outsiders, step, roots, acknowledged)
     blockers = [entry for entry in blockers if not (entry.is_external and acknowledged.reason(step, entry.subject))]
@@ -245,7 +245,7 @@ def blocks_injection(injections: Mapping[MeshedPod, ProxyTrust], root: str, name
     """Return the replicas of the injector that would make a pod whose proxy does not trust a root.
 
     Args:
-        injections: What each would inject, as `read_injections` tells it.
+        injections: What each would inject, as `read_injections` returns it.
         root: Fingerprint of the root that is to sign, or signs.
         name: Its generation, for the reasons.
     """
@@ -277,7 +277,7 @@ def blocks_replace(leaves: Mapping[MeshedPod, Leaf], silent: datetime, now: date
 
     Args:
         leaves: The live certificate of each pod.
-        silent: When the last of them ends, as `silent_from` tells it.
+        silent: When the last of them ends, as `silent_from` returns it.
         now: The time.
     """
     blockers = []
@@ -294,7 +294,7 @@ def blocks_replace(leaves: Mapping[MeshedPod, Leaf], silent: datetime, now: date
 
 
 def blocks_deploy(mesh: Mesh, roots: Mapping[str, x509.Certificate], signer: str, now: datetime) -> list[Blocker]:
-    """Return what a first deployment would cut off of an existing mesh; empty if there is no control plane.
+    """Return the pods of an existing mesh that a first deployment would cut off; empty without a control plane.
 
     Args:
         mesh: What the cluster holds.
@@ -324,13 +324,13 @@ def blocks_served(
 ) -> list[Blocker]:
     """Return the replicas of the identity service that are not seen to sign with the issuer in the Secret.
 
-    A replica tells when its issuer ends, unless its version does not; and two issuers may end at the same time. Its
+    A replica reports when its issuer ends, unless its version does not; and two issuers may end at the same time. Its
     own proxy's certificate is from itself (linkerd2 ``charts/partials/templates/_proxy.tpl``: the address is
     localhost), and shows who has signed it.
 
     Args:
         mesh: The installation.
-        served: What each replica signs with, as `read_served_issuers` tells it.
+        served: What each replica signs with, as `read_served_issuers` returns it.
         leaves: The live certificates of the replicas' own proxies at least.
     """
     shown = [leaf for leaf in (leaves or {}).values() if leaf.state == "shown"]
@@ -381,8 +381,8 @@ def blocks_retire(
     Args:
         mesh: The installation.
         remaining: The roots that stay trusted.
-        served: What each identity replica signs with, as `read_served_issuers` tells it.
-        leaves: The live certificate of each pod, as `read_leaves` tells it.
+        served: What each identity replica signs with, as `read_served_issuers` returns it.
+        leaves: The live certificate of each pod, as `read_leaves` returns it.
         now: The time.
     """
     blockers = list(_blocks_issuer(mesh, remaining, now))
@@ -424,10 +424,10 @@ def _pods_not_trusting(mesh: Mesh, root: str, name: str) -> Iterable[Blocker]:
         if pod.trust.state == "unseen":
             reason = f"what its proxy trusts cannot be seen: {pod.trust.reason}. {_delete_lost(pod)}"
             yield Blocker(subject=str(pod), reason=reason, workload=pod.workload)
-    yield from _lacking(mesh, root, name)
+    yield from _pods_known_not_to_trust(mesh, root, name)
 
 
-def _lacking(mesh: Mesh, root: str, name: str) -> Iterable[Blocker]:
+def _pods_known_not_to_trust(mesh: Mesh, root: str, name: str) -> Iterable[Blocker]:
     """Yield the pods whose proxies are known not to trust a root."""
     for pod in mesh.pods:
         if pod.anchors is not None and root not in pod.anchors:
@@ -445,7 +445,7 @@ async def _blocks_outsiders(
     roots: Mapping[str, x509.Certificate],
     acknowledged: Acknowledgements,
 ) -> list[Blocker]:
-    """Return who else would be cut off by a switch or a retirement, acknowledged or not."""
+    """Return what outside of this control plane a switch or a retirement would cut off, acknowledged or not."""
     signer = step.after.signer
     root = fingerprint(roots[signer])
     external = {
@@ -486,11 +486,12 @@ async def _blocks_outsiders(
         found = list(await _blocks_other(api, other, step, roots))
         if found:
             subject = f"Linkerd in namespace {other.namespace}"
-            told = acknowledged.ask(
+            remedy = acknowledged.ask(
                 step, subject, "Bring it to the new root, or if nothing goes between the two say so"
             )
             reason = (
-                f"it shares a root with this one, and {len(found)} of it would be cut off, such as {found[0]}. {told}"
+                f"it shares a root with this one, and {len(found)} of its pods would lose mesh connectivity, such as "
+                f"{found[0]}. {remedy}"
             )
             blockers.append(Blocker(subject=subject, reason=reason, curable=False, is_external=True))
     return blockers

@@ -41,7 +41,7 @@ def find_way(
     *,
     roots: Mapping[str, Root] | None = None,
     retired: Mapping[str, Root] | None = None,
-    brought: Mapping[str, str] | None = None,
+    external: Mapping[str, str] | None = None,
     ended: Collection[str] = (),
 ) -> Way:
     """Return the way from the last deployment to a goal.
@@ -51,14 +51,14 @@ def find_way(
         wanted: The goal, as the configuration has it.
         roots: The last deployment's roots, by generation.
         retired: Roots that this stack has trusted and retired, by generation.
-        brought: SHA-256 fingerprints (hex) of the roots that the configuration brings along, by generation.
+        external: SHA-256 fingerprints (hex) of the roots that the configuration brings along, by generation.
         ended: Generations of the last deployment whose roots have ended.
 
     Raises:
         IllegalStepError: The goal gives a generation another root, uses the name of a retired one, or keeps a root that
             has ended where all that is deployed has ended.
     """
-    check_roots(wanted.anchors, roots=roots or {}, retired=retired or {}, brought=brought or {})
+    check_roots(wanted.anchors, roots=roots or {}, retired=retired or {}, external=external or {})
     if last is None:
         return Way(goal=wanted, steps=(first_step(wanted),))
     goal = Trust(anchors=_in_order(last, wanted), signer=wanted.signer)

@@ -1,6 +1,6 @@
 """The roots that exist already, by generation, as the last deployment, the cluster or other stacks know them.
 
-A generation is one root for good. Proxies tell roots apart by name and key, so that a second root of the same name is
+A generation is one root for good. Proxies distinguish roots by name and key, so that a second root of the same name is
 a stranger to all that trust the first, and nothing but the name says which of them is meant.
 """
 
@@ -103,7 +103,7 @@ def find_known(
     """Return the roots that exist of generations which this stack makes itself.
 
     Args:
-        made: The generations that the run declares and whose roots nobody has brought along.
+        made: The generations that the run declares and whose roots the configuration does not give.
         deployed: The roots of the last deployment, by generation.
         held: The trust that the cluster holds.
         elsewhere: Roots that other stacks trust: the stack, the generation and the root.

@@ -116,7 +116,7 @@ class Decision:
 
     Attributes:
         pledge: What the cluster has pledged from this run on.
-        takes_step: Whether it takes the step, once nothing blocks it; otherwise it tells only that it is ready for it.
+        takes_step: Whether it takes the step, once nothing blocks it; otherwise it only pledges to be ready.
         blockers: What in the rest of the fleet makes the step unsafe, as far as is known.
     """
 
@@ -163,7 +163,7 @@ def find_fleet_blockers(name: str, own: Pledge, step: Step, pledges: Mapping[str
         reason = "it has not passed on what this cluster has pledged. Deploy it"
         blockers.append(Blocker(subject="the anchor stack", reason=reason, curable=False))
     if own.ready_for(step) != own:
-        reason = f"it has not told the others that it is ready to {step}. Its next run does, with that configured"
+        reason = f"it has not pledged to the others that it is ready to {step}. Its next run does, with that configured"
         blockers.append(Blocker(subject="this stack", reason=reason, curable=False))
     return blockers
 
@@ -178,11 +178,11 @@ def _reasons(step: Step, pledge: Pledge) -> Iterator[str]:
     if step.kind == "retire":
         for generation in step.generations:
             if generation in pledge.anchors and generation not in pledge.released:
-                yield f"it has not told that nothing in it is under {generation} any more"
+                yield f"it has not pledged that nothing in it is under {generation} any more"
         return
     signer = step.after.signer
     if signer not in pledge.accepts:
-        yield f"it has not told that all its pods trust {signer}"
+        yield f"it has not pledged that all its pods trust {signer}"
 
 
 def blocks_joining(name: str, trust: Trust, pledges: Mapping[str, Pledge]) -> list[str]:

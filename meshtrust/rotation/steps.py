@@ -16,7 +16,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-# Environment variable that is "1" for a run that tells the fleet what its cluster is ready for, and takes no step.
+# Environment variable that is "1" for a run that pledges what its cluster is ready for, and takes no step.
 PLEDGE_ONLY = "MESHTRUST_PLEDGE_ONLY"
 
 Phase = Literal["steady", "introduce", "switch"]
@@ -101,11 +101,11 @@ class Root:
 
     Attributes:
         fingerprint: SHA-256 of its DER, in hex.
-        brought: Whether it was made elsewhere.
+        external: Whether the configuration gave it (`anchorCertificates`).
     """
 
     fingerprint: str
-    brought: bool = False
+    external: bool = False
 
 
 class IllegalStepError(Exception):
@@ -118,7 +118,7 @@ def find_step(
     *,
     roots: Mapping[str, Root] | None = None,
     retired: Mapping[str, Root] | None = None,
-    brought: Mapping[str, str] | None = None,
+    external: Mapping[str, str] | None = None,
     ended: Collection[str] = (),
 ) -> Step | None:
     """Return the step that leads from the last deployment to the wanted state; None if there is none.
@@ -128,7 +128,7 @@ def find_step(
         wanted: State that the configuration asks for.
         roots: The last deployment's roots, by generation.
         retired: Roots that this stack has trusted and retired, by generation.
-        brought: Fingerprints of the roots that the configuration brings along, by generation.
+        external: Fingerprints of the roots that the configuration brings along, by generation.
         ended: Generations of the last deployment whose roots have ended.
 
     Where all that is trusted has ended no step can be taken one by one: the identity service verifies its issuer at its
@@ -138,7 +138,7 @@ def find_step(
     Raises:
         IllegalStepError: The wanted state is more than one step away, or gives a generation another root.
     """
-    check_roots(wanted.anchors, roots=roots or {}, retired=retired or {}, brought=brought or {})
+    check_roots(wanted.anchors, roots=roots or {}, retired=retired or {}, external=external or {})
     if last is None:
         return first_step(wanted)
     if set(last.anchors) <= set(ended) and not set(wanted.anchors) & set(last.anchors):
@@ -170,7 +170,7 @@ def first_step(wanted: Trust) -> Step:
 
 
 def check_roots(
-    anchors: Sequence[str], *, roots: Mapping[str, Root], retired: Mapping[str, Root], brought: Mapping[str, str]
+    anchors: Sequence[str], *, roots: Mapping[str, Root], retired: Mapping[str, Root], external: Mapping[str, str]
 ) -> None:
     """Make sure that every name means the root that it has always meant.
 
@@ -178,13 +178,13 @@ def check_roots(
         anchors: The wanted generations.
         roots: The last deployment's roots, by generation.
         retired: Roots that were trusted before that and are retired, by generation.
-        brought: Fingerprints of the roots that the configuration brings along, by generation.
+        external: Fingerprints of the roots that the configuration brings along, by generation.
 
     Raises:
         IllegalStepError: A generation would get another root.
     """
-    _refuse_another_root(anchors, roots, brought)
-    _refuse_used_names(anchors, retired, brought)
+    _refuse_another_root(anchors, roots, external)
+    _refuse_used_names(anchors, retired, external)
 
 
 def plan_rotation(current: Trust, to: str) -> list[Step]:
@@ -273,12 +273,12 @@ def _refuse_another_order(last: Trust, wanted: Trust) -> None:
         )
 
 
-def _refuse_another_root(anchors: Sequence[str], roots: Mapping[str, Root], brought: Mapping[str, str]) -> None:
+def _refuse_another_root(anchors: Sequence[str], roots: Mapping[str, Root], external: Mapping[str, str]) -> None:
     for name in anchors:
         root = roots.get(name)
-        if root is None or (brought.get(name) == root.fingerprint):
+        if root is None or (external.get(name) == root.fingerprint):
             continue
-        if name in brought or root.brought:
+        if name in external or root.external:
             msg = (
                 f'generation "{name}" has the root {root.fingerprint[:16]}, and would get another one. A generation is '
                 "one root for good: leave it as it is, and bring the other root along under a new name"
@@ -286,10 +286,10 @@ def _refuse_another_root(anchors: Sequence[str], roots: Mapping[str, Root], brou
             raise IllegalStepError(msg)
 
 
-def _refuse_used_names(anchors: Sequence[str], retired: Mapping[str, Root], brought: Mapping[str, str]) -> None:
+def _refuse_used_names(anchors: Sequence[str], retired: Mapping[str, Root], external: Mapping[str, str]) -> None:
     for name in anchors:
         root = retired.get(name)
-        if root is not None and brought.get(name) != root.fingerprint:
+        if root is not None and external.get(name) != root.fingerprint:
             msg = (
                 f'generation "{name}" has been retired, and proxies may still know its root {root.fingerprint[:16]} by '
                 "that name. Use a name that was never used"

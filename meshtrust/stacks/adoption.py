@@ -63,7 +63,7 @@ class Adoption:
 
 @dataclass(frozen=True, kw_only=True)
 class InstallLocation:
-    """Where an installation is, and how its charts are found.
+    """The place of an installation, and the source of its charts.
 
     Attributes:
         context: Context of the kubeconfig.
@@ -133,7 +133,7 @@ async def plan_adoption(api: Api, place: InstallLocation) -> Adoption:
 
 
 async def _find_certificate(api: Api, namespace: str) -> Mapping[str, Any] | None:
-    """Return the Certificate that is issued into Linkerd's Secret; nothing where there is none."""
+    """Return the Certificate that is issued into Linkerd's Secret; None if there is none."""
     if not await cert_manager.has_api(api):
         return None
     async for certificate in api.list(cert_manager.CERTIFICATES, namespace=namespace):
@@ -142,7 +142,7 @@ async def _find_certificate(api: Api, namespace: str) -> Mapping[str, Any] | Non
             if name != IDENTITY_ISSUER:
                 msg = (
                     f"Certificate {namespace}/{name} is issued into Secret {IDENTITY_ISSUER}, and a stack's own has "
-                    f"that name. Make it anew as {IDENTITY_ISSUER}; the Secret stays when the old one is deleted."
+                    f"that name. Make it again as {IDENTITY_ISSUER}; the Secret stays when the old one is deleted."
                 )
                 raise AdoptionError(msg)
             found: Mapping[str, Any] = certificate
@@ -161,7 +161,7 @@ def _release(releases: Sequence[HelmRelease], chart: str, place: InstallLocation
         raise AdoptionError(msg)
     if found.name != chart:
         msg = f'Chart {chart} is installed as release "{found.name}", and a stack\'s own is named like the chart.'
-        raise AdoptionError(f"{msg} Install it anew under that name.")
+        raise AdoptionError(f"{msg} Install it again under that name.")
     return found
 
 
@@ -183,7 +183,7 @@ def _check_values(release: HelmRelease) -> None:
 
 
 def _names(roots: Sequence[x509.Certificate]) -> dict[str, x509.Certificate]:
-    """Return the roots by the year that each began in, told apart where two began in the same."""
+    """Return the roots by the year that each began in, with a suffix if two began in the same."""
     named: dict[str, x509.Certificate] = {}
     for root in sorted(roots, key=lambda root: root.not_valid_before_utc):
         year = str(root.not_valid_before_utc.year)
@@ -326,4 +326,4 @@ def _notes(issuer: Mapping[str, Any], control_plane: HelmRelease, place: Install
         "an annotation: the control plane restarts, and nothing else does."
     )
     if not place.charts:
-        yield f"Helm does not tell where its charts came from; {_PUBLISHED} is assumed (--charts for another source)."
+        yield f"Helm does not record the source of its charts; {_PUBLISHED} is assumed (--charts for another source)."

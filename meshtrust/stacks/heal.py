@@ -125,7 +125,7 @@ class _Healing:
             if diagnosis.refused:
                 return
             if "identity" not in diagnosis.down:
-                await wait_until_met(self._unserved, RELOAD_SECONDS, self._tell)
+                await wait_until_met(self._unserved, RELOAD_SECONDS, self._notify)
         if "identity" in diagnosis.down:
             await self._bring_up(diagnosis)
         else:
@@ -166,7 +166,7 @@ class _Healing:
         self._note(f"cert-manager is asked to issue Certificate {place}/{name} again: {reason}")
         try:
             await cert_manager.ask_for_issue(self._api, certificate, reason)
-            await cert_manager.wait_issued(self._api, place, name, self._tell)
+            await cert_manager.wait_issued(self._api, place, name, self._notify)
         except ClusterError as error:
             self._fail(f"Certificate {place}/{name}", str(error))
             return False
@@ -203,7 +203,7 @@ class _Healing:
     async def _restart(self, workload: Workload, why: str) -> bool:
         self._note(f"restarting {workload}: {why}", workload=str(workload))
         try:
-            async for _ in restart(self._api, [workload], self._limits, self._tell):
+            async for _ in restart(self._api, [workload], self._limits, self._notify):
                 self._note(f"{workload} is ready")
         except RolloutError as error:
             self._rollouts.append(error)
@@ -214,7 +214,7 @@ class _Healing:
         replicas = diagnosis.replicas
         self._note(f"scaling {workload} from 0 to {replicas}", workload=str(workload))
         try:
-            await scale(self._api, workload, replicas, self._limits, self._tell)
+            await scale(self._api, workload, replicas, self._limits, self._notify)
         except RolloutError as error:
             self._rollouts.append(error)
         else:
@@ -231,7 +231,7 @@ class _Healing:
         self._healed = True
         self._progress.note(text, **facts)
 
-    def _tell(self, text: str) -> None:
+    def _notify(self, text: str) -> None:
         self._progress.note(text)
 
     def _fail(self, subject: str, reason: str) -> None:

@@ -26,7 +26,7 @@ _SHORT = 12
 
 @dataclass(frozen=True, kw_only=True)
 class MinimumLifetimes:
-    """How much life must be left, below which a certificate is an error.
+    """Times that must be left of the certificates; with less it is an error.
 
     Attributes:
         issuer: Of the identity issuer. One that lives 48 hours and is renewed 25 hours before its end always has more
@@ -45,8 +45,8 @@ class Inspection:
     Attributes:
         context: Context of the kubeconfig that leads to its cluster.
         mesh: What the cluster holds.
-        served: What each replica of the identity service signs with, as `read_served_issuers` tells it.
-        trust: What the stack last deployed; nothing where no stack was named, or it has not been deployed.
+        served: What each replica of the identity service signs with, as `read_served_issuers` returns it.
+        trust: What the stack last deployed; None if no stack was named, or it has not been deployed.
         deployed: The deployed roots, by generation.
         names: Generations by their root's fingerprint, retired ones included.
         retired: Fingerprints of the roots that the stack has retired.
@@ -72,7 +72,7 @@ class Inspection:
 
     @property
     def phase(self) -> str:
-        """Where in a rotation the stack is; ``unmanaged`` where no stack tells."""
+        """Phase of the stack's rotation; ``unmanaged`` without a stack."""
         return self.trust.phase if self.trust else "unmanaged"
 
     @cached_property
@@ -87,11 +87,11 @@ class Inspection:
 
     @cached_property
     def pods_by_anchors(self) -> Counter[tuple[str, ...]]:
-        """How many proxies trust which roots; those that cannot tell are under no root at all."""
+        """Number of proxies by the roots that they trust; no root for those whose roots are unknown."""
         return Counter(tuple(sorted(map(self.name, pod.anchors or ()))) for pod in self.mesh.pods)
 
-    def lacking(self, root: str) -> dict[Workload, int]:
-        """Return how many proxies of each workload do not trust a root, or cannot tell."""
+    def workloads_not_trusting(self, root: str) -> dict[Workload, int]:
+        """Return how many proxies of each workload do not trust a root, or whose roots are unknown."""
         return Counter(pod.workload for pod in self.mesh.pods if pod.may_lack(root))
 
     def as_json(self) -> dict[str, Any]:
@@ -110,7 +110,9 @@ class Inspection:
             "issuer": CertificateSummary.of(self.mesh.issuer[0]).as_outputs() if self.mesh.issuer else None,
             "issuerRoot": self.name(fingerprint(self.issuer_chain[-1])) if self.issuer_chain else None,
             "servedIssuers": {
-                str(pod): end if isinstance(end, str) else {"notAfter": end.isoformat(), "current": self.serves(pod)}
+                str(pod): end
+                if isinstance(end, str)
+                else {"notAfter": end.isoformat(), "current": self.has_current_issuer(pod)}
                 for pod, end in self.served.items()
             },
             "pods": len(self.mesh.pods),
@@ -119,11 +121,11 @@ class Inspection:
             ],
         }
 
-    def serves(self, pod: MeshedPod) -> bool:
+    def has_current_issuer(self, pod: MeshedPod) -> bool:
         """Whether a replica of the identity service signs with the issuer in the Secret."""
-        return self.serving(pod) == "current"
+        return self.issuer_status(pod) == "current"
 
-    def serving(self, pod: MeshedPod) -> Literal["current", "another", "unknown"]:
+    def issuer_status(self, pod: MeshedPod) -> Literal["current", "another", "unknown"]:
         """Return which issuer a replica of the identity service signs with: the Secret's, or another."""
         end = self.served[pod]
         if isinstance(end, str):
@@ -132,7 +134,7 @@ class Inspection:
 
     @property
     def drifted(self) -> bool | None:
-        """Whether the bundle in the cluster is not the deployed one; nothing where no stack tells what was deployed."""
+        """Drift of the cluster's bundle from the deployed one: whether they differ; None if no deployment is known."""
         if not self.deployed:
             return None
         return set(map(fingerprint, self.mesh.roots)) != set(map(fingerprint, self.deployed.values()))
@@ -287,13 +289,13 @@ def _judge_served(inspection: Inspection) -> Iterator[Finding]:
         if isinstance(end, str):
             yield Finding(
                 subject=str(pod),
-                wrong=f"does not tell which issuer it signs with: {end}",
+                wrong=f"does not report which issuer it signs with: {end}",
                 fix="Give these credentials the right to create pods/portforward"
                 if "403" in end
                 else f"See what keeps it: kubectl -n {pod.namespace} describe pod {pod.name}",
                 severity="warning",
             )
-        elif not inspection.serves(pod):
+        elif not inspection.has_current_issuer(pod):
             ends = f"signs with an issuer that ends {end:%Y-%m-%d %H:%M} UTC, and the Secret holds another"
             if inspection.diagnosis.refused:
                 yield Finding(
@@ -323,7 +325,7 @@ def _judge_proxies(inspection: Inspection) -> Iterator[Finding]:
         reason = unseen[0].trust.reason
         yield Finding(
             subject=f"{len(unseen)} of {len(inspection.mesh.pods)} proxies",
-            wrong=f"do not tell which roots they trust: {reason} ({_listed(Counter(pod.workload for pod in unseen))})",
+            wrong=f"do not show which roots they trust: {reason} ({_listed(Counter(pod.workload for pod in unseen))})",
             fix="Give these credentials the right to create pods/portforward"
             if "403" in reason
             else "Restart them, so that they trust what is deployed: kubectl rollout restart, or meshtrust rotate",

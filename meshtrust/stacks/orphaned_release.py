@@ -1,4 +1,4 @@
-"""What becomes of a deployed Helm release that the state of the stack has no record of."""
+"""Adopt or refuse a Helm release that is missing from the state of the stack."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,8 +16,8 @@ class TakeoverError(ClusterError):
 def check_takeover(found: HelmRelease, mark: str, wanted: Mapping[str, Any], context: str) -> None:
     """Make sure that a release may be taken over: a run of this stack made it, and was killed before it noted that.
 
-    The mark alone does not tell it for Linkerd's control plane: a stack whose state was lost, and that was made anew
-    under the same name, has other roots, which would cut off every proxy that there is.
+    The mark is not enough for Linkerd's control plane: a stack that lost its state, and was made again under the same
+    name, has other roots. Every existing proxy would lose its mesh connectivity.
 
     Args:
         found: The release.
@@ -40,8 +40,8 @@ def check_takeover(found: HelmRelease, mark: str, wanted: Mapping[str, Any], con
     if trusted and to_trust and not trusted & to_trust:
         msg = (
             f"Helm release {name} was deployed by a stack of this name, and trusts none of the roots of this run. The "
-            "stack's state was lost, or is another's: bring it back (docs/runbook.md, A lost key). To begin anew, "
-            f"which cuts off every proxy that there is: {uninstall}"
+            "stack's state was lost, or is another's: bring it back (docs/runbook.md, A lost key). To start "
+            f"again, with which every existing proxy loses its mesh connectivity: {uninstall}"
         )
         raise TakeoverError(msg)
 

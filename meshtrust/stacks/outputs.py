@@ -1,4 +1,4 @@
-"""What a stack has deployed, by its outputs: the program reads its own last run so, and the commands read any stack."""
+"""The last deployment of a stack, by its outputs: the program reads its own, the commands those of any stack."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from meshtrust.rotation.steps import Root, Trust
 
 @dataclass(frozen=True, kw_only=True)
 class Webhooks:
-    """Who the certificates of Linkerd's webhooks are from.
+    """The origin of the certificates of Linkerd's webhooks.
 
     Attributes:
         by_cert_manager: Whether cert-manager issues them; else Linkerd's chart makes them.
@@ -63,24 +63,24 @@ class StackOutputs:
 
     @property
     def identity_suffix(self) -> IdentitySuffix:
-        """What the identities of its mesh end with, as far as it tells: early deployments tell no trust domain."""
+        """The end of the identities of its mesh; early deployments recorded no trust domain."""
         return IdentitySuffix(
             namespace=str(self.outputs.get("namespace") or ""), trust_domain=str(self.outputs.get("trustDomain") or "")
         )
 
     @property
-    def guide_generation(self) -> str:
+    def default_named_generation(self) -> str:
         """The generation that bears the names of Linkerd's guide, or empty."""
         return str(self.outputs.get("guideGeneration") or "")
 
     @property
     def issuer(self) -> Mapping[str, Any]:
-        """What decides who signs the identity issuer, as `IssuerPolicy.as_outputs` has it; empty where unknown."""
+        """Settings that decide who signs the identity issuer (`IssuerPolicy.as_outputs`); empty if unknown."""
         return self.outputs.get("issuer") or {}
 
     @property
     def webhooks(self) -> Webhooks:
-        """Who the webhooks' certificates are from."""
+        """The origin of the webhooks' certificates."""
         described = self.outputs.get("webhooks") or {}
         bundle = read_bundle(described["caBundle"]) if described.get("caBundle") else []
         return Webhooks(
@@ -98,12 +98,12 @@ class StackOutputs:
 
     @property
     def bundle_restorations(self) -> int:
-        """How often runs have restored the bundle of Linkerd's release after a change by hand."""
+        """Number of runs that have restored the bundle of Linkerd's release after a change by hand."""
         return int(self.outputs.get("bundleRestorations") or 0)
 
     @property
     def charts(self) -> Mapping[str, str]:
-        """Where each release's chart came from, by release."""
+        """The source of each release's chart, by release."""
         return self.outputs.get("charts") or {}
 
     @property
@@ -130,7 +130,7 @@ class StackOutputs:
 
     @property
     def trust(self) -> Trust | None:
-        """What the mesh trusts and what signs in it; nothing before the first deployment."""
+        """The trusted and the signing generations of the mesh; None before the first deployment."""
         if not self.outputs.get("signer"):
             return None
         return Trust(anchors=self.anchors, signer=str(self.outputs["signer"]))
@@ -173,12 +173,12 @@ class StackOutputs:
 
     @property
     def requests(self) -> Mapping[str, str]:
-        """What a cluster of a fleet asks the anchor stack to sign: certificate requests as PEM, by generation."""
+        """Requests of a cluster of a fleet that the anchor stack signs: certificate requests as PEM, by generation."""
         return self.outputs.get("requests") or {}
 
     @property
     def intermediates(self) -> Mapping[str, str]:
-        """What a cluster of a fleet has had signed: certificates as PEM, by generation."""
+        """Intermediates of a cluster of a fleet: signed certificates as PEM, by generation."""
         return self.outputs.get("intermediates") or {}
 
     @property
@@ -192,12 +192,12 @@ class StackOutputs:
 
     @property
     def pledge(self) -> Pledge:
-        """What a cluster of a fleet has pledged to the others."""
+        """The pledge of a cluster of a fleet to the others."""
         return Pledge.of(self.outputs.get("pledge"), self.trust)
 
     @property
     def pledges(self) -> Mapping[str, Pledge]:
-        """What an anchor stack passes on of the clusters' pledges, by cluster."""
+        """Pledges of the clusters that an anchor stack passes on, by cluster."""
         return {stack: Pledge.of(found, None) for stack, found in (self.outputs.get("pledges") or {}).items()}
 
     @property
@@ -207,7 +207,7 @@ class StackOutputs:
 
     @property
     def transitions(self) -> list[dict[str, Any]]:
-        """What was moved in the past, oldest first: the audit trail."""
+        """Steps of the past, oldest first: the audit trail."""
         return list(self.outputs.get("transitions") or [])
 
     def retired_by(self, anchors: Sequence[str]) -> dict[str, Any]:
@@ -218,6 +218,6 @@ class StackOutputs:
 
 def _roots(described: Any) -> dict[str, Root]:
     return {
-        generation: Root(fingerprint=root["fingerprint"], brought=bool(root.get("brought")))
+        generation: Root(fingerprint=root["fingerprint"], external=bool(root.get("brought")))
         for generation, root in (described or {}).items()
     }

@@ -169,8 +169,8 @@ def check_goal(stack: Stack, deployed: StackOutputs | None, to: str) -> None:
     if deployed is None or to in deployed.anchors:
         return
     # An external root may return under its name: the program compares it with the root that was retired.
-    brought = stack.setting("anchorCertificates") or {}
-    check_new(to, retired=[name for name in deployed.retired if name not in brought])
+    external = stack.setting("anchorCertificates") or {}
+    check_new(to, retired=[name for name in deployed.retired if name not in external])
 
 
 def next_step(target: Target, to: str) -> Step | None:
@@ -253,8 +253,8 @@ def _not_taken(stack: Stack, step: Step) -> str:
     """Return why a run has ended well and has not taken a step."""
     if anchor := stack.setting("anchorStack"):
         return (
-            f"{stack.name} has told its fleet that it is ready to {step}, and has not taken that step yet. The anchor "
-            f"stack passes that on: pulumi up --stack {anchor}. Then run the same command again"
+            f"{stack.name} has pledged to its fleet that it is ready to {step}, and has not taken that step yet. The "
+            f"anchor stack passes that on: pulumi up --stack {anchor}. Then run the same command again"
         )
     waiting = _waiting_for(StackOutputs(stack.outputs()))
     return (

@@ -63,7 +63,7 @@ class Stack:
 
     @property
     def _path(self) -> Path:
-        """Where its configuration file is, or would be.
+        """Path of its configuration file, whether that exists or not.
 
         Raises:
             StackError: It is a stack of another project, or the directory is no project's.
@@ -150,7 +150,7 @@ class Stack:
 
     @property
     def configured(self) -> Trust:
-        """What the configuration asks for.
+        """The trusted and the signing generations that are configured.
 
         Raises:
             StackError: It names no anchors.
@@ -247,7 +247,7 @@ class Stack:
         Args:
             write: Takes what the CLI writes, line by line.
             refresh: Whether to look at the cluster first, instead of taking the state's word for what is there.
-            only_pledges: Whether to tell the fleet what the cluster is ready for, and to take no step.
+            only_pledges: Whether to pledge what the cluster is ready for, and to take no step.
 
         Raises:
             MissingStackError: The backend has no such stack.
@@ -334,8 +334,8 @@ def list_stacks(directory: Path) -> list[Stack]:
 def cli() -> "PulumiCommand":
     """Return what runs the CLI: the layer of the Automation API below its Stack.
 
-    It tells a lock and a missing stack from other failures. Its Stack would select each stack, for the user too; read
-    the outputs with their secrets, which no command needs; and run four more commands for every deployment.
+    It distinguishes a lock and a missing stack from other failures. Its Stack would select each stack, for the user
+    too; read the outputs with their secrets, which no command needs; and run four more commands for every deployment.
 
     Raises:
         StackError: There is no CLI, or it does not fit the SDK.

@@ -1,4 +1,4 @@
-"""What a command is about: a Linkerd installation on a cluster, and the stack that deploys it where one is named."""
+"""The target of a command: a Linkerd installation on a cluster, and the stack that deploys it, if one is named."""
 
 import asyncio
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from meshtrust.stacks.stack import Stack, StackError
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """Which installation a person named.
+    """The installation that the options of a command name.
 
     Attributes:
         stack: Name of a stack, or empty.

@@ -66,8 +66,8 @@ async def check(api: Api, settings: Settings, last: StackOutputs) -> bool:
 
 def known_roots(settings: Settings, last: StackOutputs) -> dict[str, x509.Certificate]:
     """Return the roots of the generations that a run deploys, as far as they exist before it, by generation."""
-    brought = {name: read_bundle(pem)[0] for name, pem in settings.anchor.certificates.items()}
-    known = {**last.certificates, **brought}
+    external = {name: read_bundle(pem)[0] for name, pem in settings.anchor.certificates.items()}
+    known = {**last.certificates, **external}
     return {name: known[name] for name in settings.anchor.generations if name in known}
 
 

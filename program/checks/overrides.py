@@ -1,4 +1,4 @@
-"""What a refusal of a step says, and the reason by which the step goes ahead all the same."""
+"""The refusal of a step that is not safe, and the override by which the step is taken nevertheless."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -38,7 +38,7 @@ def override_or_refuse(
     *,
     in_fleet: bool = False,
 ) -> dict[str, Any]:
-    """Return what the audit trail says of a step that is not safe and goes ahead all the same, or refuse it.
+    """Refuse a step that is not safe, or return the entry of the audit trail if it is taken nevertheless.
 
     Args:
         settings: What the stack says.
@@ -49,15 +49,15 @@ def override_or_refuse(
         in_fleet: Whether some of it may be in other clusters of a fleet.
 
     Raises:
-        pulumi.RunError: The configuration does not say that it goes ahead.
+        pulumi.RunError: No override in the configuration allows the step.
     """
-    told = tell(step, blockers, in_fleet=in_fleet)
+    unsafe = describe_blockers(step, blockers, in_fleet=in_fleet)
     reason = given_reason(settings, last, step, blockers)
     if reason:
-        pulumi.log.warn(f"{told}\nIt goes ahead, because meshtrust:gate.overrides says: {reason}")
+        pulumi.log.warn(f"{unsafe}\nIt is taken, because meshtrust:gate.overrides says: {reason}")
         return {"gate": "overridden", "reason": reason, "blockers": len(blockers)}
     if settings.gate.mode == "warn":
-        pulumi.log.warn(f"{told}\nIt goes ahead, because meshtrust:gate.mode is warn.")
+        pulumi.log.warn(f"{unsafe}\nIt is taken, because meshtrust:gate.mode is warn.")
         return {"gate": "warned", "blockers": len(blockers)}
     number = number_refusal(step, blockers, len(last.transitions))
     stale = (
@@ -66,13 +66,13 @@ def override_or_refuse(
         else ""
     )
     msg = (
-        f"{told}\n{cure}{stale} To go ahead all the same, say why, with the number of this refusal: "
+        f"{unsafe}\n{cure}{stale} To take the step nevertheless, give a reason with the number of this refusal: "
         f'pulumi config set --path gate.overrides.{step.name} "{number} <reason>"\nNothing was changed.'
     )
     raise pulumi.RunError(msg)
 
 
-def tell(step: Step, blockers: Sequence[Blocker], *, in_fleet: bool = False) -> str:
+def describe_blockers(step: Step, blockers: Sequence[Blocker], *, in_fleet: bool = False) -> str:
     """Return what makes a step unsafe, as sentences and a list.
 
     Args:
@@ -82,9 +82,10 @@ def tell(step: Step, blockers: Sequence[Blocker], *, in_fleet: bool = False) -> 
     """
     named = "\n".join(f"  - {blocker}" for blocker in blockers[:NAMED])
     more = f"\n  and {len(blockers) - NAMED} more" if len(blockers) > NAMED else ""
-    what = f"{len(blockers)} in the cluster would be cut off"
-    if in_fleet and any(blocker.workload is None for blocker in blockers):
-        what = (
-            "1 thing in the fleet blocks it" if len(blockers) == 1 else f"{len(blockers)} things in the fleet block it"
-        )
+    one = len(blockers) == 1
+    if all(blocker.workload for blocker in blockers):
+        what = "1 pod would lose mesh connectivity" if one else f"{len(blockers)} pods would lose mesh connectivity"
+    else:
+        place = "fleet" if in_fleet else "cluster"
+        what = f"1 thing in the {place} blocks it" if one else f"{len(blockers)} things in the {place} block it"
     return f"It is not safe yet to {step}: {what}.\n{named}{more}"

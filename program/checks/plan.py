@@ -70,6 +70,6 @@ class RunPlan:
     restorations: int
 
     @property
-    def guide_generation(self) -> str:
+    def default_named_generation(self) -> str:
         """The generation that has the names of Linkerd's guide in mode ``anchor``; empty if none has."""
-        return self.last.guide_generation or self.settings.guide_generation
+        return self.last.default_named_generation or self.settings.default_named_generation

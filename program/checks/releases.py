@@ -2,7 +2,7 @@
 
 The providers of the real engine are in process groups of their own: Helm goes on where the engine was killed, and
 finishes a release that the state then knows nothing of. Helm itself refuses a second one of that name. Only a hook of
-the resource tells that the engine is about to create it.
+the resource reports that the engine is about to create it.
 """
 
 from typing import Any
@@ -66,14 +66,14 @@ def declared_releases(settings: Settings) -> list[tuple[str, str]]:
 
 
 async def check_pending(api: Api, settings: Settings) -> None:
-    """Make sure that no release is half done which someone else has deployed; a preview tells of this stack's own.
+    """Make sure that no release of another owner is half done; a preview warns of this stack's own.
 
     Args:
         api: Client of the cluster.
         settings: What the stack says.
 
     Raises:
-        ClusterError: Someone else's release is half done; or the releases cannot be read.
+        ClusterError: A release of another owner is half done; or the releases cannot be read.
     """
     for revision in await find_pending(api, declared_releases(settings)):
         await check_owner(api, revision, owner_id(), settings.cluster.context)
@@ -85,5 +85,5 @@ async def check_pending(api: Api, settings: Settings) -> None:
 
 
 async def _known(value: Any) -> Any:
-    """Return a value without the mark of a secret; nothing where a preview does not know it."""
+    """Return a value without the mark of a secret; None if a preview does not know it."""
     return await pulumi.Output.from_input(value).future()

@@ -1,4 +1,4 @@
-"""The guard's part for replacements of what is on the cluster: refused where the mesh would end by one.
+"""Refusals of replacements of objects on the cluster by which the mesh would end.
 
 To be replaced at will (``--target-replace``, ``--replace``, or by a replacement of its provider) an object is made
 first and deleted after that (pulumi ``pkg/resource/deploy/step_generator.go``): under a fixed name that makes nothing,
@@ -16,12 +16,12 @@ from program.checks.plan import RunPlan
 
 _RELEASE, _NAMESPACE = "kubernetes:helm.sh/v3:Release", "kubernetes:core/v1:Namespace"
 _PROVIDER = "pulumi:providers:kubernetes"
-# What the outputs tell of the chart of each release.
+# The output `charts` names the chart of each release by this key.
 _CHARTS = {"cert-manager": "certManager.charts", "trust-manager": "trustBundle.charts"}
 
 
 class ReplacedError(Exception):
-    """What may not be replaced, and is about to be; the message names it and the ways out."""
+    """An object that may not be replaced is about to be; the message names it and what to do."""
 
 
 async def refuse_replacement(
@@ -29,8 +29,8 @@ async def refuse_replacement(
 ) -> None:
     """Refuse to make what is there: a release of Helm that was deployed last, or what that is in.
 
-    The engine tells a hook only that it is about to make something. It is there already where it is replaced, where
-    the state has lost it, and where a run was killed before it was noted; of the last the outputs do not tell.
+    A hook learns from the engine only that something is about to be made. It is there already where it is replaced,
+    where the state has lost it, and where a run was killed before it was noted; the outputs do not record the last.
 
     Args:
         api: Client of the cluster.
@@ -86,9 +86,9 @@ def keep_from_replacement(plan: RunPlan) -> None:
         )
         raise ReplacedError(msg)
 
-    told = pulumi.ResourceHookOptions(on_dry_run=True)
-    hook = pulumi.ResourceHook("is-not-replaced", refuse, told)
-    authority_hook = pulumi.ResourceHook("authority-is-kept", refuse_authority, told)
+    options = pulumi.ResourceHookOptions(on_dry_run=True)
+    hook = pulumi.ResourceHook("is-not-replaced", refuse, options)
+    authority_hook = pulumi.ResourceHook("authority-is-kept", refuse_authority, options)
     kept = {f"webhooks-{name}-{part}" for name in plan.last.webhooks.authorities for part in ("key", "root")}
 
     def transform(args: pulumi.ResourceTransformationArgs) -> pulumi.ResourceTransformationResult | None:

@@ -39,7 +39,7 @@ async def check_run(settings: Settings, last: StackOutputs, fleet: Membership | 
     Raises:
         pulumi.RunError: The anchors would move by more than one step, or by a step that pods in a cluster make
             unsafe; the mesh's identities would be other ones; the cluster is unreachable or another one; a source of
-            charts that this run needs does not answer; or a mesh that is there would be cut off.
+            charts that this run needs does not answer; or an existing mesh would lose its connectivity.
     """
     with refusing():
         way = plan_way(settings, last)
@@ -93,7 +93,7 @@ async def _plan_offline(settings: Settings, last: StackOutputs, way: Way, fleet:
     if step and step.kind in ("switch", "retire", "replace"):
         pulumi.log.warn(f"{OFFLINE}=1: no cluster was asked whether it is safe to {step}.")
     decision = await steps.decide_step(None, settings, last, way, fleet, held=Held())
-    # No gate was asked, so that this preview does not tell what an update will enter into the audit trail.
+    # No gate was asked, so that this preview does not know what an update will enter into the audit trail.
     decision = replace(decision, entries=())
     return _plan(settings, last, way, fleet, decision, api=None, uid=None, held=Held(), awaits_issuer=False)
 

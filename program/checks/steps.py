@@ -23,7 +23,7 @@ from meshtrust.stacks.audit import name_actor
 from meshtrust.stacks.outputs import StackOutputs
 from program.checks.evidence import acknowledgements, look
 from program.checks.issuance import known_roots
-from program.checks.overrides import NAMED, given_reason, override_or_refuse, tell
+from program.checks.overrides import NAMED, given_reason, override_or_refuse, describe_blockers
 from program.checks.plan import CheckedStep
 from program.checks.upgrade import find_upgrades, refuse_upgrade
 from program.checks.way import settings_at, until_signed
@@ -57,7 +57,7 @@ async def decide_step(
 ) -> StepDecision:
     """Decide about the next step to the goal, by the evidence in the cluster and by the pledges of its fleet.
 
-    A cluster of a fleet that is ready for a step, and has not told so yet, does only that in its next run. Where the
+    A cluster of a fleet that is ready for a step, and has not pledged so yet, does only that in its next run. Where the
     environment has MESHTRUST_PLEDGE_ONLY=1, a run does nothing else, whatever overrides and gate.mode say.
 
     Args:
@@ -69,7 +69,7 @@ async def decide_step(
         held: The trust that the cluster holds.
 
     Raises:
-        pulumi.RunError: The step is not safe, the configuration does not say that it is taken all the same, and the run
+        pulumi.RunError: The step is not safe, the configuration does not say that it is taken nevertheless, and the run
             cannot wait: in mode ``step``, and before the first deployment.
         IllegalStepError: What the deployed signer needs is not configured any more.
         ClusterError: The cluster cannot be read.
@@ -148,8 +148,8 @@ def _only_pledges(last: StackOutputs, fleet: Membership | None) -> bool:
 
 def _refuse_pledge_without_step() -> NoReturn:
     msg = (
-        f"{PLEDGE_ONLY}=1 is for a run that tells the fleet what its cluster is ready for, and no step is configured "
-        "here. Unset it to deploy whatever else has changed, or configure the step.\nNothing was changed."
+        f"{PLEDGE_ONLY}=1 is for a run that pledges to the fleet what its cluster is ready for, and no step is "
+        "configured here. Unset it to deploy whatever else has changed, or configure the step.\nNothing was changed."
     )
     raise pulumi.RunError(msg)
 
@@ -194,10 +194,10 @@ def _report_waiting(
     override = (
         ""
         if upgrades
-        else f' To go on at once, say why: pulumi config set --path gate.overrides.{step.name} "{number} <reason>"'
+        else f' To go on at once, give a reason: pulumi config set --path gate.overrides.{step.name} "{number} <reason>"'
     )
     pulumi.log.warn(
-        f"{tell(step, waiting, in_fleet=fleet is not None)}\nThis run leaves anchors and signer as they are "
+        f"{describe_blockers(step, waiting, in_fleet=fleet is not None)}\nThis run leaves anchors and signer as they are "
         f"({step.before}). {cure}The next run goes on by itself when that is done.{override}"
     )
 
@@ -231,8 +231,8 @@ def _pledge(stays: Settings, step: Step, blockers: list[Blocker], fleet: Members
     """
     if blockers:
         msg = (
-            f"{tell(step, blockers)}\nThis run was to tell the fleet that this cluster is ready for it "
-            f"({PLEDGE_ONLY}=1), which no override says in its place. {_cure(fleet)}\nNothing was changed."
+            f"{describe_blockers(step, blockers)}\nThis run was to pledge to the fleet that this cluster is ready for "
+            f"it ({PLEDGE_ONLY}=1), which no override says in its place. {_cure(fleet)}\nNothing was changed."
         )
         raise pulumi.RunError(msg)
     pledge = fleet.pledge.ready_for(step).stamped(fleet.pledge)
@@ -247,13 +247,13 @@ async def _check_drift(
     """Check what a run would change of the cluster's trust although the last deployment says that it is so already.
 
     A state that was restored from a backup is older than the cluster: what it holds as deployed may be a step back, by
-    more than one step, which no configured step tells of.
+    more than one step, which no configured step shows.
 
     Returns:
         An entry for the audit trail for each move that goes ahead by an override.
 
     Raises:
-        pulumi.RunError: Pods would be cut off.
+        pulumi.RunError: Pods would lose mesh connectivity.
     """
     if api is None or last.trust is None or (step and step.kind in ("deploy", "replace")):
         return []
@@ -267,8 +267,8 @@ async def _check_drift(
         if blockers:
             cure = (
                 f"{held.bundle_name} and the identity issuer are ahead of this stack's state, as after its "
-                "restoration from a backup. Restore a later state; or, if there is none, set the stack up again with "
-                "the root that signs in the cluster, brought along (docs/runbook.md, A lost key)."
+                "restoration from a backup. Restore a later state; or, if there is none, set the stack up again "
+                "with the root that signs in the cluster, brought along (docs/runbook.md, A lost key)."
             )
             entries.append(_entry(move) | override_or_refuse(settings, last, move, blockers, cure))
     return entries
@@ -278,10 +278,10 @@ def _find_drift(settings: Settings, last: StackOutputs, held: Held) -> Sequence[
     """Return the moves of a run in the cluster that the last deployment's outputs have already."""
     if last.trust is None:
         return ()
-    brought = {name: read_bundle(pem)[0] for name, pem in settings.anchor.certificates.items()}
+    external = {name: read_bundle(pem)[0] for name, pem in settings.anchor.certificates.items()}
     # In mode external-issuer the stack decides who signs, too, by the reference in its Certificate.
     signs = settings.issuer.mode != "external-secret"
-    known, wanted = {**last.certificates, **brought}, known_roots(settings, last)
+    known, wanted = {**last.certificates, **external}, known_roots(settings, last)
     return tuple(find_drift(held, known, wanted, settings.trust, last.trust, signs=signs))
 
 
@@ -337,7 +337,7 @@ def _take(
         cure = "What is listed loses its connections, which end by themselves by the times above. Wait until then."
     elif fleet and any(blocker.workload is None for blocker in blockers):
         cure += (
-            " A cluster tells that it is ready by a run of its stack with the step configured, and the anchor stack "
+            " A cluster pledges that it is ready by a run of its stack with the step configured, and the anchor stack "
             f"passes it on: pulumi up --stack {fleet.anchor_stack}."
         )
     return override_or_refuse(settings, last, step, blockers, cure, in_fleet=fleet is not None)
@@ -351,8 +351,8 @@ def _report_pledge(step: Step, fleet: Membership, waiting: Sequence[Blocker]) ->
     listed = "".join(f"\n  - {blocker}" for blocker in waiting[:NAMED])
     more = f"\n  and {len(waiting) - NAMED} more" if len(waiting) > NAMED else ""
     pulumi.log.warn(
-        f"This run does not {step} yet: it tells the fleet that this cluster is ready for it, and changes nothing of "
-        f"the anchors. Next run: pulumi up --stack {fleet.anchor_stack}; then again: pulumi up --stack "
+        f"This run does not {step} yet: it pledges to the fleet that this cluster is ready for it, and changes "
+        f"nothing of the anchors. Next run: pulumi up --stack {fleet.anchor_stack}; then again: pulumi up --stack "
         f"{pulumi.get_stack()}" + (f", once these are ready too:{listed}{more}" if waiting else "")
     )
 
@@ -371,8 +371,8 @@ def _refuse_strangers(settings: Settings, step: Step, fleet: Membership) -> None
 
 def _refuse_ended(settings: Settings, step: Step) -> None:
     for name in step.generations:
-        brought = settings.anchor.certificates.get(name)
-        end = read_bundle(brought)[0].not_valid_after_utc if brought else None
+        external = settings.anchor.certificates.get(name)
+        end = read_bundle(external)[0].not_valid_after_utc if external else None
         if end is not None and end <= datetime.now(UTC):
             msg = (
                 f'meshtrust:anchors has "{name}", whose root ended on {end:%Y-%m-%d}. Bring along '

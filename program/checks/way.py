@@ -11,7 +11,7 @@ from meshtrust.pki.pem import to_pem
 from meshtrust.rotation.goal import Way, find_way
 from meshtrust.rotation.steps import IllegalStepError, Trust, find_step
 from meshtrust.stacks.outputs import StackOutputs
-from program.configuration.anchors import brought_roots
+from program.configuration.anchors import external_roots
 from program.configuration.settings import Settings
 from program.membership import Membership
 
@@ -30,12 +30,12 @@ def plan_way(settings: Settings, last: StackOutputs) -> Way:
     """
     now = datetime.now(UTC)
     ended = [name for name, root in last.certificates.items() if root.not_valid_after_utc <= now]
-    brought = brought_roots(settings.anchor)
+    external = external_roots(settings.anchor)
     if settings.rotation.mode == "reconcile":
         return find_way(
-            last.trust, settings.trust, roots=last.roots, retired=last.retired, brought=brought, ended=ended
+            last.trust, settings.trust, roots=last.roots, retired=last.retired, external=external, ended=ended
         )
-    step = find_step(last.trust, settings.trust, roots=last.roots, retired=last.retired, brought=brought, ended=ended)
+    step = find_step(last.trust, settings.trust, roots=last.roots, retired=last.retired, external=external, ended=ended)
     return Way(goal=settings.trust, steps=(step,) if step else ())
 
 
@@ -58,7 +58,7 @@ def settings_at(settings: Settings, last: StackOutputs, trust: Trust) -> Setting
     certificates = dict(settings.anchor.certificates)
     for name in trust.anchors:
         root = last.certificates.get(name)
-        if root is not None and name not in certificates and last.roots[name].brought:
+        if root is not None and name not in certificates and last.roots[name].external:
             # It is no secret, so that the outputs have it, and nobody needs to keep it in the stack's file.
             certificates[name] = to_pem(root)
     anchor = replace(
@@ -137,7 +137,7 @@ def _check_signer(stage: Settings, last: StackOutputs) -> None:
         )
         raise IllegalStepError(msg)
     root = last.roots.get(signer)
-    needs_key = mode in SIGNING_MODES and not stage.anchor_stack and root is not None and root.brought
+    needs_key = mode in SIGNING_MODES and not stage.anchor_stack and root is not None and root.external
     if needs_key and signer not in stage.anchor.keys:
         msg = (
             f"{signer} signs until the signer is switched, and its key is not in meshtrust:anchorKeys any more. Keep "

@@ -128,6 +128,6 @@ def trust_anchor(configuration: Configuration) -> TrustAnchorArgs:
     )
 
 
-def brought_roots(anchor: TrustAnchorArgs) -> dict[str, str]:
+def external_roots(anchor: TrustAnchorArgs) -> dict[str, str]:
     """Return the fingerprints of the roots that were made elsewhere, by generation."""
     return {generation: fingerprint(read_bundle(pem)[0]) for generation, pem in anchor.certificates.items()}

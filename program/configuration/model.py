@@ -84,7 +84,7 @@ class AnchorSection(Section):
 
 
 class RotationSection(Section):
-    """How a run treats a goal that is not deployed yet.
+    """Behaviour of a run whose goal is not deployed yet.
 
     Attributes:
         mode: ``reconcile`` takes the next safe step towards it, or waits; ``step`` refuses a goal that is more than one
@@ -101,7 +101,7 @@ class RotationSection(Section):
 
 
 class GateSection(Section):
-    """How to treat a step the cluster is not ready for.
+    """Treatment of a step that the cluster is not ready for.
 
     Attributes:
         mode: ``enforce`` refuses it, ``warn`` only warns.
@@ -118,7 +118,7 @@ class GateSection(Section):
 
 
 class IssuerSection(Section):
-    """Who signs the identity issuer, for how long, and when it is renewed."""
+    """The signer of the identity issuer, its lifetime, and when it is renewed."""
 
     section = "issuer"
 
@@ -175,7 +175,7 @@ class ChartSection(Section):
 
     @property
     def source(self) -> ChartSource:
-        """Where the charts are, and in which version."""
+        """Place and version of the charts."""
         return ChartSource(location=self.charts, version=self.version or self.pinned, names=self.names)
 
 
@@ -206,7 +206,7 @@ class CertManagerSection(ChartSection):
 
 
 class TrustBundleSection(ChartSection):
-    """Who publishes the bundle, and an installation of trust-manager."""
+    """The publisher of the bundle, and an installation of trust-manager."""
 
     section = "trustBundle"
     pinned = versions.TRUST_MANAGER
@@ -217,7 +217,7 @@ class TrustBundleSection(ChartSection):
 
 
 class WebhooksSection(Section):
-    """Who signs the certificates of Linkerd's webhooks."""
+    """The signer of the certificates of Linkerd's webhooks."""
 
     section = "webhooks"
 
@@ -300,7 +300,7 @@ def _signer(named: str, of: tuple[str, ...]) -> str:
 
 
 def is_section(kind: Any) -> TypeGuard[type[Section]]:
-    """Whether a field's type is a section."""
+    """Return whether a field's type is a section."""
     return isinstance(kind, type) and issubclass(kind, Section)
 
 

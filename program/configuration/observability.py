@@ -1,4 +1,4 @@
-"""What watches the mesh, which follows from the issuer and from Linkerd."""
+"""The settings of the observability objects, derived from the issuer and from Linkerd."""
 
 from datetime import timedelta
 

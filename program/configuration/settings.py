@@ -57,7 +57,7 @@ _CHECKS = (
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterSettings:
-    """Which cluster: a context, its kubeconfig's path (or empty for the ambient one), its UID where it is pinned."""
+    """The cluster: a context, its kubeconfig's path (empty for the ambient one), its UID if it is pinned."""
 
     context: str
     kubeconfig: str
@@ -89,11 +89,11 @@ class Settings:
         gate: What becomes of an unsafe step.
         anchor: What the trust anchor is made from.
         issuer: Who signs the identity issuer.
-        cert_manager: What cert-manager is installed from; nothing where it is not installed by this stack.
-        webhooks: Under whose authority the webhooks' certificates are; nothing where Linkerd's chart makes them.
+        cert_manager: What cert-manager is installed from; None if this stack does not install it.
+        webhooks: The authorities of the webhooks' certificates; None if Linkerd's chart makes them.
         trust_bundle: Who publishes the bundle.
         linkerd: What of Linkerd is installed.
-        observability: What watches it; nothing where nothing does.
+        observability: The objects that watch it; None if there are none.
     """
 
     anchor_stack: str
@@ -110,7 +110,7 @@ class Settings:
 
     @property
     def chart_sources(self) -> dict[str, ChartSource]:
-        """Where charts come from, by the key that says so."""
+        """Sources of charts, by the key that names each."""
         sources = {"linkerd.charts": self.linkerd.charts}
         if self.linkerd.crds != self.linkerd.charts:
             sources["linkerd.crdsVersion"] = self.linkerd.crds
@@ -127,16 +127,16 @@ class Settings:
 
     @property
     def trust(self) -> Trust:
-        """What the mesh is to trust, and what is to sign in it."""
+        """The generations that the mesh is to trust and to be signed by."""
         return Trust(anchors=self.anchor.generations, signer=self.anchor.signer)
 
     @property
     def identity_suffix(self) -> IdentitySuffix:
-        """What the identities of the mesh are to end with."""
+        """The configured end of the identities of the mesh."""
         return IdentitySuffix(namespace=self.linkerd.namespace, trust_domain=self.linkerd.trust_domain)
 
     @property
-    def guide_generation(self) -> str:
+    def default_named_generation(self) -> str:
         """The generation that takes the names of Linkerd's guide, where none has them yet; empty where none may."""
         return self.anchor.signer if self.issuer.mode == "anchor" else ""
 

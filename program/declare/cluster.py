@@ -82,7 +82,7 @@ def declare_cluster(plan: RunPlan, anchor: TrustAnchor) -> DeclaredCluster:
             intermediate=fleet.intermediate(requests, settings.anchor.signer)
             if fleet and requests and settings.issuer.mode == "intermediate"
             else None,
-            guide_generation=plan.guide_generation,
+            default_named_generation=plan.default_named_generation,
         ),
         by_cert_manager,
     )

@@ -59,7 +59,7 @@ def cluster_outputs(
             "roots": anchor.roots,
             "retired": plan.last.retired_by(settings.anchor.generations),
             "issuer": settings.issuer.as_outputs(),
-            "guideGeneration": plan.guide_generation,
+            "guideGeneration": plan.default_named_generation,
             "trustBundle": {"mode": "trust-manager" if settings.trust_bundle.by_trust_manager else "helm"},
             "bundleRestorations": plan.restorations,
             "charts": {key: source.installed for key, source in settings.chart_sources.items()},

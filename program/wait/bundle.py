@@ -10,7 +10,7 @@ from meshtrust.cluster import trust_manager
 from meshtrust.pki.pem import fingerprint, read_bundle
 from meshtrust.rotation.known_roots import read_held
 from program.checks.plan import RunPlan
-from program.refusal import end, ending, telling
+from program.refusal import end, ending, notify_at
 
 
 def wait_for_published_bundle(
@@ -33,7 +33,7 @@ def wait_for_published_bundle(
     async def wait(resolved: Mapping[str, Any]) -> str:
         roots = {fingerprint(root) for root in read_bundle(resolved["bundle"])}
         with ending("\nLinkerd was left as it is. Put it right, and run again."):
-            await trust_manager.wait_published(api, namespace, roots, telling(trust_bundle))
+            await trust_manager.wait_published(api, namespace, roots, notify_at(trust_bundle))
         return str(resolved["bundle"])
 
     made = {str(position): resource.urn for position, resource in enumerate(trust_bundle.published)}
@@ -44,7 +44,7 @@ async def check_deployed(plan: RunPlan, bundle: pulumi.Output[str]) -> None:
     """End an update that has taken a step by its outputs alone: the cluster still trusts other roots than the run has.
 
     The engine leaves as it is what ``--target`` or ``--exclude`` leaves out, and all of it in a refresh that runs the
-    program. Outputs that tell of a step nobody took would have the next run take it without a look at the cluster.
+    program. Outputs that record a step nobody took would have the next run take it without a look at the cluster.
 
     Args:
         plan: The plan of the run.

@@ -6,7 +6,7 @@ from components.cert_manager import CertManager
 from components.charts import Resources
 from meshtrust.cluster import cert_manager
 from program.checks.plan import RunPlan
-from program.refusal import ending, telling
+from program.refusal import ending, notify_at
 from program.wait.releases import wait_for_pods
 
 
@@ -29,7 +29,7 @@ def wait_for_cert_manager_api(plan: RunPlan, installed: CertManager, namespace: 
 
     async def wait(_: list[pulumi.Resource]) -> list[pulumi.Resource]:
         with ending():
-            await cert_manager.wait_answers(api, namespace, telling(installed))
+            await cert_manager.wait_answers(api, namespace, notify_at(installed))
         return [installed]
 
     return pulumi.Output.from_input(wait_for_pods(plan, installed.release)).apply(wait)

@@ -11,7 +11,7 @@ from components.identity_issuer import IdentityIssuer
 from components.trust_anchor import Signer
 from meshtrust.cluster import cert_manager
 from meshtrust.cluster.api import SECRETS, Api
-from meshtrust.cluster.backoff import Tell
+from meshtrust.cluster.backoff import Notify
 from meshtrust.linkerd.issuer.secret import judge_issuer_secret
 from meshtrust.names import IDENTITY_ISSUER, KUBERNETES_TLS
 from meshtrust.pki.issuer_mode import CERT_MANAGER_MODES
@@ -19,7 +19,7 @@ from meshtrust.pki.pem import read_bundle
 from program.checks.issuance import report
 from program.checks.plan import RunPlan
 from program.configuration.settings import Settings
-from program.refusal import ending, telling
+from program.refusal import ending, notify_at
 
 
 def wait_for_issuer_secret(
@@ -48,17 +48,17 @@ def wait_for_issuer_secret(
             "\nLinkerd was left as it is. Put it right and run again; or set meshtrust:issuer back to what it was, and "
             "run again, before the identity service is restarted."
         ):
-            await _wait_for(api, plan.settings, read_bundle(resolved["root"])[0], telling(issuer))
+            await _wait_for(api, plan.settings, read_bundle(resolved["root"])[0], notify_at(issuer))
         return str(resolved["bundle"])
 
     made = {str(position): resource.urn for position, resource in enumerate(issuer.issued)}
     return pulumi.Output.all(bundle=bundle, root=signer.certificate_pem, **made).apply(wait)
 
 
-async def _wait_for(api: Api, settings: Settings, root: x509.Certificate, tell: Tell) -> None:
+async def _wait_for(api: Api, settings: Settings, root: x509.Certificate, notify: Notify) -> None:
     namespace, signer = settings.linkerd.namespace, settings.anchor.signer
     if settings.issuer.mode in CERT_MANAGER_MODES:
-        await cert_manager.wait_issued(api, namespace, IDENTITY_ISSUER, tell)
+        await cert_manager.wait_issued(api, namespace, IDENTITY_ISSUER, notify)
     secret = await api.find(SECRETS, IDENTITY_ISSUER, namespace=namespace)
     absent = {"metadata": {"namespace": namespace}, "type": KUBERNETES_TLS}
     found = judge_issuer_secret(secret or absent, {signer: root}, signer, datetime.now(UTC))

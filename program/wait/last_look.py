@@ -14,7 +14,7 @@ from meshtrust.cluster.api import Api
 from meshtrust.rotation.gate import Blocker, find_overtaken
 from meshtrust.rotation.overrides import name_subject
 from program.checks.evidence import look
-from program.checks.overrides import tell
+from program.checks.overrides import describe_blockers
 from program.checks.plan import CheckedStep, RunPlan
 from program.refusal import end, ending
 
@@ -80,7 +80,7 @@ async def look_again(plan: RunPlan, checked: CheckedStep, api: Api) -> None:
         found = await look(api, plan.settings, plan.last, checked.step)
     blockers = _unaccepted(found, checked)
     if blockers:
-        end(f"{tell(checked.step, blockers)}\nThis has come up since the run began. {_LEFT}")
+        end(f"{describe_blockers(checked.step, blockers)}\nThis has come up since the run began. {_LEFT}")
 
 
 async def look_after_switch(plan: RunPlan) -> None:
@@ -105,7 +105,7 @@ async def look_after_switch(plan: RunPlan) -> None:
         found = await find_overtaken(api, plan.settings.linkerd.namespace, root, signer)
     blockers = _unaccepted(found, checked)
     if blockers:
-        end(f"{tell(checked.step, blockers)}\n{_OVERTAKEN}")
+        end(f"{describe_blockers(checked.step, blockers)}\n{_OVERTAKEN}")
 
 
 def _awaited(plan: RunPlan, kind: str) -> tuple[Api, CheckedStep] | None:

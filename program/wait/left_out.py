@@ -1,4 +1,4 @@
-"""The check that no Helm release was left out of an update, before its outputs tell the next run what is deployed."""
+"""The check that no Helm release was left out of an update, before its outputs record what is deployed."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -16,7 +16,7 @@ _WHOLE_VERSION = re.compile(r"v?\d+\.\d+\.\d+\S*")
 async def check_releases(
     releases: Iterable[tuple[kubernetes.helm.v3.Release, ChartSource, Mapping[str, Any]]],
 ) -> None:
-    """End an update that has left a Helm release as it was, and whose outputs would tell of another chart or image.
+    """End an update that has left a Helm release as it was, and whose outputs would record another chart or image.
 
     The next run, a step, would upgrade it unnoticed then.
 

@@ -12,7 +12,7 @@ from meshtrust.cluster.pending_release import AT_WORK, check_owner, find_pending
 from meshtrust.cluster.readiness import wait_ready
 from program.checks.plan import RunPlan
 from program.checks.releases import declared_releases, owner_id
-from program.refusal import PENDING, ending, telling
+from program.refusal import PENDING, ending, notify_at
 
 _POLL_SECONDS = 2.0
 
@@ -27,7 +27,7 @@ async def clear_pending_releases(plan: RunPlan) -> None:
         plan: The plan of the run.
 
     Raises:
-        SystemExit: A release became someone else's, or cannot be cleared.
+        SystemExit: A release is now another owner's, or cannot be cleared.
     """
     if plan.api is None or pulumi.runtime.is_dry_run():
         return
@@ -71,7 +71,7 @@ def wait_for_pods(plan: RunPlan, release: kubernetes.helm.v3.Release) -> Resourc
     async def wait(place: Sequence[Any]) -> list[pulumi.Resource]:
         namespace, name, seconds = place
         with ending():
-            await wait_ready(api, namespace, name, seconds, telling(release))
+            await wait_ready(api, namespace, name, seconds, notify_at(release))
         return [release]
 
     return pulumi.Output.all(release.namespace, release.name, release.timeout).apply(wait)

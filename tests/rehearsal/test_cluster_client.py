@@ -43,7 +43,7 @@ def test_many_questions_are_answered_at_once(cluster):
 def test_what_does_not_exist_is_named_and_an_optional_one_is_none(cluster):
     with pytest.raises(NotFoundError, match="namespace nowhere does not exist") as raised:
         asked(cluster, lambda api: api.get(NAMESPACES, "nowhere"))
-    assert raised.value.said == 'namespaces "nowhere" not found'
+    assert raised.value.server_message == 'namespaces "nowhere" not found'
     assert asked(cluster, lambda api: api.find(NAMESPACES, "nowhere")) is None
     assert asked(cluster, lambda api: api.discover("nowhere.example")) is None
     assert asked(cluster, lambda api: api.list_custom("apps", "gadgets", "Gadget")) is None

@@ -147,14 +147,14 @@ def _is_hindered(fleet, steady, following):
     [wrong] = [entry for entry in events(hindered.stdout)[-1]["stacks"] if "error" in entry]
     assert "The API server of context" in wrong["error"]
 
-    # East has told that it is ready, and may still not switch: nobody knows what west's proxies trust.
+    # East has pledged that it is ready, and may still not switch: nobody knows what west's proxies trust.
     signed = fleet.engine("anchor", "up", "--yes", "--skip-preview", "--non-interactive")
     assert signed.returncode == 0, signed.stdout + signed.stderr
     assert fleet.outputs("east")["signer"] == steady
     assert fleet.outputs("east")["pledge"]["accepts"] == sorted([steady, following])
     written = fleet.refused("east")
     assert f"It is not safe yet to switch the signer to {following}: 1 thing in the fleet blocks it" in written
-    assert f"- west: its stack: it has not told that all its pods trust {following}" in written
+    assert f"- west: its stack: it has not pledged that all its pods trust {following}" in written
     planned = json.loads(fleet.ok("plan", "--stack", "east", "--to", following, "--json"))
     assert [entry["stack"] for entry in planned["blockers"]] == ["west"]
 

@@ -116,7 +116,7 @@ def test_a_first_deployment_that_would_cut_off_a_mesh(preview, linkerd_charts):
     refused = preview(anchors=["own"], **charts)
     assert_refused(
         refused,
-        "It is not safe yet to deploy with own: 2 in the cluster would be cut off.",
+        "It is not safe yet to deploy with own: 2 things in the cluster block it.",
         "linkerd/web: its proxy does not trust own",
         "(CN=external root) is not among the anchors",
         "`meshtrust adopt`",

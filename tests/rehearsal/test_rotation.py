@@ -69,7 +69,7 @@ def test_without_the_gate_the_same_steps_break_handshakes(mesh, steady, followin
     mesh.up()
     before = mesh.failed()
     mesh.configure(anchors=[steady, following], signer=following, gate={"mode": "warn"})
-    assert "It goes ahead, because meshtrust:gate.mode is warn" in mesh.up()
+    assert "It is taken, because meshtrust:gate.mode is warn" in mesh.up()
     assert mesh.outputs()["transitions"][-1]["gate"] == "warned"
     with mesh.cluster.client() as api:
         api.delete(f"/api/v1/namespaces/{APPLICATIONS}/pods", params={"labelSelector": "app=workload-001"})

@@ -393,7 +393,7 @@ def test_an_old_linkerd_is_known_by_what_each_replica_has_signed_for_itself():
     before = make_certificate("issuer", issuer=NEW, days=1)
     made.ports["linkerd/linkerd-identity-1", 4191] = Port(proxy_answers(BOTH), leaf(before))
     [blocker] = asyncio.run(find_blockers(made, "linkerd", RETIRE, ROOTS))
-    assert "Linkerd stable-2.14.10 does not tell it in its metrics" in str(blocker)
+    assert "Linkerd stable-2.14.10 does not report it in its metrics" in str(blocker)
     assert blocker.curable, "a restart has it sign a certificate for itself under the Secret's issuer"
 
 

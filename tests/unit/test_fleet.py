@@ -23,7 +23,7 @@ from meshtrust.commands.cli import app
 from meshtrust.commands.display.fleet_table import show_fleet
 from meshtrust.commands.display.renderers import JsonRenderer, LiveRenderer, PlainRenderer
 from meshtrust.commands.fleet import run as run_command
-from meshtrust.fleet.checks import judge_pledge, judge_together
+from meshtrust.fleet.checks import check_clusters, check_pledge
 from meshtrust.fleet.members import find_fleet
 from meshtrust.fleet.page import draw_page
 from meshtrust.fleet.rotation_waves import _drop_others
@@ -335,7 +335,7 @@ def test_a_cluster_that_has_told_its_fleet_first_waits_for_the_anchor_stack(monk
     after = Trust(anchors=("2026", "2027"), signer="2027")
     step = Step(kind="switch", generations=("2027",), before=stack.configured, after=after)
     with pytest.raises(
-        BlockedError, match=r"has told its fleet .* The anchor stack passes that on: pulumi up --stack anchor"
+        BlockedError, match=r"has pledged to its fleet .* The anchor stack passes that on: pulumi up --stack anchor"
     ):
         asyncio.run(run_step(target, step, RotationOptions(), engine_lines(lines)))
     assert (stack.configured, lines) == (after, ["deployed"])
@@ -535,7 +535,7 @@ def test_the_page_has_every_anchor_and_cluster_with_what_needs_attention_first()
 
 def test_clusters_are_judged_by_whether_each_trusts_what_signs_in_the_others_linked_or_not():
     views = [view("east", signed_by=NEW), view("west"), view("north", trusts=(OLD,)), view("late", deployed=False)]
-    judged, links = judge_together(views)
+    judged, links = check_clusters(views)
     assert {seen.stack: [f"{entry.subject} {entry.wrong}" for entry in seen.findings] for seen in judged} == {
         "east": [],
         "west": [],
@@ -550,14 +550,14 @@ def test_what_a_stack_has_told_and_is_so_no_longer_is_an_error():
     told = Pledge(accepts=frozenset(NAMES), released=frozenset(["2026"]))
     roots = {"2026": OLD.certificate, "2027": NEW.certificate}
     found = {
-        name: [finding.wrong for finding in judge_pledge(replace(seen.inspection, deployed=roots), told)]
+        name: [finding.wrong for finding in check_pledge(replace(seen.inspection, deployed=roots), told)]
         for name, seen in {"east": east, "north": north}.items()
     }
     assert found == {
         "east": [],
         "north": [
-            "is under 2026, and the stack has told the fleet that nothing is",
-            "do not trust 2027, and the stack has told the fleet that all do",
+            "is under 2026, although the stack has pledged to the fleet that nothing is",
+            "do not trust 2027, although the stack has pledged to the fleet that all do",
         ],
     }
 

@@ -42,7 +42,7 @@ class Anchor:
 
 
 def fingerprints(names):
-    return {name: Root(fingerprint=name, brought=True) for name in names}
+    return {name: Root(fingerprint=name, external=True) for name in names}
 
 
 @dataclass
@@ -77,14 +77,14 @@ class Cluster:
         if self.trust is None:
             self._join(anchor, goal)
             return
-        brought = {name: name for name in (*goal.anchors, *self.trust.anchors)}
+        external = {name: name for name in (*goal.anchors, *self.trust.anchors)}
         try:
             way = find_way(
                 self.trust,
                 goal,
                 roots=fingerprints(self.trust.anchors),
                 retired=fingerprints(self.retired),
-                brought=brought,
+                external=external,
             )
         except IllegalStepError as error:
             self.waiting = [str(error)]

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from meshtrust.commands.display.fleet_table import show_fleet
-from meshtrust.fleet.checks import find_earlier_signers, judge_together
+from meshtrust.fleet.checks import check_clusters, find_earlier_signers
 from meshtrust.fleet.page import draw_page
 from meshtrust.fleet.view import FleetView
 from meshtrust.linkerd.links import Link, Links
@@ -33,7 +33,7 @@ def link(target, **spec):
 
 def judged(*views):
     """The findings by cluster, and the state of each Link by its ends."""
-    clusters, links = judge_together(views)
+    clusters, links = check_clusters(views)
     findings = {cluster.stack: [(entry.severity, str(entry)) for entry in cluster.findings] for cluster in clusters}
     return findings, {(entry.source, entry.target or entry.link.target): entry.state for entry in links}
 
@@ -208,7 +208,7 @@ def test_a_cluster_is_known_by_its_link_name_and_a_name_of_two_is_no_name():
     found, states = judged(view("east", links=[link("west")]), west, view("west"))
     [(severity, text)] = found["east"]
     assert severity == "warning"
-    assert "leads to west, as production-west, west are all called: which one it is cannot be told" in text
+    assert "leads to west, as production-west, west are all called: which one it is is not known" in text
     assert states == {("east", "west"): "unchecked"}
 
 
@@ -229,7 +229,7 @@ def test_a_link_without_any_field_leads_to_what_it_is_named_after():
 
 
 def fleet_view():
-    clusters, links = judge_together(
+    clusters, links = check_clusters(
         [
             view(
                 "east",

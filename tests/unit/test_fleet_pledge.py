@@ -29,7 +29,7 @@ def found(own, step, **others):
 def test_a_cluster_switches_once_all_have_told_that_their_pods_trust_the_signer():
     own = pledge("a", accepts=("2026", "2027"))
     assert found(own, SWITCH, west=pledge("b", accepts=("2026", "2027"))) == []
-    told = ["west: its stack: it has not told that all its pods trust 2027"]
+    told = ["west: its stack: it has not pledged that all its pods trust 2027"]
     assert found(own, SWITCH, west=pledge("b")) == told
     assert found(own, SWITCH, west=pledge("b", anchors=("2026",))) == told
     assert found(own, SWITCH, west=Pledge(anchors=("2026",), signer="2026")) == told, "it was deployed before pledges"
@@ -39,7 +39,7 @@ def test_a_cluster_retires_once_all_that_trust_it_have_told_that_nothing_is_unde
     own = pledge("a", signer="2027", accepts=("2027",), released=("2026",))
     assert found(own, RETIRE, west=own, north=pledge("b", anchors=("2027",), accepts=("2027",))) == []
     assert found(own, RETIRE, west=pledge("b", signer="2027", accepts=("2026", "2027"))) == [
-        "west: its stack: it has not told that nothing in it is under 2026 any more"
+        "west: its stack: it has not pledged that nothing in it is under 2026 any more"
     ]
 
 
@@ -67,7 +67,7 @@ def test_a_cluster_that_is_not_ready_tells_nothing_and_a_step_by_force_claims_no
     for forced in (False, True):
         decision = decide("east", own, SWITCH, {"east": own}, is_ready=False, is_forced=forced)
         assert decision.takes_step
-        assert decision.blockers, "it has not told that it is ready"
+        assert decision.blockers, "it has not pledged that it is ready"
         assert "2027" not in decision.pledge.accepts | decision.pledge.released, "it signs, and not all trust it"
 
 
@@ -76,7 +76,7 @@ def test_to_go_back_is_a_pledge_too():
     decision = decide("east", own, GO_BACK, {"east": own, "west": own}, is_ready=True)
     assert (decision.takes_step, sorted(decision.pledge.released)) == (False, ["2027"])
     assert [str(entry) for entry in decision.blockers] == [
-        "west: its stack: it has not told that nothing in it is under 2027 any more"
+        "west: its stack: it has not pledged that nothing in it is under 2027 any more"
     ]
 
 

@@ -278,7 +278,7 @@ def test_a_cluster_first_tells_that_it_is_ready_and_stays_as_it_is(introduced):
 def test_a_switch_waits_until_every_cluster_has_told_and_the_anchor_stack_has_passed_it_on(introduced):
     introduced.up("east", signer="2027")
     refusal = introduced.refused("east", signer="2027")
-    assert "- west: its stack: it has not told that all its pods trust 2027" in refusal
+    assert "- west: its stack: it has not pledged that all its pods trust 2027" in refusal
     assert "- the anchor stack: it has not passed on what this cluster has pledged" in refusal
     pass_on(introduced)
     refusal = introduced.refused("east", signer="2027")

@@ -78,7 +78,7 @@ def _unbound(_: Callable) -> Callable:
 
 # The rule that is broken, where it is, what stands in its place, and what the model has to find then.
 BROKEN: dict[str, tuple[Any, str, Callable, str]] = {
-    "a switch does not look at what proxies trust": (gate, "_lacking", lambda _: _nothing, "unsafe"),
+    "a switch does not look at what proxies trust": (gate, "_pods_known_not_to_trust", lambda _: _nothing, "unsafe"),
     "a retirement does not look at live certificates": (gate, "_blocks_leaves", lambda _: _nothing, "unsafe"),
     "a retirement passes over pods whose init containers run": (gate, "read_leaves", _without_pending, "unsafe"),
     # A person who is not told of an injector restarts what it has made, and gets the same again.

@@ -113,7 +113,7 @@ def test_a_proxy_that_cannot_be_asked_is_a_warning_that_names_the_right():
     unseen = ProxyTrust(state="unseen", reason="the API server answers with 403 Forbidden")
     [(severity, told)] = found(inspection(mesh(pods=(IDENTITY, replace(pod(), trust=unseen)))))
     assert severity == "warning"
-    assert told.startswith("1 of 2 proxies do not tell which roots they trust: the API server answers with 403")
+    assert told.startswith("1 of 2 proxies do not show which roots they trust: the API server answers with 403")
     assert told.endswith("create pods/portforward.")
 
 
@@ -130,7 +130,7 @@ def test_a_replica_with_another_issuer_has_missed_the_reload():
 
 def test_a_replica_that_cannot_be_asked_is_a_warning():
     [(severity, told)] = found(inspection(end="forbidden"))
-    assert (severity, "does not tell which issuer it signs with: forbidden" in told) == ("warning", True)
+    assert (severity, "does not report which issuer it signs with: forbidden" in told) == ("warning", True)
 
 
 def test_budgets_decide_what_is_too_little_life():

@@ -53,8 +53,8 @@ def test_a_release_that_this_stack_deployed_last_or_that_was_never_finished_is_i
     ask(tmp_path, items, lambda api: check_owner(api, REVISION, MARK, "kind"))
 
 
-def test_a_release_that_someone_else_deployed_last_is_left_to_them(tmp_path):
+def test_a_release_that_another_tool_deployed_last_is_left_to_it(tmp_path):
     with pytest.raises(ClusterError) as caught:
         ask(tmp_path, [finished("Upgrade complete")], lambda api: check_owner(api, REVISION, MARK, "kind"))
-    assert "Helm release linkerd/linkerd-crds is half done, and was last deployed by someone else" in str(caught.value)
+    assert "Helm release linkerd/linkerd-crds is half done, and was last deployed by another tool" in str(caught.value)
     assert "helm --kube-context kind -n linkerd rollback linkerd-crds" in str(caught.value)

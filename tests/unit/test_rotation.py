@@ -128,7 +128,7 @@ def test_a_name_that_was_retired_is_not_used_again():
 def test_a_retired_root_may_be_brought_back_as_it_was():
     back = Trust(anchors=("b", "a"), signer="b")
     step = find_step(
-        RETIRED, back, retired={"a": Root(fingerprint="0a" * 32)}, brought={"a": "0a" * 32, "c": "0c" * 32}
+        RETIRED, back, retired={"a": Root(fingerprint="0a" * 32)}, external={"a": "0a" * 32, "c": "0c" * 32}
     )
     assert step is not None
     assert step.kind == "introduce"
@@ -150,17 +150,17 @@ def test_anchors_stay_in_the_order_in_which_they_came(last, wanted, first):
 
 
 @pytest.mark.parametrize(
-    ("root", "brought"),
+    ("root", "external"),
     [
-        (Root(fingerprint="0a" * 32, brought=True), {"a": "0b" * 32}),
+        (Root(fingerprint="0a" * 32, external=True), {"a": "0b" * 32}),
         (Root(fingerprint="0a" * 32), {"a": "0b" * 32}),
-        (Root(fingerprint="0a" * 32, brought=True), {}),
+        (Root(fingerprint="0a" * 32, external=True), {}),
     ],
     ids=["another certificate", "a certificate for one made here", "made here instead of brought"],
 )
-def test_a_generation_never_gets_another_root(root, brought):
+def test_a_generation_never_gets_another_root(root, external):
     with pytest.raises(IllegalStepError, match="under a new name"):
-        find_step(STEADY, STEADY, roots={"a": root}, brought=brought)
+        find_step(STEADY, STEADY, roots={"a": root}, external=external)
 
 
 @pytest.mark.parametrize("start", [STEADY, INTRODUCED, SWITCHED, RETIRED])

@@ -207,7 +207,7 @@ async def _run(arguments: list[str], environment: Mapping[str, str], hint: str) 
             process.kill()
         await process.wait()
     if process.returncode:
-        told = errors.decode(errors="replace").strip()
-        msg = f"the kubeconfig's command {arguments[0]} ended with code {process.returncode}: {told}"
+        output = errors.decode(errors="replace").strip()
+        msg = f"the kubeconfig's command {arguments[0]} ended with code {process.returncode}: {output}"
         raise CredentialsError(msg)
     return printed

@@ -63,7 +63,7 @@ def _repeated(ask: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any,
 
 @dataclass(frozen=True, kw_only=True)
 class Page:
-    """What a pod's HTTP server answered, and its own clock at that moment (seconds, UTC)."""
+    """An answer of a pod's HTTP server, with its own clock at that moment (seconds, UTC)."""
 
     text: str
     date: datetime | None
@@ -105,12 +105,12 @@ async def post_json(api: Api, namespace: str, pod: str, port: int, body: Any) ->
             raise PodUnreachableError(msg) from error
 
 
-def _read_page(received: bytes, told: str) -> Page:
+def _read_page(received: bytes, failure: str) -> Page:
     answer = http.client.HTTPResponse(_Received(received))  # type: ignore[arg-type]  # it only reads
     answer.begin()
     body = answer.read().decode(errors="replace")
     if answer.status != http.HTTPStatus.OK:
-        msg = f"{told} with {answer.status}"
+        msg = f"{failure} with {answer.status}"
         raise PodUnreachableError(msg)
     date = answer.getheader("Date")
     return Page(text=body, date=parsedate_to_datetime(date) if date else None)

@@ -1,4 +1,4 @@
-"""What must hold before a run may change anything: the cluster answers and is the right one, and charts can be had."""
+"""Checks before a run changes anything: the right cluster answers, and the charts can be downloaded."""
 
 import asyncio
 import http.client
@@ -16,7 +16,7 @@ class PreflightError(ClusterError):
 
 
 async def cluster_uid(api: Api) -> str:
-    """Return what tells a cluster from every other: the UID of its kube-system namespace.
+    """Return what identifies a cluster: the UID of its kube-system namespace.
 
     Raises:
         ClusterError: The namespace cannot be read.

@@ -1,4 +1,4 @@
-"""What a mesh holds, for machines that keep it: an inventory as JSON, and metrics for Prometheus."""
+"""The inventory of a mesh for other programs: as JSON, and as metrics for Prometheus."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -28,7 +28,7 @@ def take_inventory(
     Args:
         inspection: The mesh.
         findings: What of it needs attention.
-        deployed: What the stack last deployed, which has the audit trail; nothing where no stack was named.
+        deployed: What the stack last deployed, which has the audit trail; None if no stack was named.
     """
     total = len(inspection.mesh.pods)
     signing = _signing(inspection)
@@ -38,7 +38,7 @@ def take_inventory(
             **CertificateSummary.of(root).as_outputs(),
             "daysLeft": _left(root, inspection) // _DAY,
             "signs": fingerprint(root) == signing,
-            "trustedByPods": total - sum(inspection.lacking(fingerprint(root)).values()),
+            "trustedByPods": total - sum(inspection.workloads_not_trusting(fingerprint(root)).values()),
         }
         for root in inspection.mesh.roots
     ]
@@ -109,13 +109,16 @@ class MeshCollector:
         )
         yield self._gauge(
             "root_untrusting_proxies",
-            "Proxies that do not trust a root of the bundle, or cannot tell.",
-            [(self._root(root, signing), sum(inspection.lacking(fingerprint(root)).values())) for root in mesh.roots],
+            "Proxies that do not trust a root of the bundle, or whose roots are unknown.",
+            [
+                (self._root(root, signing), sum(inspection.workloads_not_trusting(fingerprint(root)).values()))
+                for root in mesh.roots
+            ],
         )
         yield self._gauge("proxies", "Proxies that run.", [({}, len(mesh.pods))])
         yield self._gauge(
             "proxies_by_anchors",
-            "Proxies by the roots that they trust; none where that cannot be told.",
+            "Proxies by the roots that they trust; none if that is not known.",
             [({"anchors": ",".join(names)}, count) for names, count in inspection.pods_by_anchors.items()],
         )
         yield self._gauge(
@@ -123,7 +126,7 @@ class MeshCollector:
             "When the identity issuer in the Secret ends.",
             [({}, issuer.not_valid_after_utc.timestamp()) for issuer in mesh.issuer[:1]],
         )
-        states = [inspection.serving(pod) for pod in inspection.served]
+        states = [inspection.issuer_status(pod) for pod in inspection.served]
         yield self._gauge(
             "identity_replicas",
             "Replicas of the identity service by whether they sign with the issuer in the Secret.",

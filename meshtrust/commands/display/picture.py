@@ -82,7 +82,7 @@ def _certificate(title: str, certificate: x509.Certificate, inspection: Inspecti
 
 
 def _proxies(inspection: Inspection, signing: str) -> _Box:
-    lacking = sum(inspection.lacking(signing).values())
+    lacking = sum(inspection.workloads_not_trusting(signing).values())
     total = len(inspection.mesh.pods)
     trust = f"{total - lacking} trust the anchor that signs"
     return _Box(f"{total} proxies", (trust, f"{lacking} do not" if lacking else ""), _WRONG if lacking else _SIGNS)

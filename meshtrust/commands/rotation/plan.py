@@ -63,18 +63,18 @@ class RotationPlan:
 
     @property
     def rounds(self) -> int:
-        """How often each workload restarts: once for each of the steps that wait for proxies."""
+        """Number of restarts of each workload: one for each step that waits for proxies."""
         return sum(step.kind in ("switch", "retire") for step in self.steps)
 
     @property
     def restarting(self) -> timedelta:
-        """How long the restarts take, by estimate."""
+        """Estimated duration of the restarts."""
         count = sum(map(can_restart, self.restarts))
         return self.rounds * -(-count // self.at_once) * _RESTART
 
     @property
     def lazily(self) -> timedelta:
-        """How long it takes until leaves are renewed under the new signer, after every pod was replaced once."""
+        """Time until leaves are renewed under the new signer, after every pod was replaced once."""
         return self.mesh.leaf_lifetime * _RENEWED_AT
 
     def as_json(self) -> dict[str, Any]:

@@ -32,12 +32,12 @@ from meshtrust.names import (
 
 @dataclass(frozen=True, kw_only=True)
 class IssuerCertificate:
-    """What is known of the identity issuer.
+    """The certificate of the identity issuer.
 
     Attributes:
         source: The object that it was read from, as a sentence names it.
         chain: The issuer and what stands between it and a root; empty where there is none.
-        roots: The root that came with it, where ``linkerd check`` looks for the trust anchor; nothing where that is the
+        roots: The root that came with it, where ``linkerd check`` looks for the trust anchor; None if that is the
             bundle.
     """
 
@@ -54,7 +54,7 @@ async def read_issuer_certificate(api: Api, namespace: str) -> IssuerCertificate
         namespace: Namespace of Linkerd's control plane.
 
     Raises:
-        ClusterError: It cannot be read, or is no certificate; neither the Secret nor a CertificateRequest may be read.
+        ClusterError: It is not a certificate, or cannot be read; or neither the Secret nor a CertificateRequest may be.
 
     Source: the chart's value ``identity.issuer.scheme``. With its default, ``linkerd.io/tls``, the Secret has keys of
     Linkerd's own, and no root (linkerd2 ``pkg/k8s/labels.go``, ``pkg/issuercerts/issuercerts.go``).
@@ -112,6 +112,6 @@ def _decoded(data: Mapping[str, str], key: str, source: str) -> tuple[x509.Certi
     try:
         text = base64.b64decode(data.get(key) or "").decode()
     except (binascii.Error, UnicodeDecodeError):
-        msg = f"{where} is not text in base64. Let cert-manager issue it anew, or correct who writes it."
+        msg = f"{where} is not text in base64. Let cert-manager issue it again, or correct the tool that writes it."
         raise MalformedError(msg) from None
     return certificates_of(text, where)

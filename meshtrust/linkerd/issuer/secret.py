@@ -30,7 +30,7 @@ def check_writable(secret: Mapping[str, Any] | None) -> None:
     """Make sure that cert-manager can write the Secret, if it is there: the type of a Secret never changes.
 
     Args:
-        secret: The Secret, as the API server has it; nothing where there is none.
+        secret: The Secret, as the API server has it; None if there is none.
 
     Raises:
         ClusterError: It is of another type than cert-manager's.
@@ -51,7 +51,7 @@ def judge_issuer_secret(
     now: datetime,
     scheme: str = KUBERNETES_TLS,
 ) -> Iterator[Finding]:
-    """Say what is wrong with what a Secret holds, by the linter's rules; nothing where all is well.
+    """Find what is wrong with the content of a Secret, by the linter's rules.
 
     Args:
         secret: The Secret, as the API server has it.

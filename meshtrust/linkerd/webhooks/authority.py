@@ -39,7 +39,7 @@ class Webhook:
     Attributes:
         service: Its Service, after which its Certificate is named.
         section: The section of its chart's values.
-        kind: Kind of the object that tells the API server whom to trust for it.
+        kind: Kind of the object that holds the CA that the API server trusts for it.
         configuration: Name of that object.
         labels: Labels of the pods that serve it.
         port: The port of those pods.
@@ -149,7 +149,7 @@ class IllegalAuthorityStepError(Exception):
 def check_step(last: tuple[Sequence[str], str], wanted: tuple[Sequence[str], str]) -> None:
     """Make sure that each webhook's certificate is under a trusted authority at every moment of a run.
 
-    The API server is told the authorities when Linkerd's release is upgraded, after the certificates have been issued,
+    The API server gets the authorities when Linkerd's release is upgraded, after the certificates have been issued,
     and a webhook loads its new one a minute or two later still.
 
     Args:

@@ -1,4 +1,4 @@
-"""Whom the API server trusts for each of Linkerd's webhooks, what serves them, and whether the two fit."""
+"""The CA that the API server trusts for each of Linkerd's webhooks, compared with what serves them."""
 
 import base64
 import binascii
@@ -24,12 +24,12 @@ _MERGE = {"Content-Type": "application/merge-patch+json"}
 
 @dataclass(frozen=True, kw_only=True)
 class WebhookState:
-    """What a cluster holds of one webhook.
+    """One webhook as the cluster holds it.
 
     Attributes:
         webhook: The webhook.
         namespace: Namespace of its pods.
-        configuration: The object that tells the API server whom to trust; None if there is none.
+        configuration: The object that holds the CA that the API server trusts; None if there is none.
         secret: Its Secret; None if there is none, or it may not be read.
         secret_is_forbidden: Whether the Secret may not be read.
         served: What each pod that runs shows as its certificate and those above it, or why that cannot be seen.
@@ -59,7 +59,7 @@ class WebhookState:
 
     @property
     def consequence(self) -> str:
-        """What follows if the API server's calls fail."""
+        """Consequence if the API server's calls fail."""
         rules: list[Mapping[str, Any]] = (self.configuration or {}).get("webhooks") or [{}]
         is_closed = rules[0].get("failurePolicy", "Fail") == "Fail"
         return self.webhook.refuses if is_closed else self.webhook.passes
@@ -68,7 +68,7 @@ class WebhookState:
         """Return what the API server trusts.
 
         Raises:
-            PemError: It is no certificate.
+            PemError: It is not a certificate.
         """
         return read_bundle(_decoded(self._client_config.get("caBundle") or ""))
 
@@ -76,7 +76,7 @@ class WebhookState:
         """Return what the Secret holds as the webhook's certificate, and those above it.
 
         Raises:
-            PemError: It is no certificate.
+            PemError: It is not a certificate.
         """
         return read_bundle(_decoded(((self.secret or {}).get("data") or {}).get("tls.crt") or ""))
 

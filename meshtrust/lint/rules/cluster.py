@@ -74,9 +74,9 @@ def _labels(namespace: ControlPlaneNamespace) -> Iterator[Violation]:
     for label, value in wanted.items():
         has = namespace.labels.get(label)
         if has != value:
-            said = "no label" if has is None else f"{shown(has)} as its label"
+            held = "no label" if has is None else f"{shown(has)} as its label"
             yield Violation(
-                text=f"has {said} {label}, which should be {shown(value)}", fix=f"Set {label}: {shown(value)}"
+                text=f"has {held} {label}, which should be {shown(value)}", fix=f"Set {label}: {shown(value)}"
             )
 
 
@@ -106,8 +106,8 @@ def _pod_security(namespace: ControlPlaneNamespace) -> Iterator[Violation]:
 def _not_injected(namespace: ControlPlaneNamespace) -> Iterator[Violation]:
     has = mapping(at(namespace.manifest, "metadata.annotations")).get(INJECT_ANNOTATION)
     if has != "disabled":
-        said = "no annotation" if has is None else f"{shown(has)} as its annotation"
-        yield Violation(text=f"has {said} {INJECT_ANNOTATION}")
+        held = "no annotation" if has is None else f"{shown(has)} as its annotation"
+        yield Violation(text=f"has {held} {INJECT_ANNOTATION}")
 
 
 @NAMESPACES.rule(
