@@ -70,7 +70,7 @@ class Signer:
         """The key, where this stack signs with it.
 
         Raises:
-            ValueError: It is elsewhere, which program/configuration/settings.py refuses in such a mode.
+            ValueError: It is elsewhere, which program/configuration/anchors.py refuses in such a mode.
         """
         if self.private_key_pem is None:
             msg = f"the key of generation {self.generation} is not in this stack"

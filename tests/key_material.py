@@ -40,7 +40,7 @@ class KeySearch:
         self._needles = {needle for pem in known for needle in _needles(pem)}
 
     def find(self, text: str) -> str | None:
-        """Return what a text has of a key, or nothing."""
+        """Return what a text has of a key; None if it has none."""
         if _HEADER.search(text):
             return "a private key as PEM"
         if any(entry in text for entry in _ENCODED):

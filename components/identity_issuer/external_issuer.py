@@ -9,7 +9,7 @@ def declare(_name: str, args: IdentityIssuerArgs, _opts: pulumi.ResourceOptions)
     """Return the configured ``issuerRef``, and declare nothing.
 
     Raises:
-        ValueError: There is none, which program/configuration/settings.py refuses first.
+        ValueError: There is none, which program/configuration/issuer.py refuses first.
     """
     if args.policy.reference is None:
         msg = "mode external-issuer needs the reference of an issuer"

@@ -86,7 +86,7 @@ async def explain_deployments(api: Api, namespace: str, labels: Mapping[str, str
     """Return what keeps the Deployments with these labels, in the cluster's words.
 
     Returns:
-        A clause for each that is not as it should be; nothing if all are ready, there is none, or they cannot be read.
+        A clause for each that is not as it should be; empty if all are ready, there is none, or they cannot be read.
     """
     with suppress(ClusterError):
         found = await read_deployments(api, namespace, labels)
@@ -202,7 +202,7 @@ def _unscheduled(pod: Mapping[str, Any]) -> Iterator[str]:
 
 
 async def _last_words(api: Api, pod: Mapping[str, Any], container: str) -> str:
-    """Return the end of the log of a container that has ended; nothing if it cannot be read."""
+    """Return the end of the log of a container that has ended; empty if it cannot be read."""
     metadata = pod["metadata"]
     with suppress(ClusterError):
         log = await api.read_log(metadata["namespace"], metadata["name"], container, lines=_LOG_LINES)
@@ -211,7 +211,7 @@ async def _last_words(api: Api, pod: Mapping[str, Any], container: str) -> str:
 
 
 async def _warnings(api: Api, held: Mapping[str, Any]) -> list[str]:
-    """Return the newest warning among an object's events; nothing if there is none, or it cannot be read."""
+    """Return the newest warning among an object's events; empty if there is none, or it cannot be read."""
     metadata = held["metadata"]
     fields = f"involvedObject.uid={metadata.get('uid')},type=Warning"
     with suppress(ClusterError):

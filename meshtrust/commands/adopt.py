@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from meshtrust.cluster.connection.client import connect
+from meshtrust.commands.display.files import writing
 from meshtrust.commands.options import HERE, Context, Directory, Kubeconfig, console
 from meshtrust.files import ENCODING
 from meshtrust.stacks.adoption import Adoption, InstallLocation, plan_adoption
@@ -48,11 +49,8 @@ def adopt(
 
 def _write_imports(target: Stack, imports: Mapping[str, Any]) -> Path:
     path = target.directory / f"import-{target.name.rpartition('/')[2]}.json"
-    try:
+    with writing("the file for pulumi import", path):
         path.write_text(json.dumps(imports, indent=2) + "\n", encoding=ENCODING)
-    except OSError as error:
-        typer.echo(f"error: {path} cannot be written: {error.strerror}", err=True)
-        raise typer.Exit(3) from None
     return path
 
 

@@ -9,6 +9,7 @@ from cryptography import x509
 from rich.text import Text
 from rich.tree import Tree
 
+from meshtrust.commands.display.files import writing
 from meshtrust.commands.options import HERE, Context, Directory, Json, Kubeconfig, Namespace, Stack, console, select
 from meshtrust.commands.options import write_json as write
 from meshtrust.files import ENCODING
@@ -42,11 +43,8 @@ def chain(
         # Only a picture needs it.
         from meshtrust.commands.display.picture import draw_chain  # noqa: PLC0415
 
-        try:
+        with writing("the picture", svg):
             svg.write_text(draw_chain(inspection), encoding=ENCODING)
-        except OSError as error:
-            typer.echo(f"error: the picture cannot be written to {svg}: {error.strerror}", err=True)
-            raise typer.Exit(3) from None
     if as_json:
         write([CertificateSummary.of(link).as_outputs() for link in reversed(inspection.issuer_chain)])
         return

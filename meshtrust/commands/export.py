@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from meshtrust.commands.display.files import writing
 from meshtrust.commands.display.inventory import MeshCollector, take_inventory
 from meshtrust.commands.options import HERE, Context, Directory, Kubeconfig, Namespace, Stack, select
 from meshtrust.files import replace_text
@@ -53,12 +54,9 @@ def export(
         # Prometheus takes UTF-8 only, whatever the terminal's encoding is.
         typer.echo(text.encode(), nl=False)
         return
-    try:
+    with writing("the export", output):
         # Others read it, such as node-exporter.
         replace_text(output, text, 0o644)
-    except OSError as error:
-        typer.echo(f"error: the export cannot be written to {output}: {error.strerror}", err=True)
-        raise typer.Exit(3) from None
 
 
 def render(form: Format, inspection: Inspection, deployed: StackOutputs | None) -> str:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from meshtrust.commands.display.files import writing
 from meshtrust.commands.display.fleet_table import show_cluster_findings, show_fleet, show_links
 from meshtrust.commands.display.renderers import open_progress
 from meshtrust.commands.options import (
@@ -131,11 +132,8 @@ def status(
         return
     view = _look(directory, anchor_stack, parallel, MinimumLifetimes())
     if html:
-        try:
+        with writing("the page", html):
             html.write_text(draw_page(view), encoding=ENCODING)
-        except OSError as error:
-            typer.echo(f"error: the page cannot be written to {html}: {error.strerror}", err=True)
-            raise typer.Exit(3) from None
     if as_json:
         write_json(view.as_json())
         return

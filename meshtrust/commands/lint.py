@@ -10,6 +10,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from meshtrust.commands.display.files import writing
+from meshtrust.files import ENCODING
 from meshtrust.lint import RULES, Finding, LintResult, lint_material, read_files
 from meshtrust.lint.report import as_json, as_sarif, print_text, summary
 
@@ -67,11 +69,8 @@ def _write(text: str, result: LintResult, output: Path | None) -> None:
     if output is None:
         typer.echo(text, nl=False)
         return
-    try:
-        output.write_text(text, encoding="utf-8")
-    except OSError as error:
-        typer.echo(f"error: the report cannot be written to {output}: {error.strerror}", err=True)
-        raise typer.Exit(UNREADABLE) from None
+    with writing("the report", output):
+        output.write_text(text, encoding=ENCODING)
     typer.echo(f"{summary(result)} Written to {output}.", err=True)
 
 

@@ -181,7 +181,7 @@ async def _read_issuer(api: Api, namespace: str) -> Mapping[str, Any] | None:
 
 
 async def _find_viz(api: Api) -> str:
-    """Return the namespace of linkerd-viz; nothing if it is not installed (linkerd2 ``viz/pkg/healthcheck``)."""
+    """Return the namespace of linkerd-viz; empty if it is not installed (linkerd2 ``viz/pkg/healthcheck``)."""
     async for item in api.list(NAMESPACES, labels=f"{EXTENSION_LABEL}=viz"):
         return str(item["metadata"]["name"])
     return ""

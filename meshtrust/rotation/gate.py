@@ -41,7 +41,7 @@ class Blocker:
     Attributes:
         subject: What it is: ``namespace/pod``, or another object by name.
         reason: Why it blocks.
-        workload: What the pod belongs to; nothing for other objects.
+        workload: What the pod belongs to; None for other objects.
         curable: Whether a restart of the workload takes it away.
         deployable: Whether to deploy the stack once more takes it away: a run that was killed has changed more than its
             state records, or another writer has.

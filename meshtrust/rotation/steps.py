@@ -59,7 +59,7 @@ class Step:
             that was trusted has ended.
         generations: The generations it is about: those introduced or retired, those that come in the place of all
             others, or the one that is to sign.
-        before: The state it leaves; nothing before the first deployment.
+        before: The state it leaves; None before the first deployment.
         after: The state it leads to.
     """
 
@@ -124,7 +124,7 @@ def find_step(
     """Return the step that leads from the last deployment to the wanted state; None if there is none.
 
     Args:
-        last: State of the last successful deployment; nothing before the first.
+        last: State of the last successful deployment; None before the first.
         wanted: State that the configuration asks for.
         roots: The last deployment's roots, by generation.
         retired: Roots that this stack has trusted and retired, by generation.

@@ -30,7 +30,7 @@ from meshtrust.pki.pem import fingerprint, to_pem
 from meshtrust.pki.private_key import find_private_keys
 
 _PUBLISHED = "https://helm.linkerd.io"
-# Values of the chart that follow from the stack's own keys (program/configuration/settings.py refuses them).
+# Values of the chart that follow from the stack's own keys (program/configuration/linkerd_values.py refuses them).
 DERIVED_VALUES = (
     "identityTrustAnchorsPEM",
     "identityTrustDomain",

@@ -41,8 +41,8 @@ class Target:
         api: Client of its cluster.
         context: Name of the context that leads there.
         namespace: Namespace of its control plane.
-        stack: The stack that deploys it, or nothing.
-        deployed: What that stack last deployed, or nothing.
+        stack: The stack that deploys it; None if none is named.
+        deployed: What that stack last deployed; None without a stack.
     """
 
     api: Api

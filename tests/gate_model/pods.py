@@ -96,7 +96,7 @@ class Pod:
         namespace: Its namespace.
         name: Its name.
         uid: Its UID.
-        workload: What made it; nothing for a bare pod.
+        workload: What made it; None for a bare pod.
         mesh: Whose proxy it has.
         component: The part of the control plane that it is, or empty.
         created: When it was made.
@@ -112,9 +112,9 @@ class Pod:
         deleted: When it was deleted.
         is_reachable: Whether its node answers.
         is_placed: Whether it has a node.
-        proxy: Its proxy's process; nothing before it starts and once it has ended.
+        proxy: Its proxy's process; None before it starts and once it has ended.
         restarts: How often its proxy's container restarted.
-        program_started: When its other container started; nothing before it does.
+        program_started: When its other container started; None before it does.
         program_restarts: How often that one restarted.
         trust_roots: The ConfigMap that its control-plane container mounts.
         credentials: The Secret that the identity service mounts.

@@ -131,7 +131,7 @@ class Program:
 
         Args:
             step: The step.
-            killed_after: After how many of its changes the run is killed; nothing for one that is not.
+            killed_after: After how many of its changes the run is killed; None for one that is not.
             meanwhile: What happens in the cluster between the look and the first change.
         """
         if blockers := self.look(step):

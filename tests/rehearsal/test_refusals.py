@@ -146,7 +146,7 @@ def foreign_release(cluster, binaries, linkerd_charts):
 
 
 def test_a_release_that_another_has_deployed(preview, foreign_release, cluster):
-    """By the resource, not by the guard: what the state has recorded is known to the engine alone."""
+    """By the resource, not by a check of the run: what the state has recorded is known to the engine alone."""
     code, written = preview(linkerd={"charts": str(foreign_release)})
     assert code != 0
     said = "Helm release linkerd/linkerd-crds is on the cluster, and this stack has not deployed it."

@@ -139,45 +139,45 @@ class Guard:
 
 
 @pytest.fixture
-def guard(monkeypatch, config):
+def checker(monkeypatch, config):
     return Guard(monkeypatch, config)
 
 
-def test_an_override_lets_pass_what_its_refusal_listed_and_no_more(guard):
-    guard.found = [POD]
+def test_an_override_lets_pass_what_its_refusal_listed_and_no_more(checker):
+    checker.found = [POD]
     wanted = {"anchors": ["2026", "2027"], "signer": "2027"}
-    number = number_of(guard.refused(INTRODUCED, **wanted))
+    number = number_of(checker.refused(INTRODUCED, **wanted))
     given = {"gate": {"overrides": {"switch-2027": f"{number} it is a test"}}}
-    verdict = guard.judge(INTRODUCED, **wanted, **given)
+    verdict = checker.judge(INTRODUCED, **wanted, **given)
     [entry] = verdict.entries
     assert (entry["gate"], entry["reason"]) == ("overridden", "it is a test")
-    guard.found = [POD, BARE]
-    refusal = guard.refused(INTRODUCED, **wanted, **given)
+    checker.found = [POD, BARE]
+    refusal = checker.refused(INTRODUCED, **wanted, **given)
     assert "was given for another refusal, or was used already" in refusal
-    guard.found = [POD]
+    checker.found = [POD]
     again = deployed(OLD, NEW, anchors=("2026", "2027"), transitions=[{"step": "switch"}, {"step": "switch"}])
-    assert number_of(guard.refused(again, **wanted, **given)) != number
+    assert number_of(checker.refused(again, **wanted, **given)) != number
 
 
-def test_a_step_that_no_cluster_was_asked_about_is_not_said_to_be_ready(guard):
-    verdict = guard.judge(INTRODUCED, anchors=["2026", "2027"], signer="2027", api=None)
+def test_a_step_that_no_cluster_was_asked_about_is_not_said_to_be_ready(checker):
+    verdict = checker.judge(INTRODUCED, anchors=["2026", "2027"], signer="2027", api=None)
     assert verdict.entries[0]["gate"] == "unasked"
-    said = " ".join(text for _, text in guard.said)
+    said = " ".join(text for _, text in checker.said)
     assert "No cluster was asked whether it is ready for it." in said
     assert "Everything is ready" not in said
-    assert guard.judge(INTRODUCED, anchors=["2026", "2027"], signer="2027").entries[0]["gate"] == "open"
-    assert "Everything is ready for it." in " ".join(text for _, text in guard.said)
+    assert checker.judge(INTRODUCED, anchors=["2026", "2027"], signer="2027").entries[0]["gate"] == "open"
+    assert "Everything is ready for it." in " ".join(text for _, text in checker.said)
 
 
-def test_the_replacement_of_ended_anchors_is_judged(guard):
-    guard.found = [POD]
+def test_the_replacement_of_ended_anchors_is_judged(checker):
+    checker.found = [POD]
     last = deployed(make_certificate(days=-1, age=9))
-    refusal = guard.refused(last, anchors=["2027"], signer="2027")
+    refusal = checker.refused(last, anchors=["2027"], signer="2027")
     assert "It is not safe yet to replace what has ended by 2027" in refusal
     assert "gate.overrides.replace-2027" in refusal
     number = number_of(refusal)
     given = {"gate": {"overrides": {"replace-2027": f"{number} nothing works"}}}
-    assert guard.judge(last, anchors=["2027"], signer="2027", **given).entries[0]["gate"] == "overridden"
+    assert checker.judge(last, anchors=["2027"], signer="2027", **given).entries[0]["gate"] == "overridden"
 
 
 UPGRADES = {
@@ -191,17 +191,17 @@ UPGRADES = {
     ("anchors", "signer", "step"),
     [(["2026", "2027"], "2027", "switch the signer to 2027"), (["2026"], "2026", "retire 2027")],
 )
-def test_no_upgrade_rides_along_with_a_switch_or_a_retirement(guard, upgrade, anchors, signer, step):
+def test_no_upgrade_rides_along_with_a_switch_or_a_retirement(checker, upgrade, anchors, signer, step):
     outputs, said = UPGRADES[upgrade]
     last = deployed(OLD, NEW, anchors=("2026", "2027"), **outputs)
-    refusal = guard.refused(last, anchors=anchors, signer=signer)
+    refusal = checker.refused(last, anchors=anchors, signer=signer)
     assert f"This run would {step}, and upgrade in the same run" in refusal
     assert said in refusal
     first = 'First deploy the upgrade alone, with meshtrust:anchors ["2026", "2027"] and meshtrust:signer "2026"'
     assert first in refusal
-    assert not guard.asked, "it is known without the cluster"
-    guard.judge(last, anchors=["2026", "2027"], signer="2026")
-    guard.judge(deployed(OLD, **outputs), anchors=["2026", "2027"], signer="2026")
+    assert not checker.asked, "it is known without the cluster"
+    checker.judge(last, anchors=["2026", "2027"], signer="2026")
+    checker.judge(deployed(OLD, **outputs), anchors=["2026", "2027"], signer="2026")
 
 
 def recorded(settings_values, **changes):
@@ -218,22 +218,22 @@ def recorded(settings_values, **changes):
         ("certManager", {"webhook": {"image": {"tag": "v2"}}}, "webhook.image.tag"),
     ],
 )
-def test_an_upgrade_by_values_does_not_ride_along_either(guard, section, values, path):
+def test_an_upgrade_by_values_does_not_ride_along_either(checker, section, values, path):
     before: dict[str, Any] = {"linkerd.values": {}, "certManager.values": {}}
     wanted = {"anchors": ["2026", "2027"], "signer": "2027", section: {"values": values}}
-    refusal = guard.refused(recorded(before), **wanted)
+    refusal = checker.refused(recorded(before), **wanted)
     assert f"{section}.values {path}: nothing is deployed, and " in refusal
-    assert not guard.asked, "it is known without the cluster"
-    guard.judge(recorded({**before, f"{section}.values": image_values(values)}), **wanted)
-    guard.judge(deployed(OLD, NEW, anchors=("2026", "2027")), **wanted)
+    assert not checker.asked, "it is known without the cluster"
+    checker.judge(recorded({**before, f"{section}.values": image_values(values)}), **wanted)
+    checker.judge(deployed(OLD, NEW, anchors=("2026", "2027")), **wanted)
     taken_away = recorded({**before, f"{section}.values": image_values(values)})
-    assert "is deployed, and nothing would be" in guard.refused(taken_away, anchors=["2026", "2027"], signer="2027")
+    assert "is deployed, and nothing would be" in checker.refused(taken_away, anchors=["2026", "2027"], signer="2027")
 
 
-def test_what_is_no_upgrade_may_change_in_the_run_of_a_step(guard):
+def test_what_is_no_upgrade_may_change_in_the_run_of_a_step(checker):
     before = {"linkerd.values": {"proxy.image.version": "1"}, "certManager.values": {}}
     values = {"proxy": {"image": {"version": 1}, "cores": 2}}
-    guard.judge(recorded(before), anchors=["2026", "2027"], signer="2027", linkerd={"values": values})
+    checker.judge(recorded(before), anchors=["2026", "2027"], signer="2027", linkerd={"values": values})
 
 
 def test_the_values_of_an_encrypted_upgrade_are_not_shown(config):
@@ -243,7 +243,7 @@ def test_the_values_of_an_encrypted_upgrade_are_not_shown(config):
     assert first.outputs["imageValues"]["certManager.values"] == {}
 
 
-def test_another_chart_in_the_same_directory_is_an_upgrade(guard, tmp_path):
+def test_another_chart_in_the_same_directory_is_an_upgrade(checker, tmp_path):
     def write(version):
         for chart in ("linkerd-crds", "linkerd-control-plane"):
             (tmp_path / chart).mkdir(exist_ok=True)
@@ -253,9 +253,9 @@ def test_another_chart_in_the_same_directory_is_an_upgrade(guard, tmp_path):
     charts = {"linkerd.charts": f"{tmp_path} 1.0.0 1.0.0", "certManager.charts": CERT_MANAGER}
     last = deployed(OLD, NEW, anchors=("2026", "2027"), charts=charts)
     wanted = {"anchors": ["2026", "2027"], "signer": "2027", "linkerd": {"charts": str(tmp_path)}}
-    guard.judge(last, **wanted)
+    checker.judge(last, **wanted)
     write("1.1.0")
-    assert f"linkerd.charts: {tmp_path} 1.0.0 1.0.0 is deployed, and {tmp_path} 1.1.0 1.1.0" in guard.refused(
+    assert f"linkerd.charts: {tmp_path} 1.0.0 1.0.0 is deployed, and {tmp_path} 1.1.0 1.1.0" in checker.refused(
         last, **wanted
     )
 
@@ -270,56 +270,56 @@ def test_another_chart_in_the_same_directory_is_an_upgrade(guard, tmp_path):
         ),
     ],
 )
-def test_another_version_of_linkerds_definitions_is_an_upgrade(guard, before, now):
+def test_another_version_of_linkerds_definitions_is_an_upgrade(checker, before, now):
     charts = {"linkerd.charts": "https://charts.example.com 1", "certManager.charts": CERT_MANAGER, **before}
     last = deployed(OLD, NEW, anchors=("2026", "2027"), charts=charts)
     wanted = {"anchors": ["2026", "2027"], "signer": "2027", **now}
-    assert "linkerd.crdsVersion: https://charts.example.com" in guard.refused(last, **wanted)
+    assert "linkerd.crdsVersion: https://charts.example.com" in checker.refused(last, **wanted)
 
 
-def test_what_is_installed_or_taken_away_does_not_ride_along_either(guard):
+def test_what_is_installed_or_taken_away_does_not_ride_along_either(checker):
     wanted = {"anchors": ["2026", "2027"], "signer": "2027", "linkerd": {"charts": "https://x.example.com"}}
     linkerd = {"linkerd.charts": f"https://x.example.com {versions.LINKERD}"}
     last = deployed(OLD, NEW, anchors=("2026", "2027"), charts=linkerd)
-    assert "certManager.charts: nothing is deployed" in guard.refused(last, **wanted)
+    assert "certManager.charts: nothing is deployed" in checker.refused(last, **wanted)
     last = deployed(OLD, NEW, anchors=("2026", "2027"), charts={**linkerd, "certManager.charts": CERT_MANAGER})
-    guard.judge(last, **wanted)
-    assert f"{CERT_MANAGER} is deployed, and nothing would be" in guard.refused(
+    checker.judge(last, **wanted)
+    assert f"{CERT_MANAGER} is deployed, and nothing would be" in checker.refused(
         last, **wanted, certManager={"install": False}
     )
 
 
-def test_a_directory_of_charts_whose_versions_were_not_recorded_is_no_upgrade(guard, tmp_path):
+def test_a_directory_of_charts_whose_versions_were_not_recorded_is_no_upgrade(checker, tmp_path):
     for chart in ("linkerd-crds", "linkerd-control-plane"):
         (tmp_path / chart).mkdir()
         (tmp_path / chart / "Chart.yaml").write_text(f"name: {chart}\nversion: 1.0.0\n")
     charts = {"linkerd.charts": str(tmp_path), "certManager.charts": CERT_MANAGER}
     last = deployed(OLD, NEW, anchors=("2026", "2027"), charts=charts)
-    guard.judge(last, anchors=["2026", "2027"], signer="2027", linkerd={"charts": str(tmp_path)})
+    checker.judge(last, anchors=["2026", "2027"], signer="2027", linkerd={"charts": str(tmp_path)})
 
 
 def issuer_under(root):
     return (make_certificate("identity.linkerd.cluster.local", issuer=root, path_length=0).certificate,)
 
 
-def test_a_cluster_that_is_ahead_of_a_restored_state_is_not_taken_back_unseen(guard):
+def test_a_cluster_that_is_ahead_of_a_restored_state_is_not_taken_back_unseen(checker):
     """The state was restored from before the introduction; the cluster has switched, and even retired the old."""
     held = Held(bundle_name="ConfigMap linkerd/roots", roots=(NEW.certificate,), issuer=issuer_under(NEW))
-    guard.left_behind = [POD]
-    refusal = guard.refused(deployed(OLD), anchors=["2026"], signer="2026", held=held)
+    checker.left_behind = [POD]
+    refusal = checker.refused(deployed(OLD), anchors=["2026"], signer="2026", held=held)
     assert "It is not safe yet to retire 2027" in refusal
     assert "ConfigMap linkerd/roots and the identity issuer are ahead of this stack's state" in refusal
 
 
-def test_what_goes_ahead_beside_a_step_is_in_the_audit_trail_with_the_step(guard):
+def test_what_goes_ahead_beside_a_step_is_in_the_audit_trail_with_the_step(checker):
     """The number of a refusal counts what the trail has: an override that is not in it could be used again."""
     gone = make_certificate(generation="2028")
     held = Held(bundle_name="ConfigMap linkerd/roots", roots=(OLD.certificate, gone.certificate))
-    guard.left_behind = [POD]
+    checker.left_behind = [POD]
     wanted = {"anchors": ["2026", "2027"], "signer": "2027", "held": held}
-    number = number_of(guard.refused(INTRODUCED, **wanted))
+    number = number_of(checker.refused(INTRODUCED, **wanted))
     given = {"gate": {"overrides": {"retire-2028": f"{number} it is a test"}}}
-    assert [entry["step"] for entry in guard.judge(INTRODUCED, **wanted, **given).entries] == ["retire", "switch"]
+    assert [entry["step"] for entry in checker.judge(INTRODUCED, **wanted, **given).entries] == ["retire", "switch"]
 
 
 def test_what_goes_ahead_in_a_run_without_a_step_is_in_the_audit_trail_too(config, monkeypatch):
@@ -354,13 +354,13 @@ def test_what_goes_ahead_in_a_run_without_a_step_is_in_the_audit_trail_too(confi
     assert found == [[entry]]
 
 
-def test_a_signer_that_the_cluster_has_left_is_a_switch_back(guard):
+def test_a_signer_that_the_cluster_has_left_is_a_switch_back(checker):
     held = Held(roots=(OLD.certificate, NEW.certificate), issuer=issuer_under(NEW))
-    guard.found = [POD]
-    refusal = guard.refused(INTRODUCED, anchors=["2026", "2027"], signer="2026", held=held)
+    checker.found = [POD]
+    refusal = checker.refused(INTRODUCED, anchors=["2026", "2027"], signer="2026", held=held)
     assert "It is not safe yet to switch the signer to 2026" in refusal
-    guard.found = []
-    assert guard.judge(INTRODUCED, anchors=["2026", "2027"], signer="2026", held=held).entries == []
+    checker.found = []
+    assert checker.judge(INTRODUCED, anchors=["2026", "2027"], signer="2026", held=held).entries == []
 
 
 @pytest.mark.parametrize(
@@ -373,24 +373,24 @@ def test_a_signer_that_the_cluster_has_left_is_a_switch_back(guard):
         Held(roots=(OLD.certificate, NEW.certificate), issuer=issuer_under(make_certificate())),
     ],
 )
-def test_a_cluster_that_is_where_the_state_has_it_is_not_looked_into(guard, held):
+def test_a_cluster_that_is_where_the_state_has_it_is_not_looked_into(checker, held):
     """Nor one whose issuer is broken, which a run is to put right."""
-    guard.found = [POD]
-    guard.judge(INTRODUCED, anchors=["2026", "2027"], signer="2026", held=held)
-    assert not guard.asked
+    checker.found = [POD]
+    checker.judge(INTRODUCED, anchors=["2026", "2027"], signer="2026", held=held)
+    assert not checker.asked
 
 
-def test_a_step_is_looked_at_once_more_and_stopped_by_what_has_come_up(guard):
-    verdict = guard.judge(INTRODUCED, anchors=["2026", "2027"], signer="2027")
-    guard.found = [POD]
+def test_a_step_is_looked_at_once_more_and_stopped_by_what_has_come_up(checker):
+    verdict = checker.judge(INTRODUCED, anchors=["2026", "2027"], signer="2027")
+    checker.found = [POD]
     with pytest.raises(SystemExit):
         look_again(verdict, INTRODUCED)
-    guard.found = []
+    checker.found = []
     look_again(verdict, INTRODUCED)
-    assert guard.judge(INTRODUCED, anchors=["2026", "2027"], signer="2026").checked_step is None
+    assert checker.judge(INTRODUCED, anchors=["2026", "2027"], signer="2026").checked_step is None
 
 
-def test_a_switch_that_was_overtaken_ends_the_run_with_what_is_to_be_restarted(guard, monkeypatch):
+def test_a_switch_that_was_overtaken_ends_the_run_with_what_is_to_be_restarted(checker, monkeypatch):
     overtaking: list[Blocker] = []
 
     async def find_overtaken(_api, _namespace, root, name):
@@ -401,7 +401,7 @@ def test_a_switch_that_was_overtaken_ends_the_run_with_what_is_to_be_restarted(g
     told: list[str] = []
     monkeypatch.setattr(pulumi.log, "error", told.append)
     monkeypatch.setattr(pulumi.runtime, "is_dry_run", lambda: False)
-    verdict = guard.judge(INTRODUCED, anchors=["2026", "2027"], signer="2027")
+    verdict = checker.judge(INTRODUCED, anchors=["2026", "2027"], signer="2027")
     switched = planned(verdict, INTRODUCED)
     asyncio.run(last_look.look_after_switch(switched))
     overtaking.append(POD)
@@ -409,7 +409,7 @@ def test_a_switch_that_was_overtaken_ends_the_run_with_what_is_to_be_restarted(g
         asyncio.run(last_look.look_after_switch(switched))
     assert str(POD) in told[0]
     assert "Restart what is listed" in told[0]
-    retiring = guard.judge(SWITCHED, anchors=["2027"], signer="2027")
+    retiring = checker.judge(SWITCHED, anchors=["2027"], signer="2027")
     asyncio.run(last_look.look_after_switch(planned(retiring, SWITCHED)))
     asyncio.run(last_look.look_after_switch(planned(verdict, INTRODUCED, api=None)))
 
@@ -439,14 +439,14 @@ def test_a_bundle_that_is_not_as_it_was_deployed_is_restored_by_another_number(c
     assert run(anchors=["2026", "2027", "2028"]) == 3, "another bundle changes the release by itself"
 
 
-def test_what_an_override_has_let_pass_does_not_stop_it_again(guard):
-    guard.found = [POD]
+def test_what_an_override_has_let_pass_does_not_stop_it_again(checker):
+    checker.found = [POD]
     wanted = {"anchors": ["2026", "2027"], "signer": "2027"}
-    number = number_of(guard.refused(INTRODUCED, **wanted))
+    number = number_of(checker.refused(INTRODUCED, **wanted))
     given = {"gate": {"overrides": {"switch-2027": f"{number} it is a test"}}}
-    verdict = guard.judge(INTRODUCED, **wanted, **given)
+    verdict = checker.judge(INTRODUCED, **wanted, **given)
     look_again(verdict, INTRODUCED)
-    guard.found = [POD, BARE]
+    checker.found = [POD, BARE]
     with pytest.raises(SystemExit):
         look_again(verdict, INTRODUCED)
 

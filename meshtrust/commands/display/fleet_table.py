@@ -53,7 +53,7 @@ def show_rotations(fleet: FleetView, console: Console) -> None:
 
 
 def show_links(fleet: FleetView, console: Console) -> None:
-    """Show which clusters are linked; nothing if none are."""
+    """Show the links between clusters, if there are any."""
     table = _table("cluster", "linked to")
     for cluster in fleet.clusters:
         listed = [

@@ -81,7 +81,7 @@ class WebhookState:
         return read_bundle(_decoded(((self.secret or {}).get("data") or {}).get("tls.crt") or ""))
 
     def right_bundle(self) -> str:
-        """Return the caBundle that the API server ought to have, as PEM; nothing if it is right, or not known.
+        """Return the caBundle that the API server ought to have, as PEM; empty if it is right, or not known.
 
         The authorities of a stack are known. Of a certificate that Linkerd's chart has made it is that itself, which
         signs itself (linkerd2 charts/linkerd-control-plane/templates, genSelfSignedCert).
