@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 
-from meshtrust.cluster.backoff import Tell, wait_until_met
+from meshtrust.cluster.backoff import Notify, wait_until_met
 from meshtrust.rotation.report import RotationReport
 from meshtrust.stacks.outputs import StackOutputs
 from meshtrust.stacks.progress import BlockedError
@@ -15,7 +15,7 @@ _LONGEST_PAUSE_SECONDS = 10.0
 _NAMED = 5
 
 
-async def wait_until_converged(stacks: Sequence[Stack], seconds: float, tell: Tell, *, parallel: int = 1) -> None:
+async def wait_until_converged(stacks: Sequence[Stack], seconds: float, notify: Notify, *, parallel: int = 1) -> None:
     """Wait until the last run of each stack reports that the goal in the stack's file is reached.
 
     Asks the backend alone, and no cluster.
@@ -23,7 +23,7 @@ async def wait_until_converged(stacks: Sequence[Stack], seconds: float, tell: Te
     Args:
         stacks: The stacks.
         seconds: How long to wait.
-        tell: Gets what is waited for, at once and each time that it changes.
+        notify: Gets what is waited for, at once and each time that it changes.
         parallel: How many stacks to read at a time.
 
     Raises:
@@ -53,7 +53,7 @@ async def wait_until_converged(stacks: Sequence[Stack], seconds: float, tell: Te
         more = f"; and {len(waits) - _NAMED} more stacks" if len(waits) > _NAMED else ""
         return "; ".join(waits[:_NAMED]) + more
 
-    if waits := await wait_until_met(look, seconds, tell, longest_pause=_LONGEST_PAUSE_SECONDS):
+    if waits := await wait_until_met(look, seconds, notify, longest_pause=_LONGEST_PAUSE_SECONDS):
         msg = f"The goal is not reached after {seconds:.0f} s. This waits for {waits}"
         raise BlockedError(msg, [])
 

@@ -135,13 +135,13 @@ def test_a_backend_that_fails_ends_the_first_look_and_no_later_one(project):
     leave(project, "east", WAITS)
     told = []
 
-    def tell(line):
+    def notify(line):
         told.append(line)
         (project / "east.1.json").unlink(missing_ok=True)
         if "an answer of the backend" in line:
             leave(project, "east", AT_GOAL)
 
-    asyncio.run(convergence.wait_until_converged([Stack("east", project)], 60, tell))
+    asyncio.run(convergence.wait_until_converged([Stack("east", project)], 60, notify))
     assert len(told) == 2
 
 
