@@ -76,6 +76,19 @@ def verify_chain(
         raise ChainError(msg) from error
 
 
+def find_chain(
+    certificates: Sequence[x509.Certificate], roots: Sequence[x509.Certificate], at: datetime
+) -> list[x509.Certificate]:
+    """Return the chain from a certificate to one of the roots, as `verify_chain` does; empty if there is none."""
+    if not certificates:
+        return []
+    try:
+        return verify_chain(certificates, roots, at)
+    # Without roots, or with an extension that cannot be read.
+    except (ChainError, ValueError):
+        return []
+
+
 def _check_certificate_signing(_policy: Policy, _certificate: x509.Certificate, usage: x509.KeyUsage | None) -> None:
     if usage is not None and not usage.key_cert_sign:
         msg = "the key usage of a CA does not include certificate signing"

@@ -8,7 +8,7 @@ from cryptography import x509
 from meshtrust.cluster.api import Api
 from meshtrust.linkerd.evidence import read_leaves, read_mesh
 from meshtrust.names import IDENTITY_ISSUER
-from meshtrust.pki.chain import ChainError, verify_chain
+from meshtrust.pki.chain import find_chain
 from meshtrust.pki.pem import fingerprint
 from meshtrust.rotation.gate import Blocker
 from meshtrust.rotation.known_roots import Held, foreign_roots, generation_of, name_root
@@ -81,10 +81,4 @@ async def find_left_behind(api: Api, namespace: str, remaining: Sequence[x509.Ce
 
 
 def _is_under(issuer: Sequence[x509.Certificate], roots: Sequence[x509.Certificate]) -> bool:
-    if not issuer or not roots:
-        return False
-    try:
-        verify_chain(issuer, roots, datetime.now(UTC))
-    except (ChainError, ValueError):
-        return False
-    return True
+    return bool(find_chain(issuer, roots, datetime.now(UTC)))

@@ -28,7 +28,7 @@ from meshtrust.linkerd.pods import MeshedPod, ProxyTrust, Workload
 from meshtrust.linkerd.rollout import can_restart
 from meshtrust.lint import LEAF_LIFETIME
 from meshtrust.names import IDENTITY, IDENTITY_ISSUER
-from meshtrust.pki.chain import ChainError, verify_chain
+from meshtrust.pki.chain import find_chain
 from meshtrust.pki.pem import fingerprint
 from meshtrust.rotation.acknowledgements import Acknowledgements
 from meshtrust.rotation.steps import Step
@@ -307,7 +307,7 @@ def blocks_deploy(mesh: Mesh, roots: Mapping[str, x509.Certificate], signer: str
     """
     kept = set(map(fingerprint, roots.values()))
     is_same = signer in roots and kept == set(map(fingerprint, mesh.roots))
-    if not mesh.is_installed or (is_same and _chains(mesh.issuer, [roots[signer]], now)):
+    if not mesh.is_installed or (is_same and find_chain(mesh.issuer, [roots[signer]], now)):
         return []
     # What is still to be made has no fingerprint, and nothing trusts it.
     signing = fingerprint(roots[signer]) if signer in roots else ""
@@ -399,7 +399,7 @@ def _blocks_leaves(
             reason = f"its live certificate cannot be seen: {leaf.reason}"
             if not leaf.is_forbidden:
                 reason += f". {_delete_lost(pod)}"
-        elif leaf.state == "shown" and not _chains(leaf.certificates, remaining, now):
+        elif leaf.state == "shown" and not find_chain(leaf.certificates, remaining, now):
             reason = "its live certificate is not under the anchors that remain"
         else:
             continue
@@ -569,7 +569,7 @@ async def _patiently_read_leaves(
 
     def passes(pod: MeshedPod, leaf: Leaf) -> bool:
         if leaf.state == "shown" and pod.is_ending and remaining:
-            return not _chains(leaf.certificates, remaining, datetime.now(UTC))
+            return not find_chain(leaf.certificates, remaining, datetime.now(UTC))
         return leaf.state == "unseen" and not leaf.is_forbidden
 
     leaves = await read_leaves(api, mesh, mesh.pods)
@@ -650,17 +650,9 @@ def _blocks_issuer(mesh: Mesh, remaining: Sequence[x509.Certificate], now: datet
     subject = f"Secret {mesh.namespace}/{IDENTITY_ISSUER}"
     if not mesh.issuer:
         yield Blocker(subject=subject, reason="there is no issuer in it. Deploy once more", deployable=True)
-    elif not _chains(mesh.issuer, remaining, now):
+    elif not find_chain(mesh.issuer, remaining, now):
         reason = (
             "its issuer is not under the anchors that remain. Deploy once more what is deployed, or have who issues it "
             "sign it under them"
         )
         yield Blocker(subject=subject, reason=reason, deployable=True)
-
-
-def _chains(certificates: Sequence[x509.Certificate], roots: Sequence[x509.Certificate], now: datetime) -> bool:
-    try:
-        verify_chain(certificates, roots, now)
-    except (ChainError, ValueError):
-        return False
-    return True

@@ -24,7 +24,7 @@ from meshtrust.names import (
     TRUST_MANAGER_API,
     TRUST_ROOTS,
 )
-from meshtrust.pki.chain import ChainError, verify_chain
+from meshtrust.pki.chain import find_chain
 from meshtrust.pki.durations import format_duration, parse_duration
 from meshtrust.pki.pem import fingerprint, to_pem
 from meshtrust.pki.private_key import find_private_keys
@@ -193,17 +193,14 @@ def _names(roots: Sequence[x509.Certificate]) -> dict[str, x509.Certificate]:
 
 
 def _signer(mesh: Mesh, roots: Mapping[str, x509.Certificate]) -> str:
-    try:
-        root = verify_chain(mesh.issuer, list(roots.values()), datetime.now(UTC))[-1] if mesh.issuer else None
-    except (ChainError, ValueError):
-        root = None
-    if root is None:
+    chain = find_chain(mesh.issuer, list(roots.values()), datetime.now(UTC))
+    if not chain:
         msg = (
             f"Secret {mesh.namespace}/{IDENTITY_ISSUER} holds no issuer that chains to a trusted root. Put the mesh "
             "right first: meshtrust verify"
         )
         raise AdoptionError(msg)
-    return next(name for name, known in roots.items() if fingerprint(known) == fingerprint(root))
+    return next(name for name, known in roots.items() if fingerprint(known) == fingerprint(chain[-1]))
 
 
 def _check_secret(

@@ -14,7 +14,7 @@ from meshtrust.linkerd.evidence import Mesh, matches_secret, read_mesh, read_ser
 from meshtrust.linkerd.pods import MeshedPod, Workload
 from meshtrust.lint import Finding, lint_trust_anchor
 from meshtrust.names import IDENTITY
-from meshtrust.pki.chain import ChainError, verify_chain
+from meshtrust.pki.chain import find_chain
 from meshtrust.pki.durations import format_left
 from meshtrust.pki.pem import CertificateSummary, fingerprint
 from meshtrust.rotation.report import RotationReport
@@ -78,12 +78,7 @@ class Inspection:
     @cached_property
     def issuer_chain(self) -> list[x509.Certificate]:
         """The identity issuer up to its root in the bundle; empty where it does not chain to one."""
-        if not self.mesh.issuer:
-            return []
-        try:
-            return verify_chain(self.mesh.issuer, self.mesh.roots, self.now)
-        except (ChainError, ValueError):
-            return []
+        return find_chain(self.mesh.issuer, self.mesh.roots, self.now)
 
     @cached_property
     def pods_by_anchors(self) -> Counter[tuple[str, ...]]:

@@ -2,7 +2,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from meshtrust.pki.chain import ChainError, verify_chain
+from meshtrust.pki.chain import ChainError, find_chain, verify_chain
 from tests.certificates import make_certificate
 
 NOW = datetime.now(UTC)
@@ -31,6 +31,15 @@ def test_a_chain_to_no_trusted_root_is_refused_by_name(pki):
     leaf, issuer, intermediate, _ = pki
     with pytest.raises(ChainError, match="CN=leaf chains to none of the 1 trusted roots"):
         verify_chain([leaf, issuer, intermediate], [make_certificate("root").certificate], NOW)
+
+
+def test_a_chain_is_looked_for_and_none_is_found_without_certificates_roots_or_a_trusted_root(pki):
+    leaf, issuer, intermediate, root = pki
+    served = [leaf, issuer, intermediate]
+    assert find_chain(served, [root], NOW) == pki
+    assert find_chain([], [root], NOW) == []
+    assert find_chain(served, [], NOW) == []
+    assert find_chain(served, [make_certificate("root").certificate], NOW) == []
 
 
 def test_a_missing_intermediate_is_refused(pki):

@@ -26,7 +26,7 @@ from meshtrust.names import (
     WEBHOOK_PORT,
     webhook_secret,
 )
-from meshtrust.pki.chain import ChainError, verify_chain
+from meshtrust.pki.chain import find_chain
 from meshtrust.pki.pem import fingerprint
 
 _REGISTRATION = "admissionregistration.k8s.io/v1"
@@ -221,11 +221,7 @@ def is_under(shown: Sequence[x509.Certificate], roots: Sequence[x509.Certificate
         return False
     if fingerprint(shown[0]) in set(map(fingerprint, roots)):
         return True
-    try:
-        verify_chain(shown, roots, datetime.now(UTC))
-    except (ChainError, ValueError):
-        return False
-    return True
+    return bool(find_chain(shown, roots, datetime.now(UTC)))
 
 
 def retired(last: Iterable[str], wanted: Iterable[str]) -> list[str]:
