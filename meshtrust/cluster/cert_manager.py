@@ -338,13 +338,13 @@ async def explain(api: Api, certificate: Mapping[str, Any]) -> str:
         ClusterError: The cluster cannot be read.
     """
     issuing, ready = condition_of(certificate, "Issuing"), condition_of(certificate, "Ready")
-    said = issuing.get("message") or ready.get("message") or "it says nothing of it"
+    reason = issuing.get("message") or ready.get("message") or "it gives no reason"
     issuer = await _issuer_of(api, certificate) or {}
     if issuing.get("status") == "True":
         is_ready = condition_of(issuer, "Ready").get("status") in ("True", None)
         unready = "" if is_ready else str(condition_of(issuer, "Ready").get("message"))
-        said = unready or await request_says(api, certificate) or said
-    return vault.explain(issuer, str(said))
+        reason = unready or await request_says(api, certificate) or reason
+    return vault.explain(issuer, str(reason))
 
 
 async def request_says(api: Api, certificate: Mapping[str, Any]) -> str:

@@ -358,7 +358,7 @@ def _reason(written: Sequence[str]) -> str:
     """Return the CLI's own error in one line."""
     lines = [line.strip() for line in written if line.strip()]
     errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-    return (errors or lines[-1:] or ["the CLI says nothing"])[0]
+    return (errors or lines[-1:] or ["the CLI gives no reason"])[0]
 
 
 def find_engine_errors(written: Sequence[str]) -> list[str]:

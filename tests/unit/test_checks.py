@@ -311,7 +311,7 @@ def test_a_cluster_that_is_ahead_of_a_restored_state_is_not_taken_back_unseen(ch
     assert "ConfigMap linkerd/roots and the identity issuer are ahead of this stack's state" in refusal
 
 
-def test_what_goes_ahead_beside_a_step_is_in_the_audit_trail_with_the_step(checker):
+def test_what_is_taken_beside_a_step_is_in_the_audit_trail_with_the_step(checker):
     """The number of a refusal counts what the trail has: an override that is not in it could be used again."""
     gone = make_certificate(generation="2028")
     held = Held(bundle_name="ConfigMap linkerd/roots", roots=(OLD.certificate, gone.certificate))
@@ -322,7 +322,7 @@ def test_what_goes_ahead_beside_a_step_is_in_the_audit_trail_with_the_step(check
     assert [entry["step"] for entry in checker.judge(INTRODUCED, **wanted, **given).entries] == ["retire", "switch"]
 
 
-def test_what_goes_ahead_in_a_run_without_a_step_is_in_the_audit_trail_too(config, monkeypatch):
+def test_what_is_taken_in_a_run_without_a_step_is_in_the_audit_trail_too(config, monkeypatch):
     """Else its override would let pass the same once more."""
     last = deployed(OLD, context="kind-mesh", kubeconfig="", issuer={"mode": "intermediate"}, clusterUid="u")
     entry = {"step": "retire", "generations": ["2027"], "gate": "overridden", "reason": "it is a test"}
