@@ -23,7 +23,7 @@ from meshtrust.stacks.audit import name_actor
 from meshtrust.stacks.outputs import StackOutputs
 from program.checks.evidence import acknowledgements, look
 from program.checks.issuance import known_roots
-from program.checks.overrides import NAMED, given_reason, override_or_refuse, describe_blockers
+from program.checks.overrides import NAMED, describe_blockers, given_reason, override_or_refuse
 from program.checks.plan import CheckedStep
 from program.checks.upgrade import find_upgrades, refuse_upgrade
 from program.checks.way import settings_at, until_signed
@@ -194,11 +194,12 @@ def _report_waiting(
     override = (
         ""
         if upgrades
-        else f' To go on at once, give a reason: pulumi config set --path gate.overrides.{step.name} "{number} <reason>"'
+        else " To go on at once, give a reason: pulumi config set --path "
+        f'gate.overrides.{step.name} "{number} <reason>"'
     )
     pulumi.log.warn(
-        f"{describe_blockers(step, waiting, in_fleet=fleet is not None)}\nThis run leaves anchors and signer as they are "
-        f"({step.before}). {cure}The next run goes on by itself when that is done.{override}"
+        f"{describe_blockers(step, waiting, in_fleet=fleet is not None)}\nThis run leaves anchors and signer as "
+        f"they are ({step.before}). {cure}The next run goes on by itself when that is done.{override}"
     )
 
 
