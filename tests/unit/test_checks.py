@@ -528,30 +528,30 @@ def test_a_cert_manager_of_this_stack_is_judged_by_the_labels_that_it_gives(conf
 RECONCILES = {"rotation": {"mode": "reconcile"}}
 
 
-def warned(guard):
-    return " ".join(" ".join(text for _, text in guard.said).split())
+def warned(checker):
+    return " ".join(" ".join(text for _, text in checker.said).split())
 
 
 @pytest.mark.parametrize("gate", [{"mode": "warn"}, {"overrides": {"switch-2027": "00000000 it is a test"}}])
-def test_no_gate_that_is_lenient_has_an_upgrade_go_along_in_a_run_that_can_wait(guard, gate):
+def test_no_gate_that_is_lenient_has_an_upgrade_go_along_in_a_run_that_can_wait(checker, gate):
     last = deployed(OLD, NEW, anchors=("2026", "2027"), providers={"tls": "1.0.0"})
     wanted = {"anchors": ["2027"], "signer": "2027", **RECONCILES}
-    verdict = guard.judge(last, **wanted, gate=gate)
+    verdict = checker.judge(last, **wanted, gate=gate)
     assert verdict.step is None
     assert (verdict.settings.trust.anchors, verdict.settings.trust.signer) == (("2026", "2027"), "2026")
-    assert "it upgrades, and one run takes one step (tls: 1.0.0 is deployed" in warned(guard)
-    assert "gate.overrides" not in warned(guard)
-    guard.found = [POD]
+    assert "it upgrades, and one run takes one step (tls: 1.0.0 is deployed" in warned(checker)
+    assert "gate.overrides" not in warned(checker)
+    checker.found = [POD]
     number = number_refusal(
         Step(kind="switch", generations=("2027",), before=last.trust, after=verdict.settings.trust),
         verdict.waiting,
         0,
     )
     given = {"overrides": {"switch-2027": f"{number} it is a test"}}
-    assert guard.judge(last, **wanted, gate=given).step is None
+    assert checker.judge(last, **wanted, gate=given).step is None
 
 
-def test_a_run_that_waits_after_a_killed_switch_takes_it_back_and_says_so(guard):
+def test_a_run_that_waits_after_a_killed_switch_takes_it_back_and_says_so(checker):
     held = Held(
         bundle_name="ConfigMap linkerd/roots",
         roots=(OLD.certificate, NEW.certificate),
@@ -561,18 +561,18 @@ def test_a_run_that_waits_after_a_killed_switch_takes_it_back_and_says_so(guard)
     async def find(_api, _namespace, step, _roots, **_):
         return [POD] if step.generations == ("2027",) else []
 
-    guard.find_by(find)
-    verdict = guard.judge(INTRODUCED, anchors=["2027"], signer="2027", held=held, **RECONCILES)
+    checker.find_by(find)
+    verdict = checker.judge(INTRODUCED, anchors=["2027"], signer="2027", held=held, **RECONCILES)
     assert (verdict.step, verdict.settings.trust) == (None, INTRODUCED.trust)
-    assert "as after a switch that was killed. This run has 2026 sign again." in warned(guard)
-    guard.judge(INTRODUCED, anchors=["2027"], signer="2027", **RECONCILES)
-    assert "sign again" not in warned(guard)
+    assert "as after a switch that was killed. This run has 2026 sign again." in warned(checker)
+    checker.judge(INTRODUCED, anchors=["2027"], signer="2027", **RECONCILES)
+    assert "sign again" not in warned(checker)
 
 
-def test_a_killed_switch_is_not_taken_back_where_that_would_cut_pods_off(guard):
+def test_a_killed_switch_is_not_taken_back_where_that_would_cut_pods_off(checker):
     held = Held(bundle_name="x", roots=(OLD.certificate, NEW.certificate), issuer=issuer_under(NEW))
-    guard.found = [POD]
-    refusal = guard.refused(INTRODUCED, anchors=["2027"], signer="2027", held=held, **RECONCILES)
+    checker.found = [POD]
+    refusal = checker.refused(INTRODUCED, anchors=["2027"], signer="2027", held=held, **RECONCILES)
     assert "It is not safe yet to switch the signer to 2026" in refusal
 
 
@@ -598,42 +598,42 @@ def external(**refs):
 
 
 @pytest.mark.parametrize("found", [[POD], []])
-def test_a_run_before_the_switch_leaves_the_certificate_with_the_deployed_issuer(guard, found):
+def test_a_run_before_the_switch_leaves_the_certificate_with_the_deployed_issuer(checker, found):
     """The goal names another issuer of cert-manager, and of the one that signs it may say nothing any more."""
-    guard.found = found
+    checker.found = found
     wanted = {"anchors": ["next"], "signer": "next", "anchorCertificates": BROUGHT, **RECONCILES}
     last = deployed_external(OWN) if not found else deployed_external(OWN, NEXT, anchors=("own", "next"))
     for refs in ({"own": "corporate", "next": "other"}, {"next": "other"}):
-        policy = guard.judge(last, **wanted, issuer=external(**refs)).settings.issuer
+        policy = checker.judge(last, **wanted, issuer=external(**refs)).settings.issuer
         assert (policy.mode, policy.reference.name) == ("external-issuer", "corporate")
 
 
-def test_a_root_that_the_goal_has_dropped_too_early_stays_in_the_bundle_until_it_is_retired(guard):
+def test_a_root_that_the_goal_has_dropped_too_early_stays_in_the_bundle_until_it_is_retired(checker):
     wanted = {"anchors": ["next"], "signer": "next", "anchorCertificates": {"next": NEXT.pem}, **RECONCILES}
-    verdict = guard.judge(deployed_external(OWN), **wanted, issuer=external(next="other"))
+    verdict = checker.judge(deployed_external(OWN), **wanted, issuer=external(next="other"))
     assert str(verdict.step) == "introduce next"
     assert read_bundle(verdict.settings.anchor.certificates["own"]) == [OWN.certificate]
-    guard.found = [POD]
+    checker.found = [POD]
     waits = deployed_external(OWN, NEXT, anchors=("own", "next"))
-    verdict = guard.judge(waits, **wanted, issuer=external(next="other"))
+    verdict = checker.judge(waits, **wanted, issuer=external(next="other"))
     assert verdict.step is None
     assert list(verdict.settings.anchor.certificates) == ["next", "own"]
 
 
-def test_the_mode_of_the_issuer_changes_with_the_switch_and_not_before(guard):
+def test_the_mode_of_the_issuer_changes_with_the_switch_and_not_before(checker):
     wanted = {"anchors": ["2027"], "signer": "2027", "issuer": {"mode": "anchor"}, **RECONCILES}
     last = deployed(OLD, issuer={"mode": "intermediate"})
-    assert guard.judge(last, **wanted).settings.issuer.mode == "intermediate"
+    assert checker.judge(last, **wanted).settings.issuer.mode == "intermediate"
     introduced = deployed(OLD, NEW, anchors=("2026", "2027"), issuer={"mode": "intermediate"})
-    assert guard.judge(introduced, **wanted).settings.issuer.mode == "anchor"
-    guard.found = [POD]
-    assert guard.judge(introduced, **wanted).settings.issuer.mode == "intermediate"
+    assert checker.judge(introduced, **wanted).settings.issuer.mode == "anchor"
+    checker.found = [POD]
+    assert checker.judge(introduced, **wanted).settings.issuer.mode == "intermediate"
 
 
-def test_a_key_that_signs_until_the_switch_may_not_go_before_it(guard):
+def test_a_key_that_signs_until_the_switch_may_not_go_before_it(checker):
     last = deployed(OWN, anchors=("own",), signer="own", issuer={"mode": "intermediate"})
     last.outputs["roots"]["own"]["brought"] = True
     wanted = {"anchors": ["2027"], "signer": "2027", **RECONCILES}
     for certificates in ({}, {"own": OWN.pem}):
         with pytest.raises(IllegalStepError, match="Keep meshtrust:anchorKeys and meshtrust:anchorCertificates of own"):
-            guard.judge(last, **wanted, anchorCertificates=certificates)
+            checker.judge(last, **wanted, anchorCertificates=certificates)
