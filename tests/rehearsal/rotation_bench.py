@@ -147,7 +147,7 @@ class Bench:
             capture_output=True,
             text=True,
             check=False,
-            timeout=300,
+            timeout=900,
         )
         return without_key(result)
 
