@@ -172,7 +172,7 @@ def test_a_step_of_a_fleet_that_nobody_has_taken_still_waits(tmp_path, progress,
     monkeypatch.setattr(stack, "run", lambda _: None)
     step = find_way(BOTH, NEW).next
     assert step
-    with pytest.raises(BlockedError, match="has told its fleet"):
+    with pytest.raises(BlockedError, match="has pledged to its fleet"):
         asyncio.run(run_step(stack.target(), step, RotationOptions(), progress))
 
 
