@@ -13,10 +13,13 @@ _UP = ("up", "--yes", "--skip-preview", "--non-interactive", "--expect-no-change
 _WITHOUT = """
 
 async def check_run(settings, last, fleet):
+    from meshtrust.rotation.goal import Way
     from meshtrust.rotation.known_roots import Held
 
     return RunPlan(
         settings=settings,
+        way=Way(goal=settings.trust),
+        rotation=last.rotation,
         last=last,
         fleet=fleet,
         requested_generations=settings.anchor.generations,
