@@ -79,7 +79,7 @@ class TrustBundle(pulumi.ComponentResource):
     release: kubernetes.helm.v3.Release | None
     """The release of trust-manager, whose pods may not be ready; None if this stack does not install it."""
     published: Sequence[pulumi.Resource]
-    """Who depends on these waits until trust-manager has taken the bundle over; empty before `publish`."""
+    """Resources to depend on until trust-manager has taken the bundle over; empty before `publish`."""
 
     def __init__(self, name: str, args: TrustBundleArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("meshtrust:index:TrustBundle", name, None, opts)

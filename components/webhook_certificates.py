@@ -67,7 +67,7 @@ class WebhookCertificates(pulumi.ComponentResource):
     """The authorities' certificates as normalised PEM, in their order, the ``caBundle`` of each webhook; None if the
     chart makes the certificates."""
     certificates: Sequence[pulumi.Resource]
-    """Who depends on these waits until each webhook of the control plane has its certificate."""
+    """Resources to depend on until each webhook of the control plane has its certificate."""
 
     def __init__(self, name: str, args: WebhookCertificatesArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("meshtrust:index:WebhookCertificates", name, None, opts)

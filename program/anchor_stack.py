@@ -2,14 +2,12 @@
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pulumi
 
 from components.signed_intermediates import SignedIntermediates, SignedIntermediatesArgs, SigningRequest
-from components.trust_anchor import TrustAnchorArgs
 from meshtrust.pki.intermediates import RequestError, check_request, choose_signed
 from meshtrust.pki.pem import to_pem
 from meshtrust.rotation.goal import AnchorPlan, Way, plan_anchor_stack
@@ -17,6 +15,7 @@ from meshtrust.rotation.known_roots import Held
 from meshtrust.rotation.report import RotationReport, report_rotation
 from meshtrust.rotation.steps import IllegalStepError, Step, Trust, check_roots
 from meshtrust.stacks.outputs import MEMORY, StackOutputs
+from program.checks.way import anchor_at
 from program.configuration.anchors import external_roots
 from program.configuration.settings import AnchorSettings
 from program.declare.outputs import describe_ends
@@ -38,7 +37,7 @@ async def run_anchor_stack(settings: AnchorSettings, last: StackOutputs) -> pulu
     clusters = await _read_clusters(settings.clusters)
     plan = _plan(settings, last, clusters)
     wanted = plan.generations
-    anchor_args = _args(settings.anchor, last, plan, clusters)
+    anchor_args = anchor_at(settings.anchor, last, wanted, signers=_signers(clusters))
     elsewhere = [
         (stack, generation, root)
         for stack, deployed in clusters.items()
@@ -106,7 +105,7 @@ def _plan(settings: AnchorSettings, last: StackOutputs, clusters: Mapping[str, S
         _wait_or_refuse(
             settings,
             f"meshtrust:anchors no longer has {', '.join(plan.trusted)}, which clusters still trust:\n"
-            + "\n".join(map(str, _waiting(plan, clusters))),
+            + "\n".join(f"  - {line}" for line in _waiting(plan, clusters)),
             "Retire it there first, or let `meshtrust fleet rotate` do it; take clusters that are gone off "
             "meshtrust:clusters.",
         )
@@ -132,7 +131,7 @@ def _waiting(plan: AnchorPlan, clusters: Mapping[str, StackOutputs]) -> list[str
     """Return what a generation that is to be retired waits for, a line for each stack."""
     trusting = dict.fromkeys(stack for stacks in plan.trusted.values() for stack in stacks)
     return [
-        f"  - {stack} trusts {', '.join(name for name, stacks in plan.trusted.items() if stack in stacks)}"
+        f"{stack} trusts {', '.join(name for name, stacks in plan.trusted.items() if stack in stacks)}"
         + _age(clusters[stack])
         for stack in trusting
     ]
@@ -151,29 +150,16 @@ def _report(
     before = Trust(anchors=plan.generations, signer="")
     dropped = tuple(name for name in plan.generations if name not in goal.anchors)
     steps = (Step(kind="retire", generations=dropped, before=before, after=goal),) if dropped else ()
-    signers = {deployed.trust.signer for deployed in clusters.values() if deployed.trust}
+    signers = _signers(clusters)
     oldest = next((name for name in plan.generations if name in signers), plan.generations[-1])
     deployed = Trust(anchors=plan.generations, signer=oldest)
-    waiting = [line.removeprefix("  - ") for line in _waiting(plan, clusters)]
+    waiting = _waiting(plan, clusters)
     return report_rotation(Way(goal=goal, steps=steps), deployed, waiting, last.rotation, datetime.now(UTC))
 
 
-def _args(
-    anchor: TrustAnchorArgs, last: StackOutputs, plan: AnchorPlan, clusters: Mapping[str, StackOutputs]
-) -> TrustAnchorArgs:
-    """Return what the trust anchor of this run is made from; generations that sign in some cluster are protected."""
-    signers = {deployed.trust.signer for deployed in clusters.values() if deployed.trust}
-    kept = {
-        name: to_pem(last.certificates[name])
-        for name in plan.generations
-        if name not in anchor.generations and name in last.certificates and last.roots[name].external
-    }
-    return replace(
-        anchor,
-        generations=plan.generations,
-        certificates={**kept, **anchor.certificates},
-        protected=frozenset(plan.generations) & signers if anchor.protected else frozenset(),
-    )
+def _signers(clusters: Mapping[str, StackOutputs]) -> frozenset[str]:
+    """Return the generations that sign in some cluster."""
+    return frozenset(deployed.trust.signer for deployed in clusters.values() if deployed.trust)
 
 
 def _requests(clusters: Mapping[str, StackOutputs], last: StackOutputs) -> Iterator[SigningRequest]:

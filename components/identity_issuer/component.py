@@ -22,13 +22,13 @@ _MODES: Mapping[IssuerMode, Mode] = {
 class IdentityIssuer(pulumi.ComponentResource):
     """`meshtrust:index:IdentityIssuer`: what makes Secret ``linkerd-identity-issuer``, by the policy's mode.
 
-    What signs the issuer is declared first, so that the cluster can be looked at before `issue` changes the issuer.
+    The signer is declared first, so that the cluster can be looked at before `issue` changes the issuer.
     """
 
     signed_by: Sequence[pulumi.Resource]
-    """What signs the issuer."""
+    """Resources that sign the issuer."""
     issued: Sequence[pulumi.Resource]
-    """Who depends on these waits until the issuer is in its Secret; empty before `issue`, and if a third party writes
+    """Resources to depend on until the issuer is in its Secret; empty before `issue`, and if a third party writes
     the Secret."""
 
     def __init__(self, name: str, args: IdentityIssuerArgs, opts: pulumi.ResourceOptions | None = None) -> None:

@@ -57,6 +57,11 @@ class Blocker:
     stack: str = ""
     is_external: bool = False
 
+    @property
+    def is_cured_by_restart(self) -> bool:
+        """Whether a restart takes it away, and there is a known way to restart its workload."""
+        return self.curable and self.workload is not None and can_restart(self.workload)
+
     def __str__(self) -> str:
         """Return it as a line."""
         owner = f" ({self.workload})" if self.workload is not None and self.workload.kind != "Pod" else ""
@@ -65,6 +70,14 @@ class Blocker:
 
 
 NONE_GIVEN = Acknowledgements()
+
+
+def workloads_to_restart(blockers: Iterable[Blocker]) -> list[Workload]:
+    """Return the workloads whose restart takes blockers away, in the order of their names."""
+    cured = {entry.workload for entry in blockers if entry.workload is not None and entry.is_cured_by_restart}
+    return sorted(cured, key=str)
+
+
 # The other steps only add trust, or begin where there is none to lose.
 _JUDGED = ("switch", "retire", "replace")
 # Room for what the identity service adds to a leaf's life: 20 s by the chart's ``identity.issuer.clockSkewAllowance``

@@ -4,7 +4,7 @@ Decided on values alone, so that a simulation of a fleet runs the very rules tha
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from meshtrust.rotation.gate import Blocker
 from meshtrust.rotation.goal import Way
@@ -40,14 +40,12 @@ class RunDecision:
         waiting: What the next step waits for; empty if the run takes it, or the goal is reached.
         pledge: The cluster's pledge from this run on; None if it is in no fleet.
         has_pledged: Whether the run pledges that the cluster is ready for the next step, and does nothing else of it.
-        overridden: What makes the step unsafe, if it is taken by an override.
     """
 
     step: Step | None = None
     waiting: Sequence[Blocker] = ()
     pledge: Pledge | None = None
     has_pledged: bool = False
-    overridden: Sequence[Blocker] = field(default_factory=tuple)
 
 
 def find_missing(way: Way, fleet: FleetView) -> list[Blocker]:
@@ -89,7 +87,7 @@ def decide_run(
     step, takes_all = way.next, is_forced or is_lenient
     if fleet is None:
         waits = step is None or (blockers and not takes_all)
-        return RunDecision(waiting=blockers) if waits else RunDecision(step=step, overridden=blockers)
+        return RunDecision(waiting=blockers) if waits else RunDecision(step=step)
     stays = fleet.own.stamped(fleet.own)
     if step is None:
         return RunDecision(pledge=stays)
@@ -102,7 +100,7 @@ def decide_run(
     blocking, unsigned = [*blockers, *decision.blockers], _unsigned(step, fleet)
     if unsigned or (blocking and not takes_all):
         return RunDecision(waiting=[*blocking, *unsigned], pledge=stays)
-    return RunDecision(step=step, pledge=decision.pledge, overridden=blocking)
+    return RunDecision(step=step, pledge=decision.pledge)
 
 
 def _unsigned(step: Step, fleet: FleetView) -> list[Blocker]:

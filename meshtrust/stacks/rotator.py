@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 
 from meshtrust.linkerd.evidence import read_mesh
 from meshtrust.linkerd.pods import Workload
-from meshtrust.linkerd.rollout import Limits, can_restart, restart
-from meshtrust.rotation.gate import Blocker, find_blockers, find_unserved
+from meshtrust.linkerd.rollout import Limits, restart
+from meshtrust.rotation.gate import Blocker, find_blockers, find_unserved, workloads_to_restart
 from meshtrust.rotation.generation import check_new
 from meshtrust.rotation.steps import IllegalStepError, Step, Trust, find_step, plan_abort, plan_rotation
 from meshtrust.stacks.heal import RELOAD_SECONDS, heal_identity
@@ -289,7 +289,7 @@ async def restart_until_safe(target: Target, step: Step, options: RotationOption
         in_fleet=target.in_fleet,
     ):
         progress.wait_for(blockers)
-        workloads = _restartable(blockers)
+        workloads = workloads_to_restart(blockers)
         if not is_deployed_again and any(entry.deployable for entry in blockers):
             is_deployed_again = True
             await _deploy_again(target, progress)
@@ -299,7 +299,7 @@ async def restart_until_safe(target: Target, step: Step, options: RotationOption
             rounds += 1
             await _restart(target, workloads, options, progress)
         else:
-            left = [entry for entry in blockers if not _is_cured(entry)]
+            left = [entry for entry in blockers if not entry.is_cured_by_restart]
             raise BlockedError(_incurable(step, left), left or blockers)
 
 
@@ -357,14 +357,6 @@ def _incurable(step: Step, left: Sequence[Blocker]) -> str:
         f"It is not safe yet to {step}, and no restart cures what is listed. {pods}"
         "When it is gone, run the same command again"
     )
-
-
-def _restartable(blockers: Sequence[Blocker]) -> list[Workload]:
-    return sorted({entry.workload for entry in blockers if entry.workload is not None and _is_cured(entry)}, key=str)
-
-
-def _is_cured(blocker: Blocker) -> bool:
-    return blocker.curable and blocker.workload is not None and can_restart(blocker.workload)
 
 
 def _stack(target: Target) -> Stack:

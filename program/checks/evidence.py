@@ -12,13 +12,27 @@ from meshtrust.stacks.outputs import StackOutputs
 from program.configuration.settings import Settings
 
 
-def acknowledgements(settings: Settings, last: StackOutputs, step: Step) -> Acknowledgements:
-    """Return what the configuration acknowledges before a step."""
-    return Acknowledgements(given=settings.gate.acknowledged.get(step.name, {}), taken=len(last.transitions))
+def acknowledgements(settings: Settings, last: StackOutputs, step: Step, taken: int | None = None) -> Acknowledgements:
+    """Return what the configuration acknowledges before a step, as of the last deployment unless a count is given.
+
+    Args:
+        settings: The stack's settings.
+        last: The outputs of its last deployment.
+        step: The step.
+        taken: How many steps the stack has taken by then.
+    """
+    count = len(last.transitions) if taken is None else taken
+    return Acknowledgements(given=settings.gate.acknowledged.get(step.name, {}), taken=count)
 
 
 async def look(
-    api: Api, settings: Settings, last: StackOutputs, step: Step, roots: Mapping[str, x509.Certificate] | None = None
+    api: Api,
+    settings: Settings,
+    last: StackOutputs,
+    step: Step,
+    roots: Mapping[str, x509.Certificate] | None = None,
+    *,
+    taken: int | None = None,
 ) -> list[Blocker]:
     """Return what makes a step unsafe, but for what the configuration acknowledges.
 
@@ -28,6 +42,7 @@ async def look(
         last: What it last deployed.
         step: The step.
         roots: The roots of the generations that it is about; those of the last deployment unless given.
+        taken: How many steps the stack has taken before it; those of the last deployment unless given.
 
     Raises:
         ClusterError: The cluster cannot be read.
@@ -37,6 +52,6 @@ async def look(
         settings.linkerd.namespace,
         step,
         last.certificates if roots is None else roots,
-        acknowledged=acknowledgements(settings, last, step),
+        acknowledged=acknowledgements(settings, last, step, taken),
         in_fleet=bool(settings.anchor_stack),
     )

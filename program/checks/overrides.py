@@ -80,12 +80,16 @@ def describe_blockers(step: Step, blockers: Sequence[Blocker], *, in_fleet: bool
         blockers: What blocks it.
         in_fleet: Whether some of it may be in other clusters of a fleet.
     """
-    named = "\n".join(f"  - {blocker}" for blocker in blockers[:NAMED])
-    more = f"\n  and {len(blockers) - NAMED} more" if len(blockers) > NAMED else ""
     one = len(blockers) == 1
     if all(blocker.workload for blocker in blockers):
         what = "1 pod would lose mesh connectivity" if one else f"{len(blockers)} pods would lose mesh connectivity"
     else:
         place = "fleet" if in_fleet else "cluster"
         what = f"1 thing in the {place} blocks it" if one else f"{len(blockers)} things in the {place} block it"
-    return f"It is not safe yet to {step}: {what}.\n{named}{more}"
+    return f"It is not safe yet to {step}: {what}.{list_blockers(blockers)}"
+
+
+def list_blockers(blockers: Sequence[Blocker]) -> str:
+    """Return the first blockers, each after a line break, and how many more there are."""
+    named = "".join(f"\n  - {blocker}" for blocker in blockers[:NAMED])
+    return named + (f"\n  and {len(blockers) - NAMED} more" if len(blockers) > NAMED else "")

@@ -23,7 +23,7 @@ from meshtrust.stacks.audit import name_actor
 from meshtrust.stacks.outputs import StackOutputs
 from program.checks.evidence import acknowledgements, look
 from program.checks.issuance import known_roots
-from program.checks.overrides import NAMED, describe_blockers, given_reason, override_or_refuse
+from program.checks.overrides import describe_blockers, given_reason, list_blockers, override_or_refuse
 from program.checks.plan import CheckedStep
 from program.checks.upgrade import find_upgrades, refuse_upgrade
 from program.checks.way import settings_at, until_signed
@@ -349,12 +349,10 @@ def _cure(fleet: Membership | None) -> str:
 
 
 def _report_pledge(step: Step, fleet: Membership, waiting: Sequence[Blocker]) -> None:
-    listed = "".join(f"\n  - {blocker}" for blocker in waiting[:NAMED])
-    more = f"\n  and {len(waiting) - NAMED} more" if len(waiting) > NAMED else ""
     pulumi.log.warn(
         f"This run does not {step} yet: it pledges to the fleet that this cluster is ready for it, and changes "
         f"nothing of the anchors. Next run: pulumi up --stack {fleet.anchor_stack}; then again: pulumi up --stack "
-        f"{pulumi.get_stack()}" + (f", once these are ready too:{listed}{more}" if waiting else "")
+        f"{pulumi.get_stack()}" + (f", once these are ready too:{list_blockers(waiting)}" if waiting else "")
     )
 
 

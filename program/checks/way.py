@@ -1,11 +1,13 @@
 """The way to the goal that a stack's configuration declares, and the settings of one state on it."""
 
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import UTC, datetime
 
 import pulumi
 
 from components.identity_issuer import IssuerPolicy, IssuerReference
+from components.trust_anchor import TrustAnchorArgs
 from meshtrust.pki.issuer_mode import CERT_MANAGER_MODES, SIGNING_MODES
 from meshtrust.pki.pem import to_pem
 from meshtrust.rotation.goal import Way, find_way
@@ -55,25 +57,40 @@ def settings_at(settings: Settings, last: StackOutputs, trust: Trust) -> Setting
     """
     if trust == settings.trust:
         return settings
-    certificates = dict(settings.anchor.certificates)
-    for name in trust.anchors:
-        root = last.certificates.get(name)
-        if root is not None and name not in certificates and last.roots[name].external:
-            # It is no secret, so that the outputs have it, and nobody needs to keep it in the stack's file.
-            certificates[name] = to_pem(root)
-    anchor = replace(
-        settings.anchor,
-        generations=trust.anchors,
-        signer=trust.signer,
-        certificates=certificates,
-        protected=frozenset({trust.signer}) if settings.anchor.protected else frozenset(),
-    )
-    stage = replace(settings, anchor=anchor)
+    anchor = anchor_at(settings.anchor, last, trust.anchors, signers={trust.signer})
+    stage = replace(settings, anchor=replace(anchor, signer=trust.signer))
     if trust.signer == settings.trust.signer:
         return stage
     stage = replace(stage, issuer=_deployed_policy(settings.issuer, last))
     _check_signer(stage, last)
     return stage
+
+
+def anchor_at(
+    anchor: TrustAnchorArgs, last: StackOutputs, generations: tuple[str, ...], *, signers: Collection[str]
+) -> TrustAnchorArgs:
+    """Return what the trust anchor of a state on the way to the goal is made from.
+
+    An external root that is deployed is taken from the outputs if the configuration no longer has it: it is not a
+    secret, and nobody needs to keep it in the stack's file.
+
+    Args:
+        anchor: What the trust anchor of the goal is made from.
+        last: The outputs of the last deployment.
+        generations: The generations of the state.
+        signers: The generations that sign, of which those of the state are protected, if any are to be.
+    """
+    deployed = {
+        name: to_pem(last.certificates[name])
+        for name in generations
+        if name not in anchor.certificates and name in last.certificates and last.roots[name].external
+    }
+    return replace(
+        anchor,
+        generations=generations,
+        certificates={**anchor.certificates, **deployed},
+        protected=frozenset(generations).intersection(signers) if anchor.protected else frozenset(),
+    )
 
 
 def until_signed(stage: Settings, last: StackOutputs, fleet: Membership | None) -> Settings:

@@ -86,7 +86,7 @@ class Settings:
         anchor_stack: The stack that owns the fleet's trust anchor; empty where this one owns its own.
         cluster: Which cluster.
         rotation: How a run treats a goal, and what it restarts.
-        gate: What becomes of an unsafe step.
+        gate: How to treat an unsafe step.
         anchor: What the trust anchor is made from.
         issuer: Who signs the identity issuer.
         cert_manager: What cert-manager is installed from; None if this stack does not install it.

@@ -16,14 +16,14 @@ from meshtrust.cluster.api import Api, ClusterError
 from meshtrust.cluster.backoff import pauses
 from meshtrust.linkerd.evidence import read_mesh
 from meshtrust.linkerd.pods import Workload
-from meshtrust.linkerd.rollout import Limits, RolloutError, can_restart, find_obstacles, restart
+from meshtrust.linkerd.rollout import Limits, RolloutError, find_obstacles, restart
 from meshtrust.pki.pem import read_bundle
-from meshtrust.rotation.acknowledgements import Acknowledgements
-from meshtrust.rotation.gate import Blocker, find_blockers, find_unserved
+from meshtrust.rotation.gate import Blocker, find_unserved, workloads_to_restart
 from meshtrust.rotation.pledge import find_fleet_blockers
 from meshtrust.rotation.report import NAMED, RotationReport
 from meshtrust.rotation.steps import Step
 from meshtrust.stacks.heal import RELOAD_SECONDS
+from program.checks.evidence import look
 from program.checks.plan import RunPlan
 
 # Rounds of restarts, after which a workload whose new pods still block is left to the next run.
@@ -105,22 +105,11 @@ class _Restarts:
             await asyncio.sleep(pause)
 
     async def _look(self) -> list[Blocker]:
-        settings = self._plan.settings
-        acknowledged = Acknowledgements(
-            given=settings.gate.acknowledged.get(self._step.name, {}), taken=len(self._plan.transitions)
-        )
-        return await find_blockers(
-            self._api,
-            self._namespace,
-            self._step,
-            self._roots,
-            acknowledged=acknowledged,
-            in_fleet=bool(settings.anchor_stack),
-        )
+        plan = self._plan
+        return await look(self._api, plan.settings, plan.last, self._step, self._roots, taken=len(plan.transitions))
 
     async def _restartable(self, blockers: Sequence[Blocker]) -> list[Workload]:
-        blocked = {entry.workload for entry in blockers if entry.workload is not None and entry.curable}
-        workloads = sorted(filter(can_restart, blocked), key=str)
+        workloads = workloads_to_restart(blockers)
         obstacles = await find_obstacles(self._api, workloads)
         for workload, obstacle in obstacles.items():
             pulumi.log.warn(f"{workload} is not restarted: {obstacle}.")
