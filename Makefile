@@ -55,7 +55,8 @@ cases: $(READY) ## Check the linter against inputs with known verdicts (CASES=fo
 	@$(PYTHON) -m tests.unit.lint.cases $(CASES)
 
 soak: $(READY) ## Run the long tests: whole lifetimes, fleets, and a rotation killed at 20 random moments
-	@MESHTRUST_KILLS=20 $(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m soak $(TESTS)
+	@MESHTRUST_KILLS=20 $(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m soak \
+	  --hypothesis-profile=search $(TESTS)
 
 gate: $(READY) ## Look for a step that the gate lets through and that breaks a handshake (STEPS=20000, SEED=n)
 	@$(PYTHON) -m tests.gate_model --steps $(STEPS) $(if $(SEED),--seed $(SEED))

@@ -1,7 +1,16 @@
+from hypothesis import HealthCheck, settings
+
 from tests.parts import PARTS
 
 # The files that take longest, longest first: no worker is left with one of them while the other has nothing to do.
 _LONGEST = ("test_rotation.py", "test_modes.py", "test_rehearsal.py", "test_mesh.py", "test_deployed.py")
+
+
+# `make test` tries the same examples in every run, so that a change which breaks nothing does not fail; `make soak`
+# looks for others. How long an example takes is the machine's affair.
+_UNTIMED = settings(deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("repeatable", _UNTIMED, derandomize=True)
+settings.register_profile("search", _UNTIMED, derandomize=False, print_blob=True)
 
 
 def pytest_addoption(parser):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
@@ -290,25 +290,48 @@ def needs_a_person(fleet):
     return bool(set(fleet.goal()) & fleet.anchor.retired)
 
 
-OFTEN = settings(
-    max_examples=100, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck), database=None
-)
+def check_fleets(count):
+    run_state_machine_as_test(
+        Fleet, settings=settings(max_examples=count, stateful_step_count=50, suppress_health_check=list(HealthCheck))
+    )
 
 
 def test_no_order_of_runs_cuts_anything_off_and_every_goal_is_reached_or_named():
-    run_state_machine_as_test(Fleet, settings=OFTEN)
+    check_fleets(100)
 
 
-def test_a_run_that_does_not_wait_for_the_others_is_found(monkeypatch):
-    """The simulation is worth something: without the pledges of others it finds a handshake that fails."""
-    alone = reconcile.decide_run
-    monkeypatch.setattr(
-        "tests.unit.test_fleet_goal.decide_run",
-        lambda way, *, blockers, fleet: RunDecision(
-            step=alone(way, blockers=blockers).step, pledge=alone(way, blockers=blockers, fleet=fleet).pledge
-        ),
-    )
-    # That there is a fault is all that is asked: the shortest way to it is not.
-    quick = settings(OFTEN, phases=[Phase.generate], report_multiple_bugs=False)
-    with pytest.raises(AssertionError):
-        run_state_machine_as_test(Fleet, settings=quick)
+@pytest.mark.soak
+def test_no_order_of_runs_of_thousands_of_fleets_cuts_anything_off():
+    check_fleets(3000)
+
+
+def run_east_alone():
+    """Return a fleet of which one cluster runs towards a new goal, and the others stand still."""
+    fleet = Fleet()
+    fleet.settle()
+    fleet.set_goal("b")
+    for _ in range(ROUNDS):
+        fleet.every_stack_runs_once(["east", "anchor"], age=0)
+        fleet.every_pod_is_replaced("east")
+        fleet.no_handshake_fails()
+    return fleet
+
+
+def test_a_cluster_that_runs_alone_waits_for_the_others():
+    fleet = run_east_alone()
+    assert fleet.clusters["east"].trust == Trust(anchors=("a", "b"), signer="a")
+    assert fleet.clusters["west"].trust == Trust(anchors=("a",), signer="a")
+    assert any("west" in entry for entry in fleet.clusters["east"].waiting)
+
+
+def test_a_cluster_that_does_not_wait_for_the_others_is_found(monkeypatch):
+    """The simulation is worth something: without the pledges of others it finds the handshake that fails."""
+    monkeypatch.setattr("tests.unit.test_fleet_goal.decide_run", decide_run_alone)
+    with pytest.raises(AssertionError, match=r"west trusts \['a'\] and meets .*'b'"):
+        run_east_alone()
+
+
+def decide_run_alone(way, *, blockers, fleet):
+    """Decide as a stack that is in no fleet, and announce what one in a fleet does."""
+    step = reconcile.decide_run(way, blockers=blockers).step
+    return RunDecision(step=step, pledge=reconcile.decide_run(way, blockers=blockers, fleet=fleet).pledge)
