@@ -33,8 +33,9 @@ $(BENCHED)/.ready: requirements.txt
 	@$(BENCHED)/bin/pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
 
-rehearse: $(READY) ## Deploy, renew, verify and destroy a stack on a rehearsal cluster (KEEP=1, STACK=name, CHARTS=dir)
-	@$(PYTHON) -m rehearsal rehearse $(STACK) $(if $(KEEP),--keep) $(if $(CHARTS),--charts $(CHARTS))
+rehearse: $(READY) ## Deploy, renew, verify and destroy a stack on a rehearsal cluster (KEEP=1, STACK=name, CHARTS=dir, WAITS=real)
+	@$(PYTHON) -m rehearsal rehearse $(STACK) $(if $(KEEP),--keep) $(if $(CHARTS),--charts $(CHARTS)) \
+	  $(if $(WAITS),--waiting-times $(WAITS))
 
 rehearse-rotation: $(READY) ## Rotate the trust anchor under load, and draw it (KEEP=1, STACK=name, CHARTS=dir)
 	@$(PYTHON) -m rehearsal rotation $(STACK) $(if $(KEEP),--keep) $(if $(CHARTS),--charts $(CHARTS))

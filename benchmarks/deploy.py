@@ -16,6 +16,7 @@ from benchmarks.guide import Guide
 from benchmarks.machine import is_gone, stack_settings, timed, wait_until
 from meshtrust.names import CERT_MANAGER_API
 from rehearsal.cluster import Cluster
+from rehearsal.cluster.waiting_times import BY_NAME, WaitingTimesName
 from rehearsal.workspace import Workspace, workspace
 
 PAIRS = 3
@@ -25,14 +26,24 @@ _STEPS = ("first", "unchanged", "remove")
 
 
 def measure() -> dict[str, Any]:
-    """Let each of the two live a life, one after the other, several times."""
+    """Let each of the two live a life, one after the other, several times: with waiting times and without."""
+    at_once = _compare("none")
+    waiting = _compare("real")
+    return {
+        "engine": at_once.pop("engine"),
+        **at_once,
+        "with waiting times": {key: value for key, value in waiting.items() if key != "engine"},
+    }
+
+
+def _compare(waiting_times: WaitingTimesName) -> dict[str, Any]:
     ours: list[dict[str, float]] = []
     theirs: list[dict[str, float]] = []
-    engine = ""
+    engine, times = "", BY_NAME[waiting_times]
     for turn in range(PAIRS):
-        with Cluster.start(f"benchmark-{os.getpid()}-guide-{turn}") as cluster:
+        with Cluster.start(f"benchmark-{os.getpid()}-guide-{turn}", waiting_times=times) as cluster:
             theirs.append(_guide(cluster))
-        with Cluster.start(f"benchmark-{os.getpid()}-stack-{turn}") as cluster:
+        with Cluster.start(f"benchmark-{os.getpid()}-stack-{turn}", waiting_times=times) as cluster:
             # The webhooks' certificates are made by the chart, as in the guide.
             settings = {**stack_settings(cluster), "webhooks": {"mode": "chart"}}
             with workspace("guide", settings=settings) as project:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from rehearsal.cluster.waiting_times import BY_NAME, WaitingTimesName
 from rehearsal.errors import RehearsalError
 from rehearsal.plan import make_plan, show_plan
 from rehearsal.prepare import ensure_programs
@@ -22,6 +23,10 @@ Charts = Annotated[
     Path | None,
     typer.Option(help="A directory with Linkerd's charts; without one, stand-ins.", exists=True, file_okay=False),
 ]
+Waits = Annotated[
+    WaitingTimesName,
+    typer.Option("--waiting-times", help="Time that pods take to start: that of real nodes, or none."),
+]
 
 
 @app.command()
@@ -35,9 +40,11 @@ def rehearse(
     stack: Stack = "dev",
     keep: Keep = False,
     charts: Charts = None,
+    waiting_times: Waits = "none",
 ) -> None:
     """Run a stack's whole life on a cluster of its own: deploy, renew, verify, deploy again, destroy."""
-    Rehearsal(stack, console, linkerd_charts=charts, keep=keep).run()
+    waits = BY_NAME[waiting_times]
+    Rehearsal(stack, console, linkerd_charts=charts, keep=keep, waiting_times=waits).run()
 
 
 @app.command("rotation")

@@ -20,6 +20,7 @@ from meshtrust.pki.chain import ChainError, verify_chain
 from meshtrust.pki.pem import fingerprint, read_bundle, subject_of
 from rehearsal import external_issuer, mesh, vault
 from rehearsal.cluster import Cluster, ensure
+from rehearsal.cluster.waiting_times import WaitingTimes
 from rehearsal.errors import RehearsalError
 from rehearsal.observe import Observer
 from rehearsal.prepare import ensure_programs
@@ -42,6 +43,7 @@ class Rehearsal:
         linkerd_charts: A directory with Linkerd's own charts; the stand-ins if there is none.
         keep: Whether the cluster and its deployment are kept.
         name: Name of the cluster; the stack's unless given.
+        waiting_times: How long pods take to start; they are ready at once without it.
     """
 
     stack: str
@@ -49,6 +51,7 @@ class Rehearsal:
     linkerd_charts: Path | None = None
     keep: bool = False
     name: str = ""
+    waiting_times: WaitingTimes | None = None
     _step: int = 0
     _external: dict[str, dict[str, str]] = field(default_factory=dict)
     _external_roots: dict[str, str] = field(default_factory=dict)
@@ -68,7 +71,9 @@ class Rehearsal:
                 "a cluster: etcd, Kubernetes, kwok and cert-manager's controllers, as processes of this machine"
             ) as report:
                 beside = [vault.declare] if self._external else []
-                cluster = Cluster.start(self.name or self.stack, keep=self.keep, beside=beside)
+                cluster = Cluster.start(
+                    self.name or self.stack, keep=self.keep, beside=beside, waiting_times=self.waiting_times
+                )
                 report(f"Linkerd's identity service is {mesh.describe_identity(cluster)}")
                 if not self.keep:
                     stack.enter_context(cluster)

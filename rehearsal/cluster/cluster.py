@@ -24,6 +24,7 @@ from rehearsal.cluster import components
 from rehearsal.cluster.binaries import ensure
 from rehearsal.cluster.controller import find_controller
 from rehearsal.cluster.errors import ClusterError
+from rehearsal.cluster.waiting_times import FILE, WaitingTimes
 
 READY_SECONDS = 90
 STOP_SECONDS = 20
@@ -83,7 +84,12 @@ class Cluster:
 
     @classmethod
     def start(
-        cls, name: str, *, keep: bool = False, beside: Sequence[Callable[[Path], components.Process]] = ()
+        cls,
+        name: str,
+        *,
+        keep: bool = False,
+        beside: Sequence[Callable[[Path], components.Process]] = (),
+        waiting_times: WaitingTimes | None = None,
     ) -> Self:
         """Start a cluster and wait until it is ready; build its parts first where they are not in the cache.
 
@@ -93,6 +99,7 @@ class Cluster:
                 however that ends.
             beside: Programs that run beside it and end with it. Each is called with the cluster's directory, writes
                 what its program reads there, and returns the process.
+            waiting_times: How long pods take to start; they are ready at once without it.
 
         Raises:
             ClusterError: The name is taken or no name, the parts cannot be built, Linkerd's controller is given and
@@ -111,6 +118,8 @@ class Cluster:
         cluster.services.mkdir(parents=True, mode=0o700)
         api_port, etcd_port, peer_port = components.free_ports(3)
         components.write_files(cluster.directory, cluster.context, api_port)
+        if waiting_times:
+            cluster.set_waiting_times(waiting_times)
         plan = {
             "processes": [
                 asdict(process)
@@ -186,6 +195,12 @@ class Cluster:
             _wait(lambda: not self.is_running(), STOP_SECONDS, f"Cluster {self.name} does not stop (process {pid}).")
         shutil.rmtree(self.directory, ignore_errors=True)
 
+    def set_waiting_times(self, times: WaitingTimes) -> None:
+        """Set the time that pods of a cluster with waiting times take to start; images that a node has pulled stay."""
+        draft = self.directory / f"{FILE}.draft"
+        draft.write_text(json.dumps(times.as_json()))
+        draft.rename(self.directory / FILE)
+
     def kill(self, component: str) -> None:
         """Kill a process of the cluster, as a crash would; it is started again at once.
 
@@ -238,8 +253,9 @@ class Cluster:
     def _wait_until_ready(self) -> None:
         with self.client() as api:
             self._wait(lambda: _answers(api, "/readyz"), "kube-apiserver")
+            small = (self.directory / FILE).exists()
             for name in components.NODES:
-                api.post("/api/v1/nodes", json=components.node(name))
+                api.post("/api/v1/nodes", json=components.node(name, small=small))
             self._wait(lambda: all(_is_ready(_get(api, f"/api/v1/nodes/{name}")) for name in components.NODES), "kwok")
             account = "/api/v1/namespaces/default/serviceaccounts/default"
             self._wait(lambda: bool(_get(api, account)), "kube-controller-manager")

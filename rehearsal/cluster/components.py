@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from meshtrust.names import IDENTITY, PROXY_INJECTOR
 from rehearsal.cluster.pki import Authority, key_pem, write_secret
+from rehearsal.cluster.waiting_times import FILE
 
 ISSUER = "https://kubernetes.default.svc.cluster.local"
 # The audience of the tokens that Linkerd's proxies show the identity service (linkerd2 controller/cmd/identity).
@@ -107,6 +108,11 @@ def processes(
     etcd, peer = f"http://127.0.0.1:{etcd_port}", f"http://127.0.0.1:{peer_port}"
     started_by_a_pod = [f"--kubeconfig={path('kubeconfig')}"]
     answers = [*started_by_a_pod, f"--services={path('services')}"]
+    pods_wait: list[str] = []
+    starts: list[Process] = []
+    if (directory / FILE).exists():
+        pods_wait = ["--pods-wait"]
+        starts = [Process("container-starts", ["container-starts", f"--times={path(FILE)}", *started_by_a_pod])]
     real_identity = [f"--controller={controller}", f"--volumes={path('volumes')}"] if controller else []
     return [
         Process(
@@ -178,7 +184,8 @@ def processes(
                 *_UNTHROTTLED,
             ],
         ),
-        Process("kwok", ["kwok", "--manage-all-nodes=true", *started_by_a_pod]),
+        Process("kwok", ["kwok", "--manage-all-nodes=true", *pods_wait, *started_by_a_pod]),
+        *starts,
         Process(
             "kubelet",
             [
@@ -199,9 +206,16 @@ def processes(
     ]
 
 
-def node(name: str) -> dict[str, Any]:
-    """Return one of the NODES, which kwok plays, large enough for anything that a rehearsal runs."""
-    resources = {"cpu": "64", "memory": "256Gi", "pods": "5000"}
+def node(name: str, *, small: bool) -> dict[str, Any]:
+    """Return one of the NODES, which kwok plays.
+
+    Args:
+        name: Its name.
+        small: Whether it is as large as a machine, so that the scheduler spreads pods over all nodes as it would there;
+            else it is large enough for anything that a rehearsal runs.
+    """
+    size = {"cpu": "4", "memory": "16Gi"} if small else {"cpu": "64", "memory": "256Gi"}
+    resources = {**size, "pods": "5000"}
     return {
         "apiVersion": "v1",
         "kind": "Node",

@@ -7,6 +7,7 @@ package nodes
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -18,7 +19,12 @@ import (
 	kwok "sigs.k8s.io/kwok/pkg/kwok/cmd"
 	"sigs.k8s.io/kwok/pkg/log"
 	"sigs.k8s.io/yaml"
+
+	"meshtrust/rehearsal/cluster/starts"
 )
+
+// waits is the argument by which the pods wait until their containers have been started (package starts).
+const waits = "--pods-wait"
 
 // played is a query for "yes" where a process tells the readiness of a pod: that of its proxy, as a container or as a
 // native sidecar, or that of trust-manager.
@@ -27,6 +33,9 @@ const played = `if any((.spec.initContainers // [])[], .spec.containers[]; .name
 
 // staying is a query for "yes" where a Job's pod is to run until it is deleted, instead of being done at once.
 const staying = `if .metadata.annotations["rehearsal.meshtrust.io/stays"] == "true" then "yes" else "no" end`
+
+// started is a query for "yes" where the containers of a pod run, in a cluster whose pods take their time.
+const started = `if .metadata.annotations["` + starts.Started + `"] == "true" then "yes" else "no" end`
 
 // initialising is a query for "yes" where an init container of a pod never ends, from the pod's start until it is deleted.
 const initialising = `if .metadata.annotations["rehearsal.meshtrust.io/initialising"] == "true" then "yes" else "no" end`
@@ -40,12 +49,16 @@ func NewCommand() *cobra.Command {
 		SilenceUsage:       true,
 		SilenceErrors:      true,
 		RunE: func(command *cobra.Command, arguments []string) error {
-			stages, err := writeStages()
+			waiting := slices.Contains(arguments, waits)
+			withoutWaits := func(argument string) bool { return argument == waits }
+			arguments = slices.DeleteFunc(arguments, withoutWaits)
+			// Kwok reads flags from the process's arguments, wherever its command gets its own from.
+			os.Args = slices.DeleteFunc(os.Args, withoutWaits)
+			stages, err := writeStages(waiting)
 			if err != nil {
 				return err
 			}
 			defer os.Remove(stages)
-			// Kwok reads this flag from the process's arguments, wherever its command gets its own from.
 			os.Args = append(os.Args, "--config", stages)
 			flags := pflag.NewFlagSet("kwok", pflag.ContinueOnError)
 			flags.ParseErrorsAllowlist.UnknownFlags = true
@@ -65,16 +78,16 @@ func NewCommand() *cobra.Command {
 	}
 }
 
-func writeStages() (string, error) {
+func writeStages(waiting bool) (string, error) {
 	others, err := restricted(podstages.DefaultPodReady, played, v1alpha1.SelectorOpNotIn)
 	if err != nil {
 		return "", err
 	}
-	started, err := restricted(playedPodStarted, played, v1alpha1.SelectorOpIn)
+	running, err := restricted(playedPodStarted, played, v1alpha1.SelectorOpIn)
 	if err != nil {
 		return "", err
 	}
-	started, err = restricted(started, initialising, v1alpha1.SelectorOpNotIn)
+	running, err = restricted(running, initialising, v1alpha1.SelectorOpNotIn)
 	if err != nil {
 		return "", err
 	}
@@ -85,6 +98,13 @@ func writeStages() (string, error) {
 	held, err = restricted(held, initialising, v1alpha1.SelectorOpIn)
 	if err != nil {
 		return "", err
+	}
+	if waiting {
+		for _, stage := range []*string{&others, &running, &held} {
+			if *stage, err = restricted(*stage, started, v1alpha1.SelectorOpIn); err != nil {
+				return "", err
+			}
+		}
 	}
 	completed, err := restricted(podstages.DefaultPodComplete, staying, v1alpha1.SelectorOpNotIn)
 	if err != nil {
@@ -98,7 +118,7 @@ func writeStages() (string, error) {
 	_, err = fmt.Fprintln(file, strings.Join([]string{
 		nodestages.DefaultNodeInit,
 		others,
-		started,
+		running,
 		held,
 		completed,
 		podstages.DefaultPodDelete,

@@ -30,6 +30,7 @@ import (
 	"meshtrust/rehearsal/cluster/confine"
 	"meshtrust/rehearsal/cluster/kubelet"
 	"meshtrust/rehearsal/cluster/nodes"
+	"meshtrust/rehearsal/cluster/starts"
 	"meshtrust/rehearsal/cluster/supervise"
 	"meshtrust/rehearsal/cluster/trustmanager"
 	"meshtrust/rehearsal/mesh/identity"
@@ -49,6 +50,7 @@ var programs = map[string]func() int{
 	"cainjector":              command(certmanager.NewInjectorCommand),
 	"cert-manager-webhook":    command(admission.NewCommand),
 	confine.Program:           command(confine.NewCommand),
+	"container-starts":        command(starts.NewCommand),
 	"helm":                    runHelm,
 	"kubectl":                 runKubectl,
 	"kubelet":                 command(kubelet.NewCommand),
