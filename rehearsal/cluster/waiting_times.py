@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from meshtrust.names import PROXY
+
 WaitingTimesName = Literal["none", "real"]
 FILE = "waiting-times.json"
 
@@ -51,7 +53,7 @@ REAL = WaitingTimes(
         "linkerd/controller": 20,
         "linkerd/proxy": 15,
         "stand-in/linkerd-controller": 20,
-        "stand-in/linkerd-proxy": 15,
+        f"stand-in/{PROXY}": 15,
     },
     other_pulls=10,
     shortest_start=2,
