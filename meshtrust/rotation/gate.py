@@ -298,12 +298,18 @@ def blocks_replace(leaves: Mapping[MeshedPod, Leaf], silent: datetime, now: date
         until = f"without a restart it is silent from {silent:%Y-%m-%d %H:%M} UTC on"
         if leaf.state == "unseen":
             reason = f"its live certificate cannot be seen, and may still be good: {leaf.reason}; {until}"
-        elif leaf.state == "shown" and (end := min(entry.not_valid_after_utc for entry in leaf.certificates)) > now:
+        elif leaf.state == "shown" and (end := _end_without_roots(leaf.certificates)) > now:
             reason = f"its live certificate outlives the ended anchors until {end:%Y-%m-%d %H:%M} UTC"
         else:
             continue
         blockers.append(Blocker(subject=str(pod), reason=reason, workload=pod.workload, curable=False))
     return blockers
+
+
+def _end_without_roots(certificates: Sequence[x509.Certificate]) -> datetime:
+    """Return when a live certificate ends: roots that a proxy shows with it do not count, since proxies ignore theirs."""
+    first, *others = certificates
+    return min(entry.not_valid_after_utc for entry in (first, *others) if entry is first or entry.issuer != entry.subject)
 
 
 def blocks_deploy(mesh: Mesh, roots: Mapping[str, x509.Certificate], signer: str, now: datetime) -> list[Blocker]:

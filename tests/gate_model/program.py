@@ -73,6 +73,8 @@ class Program:
         self.trust = trust
         self._reconciles = reconciles
         self._acknowledged: dict[str, dict[str, str]] = {}
+        # How many steps had been taken when each was given, by step and subject.
+        self._acknowledged_at: dict[tuple[str, str], int] = {}
         # How many steps were taken, by which acknowledgements of one attempt are distinguished from those of another.
         self._taken = 0
         self.api = ModelApi(cluster)
@@ -119,12 +121,12 @@ class Program:
         """Write acknowledgements into the configuration, by step and subject; they stay there for good."""
         for step, subjects in given.items():
             self._acknowledged.setdefault(step, {}).update(subjects)
+            self._acknowledged_at.update({(step, subject): self._taken for subject in subjects})
 
     def take_back(self, subject: str, step: Step) -> None:
         """Take an acknowledgement of the attempt that comes next out of the configuration."""
-        given = self._acknowledged.get(step.name, {})
-        if Acknowledgements(given=given, taken=self._taken).reason(step, subject):
-            del given[subject]
+        if self._acknowledged_at.get((step.name, subject)) == self._taken:
+            self._acknowledged[step.name].pop(subject, None)
 
     def run(self, step: Step, *, killed_after: int | None = None, meanwhile: Callable[[], None] | None = None) -> Run:
         """Look, and take the step if nothing blocks it.

@@ -34,16 +34,18 @@ def test_a_live_certificate_that_outlives_its_root_keeps_its_pod_connected_and_b
     alive, dead = (make_certificate(issuer=root, ca=False, age=2, days=0, hours=hours) for hours in (5, -1))
     leaves = {
         pod("alive"): Leaf(state="shown", certificates=(alive.certificate,)),
+        pod("rooted"): Leaf(state="shown", certificates=(alive.certificate, root.certificate)),
         pod("dead"): Leaf(state="shown", certificates=(dead.certificate,)),
         pod("hidden"): Leaf(state="unseen", reason="it does not answer"),
     }
     found = [str(entry) for entry in blocks_replace(leaves, silent_from([root.certificate]), NOW)]
-    assert len(found) == 2
+    assert len(found) == 3
     assert "shop/alive (Deployment shop/alive): its live certificate outlives the ended anchors until" in found[0]
     assert (
-        "shop/hidden (Deployment shop/hidden): its live certificate cannot be seen, and may still be good" in found[1]
+        "shop/hidden (Deployment shop/hidden): its live certificate cannot be seen, and may still be good" in found[2]
     )
-    assert f"is silent from {silent_from([root.certificate]):%Y-%m-%d %H:%M} UTC on" in found[1]
+    assert f"is silent from {silent_from([root.certificate]):%Y-%m-%d %H:%M} UTC on" in found[2]
+    assert found[1].startswith("shop/rooted "), "a proxy that shows the ended root too has a certificate that is valid"
 
 
 def test_a_day_after_the_last_of_the_ended_roots_nothing_can_be_alive():
