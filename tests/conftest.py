@@ -1,4 +1,5 @@
 from hypothesis import HealthCheck, settings
+from hypothesis.internal.conjecture import providers
 
 from tests.parts import PARTS
 
@@ -10,6 +11,9 @@ _LONGEST = ("test_rotation.py", "test_modes.py", "test_rehearsal.py", "test_mesh
 # looks for others. How long an example takes is the machine's affair.
 _UNTIMED = settings(deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("repeatable", _UNTIMED, derandomize=True)
+# Hypothesis draws constants of all modules that are loaded, so that the examples of a test would depend on which tests
+# its process has run before.
+providers._get_local_constants = lambda: providers._local_constants
 settings.register_profile("search", _UNTIMED, derandomize=False, print_blob=True)
 
 

@@ -307,11 +307,10 @@ def blocks_replace(leaves: Mapping[MeshedPod, Leaf], silent: datetime, now: date
 
 
 def _end_without_roots(certificates: Sequence[x509.Certificate]) -> datetime:
-    """Return when a live certificate ends: roots that a proxy shows with it do not count, since proxies ignore theirs."""
-    first, *others = certificates
-    return min(
-        entry.not_valid_after_utc for entry in (first, *others) if entry is first or entry.issuer != entry.subject
-    )
+    """Return when a live certificate ends; roots shown with it do not count, since proxies ignore a root's end."""
+    leaf, *others = certificates
+    between = (entry for entry in others if entry.issuer != entry.subject)
+    return min(entry.not_valid_after_utc for entry in (leaf, *between))
 
 
 def blocks_deploy(mesh: Mesh, roots: Mapping[str, x509.Certificate], signer: str, now: datetime) -> list[Blocker]:
