@@ -21,10 +21,10 @@ def draw():
 
 def test_examples_do_not_depend_on_which_modules_are_loaded(tmp_path, monkeypatch):
     before = draw()
-    (tmp_path / "numbers_of_a_test.py").write_text("NUMBERS = (4242, 4243, 4244)\n")
+    (tmp_path / "loaded_numbers.py").write_text("NUMBERS = (4242, 4243, 4244)\n")
     monkeypatch.syspath_prepend(tmp_path)
-    importlib.import_module("numbers_of_a_test")
+    importlib.import_module("loaded_numbers")
     try:
         assert draw() == before
     finally:
-        del sys.modules["numbers_of_a_test"]
+        del sys.modules["loaded_numbers"]
