@@ -9,8 +9,8 @@ from program.anchor_stack import run_anchor_stack
 from program.cluster_stack import run_cluster_stack
 from program.completeness import check_complete
 from program.configuration.settings import AnchorSettings, load_settings
-from program.membership import last_deployment
 from program.refusal import end
+from program.stack_outputs import last_deployment
 
 # The engine interrupts the program when a step has failed, and has reported why: Python's own answer is a traceback.
 signal.signal(signal.SIGINT, signal.SIG_DFL)

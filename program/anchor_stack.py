@@ -20,7 +20,7 @@ from program.configuration.anchors import external_roots
 from program.configuration.settings import AnchorSettings
 from program.declare.outputs import describe_ends
 from program.declare.trust_anchor import declare_trust_anchor
-from program.membership import read_deployment
+from program.stack_outputs import read_deployment
 
 
 async def run_anchor_stack(settings: AnchorSettings, last: StackOutputs) -> pulumi.Inputs:

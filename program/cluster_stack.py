@@ -4,6 +4,7 @@ import pulumi
 
 from meshtrust.stacks.outputs import StackOutputs
 from program.checks import check_enrolment, check_run
+from program.cluster_access import with_kubeconfig
 from program.configuration.settings import Settings
 from program.declare.cluster import declare_cluster, declare_requests
 from program.declare.outputs import cluster_outputs
@@ -26,6 +27,7 @@ async def run_cluster_stack(settings: Settings, last: StackOutputs) -> pulumi.In
         pulumi.RunError: The run is refused.
         SystemExit: The cluster does not become what was declared.
     """
+    settings = await with_kubeconfig(settings)
     fleet = await read_membership(settings, last)
     settings = settings.with_roots(fleet.roots) if fleet else settings
     if fleet and fleet.needs_enrolment:

@@ -1,72 +1,20 @@
 """A cluster's place in a fleet: the roots and the signed intermediates of the anchor stack, and the other clusters."""
 
-import asyncio
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NoReturn
 
 import pulumi
-from pulumi.runtime import get_root_resource, invoke_async
 
 from components.intermediate_requests import IntermediateRequests
 from components.signed_certificate import SignedPair
-from meshtrust.cluster.backoff import pauses
 from meshtrust.pki.intermediates import choose_signed
 from meshtrust.pki.pem import to_pem
 from meshtrust.rotation.pledge import Pledge, announce
 from meshtrust.rotation.reconcile import FleetView
 from meshtrust.stacks.outputs import MEMORY, StackOutputs
 from program.configuration.settings import Settings
-
-# A backend of files replaces a state by two files, one after the other: a stack whose own run writes it is read again.
-_READABLE_WITHIN_SECONDS = 5.0
-
-
-def qualify(stack: str) -> str:
-    """Return a stack's whole name; one without organization and project is a stack of this project."""
-    return stack if "/" in stack else f"{pulumi.get_organization()}/{pulumi.get_project()}/{stack}"
-
-
-def own_name() -> str:
-    """Return the whole name of the stack that runs."""
-    return qualify(pulumi.get_stack())
-
-
-async def read_deployment(stack: str) -> StackOutputs:
-    """Return what a stack has deployed last, in previews too.
-
-    It is read by a function of the engine and not by a `pulumi.StackReference`. That is a resource: with each one the
-    engine writes the whole state again, with the outputs of every stack that was read so far.
-
-    Args:
-        stack: The stack.
-
-    Raises:
-        pulumi.RunError: It cannot be read.
-    """
-    # The engine writes the state once it has registered this, and a state that is being written cannot be read.
-    root = get_root_resource()
-    if root is not None:
-        await root.urn.future()
-    deadline, seconds = time.monotonic() + _READABLE_WITHIN_SECONDS, pauses()
-    while True:
-        try:
-            found = await invoke_async("pulumi:pulumi:readStackOutputs", {"name": qualify(stack)})
-            return StackOutputs((found or {}).get("outputs") or {})
-        except Exception as error:  # noqa: BLE001 the SDK raises that itself
-            if time.monotonic() > deadline:
-                msg = (
-                    f'The outputs of stack "{stack}" cannot be read: {error}. Create it, or correct its name: pulumi '
-                    "stack ls --all.\nNothing was changed."
-                )
-                raise pulumi.RunError(msg) from None
-        await asyncio.sleep(next(seconds))
-
-
-async def last_deployment() -> StackOutputs:
-    """Return what the stack that runs has deployed last, without a file and without the cluster, in previews too."""
-    return await read_deployment(own_name())
+from program.stack_outputs import own_name, qualify, read_deployment
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -27,6 +28,12 @@ def _plugins_not_installed() -> list[str]:
     return [provider for provider in PROVIDERS if not find_installed(provider)]
 
 
+def _has_mount_namespaces() -> bool:
+    unshare = shutil.which("unshare")
+    command = [str(unshare), "--map-root-user", "--mount", "true"]
+    return bool(unshare) and not subprocess.run(command, capture_output=True, check=False).returncode
+
+
 PARTS = {
     "linkerd-charts": Part(
         lambda: bool(os.environ.get("LINKERD_CHARTS")),
@@ -48,6 +55,11 @@ PARTS = {
         lambda: shutil.which("linkerd") is not None,
         "Linkerd's own CLI (`verify` is not compared with `linkerd check`)",
         "linkerd on PATH",
+    ),
+    "mount-namespaces": Part(
+        _has_mount_namespaces,
+        "a mount namespace (context in-cluster is not run by the CLI)",
+        "unshare on PATH, and the right to use it",
     ),
     "operator-definitions": Part(
         lambda: bool(os.environ.get("PULUMI_OPERATOR_CRDS")),

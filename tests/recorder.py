@@ -60,7 +60,10 @@ class _Providers(mocks.Mocks):
     def call(self, args: mocks.MockCallArgs) -> tuple[dict[str, Any], list[tuple[str, str]]]:
         if args.token != READ_OUTPUTS:
             return {}, []
-        return {"outputs": dict(self._outputs.get(args.args["name"].rpartition("/")[2], {}))}, []
+        outputs = self._outputs.get(args.args["name"].rpartition("/")[2], {})
+        secret = [name for name, value in outputs.items() if isinstance(value, Secret)]
+        plain = {name: value.value if isinstance(value, Secret) else value for name, value in outputs.items()}
+        return {"outputs": plain, "secretOutputNames": secret}, []
 
     def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str, dict[str, Any]]:
         state = dict(args.inputs)
@@ -123,7 +126,7 @@ def run_program(
     Args:
         config: The configuration.
         last_outputs: What the stack has deployed last.
-        others: What other stacks have deployed last, by name.
+        others: What other stacks have deployed last, by name; an output may be a `Secret`.
         stack: Name of the stack.
         preview: Whether it is a preview.
         secret_keys: Keys of the configuration that are encrypted.

@@ -67,25 +67,25 @@ async def find_pending(api: Api, releases: Iterable[tuple[str, str]]) -> list[Pe
     return [revision for revisions in found for revision in revisions]
 
 
-async def check_owner(api: Api, revision: PendingRevision, mark: str, context: str) -> None:
+async def check_owner(api: Api, revision: PendingRevision, mark: str, helm: str) -> None:
     """Make sure that an unfinished revision belongs to a release of this stack.
 
     Args:
         api: Client of the cluster.
         revision: The revision.
         mark: What a release of this stack says of who deployed it, in its last finished revision.
-        context: Context of the cluster, for the commands to run.
+        helm: Beginning of a command of Helm about the cluster.
 
     Raises:
         ClusterError: Someone else has deployed the release; or it cannot be read.
     """
     for release in await read_releases(api, revision.namespace, revision.release):
         if release.description != mark:
-            helm = f"helm --kube-context {context} -n {revision.namespace}"
+            command = f"{helm} -n {revision.namespace}"
             msg = (
                 f"Helm release {revision.namespace}/{revision.release} is half done, and was last deployed by another "
                 f'tool or stack ("{release.description}"). Let that finish, or roll it back if nothing '
-                f"works on it any more: {helm} history {revision.release}; {helm} rollback {revision.release}"
+                f"works on it any more: {command} history {revision.release}; {command} rollback {revision.release}"
             )
             raise ClusterError(msg)
 

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from meshtrust.cluster.connection.client import connect
+from meshtrust.cluster.connection.access import ClusterAccess
+from meshtrust.cluster.connection.client import open_cluster
 from meshtrust.commands.display.files import writing
 from meshtrust.commands.options import HERE, Context, Directory, Kubeconfig, console
 from meshtrust.files import ENCODING
@@ -36,10 +37,11 @@ def adopt(
     or read, or the files cannot be written.
     """
     target = Stack(stack, directory)
-    place = InstallLocation(context=context, kubeconfig=kubeconfig, namespace=namespace, charts=charts)
+    access = ClusterAccess(context=context, kubeconfig=kubeconfig, named_by="--context")
+    place = InstallLocation(access=access, namespace=namespace, charts=charts)
 
     async def look() -> Adoption:
-        return await plan_adoption(await connect(context, kubeconfig, "--context"), place)
+        return await plan_adoption(await open_cluster(access), place)
 
     adoption = asyncio.run(look())
     path = target.create(adoption.config)

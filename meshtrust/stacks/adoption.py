@@ -10,6 +10,7 @@ from cryptography import x509
 
 from meshtrust.cluster import cert_manager, trust_manager
 from meshtrust.cluster.api import SECRETS, Api, ClusterError
+from meshtrust.cluster.connection.access import ClusterAccess
 from meshtrust.cluster.connection.preflight import cluster_uid
 from meshtrust.cluster.helm_release import HelmRelease, read_releases
 from meshtrust.linkerd.evidence import Mesh, read_mesh
@@ -66,14 +67,12 @@ class InstallLocation:
     """The place of an installation, and the source of its charts.
 
     Attributes:
-        context: Context of the kubeconfig.
-        kubeconfig: Path of the kubeconfig, or empty.
+        access: The way to its cluster, by a context.
         namespace: Namespace of Linkerd's control plane.
         charts: Where its charts are; empty for Linkerd's own repository.
     """
 
-    context: str
-    kubeconfig: str
+    access: ClusterAccess
     namespace: str
     charts: str
 
@@ -111,8 +110,8 @@ async def plan_adoption(api: Api, place: InstallLocation) -> Adoption:
     _check_secret(secret, roots, signer, place.namespace)
     issuer = _issuer(certificate, signer)
     config = {
-        "context": place.context,
-        **({"kubeconfig": place.kubeconfig} if place.kubeconfig else {}),
+        "context": place.access.context,
+        **({"kubeconfig": place.access.kubeconfig} if place.access.kubeconfig else {}),
         "clusterUid": uid,
         "trustDomain": mesh.trust_domain,
         "anchors": list(roots),
@@ -268,7 +267,7 @@ def _imports(place: InstallLocation, uid: str, *, has_certificate: bool, publish
     yield {
         "type": "pulumi:providers:kubernetes",
         "name": "cluster",
-        "inputs": {"context": place.context, "kubeconfig": place.kubeconfig, "clusterIdentifier": uid},
+        "inputs": {**place.access.provider_inputs(), "clusterIdentifier": uid},
     }
     yield _component("ControlPlaneNamespace", "linkerd-namespace")
     yield _resource("core/v1:Namespace", "linkerd-namespace", place.namespace, "linkerd-namespace")

@@ -13,7 +13,7 @@ class TakeoverError(ClusterError):
     """A release that is not taken over; the message names it and says what to do."""
 
 
-def check_takeover(found: HelmRelease, mark: str, wanted: Mapping[str, Any], context: str) -> None:
+def check_takeover(found: HelmRelease, mark: str, wanted: Mapping[str, Any], helm: str) -> None:
     """Make sure that a release may be taken over: a run of this stack made it, and was killed before it noted that.
 
     The mark is not enough for Linkerd's control plane: a stack that lost its state, and was made again under the same
@@ -23,13 +23,13 @@ def check_takeover(found: HelmRelease, mark: str, wanted: Mapping[str, Any], con
         found: The release.
         mark: What a release of this stack says of who deployed it.
         wanted: The values that it is to be installed with.
-        context: Context of the cluster, for the commands to run.
+        helm: Beginning of a command of Helm about the cluster.
 
     Raises:
         TakeoverError: It is another's, or trusts none of the roots that it is to trust.
     """
     name = f"{found.namespace}/{found.name}"
-    uninstall = f"helm --kube-context {context} -n {found.namespace} uninstall {found.name}"
+    uninstall = f"{helm} -n {found.namespace} uninstall {found.name}"
     if found.description != mark:
         msg = (
             f"Helm release {name} is on the cluster, and this stack has not deployed it. Have a stack take it over "

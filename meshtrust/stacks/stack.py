@@ -4,6 +4,7 @@ import io
 import json
 import stat
 import subprocess
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -227,7 +228,21 @@ class Stack:
             StackError: The CLI is not there, or cannot decrypt it.
         """
         doing = f"meshtrust:{key} is encrypted in {self.file}, and cannot be decrypted"
-        return str(self._run("config", "get", key, doing=doing).stdout).strip()
+        path = ["--path"] if "." in key else []
+        return str(self._run("config", "get", key, *path, doing=doing).stdout).strip()
+
+    def reveal(self, output: str, doing: str) -> Any:
+        """Return one output of the last successful deployment, decrypted: it must reach no log, and no file.
+
+        Args:
+            output: Its name.
+            doing: The thing that fails if it cannot be read, for the message.
+
+        Raises:
+            MissingStackError: The backend has no such stack.
+            StackError: There is no such output; or the CLI is not there, or cannot read the stack.
+        """
+        return json.loads(self._run("stack", "output", output, "--json", "--show-secrets", doing=doing).stdout)
 
     def init(self, secrets_provider: str = "") -> None:
         """Make the stack in the backend, without selecting it.
@@ -256,20 +271,26 @@ class Stack:
         """
         doing = f'`pulumi up` of stack "{self.name}" failed'
         looking = ["--refresh"] if refresh else []
-        self._run(
-            "up",
-            "--yes",
-            "--skip-preview",
-            "--color",
-            "never",
-            *looking,
-            doing=doing,
-            write=write,
-            only_pledges=only_pledges,
-        )
+        # The Kubernetes provider leaves a copy of each kubeconfig there (provider/pkg/provider/util.go of it,
+        # writeKubeconfigToFile).
+        with tempfile.TemporaryDirectory(prefix="meshtrust-", ignore_cleanup_errors=True) as temporary:
+            self._run(
+                *("up", "--yes", "--skip-preview", "--color", "never", *looking),
+                doing=doing,
+                write=write,
+                environment={
+                    "TMPDIR": temporary,
+                    # Said in every run, because the shell of whoever runs this may have it too.
+                    PLEDGE_ONLY: "1" if only_pledges else "0",
+                },
+            )
 
     def _run(
-        self, *arguments: str, doing: str, write: Write | None = None, only_pledges: bool = False
+        self,
+        *arguments: str,
+        doing: str,
+        write: Write | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> "CommandResult":
         from pulumi import automation  # noqa: PLC0415 - it is heavy to import, and few commands deploy
 
@@ -289,11 +310,7 @@ class Stack:
             result = cli().run(
                 [*arguments, "--stack", self.name],
                 cwd=str(self.directory),
-                additional_env={
-                    "PULUMI_SKIP_UPDATE_CHECK": "true",
-                    # Said in every run, because the shell of whoever runs this may have it too.
-                    PLEDGE_ONLY: "1" if only_pledges else "0",
-                },
+                additional_env={"PULUMI_SKIP_UPDATE_CHECK": "true", **(environment or {})},
                 on_output=keep if write else None,
                 on_error=keep,
             )

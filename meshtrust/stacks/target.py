@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from meshtrust.cluster.api import Api
-from meshtrust.cluster.connection.client import connect
+from meshtrust.cluster.connection.access import ClusterAccess, kubeconfig_output
+from meshtrust.cluster.connection.client import open_cluster
+from meshtrust.cluster.connection.kubeconfig import KubeconfigError
 from meshtrust.cluster.connection.preflight import check_cluster_uid, cluster_uid
 from meshtrust.rotation.acknowledgements import Acknowledgements
 from meshtrust.rotation.steps import Step
 from meshtrust.stacks.outputs import StackOutputs
-from meshtrust.stacks.stack import Stack, StackError
+from meshtrust.stacks.stack import EngineError, MissingStackError, Stack, StackError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +41,7 @@ class Target:
 
     Attributes:
         api: Client of its cluster.
-        context: Name of the context that leads there.
+        context: Name of the way that leads there: a context, or a stack and its output.
         namespace: Namespace of its control plane.
         stack: The stack that deploys it; None if none is named.
         deployed: What that stack last deployed; None without a stack.
@@ -79,20 +81,52 @@ async def open_target(selection: Selection) -> Target:
         # Said before anything else is asked: a misspelt name is the likeliest mistake.
         stack.check()
     deployed = StackOutputs(await asyncio.to_thread(stack.outputs)) if stack else None
-    context = selection.context or str(stack.setting("context") or "" if stack else "")
-    kubeconfig = selection.kubeconfig or (await asyncio.to_thread(_kubeconfig, stack) if stack else "")
+    access = await asyncio.to_thread(_find_access, selection, stack)
     namespace = selection.namespace or str(stack.setting("linkerd.namespace") or "" if stack else "")
-    api = await connect(context, kubeconfig, "--context" if selection.context else "meshtrust:context")
+    api = await open_cluster(access)
     if stack and deployed:
         uid = await cluster_uid(api)
         pinned = str(stack.setting("clusterUid") or "")
-        check_cluster_uid(uid, context=context, pinned=pinned, last=deployed.cluster_uid)
-    return Target(api=api, context=context, namespace=namespace or "linkerd", stack=stack, deployed=deployed)
+        check_cluster_uid(uid, access=access, pinned=pinned, last=deployed.cluster_uid)
+    return Target(api=api, context=access.name, namespace=namespace or "linkerd", stack=stack, deployed=deployed)
 
 
-def _kubeconfig(stack: Stack) -> str:
-    """Return the path of a stack's kubeconfig, which may be encrypted in its file."""
-    value = stack.setting("kubeconfig")
+def _find_access(selection: Selection, stack: Stack | None) -> ClusterAccess:
+    """Return the way to the cluster: what the options name goes before what the stack's file has.
+
+    Raises:
+        StackError: The kubeconfig is an output of another stack, and cannot be read, or is none.
+    """
+    if stack is None or selection.context:
+        kubeconfig = selection.kubeconfig or (_text(stack, "kubeconfig") if stack else "")
+        return ClusterAccess(context=selection.context, kubeconfig=kubeconfig, named_by="--context")
+    source = kubeconfig_output(_text(stack, "cluster.fromStack"), _text(stack, "cluster.output"))
+    if source is None:
+        kubeconfig = selection.kubeconfig or _text(stack, "kubeconfig")
+        return ClusterAccess(context=_text(stack, "context"), kubeconfig=kubeconfig)
+    if selection.kubeconfig:
+        msg = (
+            f"Stack {stack.name} takes the kubeconfig of stack {source.stack} (meshtrust:cluster.fromStack). Name a "
+            "context too (--context), or leave --kubeconfig out."
+        )
+        raise StackError(msg)
+    named = f'meshtrust:cluster.fromStack is "{source.stack}"'
+    try:
+        value = Stack(source.stack, stack.directory).reveal(source.output, f"{named}, whose output cannot be read")
+        return ClusterAccess(source=source).with_output(value)
+    except MissingStackError:
+        msg = f"{named}, which the backend does not have. Correct its name: pulumi stack ls --all"
+        raise StackError(msg) from None
+    except EngineError as error:
+        msg = f"{error}. See its outputs, and correct the name: pulumi stack output --stack {source.stack}"
+        raise StackError(msg) from None
+    except KubeconfigError as error:
+        raise StackError(str(error)) from None
+
+
+def _text(stack: Stack, key: str) -> str:
+    """Return a configured text, which may be encrypted in the stack's file."""
+    value = stack.setting(key)
     if isinstance(value, Mapping) and "secure" in value:
-        return stack.decrypted("kubeconfig")
+        return stack.decrypted(key)
     return str(value or "")

@@ -5,7 +5,7 @@ import os
 import pulumi
 
 from meshtrust.cluster.api import OFFLINE
-from meshtrust.cluster.connection.client import connect
+from meshtrust.cluster.connection.client import open_cluster
 from meshtrust.linkerd.evidence import read_mesh
 from meshtrust.pki.pem import fingerprint, read_bundle
 from program.configuration.settings import Settings
@@ -24,7 +24,7 @@ async def check_enrolment(settings: Settings) -> None:
     if os.environ.get(OFFLINE) == "1":
         return
     with refusing():
-        api = await connect(settings.cluster.context, settings.cluster.kubeconfig)
+        api = await open_cluster(settings.cluster.access)
         mesh = await read_mesh(api, settings.linkerd.namespace)
     names = settings.anchor.generations
     announced = {fingerprint(read_bundle(settings.anchor.certificates[name])[0]) for name in names}

@@ -121,13 +121,13 @@ def _check_written(
 ) -> None:
     namespace, signer, now = settings.linkerd.namespace, settings.anchor.signer, datetime.now(UTC)
     if secret is None:
-        context = settings.cluster.context
+        kubectl = settings.cluster.access.kubectl
         msg = (
             'meshtrust:issuer.mode is "external-secret", and nobody has written Secret '
             f"{namespace}/{IDENTITY_ISSUER} yet. Write tls.crt (an ECDSA P-256 CA certificate signed under "
             f'generation "{signer}", followed by its intermediates), tls.key (its key) and ca.crt (the root):\n'
-            f"  kubectl --context {context} create namespace {namespace}\n"
-            f"  {issuer_secret.how_to_write(namespace, context)}"
+            f"  {kubectl} create namespace {namespace}\n"
+            f"  {issuer_secret.how_to_write(namespace, kubectl)}"
         )
         raise ClusterError(msg)
     found = judge_issuer_secret(secret, roots, signer, now)

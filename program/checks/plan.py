@@ -43,7 +43,7 @@ class RunPlan:
         requested_generations: The generations for which a cluster of a fleet requests intermediates: those of the plan
             and those of the configuration; empty unless the issuer is signed by intermediates, or is to be.
         api: The client of the cluster; None offline.
-        cluster_uid: UID of the cluster; None offline.
+        cluster_uid: UID of the cluster; offline that of the last deployment, None before the first.
         held: The trust that the cluster holds and the deployment has to keep; empty offline, and if the cluster's mesh
             is given up by an override.
         pledge: The pledge of the cluster to its fleet from this run on; None if it is in no fleet.

@@ -29,15 +29,15 @@ def release_owner(plan: RunPlan) -> ReleaseOwner:
     """
     if plan.api is None:
         return ReleaseOwner(owner_id=owner_id())
-    api, context = plan.api, plan.settings.cluster.context
+    api, access = plan.api, plan.settings.cluster.access
 
     async def look(args: pulumi.ResourceHookArgs) -> None:
         inputs = {key: await _known(value) for key, value in (args.new_inputs or {}).items()}
         namespace, name = str(inputs["namespace"]), str(inputs["name"])
         for found in await read_releases(api, namespace, name):
-            check_takeover(found, owner_id(), inputs.get("values") or {}, context)
+            check_takeover(found, owner_id(), inputs.get("values") or {}, access.helm)
             what = f"Helm release {namespace}/{name}"
-            await refuse_replacement(api, plan.last, namespace, name=name, what=what, context=context)
+            await refuse_replacement(api, plan.last, namespace, name=name, what=what, kubectl=access.kubectl)
             # An interrupted run leaves it so, and a state that was lost with its outputs.
             left = f"Helm release {namespace}/{name} is this stack's, which has no record of it"
             if pulumi.runtime.is_dry_run():
@@ -76,7 +76,7 @@ async def check_pending(api: Api, settings: Settings) -> None:
         ClusterError: A release of another owner is half done; or the releases cannot be read.
     """
     for revision in await find_pending(api, declared_releases(settings)):
-        await check_owner(api, revision, owner_id(), settings.cluster.context)
+        await check_owner(api, revision, owner_id(), settings.cluster.access.helm)
         if pulumi.runtime.is_dry_run():
             pulumi.log.warn(
                 f"An interrupted run has left release {revision.namespace}/{revision.release} half done. The next "

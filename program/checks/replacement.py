@@ -25,7 +25,7 @@ class ReplacedError(Exception):
 
 
 async def refuse_replacement(
-    api: Api, last: StackOutputs, namespace: str, *, name: str = "", what: str, context: str
+    api: Api, last: StackOutputs, namespace: str, *, name: str = "", what: str, kubectl: str
 ) -> None:
     """Refuse to make what is there: a release of Helm that was deployed last, or what that is in.
 
@@ -38,7 +38,7 @@ async def refuse_replacement(
         namespace: The namespace of the release.
         name: Its name; empty for any in the namespace.
         what: What is about to be made.
-        context: Context of the cluster, for the command.
+        kubectl: Beginning of a command about the cluster.
 
     Raises:
         ReplacedError: It is there.
@@ -52,7 +52,7 @@ async def refuse_replacement(
             "then delete it, with all that runs there: it is to be replaced (--target-replace, --replace, also of the "
             "provider), or the stack's state has lost it. Leave out what replaces it, or restore the stack's state. "
             "If the engine was made to forget it on purpose (pulumi state delete), have Helm forget it too, which "
-            f"leaves all that is installed: kubectl --context {context} -n {namespace} delete secret -l "
+            f"leaves all that is installed: {kubectl} -n {namespace} delete secret -l "
             f"owner=helm,name={found.name}"
         )
         raise ReplacedError(msg)
@@ -74,7 +74,7 @@ def keep_from_replacement(plan: RunPlan) -> None:
             metadata = await pulumi.Output.from_input((args.new_inputs or {})["metadata"]).future() or {}
             namespace = str(metadata["name"])
             what = f"Namespace {namespace}"
-        await refuse_replacement(plan.api, plan.last, namespace, what=what, context=settings.cluster.context)
+        await refuse_replacement(plan.api, plan.last, namespace, what=what, kubectl=settings.cluster.access.kubectl)
 
     def refuse_authority(args: pulumi.ResourceHookArgs) -> None:
         msg = (

@@ -9,7 +9,7 @@ import pulumi
 from meshtrust.cluster import cert_manager
 from meshtrust.cluster.api import OFFLINE, Api
 from meshtrust.cluster.connection import preflight
-from meshtrust.cluster.connection.client import connect
+from meshtrust.cluster.connection.client import open_cluster
 from meshtrust.cluster.helm_release import check_definition
 from meshtrust.names import CERTIFICATES_DEFINITION, IDENTITY_ISSUER
 from meshtrust.pki.identity_suffix import check_rename
@@ -48,7 +48,7 @@ async def check_run(settings: Settings, last: StackOutputs, fleet: Membership | 
         report_way(settings, way)
         if os.environ.get(OFFLINE) == "1":
             return await _plan_offline(settings, last, way, fleet)
-        api = await connect(settings.cluster.context, settings.cluster.kubeconfig)
+        api = await open_cluster(settings.cluster.access)
         uid = await _check_cluster(api, settings, last)
         held = await read_held(api, settings.linkerd.namespace)
         await health.warn(api, settings, last)
@@ -71,7 +71,7 @@ async def _check_cluster(api: Api, settings: Settings, last: StackOutputs) -> st
     """Check that the run can end well on the cluster, and return the cluster's UID."""
     cluster = settings.cluster
     uid = await preflight.cluster_uid(api)
-    preflight.check_cluster_uid(uid, context=cluster.context, pinned=cluster.uid, last=last.cluster_uid)
+    preflight.check_cluster_uid(uid, access=cluster.access, pinned=cluster.uid, last=last.cluster_uid)
     await releases.check_pending(api, settings)
     await _check_cert_manager(api, settings, last)
     if settings.observability:
@@ -95,7 +95,9 @@ async def _plan_offline(settings: Settings, last: StackOutputs, way: Way, fleet:
     decision = await steps.decide_step(None, settings, last, way, fleet, held=Held())
     # No gate was asked, so that this preview does not know what an update will enter into the audit trail.
     decision = replace(decision, entries=())
-    return _plan(settings, last, way, fleet, decision, api=None, uid=None, held=Held(), awaits_issuer=False)
+    # Without it the provider would take another address or kubeconfig for another cluster, and replace everything.
+    uid = last.cluster_uid or None
+    return _plan(settings, last, way, fleet, decision, api=None, uid=uid, held=Held(), awaits_issuer=False)
 
 
 def _plan(

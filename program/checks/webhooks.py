@@ -97,7 +97,9 @@ async def _check_deadlock(api: Api, settings: Settings) -> None:
     selector = settings.linkerd.injector_namespaces
     if settings.cert_manager:
         name = settings.cert_manager.namespace
-        _check_excluded(name, {**NAMESPACE_LABELS, NAMESPACE_NAME_LABEL: name}, selector, settings.cluster.context)
+        _check_excluded(
+            name, {**NAMESPACE_LABELS, NAMESPACE_NAME_LABEL: name}, selector, settings.cluster.access.kubectl
+        )
         return
     selected = "app.kubernetes.io/name=cert-manager,app.kubernetes.io/component=controller"
     controllers = api.list(DEPLOYMENTS, labels=selected, what="list of cert-manager's Deployments")
@@ -105,10 +107,10 @@ async def _check_deadlock(api: Api, settings: Settings) -> None:
     for name in found:
         namespace = await api.find(NAMESPACES, name)
         labels = ((namespace or {}).get("metadata") or {}).get("labels") or {}
-        _check_excluded(name, {**labels, NAMESPACE_NAME_LABEL: name}, selector, settings.cluster.context)
+        _check_excluded(name, {**labels, NAMESPACE_NAME_LABEL: name}, selector, settings.cluster.access.kubectl)
 
 
-def _check_excluded(name: str, labels: Mapping[str, str], selector: Mapping[str, Any], context: str) -> None:
+def _check_excluded(name: str, labels: Mapping[str, str], selector: Mapping[str, Any], kubectl: str) -> None:
     """Make sure that the injector leaves the namespace of cert-manager alone, as rule MT515 says of files.
 
     Raises:
@@ -117,7 +119,7 @@ def _check_excluded(name: str, labels: Mapping[str, str], selector: Mapping[str,
     if not selects(selector, labels):
         return
     label = {WEBHOOKS_LABEL: "disabled"}
-    fix = f"Exclude the namespace: kubectl --context {context} label namespace {name} {WEBHOOKS_LABEL}=disabled"
+    fix = f"Exclude the namespace: {kubectl} label namespace {name} {WEBHOOKS_LABEL}=disabled"
     if selects(selector, {**labels, **label}):
         fix = (
             "meshtrust:linkerd.values has a proxyInjector.namespaceSelector that does not leave it out. Take that out, "

@@ -83,6 +83,15 @@ class AnchorSection(Section):
     protect: field_types.Flag
 
 
+class ClusterSection(Section):
+    """The stack that made the cluster, and its output that is the kubeconfig."""
+
+    section = "cluster"
+
+    from_stack: field_types.OptionalStack
+    output: field_types.Text
+
+
 class RotationSection(Section):
     """Behaviour of a run whose goal is not deployed yet.
 
@@ -253,6 +262,7 @@ class Configuration(Section):
     clusters: field_types.Stacks = Field(examples=[["east", "west"]])
     # Only `meshtrust fleet` uses it. Mirrored Services have it in their names.
     link_name: field_types.OptionalDnsLabel
+    cluster: ClusterSection
     context: field_types.Text
     kubeconfig: field_types.Text
     cluster_uid: field_types.Text

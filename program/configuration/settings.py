@@ -18,6 +18,7 @@ from components.observability import Monitoring
 from components.trust_anchor import TrustAnchorArgs
 from components.trust_bundle import TrustBundlePolicy, TrustManagerArgs
 from components.webhook_certificates import WebhookPolicy
+from meshtrust.cluster.connection.access import ClusterAccess, kubeconfig_output
 from meshtrust.pki.identity_suffix import IdentitySuffix
 from meshtrust.pki.issuer_mode import CERT_MANAGER_MODES
 from meshtrust.rotation.steps import Trust
@@ -39,7 +40,7 @@ from program.configuration.report import PREFIX, Report
 
 # Checks on several keys. Each runs if the keys that it reads are valid by themselves.
 _CHECKS = (
-    roles.check_context,
+    roles.check_cluster,
     roles.check_kubeconfig,
     roles.check_role,
     roles.check_fleet,
@@ -57,18 +58,17 @@ _CHECKS = (
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterSettings:
-    """The cluster: a context, its kubeconfig's path (empty for the ambient one), its UID if it is pinned."""
+    """The cluster: the way to it, and its UID if it is pinned."""
 
-    context: str
-    kubeconfig: str
+    access: ClusterAccess
     uid: str
 
     def provider_args(self, uid: str | None) -> kubernetes.ProviderArgs:
         """Return the arguments of the Kubernetes provider for the cluster of a UID, which may be unknown offline."""
+        inputs = self.access.provider_inputs()
         return kubernetes.ProviderArgs(
-            # Always given: the SDK would else write this machine's KUBECONFIG into the state.
-            kubeconfig=self.kubeconfig,
-            context=self.context,
+            kubeconfig=pulumi.Output.secret(inputs["kubeconfig"]) if self.access.content else inputs["kubeconfig"],
+            context=inputs.get("context"),
             # A renamed context or a moved API server is the same cluster still, and nothing on it is replaced.
             cluster_identifier=uid,
             # A run that was killed after it made an object, and before it said so, is resumed by the next.
@@ -239,7 +239,12 @@ def _settings(configuration: Configuration, report: Report) -> Settings:
     return Settings(
         anchor_stack=configuration.anchor_stack,
         cluster=ClusterSettings(
-            context=configuration.context, kubeconfig=configuration.kubeconfig, uid=configuration.cluster_uid
+            access=ClusterAccess(
+                context=configuration.context,
+                kubeconfig=configuration.kubeconfig,
+                source=kubeconfig_output(configuration.cluster.from_stack, configuration.cluster.output),
+            ),
+            uid=configuration.cluster_uid,
         ),
         rotation=configuration.rotation,
         gate=configuration.gate,

@@ -35,7 +35,7 @@ def cluster_outputs(
     return {
         "about": {
             "anchors": anchor.roots.apply(describe_ends),
-            "cluster": settings.cluster.context,
+            "cluster": settings.cluster.access.name,
             "issuer": f"mode {settings.issuer.mode}; its end: meshtrust status --stack {pulumi.get_stack()}",
             "next": describe_next(plan.way, rotation, pulumi.get_stack()),
             "phase": trust.phase,
@@ -43,8 +43,8 @@ def cluster_outputs(
         },
         **fleet,
         "rotation": rotation.as_outputs(),
-        "context": settings.cluster.context,
-        "kubeconfig": _as_configured("kubeconfig", settings.cluster.kubeconfig),
+        "context": settings.cluster.access.name,
+        "kubeconfig": _as_configured("kubeconfig", settings.cluster.access.kubeconfig),
         "namespace": settings.linkerd.namespace,
         "trustDomain": settings.linkerd.trust_domain,
         "clusterUid": plan.cluster_uid,

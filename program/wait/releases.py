@@ -44,7 +44,7 @@ async def clear_pending_releases(plan: RunPlan) -> None:
                 await asyncio.sleep(_POLL_SECONDS)
                 continue
             for revision in pending:
-                await check_owner(plan.api, revision, owner_id(), plan.settings.cluster.context)
+                await check_owner(plan.api, revision, owner_id(), plan.settings.cluster.access.helm)
                 await forget(plan.api, revision)
                 pulumi.log.info(
                     f"An interrupted run has left release {revision.namespace}/{revision.release} half done; that was "

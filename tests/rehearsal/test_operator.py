@@ -1,25 +1,26 @@
-"""The objects for Pulumi's operator: an API server takes every field, and their kubeconfig leads to it from inside."""
+"""The objects for Pulumi's operator: an API server takes every field, and their accounts reach it from inside."""
 
 import asyncio
-import base64
 import json
 import os
 from pathlib import Path
 
+import httpx
 import pytest
 import yaml
 
 from meshtrust.cluster.api import NAMESPACES, ForbiddenError
+from meshtrust.cluster.connection import access
 from meshtrust.cluster.connection.client import connect
 from rehearsal.workspace import REPOSITORY
 from tests.rehearsal.control_plane import wait_until
 from tests.rehearsal.rights import PATHS
+from tests.rehearsal.service_account import write_service_account
 
 OBJECTS = REPOSITORY / "deploy" / "operator"
 FILES = ("cluster.yaml", "anchor.yaml")
 DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 STACKS = "/apis/pulumi.com/v1/namespaces/{}/stacks"
-MOUNTED = "/var/run/secrets/kubernetes.io/serviceaccount"
 
 
 def documents(file):
@@ -76,44 +77,30 @@ def test_the_operators_definition_takes_every_field_of_the_stack(defined, file):
     assert "unknown field" in defined.post(path, params=strict, json=misspelt).text
 
 
-def opened_from_inside(cluster, directory, namespace, account):
-    """Return the namespaces that an account of a pod lists by the ConfigMap's kubeconfig."""
-    with cluster.client() as api:
-        request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
-        made = api.post(f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token", json=request)
-        made.raise_for_status()
-    [admin] = json.loads(cluster.kubeconfig.read_text())["clusters"]
-    (directory / "token").write_text(made.json()["status"]["token"])
-    authority = admin["cluster"].get("certificate-authority-data")
-    path = admin["cluster"].get("certificate-authority")
-    (directory / "ca.crt").write_bytes(base64.b64decode(authority) if authority else Path(path).read_bytes())
-    [configmap] = of_kind("cluster.yaml", "ConfigMap")
-    # A pod has these files where the kubelet mounts them, and this name by the cluster's DNS.
-    text = configmap["data"]["kubeconfig"].replace(MOUNTED, str(directory))
-    (directory / "kubeconfig").write_text(text.replace("https://kubernetes.default.svc", admin["cluster"]["server"]))
+@pytest.fixture
+def opened_from_inside(placed, tmp_path, monkeypatch):
+    """List the namespaces as an account of a pod, with the files and the environment that it has there."""
+    server = httpx.URL(json.loads(placed.kubeconfig.read_text())["clusters"][0]["cluster"]["server"])
+    monkeypatch.setattr(access, "SERVICE_ACCOUNT", tmp_path)
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", server.host)
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(server.port))
 
-    async def ask():
-        api = await connect("in-cluster", str(directory / "kubeconfig"))
-        return [entry["metadata"]["name"] async for entry in api.list(NAMESPACES)]
+    def ask(namespace, account):
+        write_service_account(placed, tmp_path, namespace, account)
 
-    return asyncio.run(ask())
+        async def names():
+            api = await connect(access.IN_CLUSTER, "")
+            return [entry["metadata"]["name"] async for entry in api.list(NAMESPACES)]
+
+        return asyncio.run(names())
+
+    return ask
 
 
-def test_the_kubeconfig_leads_to_the_api_server_as_the_workspaces_account(placed, tmp_path):
-    assert "kube-system" in opened_from_inside(placed, tmp_path, "meshtrust", "meshtrust")
+def test_the_workspaces_account_reaches_the_api_server(opened_from_inside):
+    assert "kube-system" in opened_from_inside("meshtrust", "meshtrust")
 
 
-def test_the_account_of_the_anchor_stack_reads_nothing_in_its_cluster(placed, tmp_path):
+def test_the_account_of_the_anchor_stack_reads_nothing_in_its_cluster(opened_from_inside):
     with pytest.raises(ForbiddenError):
-        opened_from_inside(placed, tmp_path, "meshtrust-anchor", "meshtrust-anchor")
-
-
-def test_the_workspace_mounts_the_kubeconfig_that_its_environment_names():
-    [stack] = of_kind("cluster.yaml", "Stack")
-    [configmap] = of_kind("cluster.yaml", "ConfigMap")
-    pod = stack["spec"]["workspaceTemplate"]["spec"]["podTemplate"]["spec"]
-    [container], [volume] = pod["containers"], pod["volumes"]
-    [mount] = container["volumeMounts"]
-    assert (volume["configMap"]["name"], mount["name"]) == (configmap["metadata"]["name"], volume["name"])
-    [key] = configmap["data"]
-    assert stack["spec"]["envRefs"]["KUBECONFIG"]["literal"]["value"] == f"{mount['mountPath']}/{key}"
+        opened_from_inside("meshtrust-anchor", "meshtrust-anchor")

@@ -50,11 +50,15 @@ REVISION = PendingRevision(namespace="linkerd", release="linkerd-crds", secret="
 
 @pytest.mark.parametrize("items", [[], [finished(MARK)]])
 def test_a_release_that_this_stack_deployed_last_or_that_was_never_finished_is_its_own(tmp_path, items):
-    ask(tmp_path, items, lambda api: check_owner(api, REVISION, MARK, "kind"))
+    ask(tmp_path, items, lambda api: check_owner(api, REVISION, MARK, "helm --kube-context kind"))
 
 
 def test_a_release_that_another_tool_deployed_last_is_left_to_it(tmp_path):
     with pytest.raises(ClusterError) as caught:
-        ask(tmp_path, [finished("Upgrade complete")], lambda api: check_owner(api, REVISION, MARK, "kind"))
+        ask(
+            tmp_path,
+            [finished("Upgrade complete")],
+            lambda api: check_owner(api, REVISION, MARK, "helm --kube-context kind"),
+        )
     assert "Helm release linkerd/linkerd-crds is half done, and was last deployed by another tool" in str(caught.value)
     assert "helm --kube-context kind -n linkerd rollback linkerd-crds" in str(caught.value)

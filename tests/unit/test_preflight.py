@@ -8,6 +8,7 @@ from email.utils import format_datetime
 import pytest
 
 from meshtrust.cluster.api import ClusterError
+from meshtrust.cluster.connection.access import ClusterAccess
 from meshtrust.cluster.connection.client import check_clock, connect
 from meshtrust.cluster.connection.preflight import PreflightError, check_chart_source, check_cluster_uid
 from tests.http_server import serving
@@ -36,7 +37,7 @@ def test_an_api_server_that_does_not_answer_is_one_sentence(kubeconfig):
 
 @pytest.mark.parametrize(("pinned", "last"), [("", ""), ("a", ""), ("", "a"), ("a", "b")])
 def test_a_stack_may_meet_its_cluster(pinned, last):
-    check_cluster_uid("a", context="kind-dev", pinned=pinned, last=last)
+    check_cluster_uid("a", access=ClusterAccess(context="kind-dev"), pinned=pinned, last=last)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +50,7 @@ def test_a_stack_may_meet_its_cluster(pinned, last):
 )
 def test_a_stack_refuses_any_other_cluster(pinned, last, message):
     with pytest.raises(PreflightError, match=message):
-        check_cluster_uid("a", context="kind-dev", pinned=pinned, last=last)
+        check_cluster_uid("a", access=ClusterAccess(context="kind-dev"), pinned=pinned, last=last)
 
 
 @pytest.fixture
@@ -88,8 +89,8 @@ def date_in(minutes):
 @pytest.mark.parametrize(("minutes", "direction"), [(-60, "ahead of"), (60, "behind")])
 def test_a_clock_that_is_wrong_by_an_hour_is_refused(minutes, direction):
     with pytest.raises(ClusterError, match=rf"clock is 60 minutes {direction} that of the API server.*Set the clock"):
-        check_clock(date_in(minutes), "kind-dev")
+        check_clock(date_in(minutes), 'context "kind-dev"')
 
 
 def test_a_clock_that_is_off_by_seconds_will_do():
-    check_clock(date_in(0.5), "kind-dev")
+    check_clock(date_in(0.5), 'context "kind-dev"')

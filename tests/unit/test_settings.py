@@ -525,3 +525,31 @@ def test_each_default_of_the_project_file_is_one_that_the_models_take(config):
 
 def test_no_model_has_a_default_beside_that_of_the_project_file():
     assert [key for key, field in FIELDS.items() if not field.is_required()] == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"cluster": {"fromStack": "infra"}}, "meshtrust:context is 'kind-test', and the kubeconfig is an output"),
+        (
+            {"cluster": {"fromStack": "infra"}, "context": "", "kubeconfig": "/home/kubeconfig"},
+            "meshtrust:kubeconfig is '/home/kubeconfig', and the kubeconfig is an output of another stack",
+        ),
+        ({"cluster": {"output": "admin"}}, 'meshtrust:cluster.output is "admin", and no stack is named whose output'),
+        (
+            {"cluster": {"fromStack": "a/b/c/d"}},
+            'meshtrust:cluster.fromStack is "a/b/c/d". Use the name of a stack, or',
+        ),
+        (
+            {"context": "in-cluster", "kubeconfig": "/home/kubeconfig"},
+            "meshtrust:kubeconfig is '/home/kubeconfig', and meshtrust:context is \"in-cluster\"",
+        ),
+        (
+            {"role": "anchor", "context": "", "cluster": {"fromStack": "infra"}},
+            "meshtrust:cluster.fromStack is 'infra', and an anchor stack touches no cluster. Remove it: pulumi config "
+            "rm --path cluster.fromStack",
+        ),
+    ],
+)
+def test_a_cluster_is_named_in_one_way(config, changes, message):
+    assert message in refused(config, **changes)

@@ -24,7 +24,7 @@ def release(description=MARK, **values):
 
 
 def check(found, **wanted):
-    check_takeover(found, MARK, wanted, "prod")
+    check_takeover(found, MARK, wanted, "helm --kube-context prod")
 
 
 def test_a_release_of_this_stack_is_taken_over():

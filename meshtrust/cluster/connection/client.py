@@ -1,42 +1,48 @@
-"""Connecting to the API server of the cluster that a context names."""
+"""Connecting to the API server of a cluster."""
 
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
 from meshtrust.cluster.api import Api, ClusterError
-from meshtrust.cluster.connection.kubeconfig import KubeconfigError, read_context
+from meshtrust.cluster.connection.access import ClusterAccess
+from meshtrust.cluster.connection.kubeconfig import KubeconfigError
 
 # More than an answer takes, and little enough that a root made here has begun before anyone is shown it.
 _CLOCK_TOLERANCE = timedelta(minutes=1)
 
 
 async def connect(context: str, kubeconfig: str, named_by: str = "meshtrust:context") -> Api:
-    """Return a client of the cluster that a context names.
+    """Return a client of the cluster that a context names, as `open_cluster` does."""
+    return await open_cluster(ClusterAccess(context=context, kubeconfig=kubeconfig, named_by=named_by))
+
+
+async def open_cluster(access: ClusterAccess) -> Api:
+    """Return a client of a cluster.
 
     Raises:
         ClusterError: The context does not exist; the API server does not answer or refuses the credentials; or its
             clock and this machine's differ.
     """
     try:
-        found = read_context(context, kubeconfig, named_by)
+        found = access.read()
     except KubeconfigError as error:
         raise ClusterError(str(error)) from None
     # An offline preview never needs it, and it takes longer to import than all else here.
     from meshtrust.cluster.connection.session import open_client  # noqa: PLC0415
 
-    client, date = await open_client(found)
-    check_clock(date, context)
+    client, date = await open_client(found, access)
+    check_clock(date, access.title)
     return client
 
 
-def check_clock(date: str, context: str) -> None:
+def check_clock(date: str, title: str) -> None:
     """Make sure that this machine and the API server agree on the time.
 
     Roots begin and end by this machine's clock, and what has ended may be replaced without a look at who trusts it.
 
     Args:
         date: The Date header of an answer; empty if it had none.
-        context: Name of the context.
+        title: Description of the way to the cluster.
 
     Raises:
         ClusterError: They do not.
@@ -48,7 +54,7 @@ def check_clock(date: str, context: str) -> None:
         minutes = round(abs(apart).total_seconds() / 60)
         direction = "ahead of" if apart > timedelta(0) else "behind"
         msg = (
-            f'This machine\'s clock is {minutes} minutes {direction} that of the API server of context "{context}". '
+            f"This machine's clock is {minutes} minutes {direction} that of the API server of {title}. "
             "Certificates would begin and end at the wrong time, and be judged by it. Set the clock, and run again."
         )
         raise ClusterError(msg)

@@ -1,8 +1,11 @@
-"""Kubeconfig files: the one context of theirs that a run is about, by kubectl's rules."""
+"""Kubeconfigs, in files or as content: the one context of theirs that a run is about, by kubectl's rules."""
 
+import base64
+import binascii
 import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -12,11 +15,14 @@ import yaml
 
 from meshtrust.files import read_text
 
+# libyaml is ten times as fast.
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # No path of a kubeconfig has them, and no kubeconfig itself, as YAML or as JSON, is without.
 _MARKS = ("\n", "{", "apiVersion")
 # What in a cluster or a user is the path of a file, relative to the kubeconfig's own directory.
 _PATHS = ("certificate-authority", "client-certificate", "client-key", "tokenFile")
+# What in a user is a secret itself; an auth-provider has tokens in its map config.
+_CREDENTIALS = ("auth-provider", "client-key-data", "password", "token")
 # The configuration of a run, decrypted (pulumi sdk/python/cmd/pulumi-language-python/main.go, pulumiConfigVar), and
 # what decrypts the state.
 _WITHHELD = ("PULUMI_CONFIG", "PULUMI_CONFIG_PASSPHRASE")
@@ -111,6 +117,82 @@ def parse_context(content: str, context: str, named_by: str) -> Context:
     return _select([found], context, named_by, "the kubeconfig that was given")
 
 
+def keep_current_context(value: Any) -> str:
+    """Return a kubeconfig with its current context alone, its entries sorted, as JSON.
+
+    So another order or another context's credentials make no difference, and those reach nobody.
+
+    Args:
+        value: A kubeconfig as text (YAML or JSON, or either in base64, as the API of AKS has it), or as a map, as the
+            stacks for EKS have it.
+
+    Raises:
+        KubeconfigError: It is none, or lacks what its current context names. The message is a predicate of it, and
+            repeats none of it.
+    """
+    config = _load(value) if isinstance(value, str) else value
+    if not isinstance(config, Mapping):
+        kind = "is text that is neither YAML nor JSON" if isinstance(value, str) else f"is of type {_kind(value)}"
+        msg = f"is no kubeconfig: it {kind}"
+        raise KubeconfigError(msg)
+    if not config:
+        msg = "is empty: it has not been deployed yet, or this run cannot decrypt it (another passphrase or key)"
+        raise KubeconfigError(msg)
+    context = _entry(config, "context", config.get("current-context"), "its current-context")
+    cluster = _entry(config, "cluster", context.get("cluster"), "its current context's cluster")
+    if not str(cluster.get("server") or "").startswith("http"):
+        msg = "is no kubeconfig that can be used: its cluster has no server, an address with https://"
+        raise KubeconfigError(msg)
+    user = _entry(config, "user", context.get("user"), "its current context's user")
+    name = str(config["current-context"])
+    named = {"context": (name, context), "cluster": (context["cluster"], cluster), "user": (context["user"], user)}
+    kept = {f"{kind}s": [{"name": of, kind: entry}] for kind, (of, entry) in named.items()}
+    return json.dumps({"apiVersion": "v1", "kind": "Config", "current-context": name, **kept}, sort_keys=True)
+
+
+def holds_credentials(user: Mapping[str, Any]) -> bool:
+    """Whether a kubeconfig's user holds a secret itself, and not only the way to one: a file or a command."""
+    return any(user.get(key) for key in _CREDENTIALS)
+
+
+def _load(text: str) -> Any:
+    """Return the map that a text is in YAML or JSON, or in either in base64; None if it is neither."""
+    with suppress(yaml.YAMLError):
+        config = yaml.load(text, Loader=_LOADER)  # noqa: S506 both are safe
+        if isinstance(config, Mapping):
+            return _as_json(config)
+    with suppress(binascii.Error, ValueError, yaml.YAMLError):
+        decoded = base64.b64decode("".join(text.split()), validate=True).decode()
+        config = yaml.load(decoded, Loader=_LOADER)  # noqa: S506 both are safe
+        return _as_json(config) if isinstance(config, Mapping) else None
+    return None
+
+
+def _entry(config: Mapping[str, Any], kind: str, name: Any, what: str) -> Mapping[str, Any]:
+    """Return the entry of a kubeconfig's list that a name is of.
+
+    Raises:
+        KubeconfigError: There is none.
+    """
+    listed = config.get(f"{kind}s")
+    for entry in listed if isinstance(listed, list) else []:
+        if isinstance(entry, Mapping) and name and entry.get("name") == name and isinstance(entry.get(kind), Mapping):
+            content: Mapping[str, Any] = entry[kind]
+            return content
+    msg = f"is no kubeconfig that can be used: {what} is not in its {kind}s"
+    raise KubeconfigError(msg)
+
+
+def _kind(value: Any) -> str:
+    names = {bool: "boolean", int: "number", float: "number", list: "list", type(None): "null"}
+    return names.get(type(value), type(value).__name__)
+
+
+def _as_json(config: Any) -> Any:
+    # Credentials are handed on in JSON: a date becomes text.
+    return json.loads(json.dumps(config, default=str))
+
+
 def _select(files: Sequence[Mapping[str, Any]], context: str, named_by: str, where: str) -> Context:
     name = context or next((file["current-context"] for file in files if file.get("current-context")), "")
     found = _find(files, "contexts", name)
@@ -179,8 +261,7 @@ def _read_version(path: Path, _changed: int, _size: int) -> dict[str, Any]:
 
 
 def _parse(content: str, directory: Path) -> dict[str, Any]:
-    # libyaml is ten times as fast. Through JSON, which credentials are handed on in: a date becomes text.
-    config = json.loads(json.dumps(yaml.load(content, Loader=_LOADER), default=str))  # noqa: S506 both are safe
+    config = _as_json(yaml.load(content, Loader=_LOADER))  # noqa: S506 both are safe
     if not isinstance(config, dict):
         return {}
     kinds = {"contexts": "context", "clusters": "cluster", "users": "user"}

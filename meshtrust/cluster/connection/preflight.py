@@ -6,6 +6,7 @@ import urllib.error
 import urllib.request
 
 from meshtrust.cluster.api import ANSWER_SECONDS, NAMESPACES, Api, ClusterError
+from meshtrust.cluster.connection.access import ClusterAccess
 
 _MONITORING = "monitoring.coreos.com/v1"
 _MONITORING_KINDS = {"PodMonitor", "PrometheusRule", "ServiceMonitor"}
@@ -26,12 +27,12 @@ async def cluster_uid(api: Api) -> str:
     return str(namespace["metadata"]["uid"])
 
 
-def check_cluster_uid(uid: str, *, context: str, pinned: str, last: str) -> None:
+def check_cluster_uid(uid: str, *, access: ClusterAccess, pinned: str, last: str) -> None:
     """Make sure that a stack meets the cluster it belongs to, however contexts were renamed or clusters rebuilt.
 
     Args:
         uid: UID of the cluster's kube-system namespace.
-        context: Name of the context that led there.
+        access: The way that led there.
         pinned: The UID that the configuration names, or empty.
         last: The UID of the last deployment, or empty where there was none.
 
@@ -40,15 +41,15 @@ def check_cluster_uid(uid: str, *, context: str, pinned: str, last: str) -> None
     """
     if pinned and uid != pinned:
         msg = (
-            f'meshtrust:clusterUid is "{pinned}", and context "{context}" leads to cluster {uid}. Set '
-            "meshtrust:context to the context of that cluster, or correct meshtrust:clusterUid."
+            f'meshtrust:clusterUid is "{pinned}", and {access.title} leads to cluster {uid}. Have {access.key} lead to '
+            "the right cluster, or correct meshtrust:clusterUid."
         )
         raise PreflightError(msg)
     if last and not pinned and uid != last:
         msg = (
-            f'This stack was last deployed to cluster {last}, and context "{context}" leads to cluster {uid}. Set '
-            "meshtrust:context to the right cluster. If the cluster was rebuilt, let the stack forget what is gone and "
-            f"move it: pulumi refresh --yes && pulumi config set clusterUid {uid}"
+            f"This stack was last deployed to cluster {last}, and {access.title} leads to cluster {uid}. Have "
+            f"{access.key} lead to the right cluster. If the cluster was rebuilt, let the stack forget what is gone "
+            f"and move it: pulumi refresh --yes && pulumi config set clusterUid {uid}"
         )
         raise PreflightError(msg)
 

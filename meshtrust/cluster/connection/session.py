@@ -25,6 +25,7 @@ from meshtrust.cluster.api import (
     UnreachableError,
 )
 from meshtrust.cluster.backoff import pauses
+from meshtrust.cluster.connection.access import ClusterAccess
 from meshtrust.cluster.connection.credentials import CredentialsError, read_credentials
 from meshtrust.cluster.connection.kubeconfig import Context
 
@@ -40,8 +41,12 @@ _IN_VAIN = ("CERTIFICATE_VERIFY_FAILED", "certificate verify failed")
 _NOBODY_THERE = ("Connection refused", "All connection attempts failed", "not known", "name resolution")
 
 
-async def open_client(context: Context) -> tuple[Api, str]:
+async def open_client(context: Context, access: ClusterAccess) -> tuple[Api, str]:
     """Return a client that has reached its API server, and the Date header of the first answer, empty if it had none.
+
+    Args:
+        context: The context.
+        access: The way by which it was read.
 
     Raises:
         ClusterError: The API server does not answer, is something else, or refuses the credentials.
@@ -61,9 +66,8 @@ async def open_client(context: Context) -> tuple[Api, str]:
         reason = str(error).strip() or f"no answer within {ANSWER_SECONDS} seconds"
         by_time = " Is this machine's clock right?" if any(words in reason for words in _WRONG_TIME) else ""
         msg = (
-            f'The API server of context "{context.name}" cannot be reached: {reason}.{by_time} Check that the cluster '
-            "runs, that this machine may reach it, and that its credentials are valid: "
-            f"kubectl --context {context.name} version"
+            f"The API server of {access.title} cannot be reached: {reason}.{by_time} Check that the cluster runs, that "
+            f"this machine may reach it, and that its credentials are valid: {access.kubectl} version"
         )
         raise ClusterError(msg) from error
 

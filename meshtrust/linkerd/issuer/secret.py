@@ -18,10 +18,10 @@ from meshtrust.pki.pem import PemError, fingerprint, read_bundle
 TYPE = KUBERNETES_TLS
 
 
-def how_to_write(namespace: str, context: str) -> str:
+def how_to_write(namespace: str, kubectl: str) -> str:
     """Return the command that writes the Secret from files."""
     return (
-        f"kubectl --context {context} -n {namespace} create secret generic {IDENTITY_ISSUER} --type={TYPE} "
+        f"{kubectl} -n {namespace} create secret generic {IDENTITY_ISSUER} --type={TYPE} "
         "--from-file=tls.crt --from-file=tls.key --from-file=ca.crt"
     )
 
