@@ -189,12 +189,12 @@ def run_all(directory: Path) -> None:
     make_project(directory)
     mesh, codes = make_mesh(), {}
 
-    async def connect(*_: object) -> FakeCluster:
+    async def open_cluster(*_: object) -> FakeCluster:
         return mesh
 
     # Every other part is the real one.
     for module in (target, adopt):
-        vars(module)["connect"] = connect
+        vars(module)["open_cluster"] = open_cluster
     gate._PATIENCE_SECONDS = 0.3
     os.environ["PATH"] = f"{directory / 'bin'}{os.pathsep}{os.environ['PATH']}"
     before = {name: Stack(name, directory).file.read_bytes() for name in ("anchor", STACK, *CLUSTERS)}

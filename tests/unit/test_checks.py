@@ -346,7 +346,7 @@ def test_what_is_taken_in_a_run_without_a_step_is_in_the_audit_trail_too(config,
         return plan()
 
     monkeypatch.delenv(OFFLINE, raising=False)
-    for function in ("connect", "_check_cluster", "read_held"):
+    for function in ("open_cluster", "_check_cluster", "read_held"):
         monkeypatch.setattr(run, function, answering(Held()))
     monkeypatch.setattr(health, "warn", answering(None))
     monkeypatch.setattr(issuance, "check", answering(False))
