@@ -33,9 +33,11 @@ from rehearsal.workspace import REPOSITORY, Workspace, workspace
 ANCHOR, OLD, NEW = "anchor", "2026", "2027"
 _APPLICATIONS, _REPLICAS = "shop", 2
 # A loop rests for up to so long between two runs; a run that is to be killed is killed within so long.
-_REST_SECONDS, _KILLED_WITHIN_SECONDS = 4.0, 25.0
+_REST_SECONDS, _KILLED_WITHIN_SECONDS = 8.0, 25.0
 _KILLED_ONE_IN = 6
 _CONVERGED_WITHIN_SECONDS = 2400.0
+# Each look at the stacks' outputs starts the CLI once for each stack, on the processor that the runs need.
+_LOOK_SECONDS = 5.0
 _UP = ("up", "--yes", "--skip-preview", "--non-interactive", "--color", "never")
 
 
@@ -103,7 +105,7 @@ class FleetRehearsal:
 
     console: Console
     clusters: int = 3
-    workloads: int = 4
+    workloads: int = 2
     linkerd_charts: Path | None = None
     seed: int = 0
 
@@ -171,7 +173,7 @@ class FleetRehearsal:
                         self._say(f"{stack}: {state}")
                     is_reached = report.get("converged") and report["goal"]["anchors"] == [goal]
                     (reached.add if is_reached else reached.discard)(stack)
-            time.sleep(1)
+            time.sleep(_LOOK_SECONDS)
 
     def _conclude(self, loops: Sequence[Loop], counted: Sequence[Handshakes]) -> None:
         runs, killed = sum(loop.runs for loop in loops), sum(loop.killed for loop in loops)

@@ -1,18 +1,20 @@
 """A rotation of a fleet's trust anchor: all clusters introduce the new one, then all switch, then all retire the old.
 
-As in `meshtrust.stacks.rotator`, the rotation keeps no state of its own: each run reads what is left from the stacks.
+The goal is declared in every stack first. The stacks are then run in an order in which no cluster is ahead of the
+others by a step. As in `meshtrust.stacks.rotator`, the rotation keeps no state of its own: each run reads from the
+stacks what is left.
 """
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from meshtrust.fleet.members import Fleet, link_name
 from meshtrust.fleet.state import FleetState, read_state
 from meshtrust.fleet.up import deploy, deploy_anchor, pass_on
 from meshtrust.fleet.waves import Work, run_all, run_waves
 from meshtrust.linkerd.links import read_links
-from meshtrust.rotation.steps import Kind, Step, plan_rotation
+from meshtrust.rotation.steps import Kind, Step, Trust, plan_rotation
 from meshtrust.stacks.outputs import StackOutputs
 from meshtrust.stacks.progress import BlockedError, Progress, StackProgress
 from meshtrust.stacks.rotator import (
@@ -26,6 +28,9 @@ from meshtrust.stacks.rotator import (
 )
 from meshtrust.stacks.stack import Stack, StackError
 from meshtrust.stacks.target import Selection, Target, open_target
+
+# Times that the remaining steps are taken: another run may have gone back meanwhile, once.
+_ROUNDS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +47,9 @@ class FleetRotationOptions(RotationOptions):
 async def rotate_fleet(fleet: Fleet, to: str, options: FleetRotationOptions, progress: Progress) -> None:
     """Rotate a fleet's trust anchor to a generation, from any phase.
 
+    The goal is written into the files of all stacks first, so that whatever runs one of them meanwhile, or after this
+    has been killed, goes the same way. A stack with ``rotation.mode: step`` gets one state after the other instead.
+
     Args:
         fleet: The fleet.
         to: The generation.
@@ -56,10 +64,71 @@ async def rotate_fleet(fleet: Fleet, to: str, options: FleetRotationOptions, pro
     state = await read_state(fleet, options.parallel)
     _check_deployed(fleet, state)
     check_goal(fleet.anchor, state.anchor, to)
+    for stack in fleet.clusters:
+        check_goal(stack, state.clusters[stack.name], to)
+    await _set_goals(fleet, to, options, progress)
+    for _ in range(_ROUNDS):
+        if not _find_left(fleet, state, to):
+            return
+        await _take_steps(fleet, state, to, options, progress)
+        state = await read_state(fleet, options.parallel)
+
+    async def tell(stack: Stack, _: StackProgress) -> None:
+        raise BlockedError(_describe_left(stack, state, to), [])
+
+    await run_all(f"See {to} as the only anchor", _find_left(fleet, state, to), tell, parallel=1, progress=progress)
+
+
+async def _set_goals(fleet: Fleet, to: str, options: FleetRotationOptions, progress: Progress) -> None:
+    """Write the goal into the file of each stack that reconciles, before the first of them is run."""
+    goal = _goal(to)
+
+    async def set_goal(stack: Stack, own: StackProgress) -> None:
+        stack.set_goal(goal.anchors if stack == fleet.anchor else goal)
+        own.note(f"{stack.file.name} now has the goal {to}")
+
+    unset = [stack for stack in fleet.stacks if stack.reconciles and not _has_goal(fleet, stack, goal)]
+    await run_all(f"Set the goal {to}", unset, set_goal, parallel=options.parallel, progress=progress)
+
+
+def _goal(to: str) -> Trust:
+    return Trust(anchors=(to,), signer=to)
+
+
+def _has_goal(fleet: Fleet, stack: Stack, goal: Trust) -> bool:
+    configured = stack.configured
+    return configured.anchors == goal.anchors if stack == fleet.anchor else configured == goal
+
+
+def _find_left(fleet: Fleet, state: FleetState, to: str) -> list[Stack]:
+    """Return the stacks in which a generation is not the only anchor yet."""
+    goal = _goal(to)
+    left = [stack for stack in fleet.clusters if state.clusters[stack.name].trust != goal]
+    return left if state.anchor.anchors == goal.anchors else [fleet.anchor, *left]
+
+
+def _describe_left(stack: Stack, state: FleetState, to: str) -> str:
+    """Return that a stack has not reached a goal, although its steps were taken, and what its last run waited for."""
+    deployed = state.clusters.get(stack.name, state.anchor)
+    waiting = "; ".join(deployed.rotation.waiting_lines) if deployed.rotation else ""
+    return (
+        f"It has {', '.join(deployed.anchors)}, and not {to} alone, as after another run that has changed its goal "
+        f"meanwhile{f' (it waits for {waiting})' if waiting else ''}. Run the same command again"
+    )
+
+
+async def _take_steps(
+    fleet: Fleet, state: FleetState, to: str, options: FleetRotationOptions, progress: Progress
+) -> None:
+    """Take all clusters through the steps that are left, each step in all of them before the next."""
     if to not in state.anchor.anchors:
-        await _configure_anchor(fleet, (*fleet.anchor.configured.anchors, to), f"Introduce {to}", progress)
+        if not fleet.anchor.reconciles:
+            _configure_anchors(fleet.anchor, (*fleet.anchor.configured.anchors, to))
+        await deploy_anchor(fleet, f"Introduce {to}", progress)
 
     known = frozenset(map(link_name, fleet.clusters))
+    # A stack in mode step goes by the states of its steps, for which alone the goal is left out.
+    options = replace(options, goal=_goal(to))
 
     async def introduce(stack: Stack, own: StackProgress) -> None:
         await _warn_of_strangers(stack, known, to, own)
@@ -98,10 +167,11 @@ async def rotate_fleet(fleet: Fleet, to: str, options: FleetRotationOptions, pro
         await run_all("Drop what no cluster trusts any more", [fleet.anchor], drop, parallel=1, progress=progress)
 
 
-async def _configure_anchor(fleet: Fleet, anchors: tuple[str, ...], title: str, progress: Progress) -> None:
-    if fleet.anchor.configured.anchors != tuple(dict.fromkeys(anchors)):
-        fleet.anchor.configure_anchors(tuple(dict.fromkeys(anchors)))
-    await deploy_anchor(fleet, title, progress)
+def _configure_anchors(anchor: Stack, anchors: tuple[str, ...]) -> None:
+    """Write the next state of an anchor stack in mode ``step``."""
+    anchors = tuple(dict.fromkeys(anchors))
+    if anchor.configured.anchors != anchors:
+        anchor.configure_anchors(anchors)
 
 
 async def _drop_others(anchor: Stack, to: str, progress: StackProgress) -> None:
@@ -111,8 +181,8 @@ async def _drop_others(anchor: Stack, to: str, progress: StackProgress) -> None:
         BlockedError: It keeps others, because a cluster trusts them again or still.
         StackError: It cannot be edited, deployed or read.
     """
-    if anchor.configured.anchors != (to,):
-        anchor.configure_anchors((to,))
+    if not anchor.reconciles:
+        _configure_anchors(anchor, (to,))
     await deploy(anchor, progress)
     deployed = StackOutputs(await asyncio.to_thread(anchor.outputs))
     kept = [name for name in deployed.anchors if name != to]

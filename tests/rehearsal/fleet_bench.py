@@ -15,6 +15,7 @@ from rehearsal.cluster import Cluster
 from rehearsal.mesh.traffic import make_workloads, read_handshakes, wait_for_proxies
 from rehearsal.rehearse_rotation import changed_settings
 from rehearsal.workspace import REPOSITORY, Workspace, workspace
+from tests.rehearsal.stack import UP
 
 APPLICATIONS = "shop"
 WORKLOADS, REPLICAS = 2, 2
@@ -74,6 +75,11 @@ class FleetBench:
 
     def engine(self, stack: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         return self.project.of(stack).capture(*arguments)
+
+    def up(self, stack: str) -> str:
+        result = self.engine(stack, *UP)
+        assert result.returncode == 0, result.stdout + result.stderr
+        return result.stdout + result.stderr
 
     def refused(self, stack: str) -> str:
         """Preview a stack in mode ``step``, which the program must refuse; return what it says."""

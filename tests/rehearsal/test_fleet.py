@@ -111,21 +111,17 @@ def test_a_rotation_that_is_hindered_and_killed_comes_to_its_end_and_no_handshak
     before = fleet.failed()
     with unreachable(fleet.clusters["west"]):
         _is_hindered(fleet, steady, following)
-    # What blocks in the own cluster is named pod by pod.
-    west = fleet.config("west")
-    fleet.configure("west", anchors=[steady, following])
-    introduced = fleet.engine("west", "up", "--yes", "--skip-preview", "--non-interactive")
-    assert introduced.returncode == 0, introduced.stdout + introduced.stderr
-    fleet.configure("west", signer=following)
-    written = fleet.refused("west")
+    # The goal is in every file. What blocks in the own cluster is named pod by pod.
+    for stack in ("anchor", *fleet.clusters):
+        assert fleet.config(stack)["anchors"] == [following]
+    introduced = fleet.up("west")
+    assert fleet.outputs("west")["anchors"] == [steady, following], introduced
+    written = fleet.up("west")
     deployment = f"Deployment {APPLICATIONS}/workload-001"
     assert re.search(rf"- {APPLICATIONS}/workload-\S+ \({deployment}\): its proxy does not trust", written)
-    waits = fleet.engine("west", "up", "--yes", "--skip-preview", "--non-interactive")
-    assert waits.returncode == 0, waits.stdout + waits.stderr
-    assert fleet.outputs("west")["signer"] == west["signer"]
+    assert fleet.outputs("west")["signer"] == steady
     assert fleet.outputs("west")["rotation"]["next"] == f"switch-{following}"
     assert fleet.outputs("west")["rotation"]["waitingFor"]["count"] >= WORKLOADS * REPLICAS
-    fleet.configure("west", signer=west["signer"])
 
     kill_after(20, fleet.command("fleet", "rotate", "--to", following), fleet.environment)
     for stack in ("anchor", *fleet.clusters):
@@ -148,11 +144,11 @@ def _is_hindered(fleet, steady, following):
     assert "The API server of context" in wrong["error"]
 
     # East has pledged that it is ready, and may still not switch: nobody knows what west's proxies trust.
-    signed = fleet.engine("anchor", "up", "--yes", "--skip-preview", "--non-interactive")
-    assert signed.returncode == 0, signed.stdout + signed.stderr
+    fleet.up("anchor")
     assert fleet.outputs("east")["signer"] == steady
     assert fleet.outputs("east")["pledge"]["accepts"] == sorted([steady, following])
-    written = fleet.refused("east")
+    written = fleet.up("east")
+    assert fleet.outputs("east")["signer"] == steady
     assert f"It is not safe yet to switch the signer to {following}: 1 thing in the fleet blocks it" in written
     assert f"- west: its stack: it has not pledged that all its pods trust {following}" in written
     planned = json.loads(fleet.ok("plan", "--stack", "east", "--to", following, "--json"))
