@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from httpx_ws import WebSocketDisconnect
 
-from meshtrust.cluster.api import Api, NotFoundError, Request
+from meshtrust.cluster.api import Api, ConflictError, NotFoundError, Request
 from meshtrust.cluster.connection.port_forward import PodUnreachableError
 from meshtrust.linkerd.pods import ANCHORS_VARIABLE
 from tests.certificates import Pair, make_certificate
@@ -72,14 +72,33 @@ class FakeCluster(Api):
                 if at.startswith(f"{stem}/namespaces/") and at.endswith(f"/{plural}")
                 for item in items
             ]
+        if request.method == "POST":
+            assert request.body
+            return self._create(path, request)
         if found is None:
             raise NotFoundError(f"The {request.what} does not exist: not found.", "not found")
         if request.method == "PATCH":
             assert request.body
             _merge(found, request.body)
+        elif request.method == "DELETE":
+            self._delete(path)
         else:
             assert request.method == "GET", request
         return {"metadata": {}, "items": found} if isinstance(found, list) else found
+
+    def _create(self, path: str, request: Request) -> Any:
+        item = json.loads(json.dumps(request.body))
+        name = item["metadata"]["name"]
+        listed = self.objects.setdefault(path, [])
+        if f"{path}/{name}" in self.objects or any(other["metadata"]["name"] == name for other in listed):
+            raise ConflictError(f"The {request.what} cannot be created: it exists.", "it exists")
+        listed.append(item)
+        return item
+
+    def _delete(self, path: str) -> None:
+        if self.objects.pop(path, None) is None:
+            collection, _, name = path.rpartition("/")
+            self.objects[collection] = [item for item in self.objects[collection] if item["metadata"]["name"] != name]
 
     @contextlib.asynccontextmanager
     async def open_port(self, namespace: str, pod: str, port: int, *, seconds: float) -> AsyncIterator[Any]:

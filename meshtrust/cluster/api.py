@@ -225,6 +225,13 @@ class Api(ABC):
             await self.send(Request(method="GET", path=path, what=f"log of pod {namespace}/{pod}", params=params))
         )
 
+    async def create(self, resource: Resource, item: Mapping[str, Any], *, namespace: str = "") -> Object:
+        """Create an object and return it; one that is there already is a ConflictError."""
+        what = resource.label(namespace, item["metadata"]["name"])
+        path = resource.path(namespace)
+        created: Object = await self.send(Request(method="POST", path=path, what=what, body=item, repeatable=False))
+        return created
+
     async def patch(
         self, resource: Resource, name: str, change: Mapping[str, Any], *, namespace: str = "", subresource: str = ""
     ) -> Object:

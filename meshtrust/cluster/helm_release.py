@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from meshtrust.cluster.api import DEFINITIONS, SECRETS, Api, ClusterError
+from meshtrust.cluster.api import DEFINITIONS, SECRETS, Api, ClusterError, Resource
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +52,29 @@ def owner_of(held: Mapping[str, Any]) -> tuple[str, str]:
     """
     annotations = held["metadata"].get("annotations") or {}
     return annotations.get("meta.helm.sh/release-namespace", ""), annotations.get("meta.helm.sh/release-name", "")
+
+
+async def mark_as_own(api: Api, kind: Resource, item: Mapping[str, Any], release: tuple[str, str]) -> bool:
+    """Mark an object as part of a release, unless it is part of one; return whether it had to be marked.
+
+    Args:
+        api: Client of the cluster.
+        kind: The object's kind.
+        item: The object.
+        release: Namespace and name of the release.
+
+    Raises:
+        ClusterError: It cannot be changed.
+    """
+    if any(owner_of(item)):
+        return False
+    metadata, (namespace, name) = item["metadata"], release
+    marks = {
+        "labels": {"app.kubernetes.io/managed-by": "Helm"},
+        "annotations": {"meta.helm.sh/release-namespace": namespace, "meta.helm.sh/release-name": name},
+    }
+    await api.patch(kind, metadata["name"], {"metadata": marks}, namespace=metadata.get("namespace") or "")
+    return True
 
 
 async def check_definition(api: Api, definition: str, release: tuple[str, str], section: str, *, is_own: bool) -> None:

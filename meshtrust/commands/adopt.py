@@ -13,8 +13,8 @@ from meshtrust.cluster.connection.client import open_cluster
 from meshtrust.commands.display.files import writing
 from meshtrust.commands.options import HERE, Context, Directory, Kubeconfig, console
 from meshtrust.files import ENCODING
-from meshtrust.stacks.adoption import Adoption, InstallLocation, plan_adoption
 from meshtrust.stacks.stack import Stack
+from meshtrust.stacks.takeover.adoption import Adoption, InstallLocation, plan_adoption
 
 
 def adopt(

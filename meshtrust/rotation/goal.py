@@ -74,6 +74,23 @@ def find_way(
     return Way(goal=goal, steps=tuple(plan_steps(last, goal)), aborted=_given_up(last, goal))
 
 
+def find_way_from_mesh(present: Trust, wanted: Trust) -> Way:
+    """Return the way of a first deployment to its goal, in a cluster that has a mesh already.
+
+    The first step deploys what the mesh has, with what the goal adds beside it: the present roots stay, and the present
+    signer signs. What follows are the steps of any rotation.
+
+    Args:
+        present: What the mesh trusts, and what signs in it.
+        wanted: The goal, as the configuration has it.
+    """
+    goal = Trust(anchors=_in_order(present, wanted), signer=wanted.signer)
+    steps = plan_steps(present, goal)
+    introduces = bool(steps) and steps[0].kind == "introduce"
+    first = first_step(steps[0].after if introduces else present)
+    return Way(goal=goal, steps=(first, *steps[introduces:]))
+
+
 def _in_order(last: Trust, wanted: Trust) -> tuple[str, ...]:
     """Return the goal's anchors in the order in which they came: the deployed ones first."""
     kept = [name for name in last.anchors if name in wanted.anchors]

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from typing import Any
 
@@ -155,6 +156,10 @@ class StackOutputs:
         """The trusted roots' certificates, by generation."""
         known = {fingerprint(root): root for root in read_bundle(self.bundle)} if self.bundle else {}
         return {name: known[root.fingerprint] for name, root in self.roots.items()}
+
+    def ended(self, now: datetime) -> list[str]:
+        """Return the trusted generations whose roots have ended by a time."""
+        return [name for name, root in self.certificates.items() if root.not_valid_after_utc <= now]
 
     @property
     def clusters(self) -> tuple[str, ...]:

@@ -23,13 +23,14 @@ from program.configuration.settings import Settings
 _EXPIRING_SOON = timedelta(days=60)
 
 
-async def check(api: Api, settings: Settings, last: StackOutputs) -> bool:
+async def check(api: Api, settings: Settings, last: StackOutputs, written: Mapping[str, Any] | None = None) -> bool:
     """Check that whoever is to sign the identity issuer is there.
 
     Args:
         api: The client of the cluster.
         settings: The settings that the run deploys.
         last: The outputs of the last deployment.
+        written: The issuer's Secret as the run writes it again before Linkerd; None if it leaves it as it is.
 
     Returns:
         Whether Linkerd has to wait for the Secret: not if this run changes nothing about it, so that a mesh whose
@@ -48,7 +49,7 @@ async def check(api: Api, settings: Settings, last: StackOutputs) -> bool:
             f"{policy.mode} nobody can have signed under it. Bring its root along in meshtrust:anchorCertificates."
         )
         raise ClusterError(msg)
-    secret = await api.find(SECRETS, IDENTITY_ISSUER, namespace=namespace)
+    secret = written or await api.find(SECRETS, IDENTITY_ISSUER, namespace=namespace)
     if policy.mode in CERT_MANAGER_MODES:
         issuer_secret.check_writable(secret)
     if last_mode in CERT_MANAGER_MODES and policy.mode not in CERT_MANAGER_MODES:

@@ -12,6 +12,7 @@ from meshtrust.rotation.pledge import Pledge
 from meshtrust.rotation.report import RotationReport
 from meshtrust.rotation.steps import Step
 from meshtrust.stacks.outputs import StackOutputs
+from meshtrust.stacks.takeover.present_mesh import PresentMesh
 from program.configuration.settings import Settings
 from program.membership import Membership
 
@@ -51,6 +52,7 @@ class RunPlan:
             (open, warned, overridden or none), and the reason and number of blockers if it was not open.
         checked_step: The step that is checked again right before it is taken; None if the run takes no such step.
         awaits_issuer: Whether the run changes the identity issuer, so that Linkerd waits for its Secret.
+        taken_over: The mesh that the run takes over, which other means have made; None if there is none.
         restorations: How often the bundle of Linkerd's release has been restored, this run included.
     """
 
@@ -68,6 +70,7 @@ class RunPlan:
     checked_step: CheckedStep | None
     awaits_issuer: bool
     restorations: int
+    taken_over: PresentMesh | None = None
 
     @property
     def default_named_generation(self) -> str:

@@ -13,8 +13,10 @@ from components.charts import ReleaseOwner
 from meshtrust.cluster.api import Api
 from meshtrust.cluster.helm_release import forget_release, read_releases
 from meshtrust.cluster.pending_release import check_owner, find_pending
+from meshtrust.linkerd.cli_install import convert_issuer_secret, mark_for_helm
 from meshtrust.names import LINKERD_CONTROL_PLANE, LINKERD_CRDS
-from meshtrust.stacks.orphaned_release import check_takeover
+from meshtrust.stacks.takeover.orphaned_release import check_takeover
+from meshtrust.stacks.takeover.present_mesh import PresentMesh
 from program.checks.plan import RunPlan
 from program.checks.replacement import refuse_replacement
 from program.configuration.settings import Settings
@@ -34,7 +36,10 @@ def release_owner(plan: RunPlan) -> ReleaseOwner:
     async def look(args: pulumi.ResourceHookArgs) -> None:
         inputs = {key: await _known(value) for key, value in (args.new_inputs or {}).items()}
         namespace, name = str(inputs["namespace"]), str(inputs["name"])
-        for found in await read_releases(api, namespace, name):
+        releases = await read_releases(api, namespace, name)
+        if not releases and plan.taken_over and name in (LINKERD_CRDS, LINKERD_CONTROL_PLANE):
+            await _take_over(api, plan.taken_over, namespace, name)
+        for found in releases:
             check_takeover(found, owner_id(), inputs.get("values") or {}, access.helm)
             what = f"Helm release {namespace}/{name}"
             await refuse_replacement(api, plan.last, namespace, name=name, what=what, kubectl=access.kubectl)
@@ -48,6 +53,21 @@ def release_owner(plan: RunPlan) -> ReleaseOwner:
 
     hook = pulumi.ResourceHook("release-is-free", look, pulumi.ResourceHookOptions(on_dry_run=True))
     return ReleaseOwner(owner_id=owner_id(), before_create=hook)
+
+
+async def _take_over(api: Api, present: PresentMesh, namespace: str, release: str) -> None:
+    """Have Helm take over what `linkerd install` has made, right before it installs the release.
+
+    Raises:
+        ClusterError: An object cannot be read or changed.
+    """
+    if pulumi.runtime.is_dry_run():
+        pulumi.log.info(f"The next update has Helm release {namespace}/{release} take over what is installed.")
+        return
+    if release == LINKERD_CONTROL_PLANE:
+        await convert_issuer_secret(api, namespace, present.signing_root)
+    marked = await mark_for_helm(api, namespace, release)
+    pulumi.log.info(f"Helm release {namespace}/{release} takes over {marked} objects that are installed.")
 
 
 def owner_id() -> str:

@@ -52,10 +52,17 @@ async def check_run(settings: Settings, last: StackOutputs, fleet: Membership | 
         uid = await _check_cluster(api, settings, last)
         held = await read_held(api, settings.linkerd.namespace)
         await health.warn(api, settings, last)
-        decision = await steps.decide_step(api, settings, last, way, fleet, held=held)
-        awaits_issuer = await issuance.check(api, decision.settings, last)
-        decision, held = await first_deployment.check(api, decision, last, held)
-    return _plan(settings, last, way, fleet, decision, api=api, uid=uid, held=held, awaits_issuer=awaits_issuer)
+        found = await first_deployment.find_mesh(api, settings, last, held, in_fleet=fleet is not None)
+        before = last
+        if found.present:
+            before, way = found.deployed, found.way(settings)
+            check_rename(before.identity_suffix, settings.identity_suffix)
+        decision = await steps.decide_step(api, settings, before, way, fleet, held=held)
+        decision, held = await first_deployment.check(found, decision, last, held)
+        written = found.present.secret if found.present else None
+        awaits_issuer = await issuance.check(api, decision.settings, last, written)
+    plan = _plan(settings, last, way, fleet, decision, api=api, uid=uid, held=held, awaits_issuer=awaits_issuer)
+    return replace(plan, taken_over=found.present)
 
 
 def _check_settings(settings: Settings, last: StackOutputs, step: Step | None) -> None:

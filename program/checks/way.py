@@ -30,8 +30,7 @@ def plan_way(settings: Settings, last: StackOutputs) -> Way:
     Raises:
         IllegalStepError: The goal cannot be reached, or is more than one step away in mode ``step``.
     """
-    now = datetime.now(UTC)
-    ended = [name for name, root in last.certificates.items() if root.not_valid_after_utc <= now]
+    ended = last.ended(datetime.now(UTC))
     external = external_roots(settings.anchor)
     if settings.rotation.mode == "reconcile":
         return find_way(

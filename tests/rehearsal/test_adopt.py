@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from meshtrust.stacks.adoption import _without
+from meshtrust.pki.pem import fingerprint
+from meshtrust.stacks.takeover.adoption import _without
 from rehearsal.workspace import workspace
 from tests.certificates import make_certificate
 from tests.rehearsal.live_stack import get, write
@@ -145,12 +146,12 @@ def revision_of(cluster):
     return release["version"], release["config"]
 
 
-def _with_a_root_of_its_own(text):
-    """Edit a stack's file as a person would who skips the rotation."""
+def _with_a_root_of_its_own(text, **rotation):
+    """Edit a stack's file as a person would who wants a root of the stack's own at once."""
     stack = yaml.safe_load(text)
     config = stack["config"]
     del config["meshtrust:anchorCertificates"], config["meshtrust:issuer"]["refs"]
-    config |= {"meshtrust:anchors": ["own"], "meshtrust:signer": "own"}
+    config |= {"meshtrust:anchors": ["own"], "meshtrust:signer": "own", "meshtrust:rotation": rotation}
     config["meshtrust:issuer"]["mode"] = "intermediate"
     return yaml.safe_dump(stack)
 
@@ -173,7 +174,7 @@ def test_the_guides_linkerd_is_taken_over_without_a_replacement(project, cluster
     run("import", "--yes", "--skip-preview", *imports)
     file = project.directory / "stacks" / "Pulumi.adopted.yaml"
     adopted = file.read_text()
-    file.write_text(_with_a_root_of_its_own(adopted))
+    file.write_text(_with_a_root_of_its_own(adopted, mode="step"))
     refused = project.capture("up", "--yes", "--skip-preview", "--non-interactive")
     assert refused.returncode != 0
     assert "It is not safe yet to deploy with own" in refused.stdout + refused.stderr
@@ -196,6 +197,46 @@ def test_the_guides_linkerd_is_taken_over_without_a_replacement(project, cluster
     assert values["controllerReplicas"] == 2, "what its user had set is set still"
     roots = get(cluster, f"{LINKERD}/configmaps/linkerd-identity-trust-roots")["data"]["ca-bundle.crt"]
     assert roots.strip() == root.pem.strip()
+    run(*DESTROY)
+
+
+@pytest.mark.usefixtures("guide")
+def test_a_goal_of_the_stacks_own_is_reached_by_runs_alone_once_the_mesh_is_imported(
+    project, cluster, linkerd_charts, root
+):
+    assert adopt(project, cluster, "--charts", str(linkerd_charts)).returncode == 0
+
+    def run(*command):
+        result = project.capture(*command)
+        assert result.returncode == 0, result.stdout + result.stderr
+        return " ".join((result.stdout + result.stderr).split())
+
+    run("stack", "init")
+    file = project.directory / "stacks" / "Pulumi.adopted.yaml"
+    adopted = file.read_text()
+    file.write_text(_with_a_root_of_its_own(adopted))
+    early = project.capture("preview", "--non-interactive")
+    written = " ".join((early.stdout + early.stderr).split())
+    assert early.returncode != 0
+    assert "is on the cluster, and this stack has not deployed it" in written, "its owner is another"
+    imports = ("--file", str(project.directory / "import-adopted.json"), "--protect=false", "--generate-code=false")
+    file.write_text(adopted)
+    run("import", "--yes", "--skip-preview", *imports)
+    file.write_text(_with_a_root_of_its_own(adopted, restart="workloads"))
+    existing = f"existing-{fingerprint(root.certificate)[:8]}"
+    assert f"has a mesh, with anchors {existing}, signer {existing}" in run("preview", "--non-interactive")
+    run(*UP)
+    outputs = project.outputs()
+    assert (outputs["anchors"], outputs["signer"]) == ([existing, "own"], existing)
+    assert outputs["issuer"]["mode"] == "external-issuer"
+    for _ in range(4):
+        run(*UP)
+        if project.outputs()["rotation"]["converged"]:
+            break
+    outputs = project.outputs()
+    assert (outputs["anchors"], outputs["signer"], outputs["issuer"]["mode"]) == (["own"], "own", "intermediate")
+    assert [entry["step"] for entry in outputs["transitions"]] == ["deploy", "switch", "retire"]
+    run(*UP, *NO_CHANGES)
     run(*DESTROY)
 
 

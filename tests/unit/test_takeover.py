@@ -4,7 +4,7 @@ import pytest
 
 from meshtrust.cluster.helm_release import HelmRelease
 from meshtrust.linkerd.evidence import ANCHORS_ANNOTATION
-from meshtrust.stacks.orphaned_release import TakeoverError, check_takeover
+from meshtrust.stacks.takeover.orphaned_release import TakeoverError, check_takeover
 from tests.certificates import make_certificate
 
 MARK = "meshtrust organization/meshtrust/prod"

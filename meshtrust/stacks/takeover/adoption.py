@@ -92,7 +92,7 @@ async def plan_adoption(api: Api, place: InstallLocation) -> Adoption:
         cluster_uid(api),
         read_mesh(api, place.namespace),
         read_releases(api, place.namespace),
-        _find_certificate(api, place.namespace),
+        find_certificate(api, place.namespace),
         api.find(SECRETS, IDENTITY_ISSUER, namespace=place.namespace),
         api.find(trust_manager.BUNDLES, TRUST_ROOTS),
     )
@@ -106,9 +106,9 @@ async def plan_adoption(api: Api, place: InstallLocation) -> Adoption:
         )
         raise AdoptionError(msg)
     roots = _names(mesh.roots)
-    signer = _signer(mesh, roots)
-    _check_secret(secret, roots, signer, place.namespace)
-    issuer = _issuer(certificate, signer)
+    signer = find_signer(mesh, roots)
+    check_issuer_secret(secret, roots, signer, place.namespace)
+    issuer = describe_issuer(certificate, signer)
     config = {
         "context": place.access.context,
         **({"kubeconfig": place.access.kubeconfig} if place.access.kubeconfig else {}),
@@ -131,8 +131,13 @@ async def plan_adoption(api: Api, place: InstallLocation) -> Adoption:
     )
 
 
-async def _find_certificate(api: Api, namespace: str) -> Mapping[str, Any] | None:
-    """Return the Certificate that is issued into Linkerd's Secret; None if there is none."""
+async def find_certificate(api: Api, namespace: str) -> Mapping[str, Any] | None:
+    """Return the Certificate that is issued into Linkerd's Secret; None if there is none.
+
+    Raises:
+        AdoptionError: It has another name than a stack's own.
+        ClusterError: It cannot be read.
+    """
     if not await cert_manager.has_api(api):
         return None
     async for certificate in api.list(cert_manager.CERTIFICATES, namespace=namespace):
@@ -191,7 +196,12 @@ def _names(roots: Sequence[x509.Certificate]) -> dict[str, x509.Certificate]:
     return named
 
 
-def _signer(mesh: Mesh, roots: Mapping[str, x509.Certificate]) -> str:
+def find_signer(mesh: Mesh, roots: Mapping[str, x509.Certificate]) -> str:
+    """Return which of a mesh's roots, by their names, has signed its issuer.
+
+    Raises:
+        AdoptionError: None of them has.
+    """
     chain = find_chain(mesh.issuer, list(roots.values()), datetime.now(UTC))
     if not chain:
         msg = (
@@ -202,9 +212,20 @@ def _signer(mesh: Mesh, roots: Mapping[str, x509.Certificate]) -> str:
     return next(name for name, known in roots.items() if fingerprint(known) == fingerprint(chain[-1]))
 
 
-def _check_secret(
+def check_issuer_secret(
     secret: Mapping[str, Any] | None, roots: Mapping[str, x509.Certificate], signer: str, namespace: str
 ) -> None:
+    """Make sure that the identity issuer's Secret can serve a stack as it is.
+
+    Args:
+        secret: The Secret; None if there is none.
+        roots: The roots of the mesh, by name.
+        signer: The one that has signed.
+        namespace: Namespace of Linkerd's control plane.
+
+    Raises:
+        AdoptionError: It cannot.
+    """
     found = secret or {"metadata": {"namespace": namespace}}
     judged = judge_issuer_secret(found, roots, signer, datetime.now(UTC))
     wrong = [finding for finding in judged if finding.severity == "error"]
@@ -214,7 +235,13 @@ def _check_secret(
         raise AdoptionError(msg)
 
 
-def _issuer(certificate: Mapping[str, Any] | None, signer: str) -> dict[str, Any]:
+def describe_issuer(certificate: Mapping[str, Any] | None, signer: str) -> dict[str, Any]:
+    """Return ``meshtrust:issuer`` of a stack in which the issuer is signed as it is now.
+
+    Args:
+        certificate: The Certificate that is issued into its Secret; None if there is none.
+        signer: The generation that signs.
+    """
     if certificate is None:
         return {"mode": "external-secret"}
     spec = certificate["spec"]
