@@ -52,10 +52,10 @@ def rehearse_rotation(
     stack: Stack = "dev",
     keep: Keep = False,
     charts: Charts = None,
-    workloads: Annotated[int, typer.Option(min=2, help="Applications, with two pods each.")] = 25,
+    workloads: Annotated[int, typer.Option(min=2, help="Applications, with a pod each.")] = 50,
     picture: Annotated[Path, typer.Option(help="File for the picture of the rotation, as SVG.")] = Path("rotation.svg"),
 ) -> None:
-    """Rotate the trust anchor under load: proxies that connect to each other all the time, and no failed handshake."""
+    """Set a goal and run `pulumi up` in a loop, under load: no failed handshake, and two restarts of each workload."""
     RotationRehearsal(stack, console, linkerd_charts=charts, keep=keep, workloads=workloads, picture=picture).run()
 
 

@@ -1,9 +1,6 @@
-"""`make rehearse-rotation`: a rotation of the trust anchor under load, and the same without its gate."""
+"""`make rehearse-rotation`: a goal is set once, and `pulumi up` in a loop rotates the trust anchor under load."""
 
 import contextlib
-import json
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -29,11 +26,15 @@ from rehearsal.mesh.traffic import Handshakes, make_workloads, read_handshakes, 
 from rehearsal.observe import Observer
 from rehearsal.rehearse import NAMESPACE, REACTION_SECONDS, Rehearsal
 from rehearsal.rotation_picture import Sample, draw_rotation
-from rehearsal.workspace import REPOSITORY, Workspace, stack_config
+from rehearsal.workspace import Workspace, stack_config
 
 OLD, NEW = "2026", "2027"
 _APPLICATIONS = "shop"
 _SAMPLE_SECONDS = 0.25
+# Introduce, switch, retire; a run more, if one has to wait for what its own restarts do.
+_MOST_RUNS = 6
+# Once to trust the new anchor, and once to show a certificate under it.
+_RESTARTS = 2
 _NO_PROMPT = ("--yes", "--skip-preview", "--non-interactive")
 _SELECTED = {"labelSelector": f"{CONTROL_PLANE_NAMESPACE_LABEL}={NAMESPACE}"}
 _ANCHORS_SHA256 = TRUST_ROOTS_ANNOTATION
@@ -106,8 +107,8 @@ class RotationRehearsal(Rehearsal):
         picture: File that the picture of the rotation is written to, as SVG.
     """
 
-    workloads: int = 25
-    replicas: int = 2
+    workloads: int = 50
+    replicas: int = 1
     picture: Path = field(default_factory=lambda: Path("rotation.svg"))
 
     def _rehearse(self, project: Workspace, observer: Observer) -> None:
@@ -121,26 +122,17 @@ class RotationRehearsal(Rehearsal):
         ):
             make_workloads(cluster, _APPLICATIONS, self.workloads, self.replicas)
             wait_for_proxies(cluster, proxies, REACTION_SECONDS)
-        # An external issuer has an external root, and signs under it.
-        external = self._introduced()
-        with self._step_shown(
-            "a switch of the signer is refused in preview while no proxy trusts the new anchor"
-        ) as report:
-            report(self._refused(project, {"anchors": [OLD, NEW], "signer": NEW, **external}))
-        if external:
-            project.configure(external)
-        environment = project.command_environment
         with Sampler(cluster) as sampler:
-            with self._step_shown(f"`meshtrust rotate --to {NEW} --step`: the new anchor is introduced"):
-                self._command(project, environment, sampler, "rotate", "--to", NEW, "--step")
-            with self._step_shown("`up` now waits, and changes nothing: these proxies do not trust it yet") as report:
-                report(self._waits(project))
-            with self._step_shown(f"`meshtrust rotate --to {NEW}`: restarts, switch, restarts, retirement"):
-                self._command(project, environment, sampler, "rotate", "--to", NEW)
+            with self._step_shown(f"the goal {NEW} is set once; `preview` says the way to it") as report:
+                project.configure({**self._goal, "rotation": {"restart": "workloads"}})
+                report(self._previewed(project))
+            self._reach_the_goal(project, sampler)
             counted = read_handshakes(cluster)
         with self._step_shown("no handshake has failed") as report:
             self._check_none_failed(counted)
             report(f"{counted.succeeded} handshakes, {counted.failed} failed")
+        with self._step_shown("every workload was restarted twice, and no more") as report:
+            report(f"{_check_restarts(cluster)} restarts of each of {self.workloads} workloads")
         with self._step_shown("a new leaf is under the new anchor, which is the only one") as report:
             roots = self._roots(project)
             leaf = mesh.request_leaf(cluster, namespace=NAMESPACE, service_account="default")
@@ -158,47 +150,39 @@ class RotationRehearsal(Rehearsal):
     def _references(self, named: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
         return {**named, NEW: {**named[OLD], "name": f"{named[OLD]['name']}-{NEW}"}}
 
-    def _introduced(self) -> dict[str, Any]:
-        """Return the settings of the new generation in the stack's file, besides its name."""
+    @property
+    def _goal(self) -> dict[str, Any]:
+        """The goal in the stack's file. An external issuer has an external root, and signs under it."""
+        goal = {"anchors": [NEW], "signer": NEW}
         if not self._external:
-            return {}
+            return goal
         issuer = stack_config(self.stack)["meshtrust:issuer"]
-        return {"anchorCertificates": self._external_roots, "issuer": {**issuer, "refs": self._external}}
+        return {**goal, "anchorCertificates": self._external_roots, "issuer": {**issuer, "refs": self._external}}
 
-    def _waits(self, project: Workspace) -> str:
-        """Deploy the new anchor alone as the goal, which has to wait; return what the next step waits for."""
-        before = project.outputs()
-        project.configure({"anchors": [NEW], "signer": NEW})
-        self._engine(project, "up", *_NO_PROMPT)
-        after = project.outputs()
-        waiting = after["rotation"]["waitingFor"]
-        if not waiting["count"] or any(before[name] != after[name] for name in ("anchors", "signer", "trustAnchors")):
-            msg = f"The run did not wait: {after['rotation']}"
-            raise RehearsalError(msg)
-        return f"{waiting['count']} to go, the first: {waiting['first'][0]}"
-
-    def _refused(self, project: Workspace, settings: dict[str, Any]) -> str:
-        """Preview the stack in mode ``step`` with changed settings, which must be refused; return the reason."""
-        with changed_settings(project, {"rotation": {"mode": "step"}, **settings}):
-            result = project.capture("preview", "--non-interactive")
-        written = result.stdout + result.stderr
-        for line in written.splitlines():
-            if result.returncode and ("cannot be deployed:" in line or "It is not safe yet" in line):
+    def _previewed(self, project: Workspace) -> str:
+        """Preview the stack, and return what that says of the way to the goal."""
+        result = project.capture("preview", "--non-interactive")
+        for line in (result.stdout + result.stderr).splitlines():
+            if not result.returncode and "One run takes one step" in line:
                 # The engine's progress has the stack's type and name before it.
-                return line.partition("error: ")[2]
-        msg = f"The step was not refused:\n{written}"
+                return line[line.index("The goal is") :]
+        msg = f"The preview does not say the way to the goal:\n{result.stdout}{result.stderr}"
         raise RehearsalError(msg)
 
-    def _command(self, project: Workspace, environment: dict[str, str], sampler: Sampler, *arguments: str) -> None:
-        """Run a command of the CLI on the stack, and show its events."""
-        for event in run_command(project, environment, *arguments):
-            if event["event"] == "step":
-                sampler.step = event["step"]
-                self.console.print(f"  [bold cyan]{event['step']}[/] {', '.join(event['generations'])}")
-            elif event["event"] == "waiting":
-                self.console.print(f"  [yellow]·[/] {len(event['blockers'])} proxies to go")
-            elif event["event"] == "note":
-                self.console.print(f"  [dim]·[/] {event['text']}", soft_wrap=True)
+    def _reach_the_goal(self, project: Workspace, sampler: Sampler) -> None:
+        """Run `pulumi up` until the stack reports that it has reached its goal, as a scheduler does."""
+        for run in range(1, _MOST_RUNS + 1):
+            before = project.outputs()
+            with self._step_shown(f"`up`, run {run} of a loop that does nothing else") as report:
+                sampler.step = _next_step(before)
+                self._engine(project, "up", *_NO_PROMPT)
+                after = project.outputs()
+                taken = [entry["step"] for entry in after["transitions"][len(before["transitions"]) :]]
+                report(f"{', '.join(taken) or 'no step'}; {_describe_rest(after['rotation'])}")
+            if after["rotation"]["converged"]:
+                return
+        msg = f"The goal is not reached after {_MOST_RUNS} runs: {after['rotation']}"
+        raise RehearsalError(msg)
 
     def _check_none_failed(self, counted: Handshakes) -> None:
         if counted.failed:
@@ -212,30 +196,33 @@ class RotationRehearsal(Rehearsal):
         self.console.print(f"Its picture is in {self.picture}.", soft_wrap=True)
 
 
-def run_command(project: Workspace, environment: dict[str, str], *arguments: str) -> Iterator[dict[str, Any]]:
-    """Run a command of the CLI on a workspace's stack; yield its events.
+def _next_step(outputs: dict[str, Any]) -> str:
+    """Return the kind of the step that the next run of a stack is to take; its last run may have had another goal."""
+    report = outputs["rotation"]
+    return "introduce" if report["converged"] else str(report["next"]).partition("-")[0]
+
+
+def _describe_rest(report: dict[str, Any]) -> str:
+    count = report["waitingFor"]["count"]
+    waits = f", which waits for {count}" if count else ""
+    return "the goal is reached" if report["converged"] else f"next {report['next']}{waits}"
+
+
+def _check_restarts(cluster: Cluster) -> int:
+    """Return how often each workload was restarted, which a rotation does twice.
 
     Raises:
-        RehearsalError: It failed; the message has its output.
+        RehearsalError: One was restarted less or more often.
     """
-    command = [sys.executable, "-m", "meshtrust", *arguments, "--stack", project.stack, "--json"]
-    process = subprocess.Popen(
-        [*command, "--cwd", str(project.directory)],
-        env=environment,
-        cwd=REPOSITORY,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    written: list[str] = []
-    reader = threading.Thread(target=lambda: written.extend(process.stderr or ()))
-    reader.start()
-    for line in process.stdout or ():
-        yield json.loads(line)
-    reader.join()
-    if process.wait():
-        msg = f"`meshtrust {' '.join(arguments)}` failed with exit code {process.returncode}:\n{''.join(written[-60:])}"
+    with cluster.client() as api:
+        items = api.get(f"/apis/apps/v1/namespaces/{_APPLICATIONS}/deployments").raise_for_status().json()["items"]
+    # A Deployment's generation counts the changes of its template; the first is its creation.
+    counts = {item["metadata"]["name"]: item["metadata"]["generation"] - 1 for item in items}
+    wrong = {name: count for name, count in counts.items() if count != _RESTARTS}
+    if wrong:
+        msg = f"Not every workload was restarted {_RESTARTS} times: {wrong}"
         raise RehearsalError(msg)
+    return _RESTARTS
 
 
 @contextlib.contextmanager

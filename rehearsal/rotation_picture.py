@@ -10,12 +10,12 @@ import drawsvg
 _WIDTH, _MARGIN, _PODS, _HANDSHAKES = 860, 60, 180, 110
 _FONT = "system-ui, sans-serif"
 _COLOURS = ("#4dabf7", "#38d9a9", "#9775fa", "#ffa94d", "#f783ac")
-# What is done for each step, which is taken at the end of its band: colour and label.
+# What the run that takes a step does: colour and label. It takes the step first.
 _BANDS = {
     "steady": ("#f1f3f5", "steady"),
-    "introduce": ("#e7f5ff", "introduce"),
-    "switch": ("#e6fcf5", "restart, then switch"),
-    "retire": ("#fff9db", "restart, then retire"),
+    "introduce": ("#e7f5ff", "introduce, then restart"),
+    "switch": ("#e6fcf5", "switch, then restart"),
+    "retire": ("#fff9db", "retire"),
 }
 
 Scale = Callable[[float], float]
