@@ -132,15 +132,17 @@ def _waiting(plan: AnchorPlan, clusters: Mapping[str, StackOutputs]) -> list[str
     trusting = dict.fromkeys(stack for stacks in plan.trusted.values() for stack in stacks)
     return [
         f"{stack} trusts {', '.join(name for name, stacks in plan.trusted.items() if stack in stacks)}"
-        + _age(clusters[stack])
+        + _last_report(clusters[stack])
         for stack in trusting
     ]
 
 
-def _age(deployed: StackOutputs) -> str:
-    """Return since when a cluster's own rotation stands where it is, for a stack that nobody runs any more."""
+def _last_report(deployed: StackOutputs) -> str:
+    """Return what a cluster's last run had for a goal and since when it stands there: nobody may run that stack."""
     report = deployed.rotation
-    return f" (its own report is of {report.since})" if report else ""
+    if report is None:
+        return ""
+    return f" (by its last run its goal is {report.goal_text}: {', '.join(report.state_texts)})"
 
 
 def _report(

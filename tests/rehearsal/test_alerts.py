@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -12,8 +13,11 @@ from components.observability import Watched
 from components.observability.alerts import alert_groups
 from components.observability.dashboard import dashboard
 from meshtrust.commands.export import Format, render
+from meshtrust.rotation.goal import find_way
+from meshtrust.rotation.report import report_rotation
+from meshtrust.rotation.steps import Trust
 from rehearsal.prometheus import promtool
-from tests.unit.test_inspection import inspection
+from tests.unit.test_inspection import NOW, inspection
 from tests.unit.test_inventory import DEPLOYED
 
 # promtool is built first, which takes minutes.
@@ -25,6 +29,7 @@ WATCHED = Watched(
     renewal=timedelta(hours=25),
     leaf_lifetime=timedelta(hours=24),
 )
+LAST, GOAL = Trust(anchors=("2026",), signer="2026"), Trust(anchors=("2027",), signer="2027")
 SERVED = 'issuer_cert_ttl_seconds{namespace="linkerd",pod="linkerd-identity-1"}'
 CERTIFICATE = 'name="linkerd-identity-issuer",namespace="linkerd",issuer_name="linkerd-issuer-ca-2026"'
 ISSUED = f"certmanager_certificate_expiration_timestamp_seconds{{{CERTIFICATE}}}"
@@ -206,7 +211,8 @@ def test_the_dashboards_queries_are_ones_that_prometheus_takes(run, tmp_path):
 
 
 def test_alerts_and_dashboard_ask_for_no_metric_that_an_export_lacks(run):
-    written = render(Format.prometheus, inspection(), DEPLOYED)
+    report = report_rotation(find_way(LAST, GOAL), LAST, [], None, NOW)
+    written = render(Format.prometheus, replace(inspection(), rotation=report), DEPLOYED)
     asked = set(re.findall(r"meshtrust_[a-z_]+", json.dumps([alert_groups(WATCHED), dashboard(WATCHED)])))
     exported = set(re.findall(r"^(meshtrust_[a-z_]+)[{ ]", written, re.MULTILINE))
     assert asked

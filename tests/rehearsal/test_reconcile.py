@@ -1,12 +1,13 @@
 """A goal is set once, and runs of `pulumi up` reach it by themselves: under load, without a failed handshake."""
 
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from rehearsal.mesh.traffic import read_handshakes
 from tests.rehearsal.rotation_bench import APPLICATIONS, bench
-from tests.rehearsal.stack import charts_of_linkerd
+from tests.rehearsal.stack import UP, charts_of_linkerd
 
 RESTARTING = {"restart": "workloads"}
 
@@ -107,3 +108,46 @@ def test_an_upgrade_in_the_edit_of_the_goal_comes_before_the_step(mesh, steady):
     assert "it upgrades, and one run takes one step" in mesh.up()
     assert mesh.outputs()["signer"] == steady
     assert run_until_converged(mesh, most=3) == ["switch", "retire"]
+
+
+@pytest.mark.soak
+def test_of_two_runs_at_the_same_time_one_at_most_takes_the_step_and_the_other_says_why_it_does_not(mesh, steady):
+    following = f"g{uuid.uuid4().hex[:8]}"
+    mesh.configure(anchors=[following], signer=following, rotation=RESTARTING)
+    before, failed = len(mesh.outputs()["transitions"]), mesh.failed()
+    with ThreadPoolExecutor() as pool:
+        raced = list(pool.map(lambda _: mesh.engine(*UP), range(2)))
+    # The backend's locks: of two runs that begin at the same moment, both may give way.
+    locked = [run for run in raced if run.returncode]
+    assert locked, "two runs were at work on one stack"
+    for run in locked:
+        assert "the stack is currently locked by" in run.stdout + run.stderr
+    taken = [entry["step"] for entry in mesh.outputs()["transitions"][before:]]
+    assert taken == ["introduce"] * (len(raced) - len(locked))
+    assert steady in mesh.outputs()["anchors"]
+    assert run_until_converged(mesh, most=4)[-2:] == ["switch", "retire"]
+    assert mesh.failed() == failed
+
+
+@pytest.mark.soak
+def test_a_run_with_an_older_file_is_said_to_abort_the_rotation_and_is_refused_once_that_is_over(mesh, steady):
+    following = f"g{uuid.uuid4().hex[:8]}"
+    older = mesh.file.read_text()
+    mesh.configure(anchors=[following], signer=following, rotation=RESTARTING)
+    newer = mesh.file.read_text()
+    mesh.up()
+    mesh.file.write_text(older)
+    previewed = mesh.engine("preview", "--non-interactive")
+    assert previewed.returncode == 0, previewed.stdout + previewed.stderr
+    written = " ".join((previewed.stdout + previewed.stderr).split())
+    assert (
+        f"This run aborts the rotation to {following}: meshtrust:anchors and meshtrust:signer are set back" in written
+    )
+    mesh.file.write_text(newer)
+    run_until_converged(mesh, most=3)
+    mesh.file.write_text(older)
+    late = mesh.engine(*UP)
+    assert late.returncode != 0
+    assert f'generation "{steady}" has been retired' in " ".join((late.stdout + late.stderr).split())
+    assert mesh.outputs()["anchors"] == [following]
+    mesh.file.write_text(newer)

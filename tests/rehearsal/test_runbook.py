@@ -1,5 +1,6 @@
 """The runbook's rehearsed pages: their commands run as they stand there, and show what they are said to."""
 
+import json
 import re
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -126,6 +127,8 @@ def test_an_expired_anchor(ending):
     restart_everything(ending)
     wait_until(lambda: _is_down(ending), 60)
     follower.follow(seen)
+    planned = json.loads(ending.ok("plan", "--to", "2027", "--json"))
+    assert [(step["step"], step["generations"]) for step in planned["steps"]] == [("replace", ["2027"])]
     follower.follow(cured)
     wait_for_proxies(ending.cluster, WORKLOADS, 60)
     follower.follow(well)

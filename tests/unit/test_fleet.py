@@ -369,9 +369,7 @@ class AnchorStack(ClusterStack):
     def __init__(self, trusting):
         self.trusting = trusting
         self.anchors: tuple[str, ...] = ("2026", "2027")
-
-    def configure_anchors(self, anchors):
-        self.configured = Trust(anchors=anchors, signer=anchors[0])
+        self.configured = Trust(anchors=("2027",), signer="2027")
 
     def up(self, write, **_):
         write("deployed")

@@ -3,6 +3,7 @@
 import json
 import logging
 import random
+from datetime import datetime
 from typing import Any
 
 import pulumi
@@ -442,6 +443,13 @@ class Reconciling:
             report = self.fleet.outputs[stack].get("rotation") or {}
             self.seen[stack].append((self.fleet.outputs[stack].get("anchors"), report.get("next")))
 
+    def run_until_converged(self):
+        for _ in range(12):
+            self.round()
+            if self.has_converged:
+                return
+        pytest.fail(f"not converged: {self.seen}")
+
     @property
     def has_converged(self):
         return all(outputs["rotation"]["converged"] for outputs in self.fleet.outputs.values())
@@ -449,21 +457,50 @@ class Reconciling:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_stacks_that_know_nothing_of_each_other_reach_a_goal_in_any_order(asked, seed):
-    asked.up("east")
-    asked.up("west")
-    asked.up("anchor")
+    deploy_all(asked)
     running = Reconciling(asked, "2027", random.Random(seed))  # noqa: S311 no secret
-    for _ in range(12):
-        running.round()
-        if running.has_converged:
-            break
-    assert running.has_converged, running.seen
+    running.run_until_converged()
     for outputs in asked.outputs.values():
         assert outputs["anchors"] == ["2027"]
         assert outputs["rotation"]["goal"]["anchors"] == ["2027"]
         assert list(outputs["retired"]) == ["2026"]
     assert asked.outputs["east"]["signer"] == "2027"
     assert not any("rotation" not in outputs for outputs in asked.outputs.values())
+
+
+def deploy_all(fleet):
+    for stack in ("east", "west", "anchor"):
+        fleet.up(stack)
+
+
+def test_a_stack_that_nobody_runs_is_what_the_others_wait_for_and_they_say_since_when(asked):
+    deploy_all(asked)
+    last = asked.outputs["west"]["rotation"]["since"]
+    for stack in ("east", "anchor"):
+        asked.configs[stack] |= {"meshtrust:anchors": ["2027"]}
+    asked.configs["east"] |= {"meshtrust:signer": "2027"}
+    waited = []
+    for _ in range(4):
+        asked.up("anchor")
+        asked.up("east")
+        waited.append(asked.outputs["east"]["rotation"])
+    assert asked.outputs["east"]["signer"] == "2026"
+    assert waited[-1]["next"] == "switch-2027"
+    assert waited[-1]["waitingFor"]["first"] == ["west: its stack: it has not pledged that all its pods trust 2027"]
+    assert len({report["since"] for report in waited if report["waitingFor"]["count"]}) == 1, "from the first run on"
+    waiting = asked.outputs["anchor"]["rotation"]["waitingFor"]
+    since = f"{datetime.fromisoformat(last):%Y-%m-%d %H:%M} UTC"
+    told = f"west trusts 2026 (by its last run its goal is anchors 2026, signer 2026: reached since {since})"
+    assert told in waiting["first"]
+
+
+def test_outputs_of_a_version_without_reports_are_gone_on_from(asked):
+    deploy_all(asked)
+    for outputs in asked.outputs.values():
+        del outputs["rotation"]
+    asked.up("anchor", anchors=["2027"])
+    assert asked.outputs["anchor"]["rotation"]["waitingFor"]["first"] == ["east trusts 2026", "west trusts 2026"]
+    Reconciling(asked, "2027", random.Random(0)).run_until_converged()  # noqa: S311 no secret
 
 
 def test_a_run_that_cannot_go_on_leaves_the_anchors_and_names_what_it_waits_for(asked):

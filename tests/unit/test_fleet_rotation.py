@@ -40,7 +40,7 @@ CLUSTERS = ("east", "north", "west")
 
 @dataclass
 class PlayedFleet:
-    """What the stacks of a fleet have deployed, and every run of them."""
+    """The last deployments of a fleet's stacks, and every run of them."""
 
     directory: Any
     trust: dict[str, Trust]
@@ -94,6 +94,7 @@ class PlayedFleet:
             return
         fleet = FleetView(name=name, own=own, pledges=self.passed_on, generations=self.generations)
         decision = decide_run(way, blockers=[], fleet=fleet)
+        assert decision.pledge
         self.own[name] = decision.pledge
         if decision.step:
             self.trust[name] = decision.step.after
@@ -164,7 +165,7 @@ def play(tmp_path, monkeypatch):
             return []
 
         async def read_links(_):
-            return Links(found=[], installed=True)
+            return Links(found=(), installed=True)
 
         monkeypatch.setattr(Stack, "outputs", lambda self: fleet.outputs(self.name))
         monkeypatch.setattr(

@@ -14,6 +14,7 @@ from rich.console import Console
 from meshtrust.commands.display.renderers import PlainRenderer
 from meshtrust.commands.rotation import plan
 from meshtrust.commands.rotation.rotate import goal
+from meshtrust.pki.pem import fingerprint
 from meshtrust.rotation.goal import find_way
 from meshtrust.rotation.report import report_rotation
 from meshtrust.rotation.steps import IllegalStepError, Trust, find_step
@@ -24,6 +25,7 @@ from meshtrust.stacks.progress import BlockedError, StackProgress
 from meshtrust.stacks.rotator import RotationOptions, abort_rotation, rotate_stack, run_step
 from meshtrust.stacks.stack import Stack, StackError
 from meshtrust.stacks.target import Target
+from tests.certificates import make_certificate
 from tests.recorder import REPOSITORY
 from tests.unit.test_inspection import NOW
 
@@ -192,3 +194,22 @@ def test_plan_and_rotate_go_by_the_goal_in_the_file(tmp_path, deployed, configur
     stack = PlayedStack(tmp_path, deployed, configured, mode=mode)
     assert plan._declared_goal(stack.target(), deployed) == declared
     assert goal(stack.target()) == default
+
+
+def outputs_of(days):
+    """A deployment of 2026, whose root has so many days left."""
+    root = make_certificate(generation="2026", age=5, days=days)
+    roots = {"2026": {"fingerprint": fingerprint(root.certificate)}}
+    return StackOutputs({"anchors": ["2026"], "signer": "2026", "trustAnchors": root.pem, "roots": roots})
+
+
+@pytest.mark.parametrize(
+    ("days", "steps"), [(-1, ["replace-2027"]), (1, ["introduce-2027", "switch-2027", "retire-2026"])]
+)
+def test_a_plan_shows_the_replacement_of_anchors_that_have_all_ended(days, steps):
+    assert [step.name for step in plan._plan_steps(outputs_of(days), NEW)] == steps
+
+
+def test_a_plan_to_keep_an_ended_anchor_where_all_have_ended_is_an_error_with_the_fix():
+    with pytest.raises(IllegalStepError, match="Remove 2026 from meshtrust:anchors"):
+        plan._plan_steps(outputs_of(-1), SWITCHED)

@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 import typer
@@ -26,8 +26,9 @@ from meshtrust.pki.durations import format_left
 from meshtrust.pki.pem import fingerprint
 from meshtrust.rotation.gate import Blocker, judge_step
 from meshtrust.rotation.goal import find_way
-from meshtrust.rotation.steps import Step, Trust, plan_rotation
+from meshtrust.rotation.steps import Step, Trust
 from meshtrust.stacks.inspection import subject_of_diagnosis
+from meshtrust.stacks.outputs import StackOutputs
 from meshtrust.stacks.stack import StackError
 from meshtrust.stacks.target import Target, open_target
 
@@ -63,8 +64,8 @@ class RotationPlan:
 
     @property
     def rounds(self) -> int:
-        """Number of restarts of each workload: one for each step that waits for proxies."""
-        return sum(step.kind in ("switch", "retire") for step in self.steps)
+        """Number of restarts of each workload: one for each step that proxies have to know of."""
+        return sum(step.kind in ("switch", "retire", "replace") for step in self.steps)
 
     @property
     def restarting(self) -> timedelta:
@@ -135,7 +136,7 @@ async def _look(stack: str, directory: Any, to: str, at_once: int) -> RotationPl
         raise StackError(msg)
     declared = None if to else _declared_goal(target, deployed.trust)
     chosen = declared.signer if declared else to or goal(target)
-    steps = list(find_way(deployed.trust, declared).steps) if declared else plan_rotation(deployed.trust, chosen)
+    steps = _plan_steps(deployed, declared or Trust(anchors=(chosen,), signer=chosen))
     mesh = await read_mesh(target.api, target.namespace)
     root = deployed.certificates.get(chosen)
     lacking = [
@@ -172,6 +173,15 @@ async def _look(stack: str, directory: Any, to: str, at_once: int) -> RotationPl
     )
 
 
+def _plan_steps(deployed: StackOutputs, wanted: Trust) -> list[Step]:
+    """Return the steps that runs take to a goal; one, if all that is trusted has ended.
+
+    Raises:
+        IllegalStepError: All that is trusted has ended, and the goal keeps a part of it.
+    """
+    return list(find_way(deployed.trust, wanted, ended=deployed.ended(datetime.now(UTC))).steps)
+
+
 def _declared_goal(target: Target, deployed: Trust) -> Trust | None:
     """Return the goal in the file of a stack that reconciles; None if it is reached, or the stack goes by steps."""
     stack = target.stack
@@ -192,6 +202,7 @@ def _show(rest: RotationPlan, console: Console) -> None:
         "introduce": "nothing",
         "switch": "every proxy to trust it",
         "retire": "every live certificate to be under it",
+        "replace": "every certificate under what has ended to end too",
     }
     for number, step in enumerate(rest.steps, start=1):
         table.add_row(str(number), str(step), str(step.after), waits[step.kind])
