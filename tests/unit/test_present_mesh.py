@@ -3,6 +3,8 @@
 import asyncio
 import base64
 import dataclasses
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,9 +13,12 @@ from meshtrust.linkerd.cli_install import KEPT, convert_issuer_secret, mark_for_
 from meshtrust.linkerd.evidence import Mesh
 from meshtrust.pki.pem import fingerprint
 from meshtrust.rotation.goal import find_way_from_mesh
+from meshtrust.rotation.known_roots import Held
 from meshtrust.rotation.steps import Trust, find_step
+from meshtrust.stacks.outputs import StackOutputs
 from meshtrust.stacks.takeover.adoption import AdoptionError
 from meshtrust.stacks.takeover.present_mesh import describe_mesh
+from program.checks import first_deployment
 from tests.certificates import make_certificate
 from tests.fake_cluster import NOW, FakeCluster
 from tests.unit.test_goal import STATES
@@ -227,3 +232,70 @@ def test_the_first_run_takes_no_root_away_and_leaves_the_signer_and_each_later_s
         assert find_step(state, step.after) == dataclasses.replace(step, before=state)
         state = step.after
     assert (set(state.anchors), state.signer) == (set(goal.anchors), goal.signer)
+
+
+MARK = "meshtrust organization/meshtrust/prod"
+
+
+@pytest.fixture
+def find(monkeypatch):
+    """Return what a first deployment finds in a cluster, by the settings of its stack."""
+
+    def look(cluster, found, *, mode="reconcile", in_fleet=False, owner="", anchors=("own",)):
+        async def read_mesh(*_):
+            return found
+
+        async def read_releases(*_):
+            return [SimpleNamespace(description=owner)] if owner else []
+
+        monkeypatch.setattr(first_deployment, "read_mesh", read_mesh)
+        monkeypatch.setattr(first_deployment, "read_releases", read_releases)
+        monkeypatch.setattr(first_deployment, "owner_id", lambda: MARK)
+        settings: Any = SimpleNamespace(
+            linkerd=SimpleNamespace(namespace="linkerd"),
+            anchor=SimpleNamespace(generations=anchors, signer=anchors[-1], certificates={}),
+            rotation=SimpleNamespace(mode=mode),
+            trust_bundle=SimpleNamespace(by_trust_manager=False),
+            trust=Trust(anchors=anchors, signer=anchors[-1]),
+        )
+        held = Held(bundle_name="the bundle", roots=found.roots, issuer=found.issuer)
+        made = asyncio.run(first_deployment.find_mesh(cluster, settings, StackOutputs({}), held, in_fleet=in_fleet))
+        return made, [(step.name, step.after.signer) for step in made.way(settings).steps] if made.present else []
+
+    return look
+
+
+def test_the_way_of_a_first_deployment_begins_with_the_mesh_that_it_finds(find):
+    found, steps = find(cluster_of_the_cli(), mesh(ROOT))
+    assert found.deployed.trust == Trust(anchors=(EXISTING,), signer=EXISTING)
+    assert steps == [(f"deploy-{EXISTING}-own", EXISTING), ("switch-own", "own"), (f"retire-{EXISTING}", "own")]
+
+
+def test_a_first_run_that_has_failed_half_way_is_gone_on_from_with_the_same_names(find):
+    cluster = cluster_of_the_cli()
+    convert(cluster)
+    found, steps = find(cluster, mesh(ROOT, OWN), owner=MARK)
+    assert set(found.deployed.anchors) == {EXISTING, "own"}
+    assert not found.deployed.roots["own"].external
+    assert {step for step, _ in steps} >= {"switch-own", f"retire-{EXISTING}"}
+    assert steps[0][1] == EXISTING, "the present issuer signs still"
+    assert found.held.roots == mesh(ROOT, OWN).roots, "the stack keeps the root that it has made"
+
+
+@pytest.mark.parametrize(
+    ("found", "options", "obstacle"),
+    [
+        (mesh(ROOT), {"in_fleet": True}, "the other clusters of its fleet do not trust them"),
+        (mesh(ROOT, OWN), {"owner": MARK, "anchors": ("later",)}, "this stack has made own, and would lose its key"),
+        (mesh(OTHER), {}, "holds no issuer that chains to a trusted root"),
+        (mesh(ROOT), {"mode": "step"}, ""),
+    ],
+    ids=["a fleet", "another goal after a failure", "no usable issuer", "mode step"],
+)
+def test_where_the_way_cannot_begin_with_the_mesh_the_goal_is_judged_alone_with_the_reason(
+    find, found, options, obstacle
+):
+    made, steps = find(cluster_of_the_cli(), found, **options)
+    assert (made.present, steps) == (None, [])
+    assert obstacle in made.obstacle
+    assert bool(made.obstacle) == bool(obstacle)
