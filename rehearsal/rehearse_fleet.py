@@ -180,6 +180,8 @@ class FleetRehearsal:
         failed, done = sum(each.failed for each in counted), sum(each.attempted for each in counted)
         failures = [written for loop in loops for written in loop.failures]
         self._say(f"{killed} runs were killed, and {len(failures)} have failed")
+        for written in failures:
+            self._say(f"  {_reason(written)}")
         if failed:
             reasons = {failure.reason for each in counted for failure in each.failures}
             msg = f"{failed} of {done} handshakes have failed: {', '.join(sorted(reasons)[:3])}"
@@ -214,6 +216,12 @@ def _set_goal(project: Workspace, stacks: Sequence[str], goal: str) -> None:
         if stack != ANCHOR:
             document["config"]["meshtrust:signer"] = goal
         replace_text(file, yaml.safe_dump(document), 0o600)
+
+
+def _reason(written: str) -> str:
+    """Return the first error that a failed run has written."""
+    lines = [line.partition("error: ")[2].strip() for line in written.splitlines() if "error: " in line]
+    return next(filter(None, lines), "it gives no reason")
 
 
 def _describe(outputs: dict[str, Any], report: dict[str, Any]) -> str:
