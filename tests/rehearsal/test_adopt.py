@@ -153,6 +153,7 @@ def _with_a_root_of_its_own(text, **rotation):
     del config["meshtrust:anchorCertificates"], config["meshtrust:issuer"]["refs"]
     config |= {"meshtrust:anchors": ["own"], "meshtrust:signer": "own", "meshtrust:rotation": rotation}
     config["meshtrust:issuer"]["mode"] = "intermediate"
+    config["meshtrust:anchor"] = {"protect": False}
     return yaml.safe_dump(stack)
 
 
