@@ -170,8 +170,9 @@ def release(
     owner: ReleaseOwner,
     opts: pulumi.ResourceOptions,
     helm_waits: bool = False,
+    release_name: str = "",
 ) -> kubernetes.helm.v3.Release:
-    """Make a Helm release named like its chart.
+    """Make a Helm release.
 
     A Release, not a Chart: Linkerd's templates make new webhook certificates at every rendering, which a Release does
     only when something changed. Helm does not wait for pods: the program does (`program/wait`). So Helm is at work for
@@ -180,7 +181,7 @@ def release(
 
     Args:
         name: Name of the resource.
-        chart: Name of the chart, and of the release.
+        chart: Name of the chart.
         source: Where the chart is.
         namespace: Namespace of the release, which must exist.
         values: Helm values.
@@ -188,13 +189,14 @@ def release(
         owner: The owner of the release.
         opts: Parent and dependencies.
         helm_waits: Whether Helm waits, and takes back what does not get ready: for a release without pods.
+        release_name: Name of the release; empty if it is that of the chart.
     """
     if owner.before_create:
         hooks = pulumi.ResourceHookBinding(before_create=[owner.before_create])
         opts = pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(hooks=hooks))
     return kubernetes.helm.v3.Release(
         name,
-        name=chart,
+        name=release_name or chart,
         namespace=namespace,
         values=values,
         atomic=helm_waits or None,

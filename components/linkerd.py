@@ -1,7 +1,7 @@
 """Linkerd: its CRDs and its control plane, under the trust anchors of this program."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pulumi
@@ -12,8 +12,8 @@ from meshtrust.linkerd.evidence import ANCHORS_ANNOTATION
 from meshtrust.linkerd.webhooks.authority import CONTROL_PLANE
 from meshtrust.names import (
     KUBERNETES_TLS,
-    LINKERD_CONTROL_PLANE,
-    LINKERD_CRDS,
+    LICENSE_SECRET_VALUE,
+    LICENSE_VALUE,
     NAMESPACE_NAME_LABEL,
     UNINJECTED_NAMESPACES,
     WEBHOOKS_LABEL,
@@ -31,24 +31,30 @@ class LinkerdInstallation:
     Attributes:
         namespace: Namespace of the control plane.
         trust_domain: Linkerd's trust domain.
-        charts: Where linkerd-control-plane is.
-        crds: Where linkerd-crds is; in the stable line its versions are its own.
+        charts: Where the charts are; the name of that of the definitions goes before that of the control plane.
+        crds: Where the chart of the definitions is; in the stable line its versions are its own.
+        releases: Names of their releases, in the same order.
         ha: Whether to run the control plane in high availability.
         install_gateway_api: Whether linkerd-crds brings the Gateway API's CRDs.
         values: Further Helm values for linkerd-control-plane.
         timeout_seconds: Seconds that each release may take to become ready.
         encrypted: Whether the stack encrypts the values, so that they are secrets of the release.
+        license: The license of the enterprise distribution, a secret; empty if it has none, or a Secret has it.
+        license_secret: Name of a Secret in the namespace that has it; empty likewise.
     """
 
     namespace: str
     trust_domain: str
     charts: ChartSource
     crds: ChartSource
+    releases: tuple[str, str]
     ha: bool
     install_gateway_api: bool
     values: Mapping[str, Any]
     timeout_seconds: int
     encrypted: bool = False
+    license: str = field(default="", repr=False)
+    license_secret: str = ""
 
     @property
     def own_values(self) -> dict[str, Any]:
@@ -100,21 +106,22 @@ class LinkerdArgs:
 
 
 class Linkerd(pulumi.ComponentResource):
-    """`meshtrust:index:Linkerd`: the Helm releases linkerd-crds and, after it, linkerd-control-plane.
+    """`meshtrust:index:Linkerd`: the Helm releases of Linkerd's definitions and, after it, of its control plane.
 
     What `depends_on` names is installed before its CRDs.
     """
 
     crds: kubernetes.helm.v3.Release
-    """The release of linkerd-crds."""
+    """The release of the definitions."""
     control_plane: kubernetes.helm.v3.Release
-    """The release of linkerd-control-plane, whose pods may not be ready."""
+    """The release of the control plane, whose pods may not be ready."""
 
     def __init__(self, name: str, args: LinkerdArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("meshtrust:index:Linkerd", name, None, opts)
         self.crds = release(
             f"{name}-crds",
-            LINKERD_CRDS,
+            args.installation.charts.names[0],
+            release_name=args.installation.releases[0],
             source=args.installation.crds,
             namespace=args.namespace,
             values={"installGatewayAPI": args.installation.install_gateway_api},
@@ -125,7 +132,8 @@ class Linkerd(pulumi.ComponentResource):
         )
         self.control_plane = release(
             f"{name}-control-plane",
-            LINKERD_CONTROL_PLANE,
+            args.installation.charts.names[1],
+            release_name=args.installation.releases[1],
             source=args.installation.charts,
             namespace=args.namespace,
             values=control_plane_values(args),
@@ -137,7 +145,7 @@ class Linkerd(pulumi.ComponentResource):
 
 
 def control_plane_values(args: LinkerdArgs) -> dict[str, Any]:
-    """Return the Helm values of linkerd-control-plane: Linkerd's own for high availability, the user's, ours on top.
+    """Return the Helm values of the control plane: Linkerd's own for high availability, the user's, ours on top.
 
     The bundle's hash stands on every control-plane pod, so that they roll exactly when the bundle changes: the identity
     service reads it once, at its start (linkerd2 ``controller/cmd/identity/main.go``).
@@ -147,6 +155,10 @@ def control_plane_values(args: LinkerdArgs) -> dict[str, Any]:
         "identity": {"issuer": {"scheme": KUBERNETES_TLS}},
         "podAnnotations": {BUNDLE_ANNOTATION: args.bundle_sha256},
     }
+    if args.installation.license:
+        credentials[LICENSE_VALUE] = pulumi.Output.secret(args.installation.license)
+    if args.installation.license_secret:
+        credentials[LICENSE_SECRET_VALUE] = args.installation.license_secret
     if args.restorations:
         credentials["podAnnotations"][RESTORATIONS_ANNOTATION] = str(args.restorations)
     if args.publishes_bundle:

@@ -17,11 +17,18 @@ KUBERNETES_TLS = "kubernetes.io/tls"
 LINKERD_TLS = "linkerd.io/tls"
 SECRET_KEYS = {KUBERNETES_TLS: ("tls.crt", "tls.key"), LINKERD_TLS: ("crt.pem", "key.pem")}
 
-# Charts, which are the names of their releases too where `linkerd install` or this program makes them.
+# Charts, which are the names of their releases too where `linkerd install` or this program makes them, unless named.
 LINKERD_CRDS = "linkerd-crds"
 LINKERD_CONTROL_PLANE = "linkerd-control-plane"
+LINKERD_ENTERPRISE_CRDS = "linkerd-enterprise-crds"
 LINKERD_ENTERPRISE_CONTROL_PLANE = "linkerd-enterprise-control-plane"
 CONTROL_PLANE_CHARTS = (LINKERD_CONTROL_PLANE, LINKERD_ENTERPRISE_CONTROL_PLANE)
+CRDS_CHARTS = (LINKERD_CRDS, LINKERD_ENTERPRISE_CRDS)
+# Buoyant Enterprise for Linkerd: the keys of the license in the chart's values, and that in the Secret which they name
+# (docs.buoyant.io, reference of the lifecycle operator; BuoyantIO/service-mesh-academy).
+LICENSE_VALUE = "license"
+LICENSE_SECRET_VALUE = "licenseSecret"  # noqa: S105 the name of a value, and no license
+LICENSE_SECRET_KEY = "license"  # noqa: S105 likewise
 
 # Deployments and Services of the control plane, and the container of a proxy.
 IDENTITY = "linkerd-identity"

@@ -29,7 +29,6 @@ from meshtrust.names import (
     CONTROL_PLANE_NAMESPACE_LABEL,
     IDENTITY_ISSUER,
     KUBERNETES_TLS,
-    LINKERD_CRDS,
     LINKERD_TLS,
     SECRET_KEYS,
 )
@@ -60,7 +59,7 @@ _OF_CLUSTER = (
 )
 
 
-async def mark_for_helm(api: Api, namespace: str, release: str) -> int:
+async def mark_for_helm(api: Api, namespace: str, release: str, *, is_control_plane: bool) -> int:
     """Mark what `linkerd install` has made as parts of a Helm release, and return how many objects that are.
 
     The next installation of that release takes them over (helm ``pkg/action/validate.go``). What another release owns
@@ -69,14 +68,15 @@ async def mark_for_helm(api: Api, namespace: str, release: str) -> int:
     Args:
         api: Client of the cluster.
         namespace: Namespace of Linkerd's control plane.
-        release: The release, of Linkerd's definitions or of its control plane.
+        release: Name of the release.
+        is_control_plane: Whether it is that of the control plane; else it is that of Linkerd's definitions.
 
     Raises:
         ClusterError: An object cannot be read or marked.
     """
     labels = f"{CONTROL_PLANE_NAMESPACE_LABEL}={namespace}"
-    places = [(DEFINITIONS, "")] if release == LINKERD_CRDS else []
-    if release != LINKERD_CRDS:
+    places = [(DEFINITIONS, "")]
+    if is_control_plane:
         places = [*((kind, namespace) for kind in _IN_NAMESPACE), *((kind, "") for kind in _OF_CLUSTER)]
     marked = 0
     for kind, where in places:

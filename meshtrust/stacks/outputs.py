@@ -8,6 +8,7 @@ from typing import Any
 
 from cryptography import x509
 
+from meshtrust.names import LINKERD_CONTROL_PLANE, LINKERD_CRDS
 from meshtrust.pki.identity_suffix import IdentitySuffix
 from meshtrust.pki.pem import fingerprint, read_bundle
 from meshtrust.rotation.pledge import Pledge
@@ -106,6 +107,12 @@ class StackOutputs:
     def charts(self) -> Mapping[str, str]:
         """The source of each release's chart, by release."""
         return self.outputs.get("charts") or {}
+
+    @property
+    def linkerd_releases(self) -> tuple[str, str]:
+        """Names of Linkerd's releases, of the definitions and of the control plane; early deployments recorded none."""
+        crds, control_plane = self.outputs.get("linkerdReleases") or (LINKERD_CRDS, LINKERD_CONTROL_PLANE)
+        return str(crds), str(control_plane)
 
     @property
     def image_values(self) -> Mapping[str, Mapping[str, str]] | None:

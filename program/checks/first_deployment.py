@@ -9,7 +9,6 @@ from cryptography import x509
 from meshtrust.cluster.api import Api
 from meshtrust.cluster.helm_release import read_releases
 from meshtrust.linkerd.evidence import Mesh, read_mesh
-from meshtrust.names import LINKERD_CONTROL_PLANE
 from meshtrust.pki.pem import read_bundle
 from meshtrust.rotation.gate import blocks_deploy
 from meshtrust.rotation.goal import Way, find_way_from_mesh
@@ -91,7 +90,7 @@ async def find_mesh(api: Api, settings: Settings, last: StackOutputs, held: Held
     mesh = None if last.trust else await read_mesh(api, namespace)
     if mesh is None or not mesh.is_installed:
         return FirstDeployment()
-    releases = await read_releases(api, namespace, LINKERD_CONTROL_PLANE)
+    releases = await read_releases(api, namespace, settings.linkerd.releases[1])
     is_own = any(release.description == owner_id() for release in releases)
     own = held if is_own else Held()
     found = FirstDeployment(mesh=mesh, held=own)

@@ -10,11 +10,12 @@ from typing import Any
 import pulumi
 
 from components.charts import ReleaseOwner
-from meshtrust.cluster.api import Api
+from meshtrust.cluster.api import Api, ClusterError
 from meshtrust.cluster.helm_release import forget_release, read_releases
 from meshtrust.cluster.pending_release import check_owner, find_pending
 from meshtrust.linkerd.cli_install import convert_issuer_secret, mark_for_helm
-from meshtrust.names import LINKERD_CONTROL_PLANE, LINKERD_CRDS
+from meshtrust.names import CONTROL_PLANE_CHARTS, CRDS_CHARTS
+from meshtrust.stacks.outputs import StackOutputs
 from meshtrust.stacks.takeover.orphaned_release import check_takeover
 from meshtrust.stacks.takeover.present_mesh import PresentMesh
 from program.checks.plan import RunPlan
@@ -37,8 +38,9 @@ def release_owner(plan: RunPlan) -> ReleaseOwner:
         inputs = {key: await _known(value) for key, value in (args.new_inputs or {}).items()}
         namespace, name = str(inputs["namespace"]), str(inputs["name"])
         releases = await read_releases(api, namespace, name)
-        if not releases and plan.taken_over and name in (LINKERD_CRDS, LINKERD_CONTROL_PLANE):
-            await _take_over(api, plan.taken_over, namespace, name)
+        linkerd = plan.settings.linkerd.releases
+        if not releases and plan.taken_over and name in linkerd:
+            await _take_over(api, plan.taken_over, namespace, name, is_control_plane=name == linkerd[1])
         for found in releases:
             check_takeover(found, owner_id(), inputs.get("values") or {}, access.helm)
             what = f"Helm release {namespace}/{name}"
@@ -55,7 +57,7 @@ def release_owner(plan: RunPlan) -> ReleaseOwner:
     return ReleaseOwner(owner_id=owner_id(), before_create=hook)
 
 
-async def _take_over(api: Api, present: PresentMesh, namespace: str, release: str) -> None:
+async def _take_over(api: Api, present: PresentMesh, namespace: str, release: str, *, is_control_plane: bool) -> None:
     """Have Helm take over what `linkerd install` has made, right before it installs the release.
 
     Raises:
@@ -64,9 +66,9 @@ async def _take_over(api: Api, present: PresentMesh, namespace: str, release: st
     if pulumi.runtime.is_dry_run():
         pulumi.log.info(f"The next update has Helm release {namespace}/{release} take over what is installed.")
         return
-    if release == LINKERD_CONTROL_PLANE:
+    if is_control_plane:
         await convert_issuer_secret(api, namespace, present.signing_root)
-    marked = await mark_for_helm(api, namespace, release)
+    marked = await mark_for_helm(api, namespace, release, is_control_plane=is_control_plane)
     pulumi.log.info(f"Helm release {namespace}/{release} takes over {marked} objects that are installed.")
 
 
@@ -77,12 +79,60 @@ def owner_id() -> str:
 
 def declared_releases(settings: Settings) -> list[tuple[str, str]]:
     """Return namespace and name of each release that a stack deploys."""
-    releases = [(settings.linkerd.namespace, LINKERD_CRDS), (settings.linkerd.namespace, LINKERD_CONTROL_PLANE)]
+    releases = [(settings.linkerd.namespace, name) for name in settings.linkerd.releases]
     if settings.cert_manager:
         releases.append((settings.cert_manager.namespace, "cert-manager"))
     if settings.trust_bundle.trust_manager:
         releases.append((settings.trust_bundle.trust_manager.namespace, "trust-manager"))
     return releases
+
+
+def check_names(settings: Settings, last: StackOutputs) -> None:
+    """Make sure that Linkerd's releases have the names of the last deployment.
+
+    Args:
+        settings: What the stack says.
+        last: What it has deployed last.
+
+    Raises:
+        ClusterError: One has another name. Helm would install it beside the old one, and then delete that.
+    """
+    if last.trust is None:
+        return
+    keys = ("linkerd.crdsRelease", "linkerd.controlPlaneRelease")
+    for key, name, deployed in zip(keys, settings.linkerd.releases, last.linkerd_releases, strict=True):
+        if name != deployed:
+            msg = (
+                f'meshtrust:{key} is "{name}", and this stack has deployed that release as "{deployed}". Helm renames '
+                f"no release. Set it back: pulumi config rm --path {key}"
+            )
+            raise ClusterError(msg)
+
+
+async def check_others(api: Api, settings: Settings, last: StackOutputs) -> None:
+    """Make sure that no release of Linkerd's charts has another name before a first deployment.
+
+    Helm would fail in the middle of the run, since each object belongs to one release.
+
+    Args:
+        api: Client of the cluster.
+        settings: What the stack says.
+        last: What it has deployed last.
+
+    Raises:
+        ClusterError: There is one; or the releases cannot be read.
+    """
+    if last.trust is not None:
+        return
+    kinds = (("linkerd.crdsRelease", CRDS_CHARTS), ("linkerd.controlPlaneRelease", CONTROL_PLANE_CHARTS))
+    for found in await read_releases(api, settings.linkerd.namespace):
+        for (key, charts), name in zip(kinds, settings.linkerd.releases, strict=True):
+            if found.chart in charts and found.name != name:
+                msg = (
+                    f'meshtrust:{key} would be "{name}", and chart {found.chart} is installed as Helm release '
+                    f"{found.namespace}/{found.name}. Name that: pulumi config set --path {key} {found.name}"
+                )
+                raise ClusterError(msg)
 
 
 async def check_pending(api: Api, settings: Settings) -> None:

@@ -19,7 +19,7 @@ from meshtrust.rotation.known_roots import Held, read_held
 from meshtrust.rotation.report import report_rotation
 from meshtrust.rotation.steps import Step
 from meshtrust.stacks.outputs import StackOutputs
-from program.checks import first_deployment, health, issuance, releases, steps, trust_bundle, webhooks
+from program.checks import first_deployment, health, issuance, license_secret, releases, steps, trust_bundle, webhooks
 from program.checks.plan import RunPlan
 from program.checks.steps import StepDecision
 from program.checks.way import plan_way, report_way, settings_at
@@ -72,6 +72,7 @@ def _check_settings(settings: Settings, last: StackOutputs, step: Step | None) -
     check_move(str(last.issuer.get("mode") or ""), settings.issuer.mode, switches=switches)
     webhooks.check_move(settings, last)
     trust_bundle.check_move(settings, last)
+    releases.check_names(settings, last)
 
 
 async def _check_cluster(api: Api, settings: Settings, last: StackOutputs) -> str:
@@ -79,7 +80,9 @@ async def _check_cluster(api: Api, settings: Settings, last: StackOutputs) -> st
     cluster = settings.cluster
     uid = await preflight.cluster_uid(api)
     preflight.check_cluster_uid(uid, access=cluster.access, pinned=cluster.uid, last=last.cluster_uid)
+    await releases.check_others(api, settings, last)
     await releases.check_pending(api, settings)
+    await license_secret.check(api, settings)
     await _check_cert_manager(api, settings, last)
     if settings.observability:
         await preflight.check_monitoring(api, settings.observability.namespace)

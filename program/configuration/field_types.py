@@ -102,6 +102,16 @@ def _encrypted(value: Any, info: ValidationInfo[Report]) -> Any:
     return value
 
 
+def _license(value: Any, info: ValidationInfo[Report]) -> Any:
+    if isinstance(value, str) and value.strip() and not info.context.is_encrypted("linkerd"):
+        raise _refusal(
+            "stands in plaintext in the stack's file",
+            "Remove it there, have another one issued, and encrypt that: pulumi config set --path --secret "
+            "linkerd.license < <file>",
+        )
+    return value.strip() if isinstance(value, str) else value
+
+
 def _reference(given: Any) -> IssuerReference:
     members = {"kind": "Issuer", "group": CERT_MANAGER_GROUP, **given} if isinstance(given, Mapping) else {}
     are_texts = all(isinstance(value, str) and value for value in members.values())
@@ -159,6 +169,15 @@ DnsName = Annotated[
         title="a DNS name in lower case",
     ),
 ]
+OptionalDnsName = Annotated[
+    Text,
+    Field(
+        pattern=r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$",
+        max_length=253,
+        title="a DNS name in lower case",
+    ),
+]
+License = Annotated[str, Field(title="a text"), BeforeValidator(_license)]
 OptionalStack = Annotated[Text, _STACKS, Field(pattern=rf"^({_STACK})?$")]
 Stacks = Annotated[tuple[Annotated[OptionalStack, Field(min_length=1)], ...], _STACKS, AfterValidator(_unique)]
 Flag = Annotated[bool, Field(strict=True), BeforeValidator(_flag)]

@@ -6,6 +6,7 @@ from typing import Any
 
 from meshtrust.linkerd.webhooks.authority import CONTROL_PLANE
 from meshtrust.lint import lint_helm_values
+from meshtrust.names import LICENSE_SECRET_VALUE, LICENSE_VALUE
 from program.configuration.model import Configuration
 from program.configuration.report import Report
 
@@ -16,6 +17,8 @@ _OWNED_VALUES = {
     "identity.externalCA": "set meshtrust:trustBundle.mode trust-manager",
     "identity.issuer.scheme": "the identity issuer is a Secret of type kubernetes.io/tls",
     "identity.issuer.tls": "the identity issuer is in Secret linkerd-identity-issuer",
+    LICENSE_VALUE: "set meshtrust:linkerd.license",
+    LICENSE_SECRET_VALUE: "set meshtrust:linkerd.licenseSecret",
 }
 
 _OWNED_WEBHOOKS = {

@@ -4,6 +4,7 @@ A key with a dot is a path, as in Pulumi.yaml: `issuer.mode` is the member `mode
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeGuard
 
 from pydantic import (
@@ -21,7 +22,12 @@ from pydantic.fields import FieldInfo
 
 import versions
 from components.charts import ChartSource
-from meshtrust.names import LINKERD_CONTROL_PLANE, LINKERD_CRDS
+from meshtrust.names import (
+    LINKERD_CONTROL_PLANE,
+    LINKERD_CRDS,
+    LINKERD_ENTERPRISE_CONTROL_PLANE,
+    LINKERD_ENTERPRISE_CRDS,
+)
 from meshtrust.pki.issuer_mode import CERT_MANAGER_MODES, IssuerMode
 from meshtrust.pki.private_key import find_private_keys
 from meshtrust.rotation.goal import RotationMode
@@ -157,17 +163,6 @@ class ChartSection(Section):
     charts: field_types.Text
     values: dict[str, Any]
 
-    @field_validator("charts")
-    @classmethod
-    def _check_charts(cls, location: str, info: ValidationInfo[Report]) -> str:
-        for chart in ChartSource(location=location, version="").missing(cls.names):
-            info.context.refuse(
-                f"{cls.section}.charts",
-                f"is {info.context.quoted(cls.section, location)}, where there is no {chart}/Chart.yaml",
-                "Name a directory that holds the chart, a Helm repository (https://) or an OCI registry (oci://)",
-            )
-        return location
-
     @field_validator("values")
     @classmethod
     def _check_values(cls, given: dict[str, Any], info: ValidationInfo[Report]) -> dict[str, Any]:
@@ -188,20 +183,63 @@ class ChartSection(Section):
         return ChartSource(location=self.charts, version=self.version or self.pinned, names=self.names)
 
 
+@dataclass(frozen=True)
+class _Distribution:
+    """A line of Linkerd's charts: their names, their repository, and the version of them that is pinned."""
+
+    charts: tuple[str, str]
+    repository: str
+    version: str
+
+
+_DISTRIBUTIONS = {
+    "opensource": _Distribution(
+        (LINKERD_CRDS, LINKERD_CONTROL_PLANE), "https://helm.linkerd.io/edge", versions.LINKERD
+    ),
+    "enterprise": _Distribution(
+        (LINKERD_ENTERPRISE_CRDS, LINKERD_ENTERPRISE_CONTROL_PLANE),
+        "https://helm.buoyant.cloud",
+        versions.LINKERD_ENTERPRISE,
+    ),
+}
+
+
 class LinkerdSection(ChartSection):
     """Linkerd, but for its credentials."""
 
     section = "linkerd"
-    pinned = versions.LINKERD
-    names = (LINKERD_CRDS, LINKERD_CONTROL_PLANE)
     instead_of_keys = (
         "have the webhooks' certificates made (meshtrust:webhooks.mode cert-manager); a key of anything else belongs "
         "into a Secret"
     )
 
+    distribution: Literal["opensource", "enterprise"]
+    crds_chart: field_types.OptionalName
+    control_plane_chart: field_types.OptionalName
+    crds_release: field_types.OptionalName
+    control_plane_release: field_types.OptionalName
+    license: field_types.License = Field(repr=False)
+    license_secret: field_types.OptionalDnsName
     crds_version: field_types.Text
     ha: field_types.Flag
     install_gateway_api: field_types.Flag
+
+    @property
+    def releases(self) -> tuple[str, str]:
+        """Names of the releases, of the definitions and of the control plane: those of the charts unless named."""
+        crds, control_plane = _DISTRIBUTIONS[self.distribution].charts
+        return self.crds_release or crds, self.control_plane_release or control_plane
+
+    @property
+    def source(self) -> ChartSource:
+        """Place and version of the charts, and their names there: that of the definitions goes first."""
+        distribution = _DISTRIBUTIONS[self.distribution]
+        crds, control_plane = distribution.charts
+        return ChartSource(
+            location=self.charts or distribution.repository,
+            version=self.version or distribution.version,
+            names=(self.crds_chart or crds, self.control_plane_chart or control_plane),
+        )
 
 
 class CertManagerSection(ChartSection):

@@ -23,7 +23,7 @@ from meshtrust.pki.identity_suffix import IdentitySuffix
 from meshtrust.pki.issuer_mode import CERT_MANAGER_MODES
 from meshtrust.rotation.steps import Trust
 from meshtrust.stacks.outputs import StackOutputs
-from program.configuration import anchors, issuer, linkerd_values, roles
+from program.configuration import anchors, charts, issuer, linkerd_values, roles
 from program.configuration.anchors import leave_out_retired, trust_anchor
 from program.configuration.issuer import issuer_policy
 from program.configuration.model import (
@@ -53,6 +53,8 @@ _CHECKS = (
     issuer.check_lifetime,
     issuer.check_references,
     linkerd_values.check_linkerd_values,
+    charts.check_directories,
+    charts.check_license,
 )
 
 
@@ -174,6 +176,10 @@ def load_settings(last: StackOutputs) -> Settings | AnchorSettings:
     webhooks = given["webhooks"]
     if isinstance(webhooks, dict) and webhooks.get("mode") == "" and last.trust:
         webhooks["mode"] = "cert-manager" if last.webhooks.by_cert_manager else "chart"
+    if isinstance(given["linkerd"], dict) and last.trust:
+        # A release has no other name, and an upgrade from one distribution to the other is one of the same release.
+        for key, name in zip(("crdsRelease", "controlPlaneRelease"), last.linkerd_releases, strict=True):
+            given["linkerd"][key] = given["linkerd"].get(key) or name
     encrypted = frozenset(name for name in given if is_config_secret(PREFIX + name))
     report = Report(FIELDS, given, encrypted, deployed=last.anchors)
     leave_out_retired(given, last, report)
@@ -268,6 +274,9 @@ def _settings(configuration: Configuration, report: Report) -> Settings:
         ),
         linkerd=LinkerdInstallation(
             **release(linkerd),
+            releases=linkerd.releases,
+            license=linkerd.license,
+            license_secret=linkerd.license_secret,
             trust_domain=configuration.trust_domain,
             crds=replace(linkerd.source, version=linkerd.crds_version or linkerd.source.version),
             ha=linkerd.ha,

@@ -24,6 +24,7 @@ from program.wait.bundle import wait_for_published_bundle
 from program.wait.cert_manager import wait_for_cert_manager_api
 from program.wait.issuer_secret import wait_for_issuer_secret
 from program.wait.last_look import look_before_retirement, look_before_switch
+from program.wait.left_out import DeclaredRelease
 from program.wait.releases import wait_for_pods
 
 
@@ -36,14 +37,14 @@ class DeclaredCluster:
         requests: The requests for intermediates; None if the anchor stack signs none for this stack.
         webhooks: The certificates of the webhooks.
         linkerd: Linkerd, whose pods may not be ready.
-        releases: Each Helm release, where its chart is from, and the values that the stack adds.
+        releases: The Helm releases.
     """
 
     anchor: TrustAnchor
     requests: IntermediateRequests | None
     webhooks: WebhookCertificates
     linkerd: Linkerd
-    releases: Sequence[tuple[kubernetes.helm.v3.Release, ChartSource, Mapping[str, Any]]]
+    releases: Sequence[DeclaredRelease]
 
 
 def declare_cluster(plan: RunPlan, anchor: TrustAnchor) -> DeclaredCluster:
@@ -63,13 +64,13 @@ def declare_cluster(plan: RunPlan, anchor: TrustAnchor) -> DeclaredCluster:
         "linkerd-namespace", ControlPlaneNamespaceArgs(name=settings.linkerd.namespace), on_cluster
     )
 
-    releases: list[tuple[kubernetes.helm.v3.Release, ChartSource, Mapping[str, Any]]] = []
+    releases: list[DeclaredRelease] = []
     installed: list[pulumi.Resource] = []
     answering: Resources = []
     if settings.cert_manager:
         cert_manager = CertManager("cert-manager", replace(settings.cert_manager, owner=owner), on_cluster)
         installed = [cert_manager.release]
-        releases.append((cert_manager.release, settings.cert_manager.charts, settings.cert_manager.values))
+        releases.append(_declared(cert_manager.release, settings.cert_manager.charts, settings.cert_manager.values))
         answering = wait_for_cert_manager_api(plan, cert_manager, settings.cert_manager.namespace)
     by_cert_manager = pulumi.ResourceOptions(providers=[cluster], depends_on=answering)
 
@@ -127,10 +128,17 @@ def declare_cluster(plan: RunPlan, anchor: TrustAnchor) -> DeclaredCluster:
             on_cluster,
         )
     if (manager := settings.trust_bundle.trust_manager) and trust_bundle.release:
-        releases.append((trust_bundle.release, manager.charts, manager.values))
-    releases.append((linkerd.crds, settings.linkerd.crds, {}))
-    releases.append((linkerd.control_plane, settings.linkerd.charts, settings.linkerd.values))
+        releases.append(_declared(trust_bundle.release, manager.charts, manager.values))
+    releases.append(_declared(linkerd.crds, settings.linkerd.crds, {}))
+    releases.append(_declared(linkerd.control_plane, settings.linkerd.charts, settings.linkerd.values, last=True))
     return DeclaredCluster(anchor=anchor, requests=requests, webhooks=webhooks, linkerd=linkerd, releases=releases)
+
+
+def _declared(
+    release: kubernetes.helm.v3.Release, source: ChartSource, values: Mapping[str, Any], *, last: bool = False
+) -> DeclaredRelease:
+    """Return a release of the first or of the last chart of a source."""
+    return DeclaredRelease(release=release, chart=source.names[-1 if last else 0], source=source, values=values)
 
 
 def declare_requests(trust_domain: str, generations: Sequence[str]) -> IntermediateRequests | None:

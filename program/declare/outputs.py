@@ -62,6 +62,7 @@ def cluster_outputs(
             "guideGeneration": plan.default_named_generation,
             "trustBundle": {"mode": "trust-manager" if settings.trust_bundle.by_trust_manager else "helm"},
             "bundleRestorations": plan.restorations,
+            "linkerdReleases": list(settings.linkerd.releases),
             "charts": {key: source.installed for key, source in settings.chart_sources.items()},
             "imageValues": images_as_outputs(settings),
             "providers": provider_versions(),

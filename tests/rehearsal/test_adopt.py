@@ -13,6 +13,7 @@ import yaml
 
 from meshtrust.pki.pem import fingerprint
 from meshtrust.stacks.takeover.adoption import _without
+from rehearsal.mesh.enterprise import write_charts
 from rehearsal.workspace import workspace
 from tests.certificates import make_certificate
 from tests.rehearsal.live_stack import get, write
@@ -21,6 +22,7 @@ from tests.rehearsal.test_modes import ISSUER_SECRET, tls_secret
 
 pytestmark = pytest.mark.soak
 
+LICENSE = "hush-license-of-this-test"
 LINKERD = "/api/v1/namespaces/linkerd"
 CERT_MANAGER = "/apis/cert-manager.io/v1/namespaces/linkerd"
 # Linkerd's guide, field for field.
@@ -86,9 +88,14 @@ def helm(binaries, cluster, observer):
 
 
 @pytest.fixture(params=["helm"])
-def guide(request, helm, cluster, binaries, linkerd_charts):
-    """A cluster as Linkerd's guide leaves it: cert-manager, the trust anchor in a Secret, or trust-manager too."""
+def guide(request, helm, cluster, binaries, charts):
+    """A cluster as Linkerd's guide leaves it: cert-manager, the trust anchor in a Secret, or trust-manager too.
+
+    Buoyant's charts are installed under the names that its own scripts give their releases (BuoyantIO/
+    service-mesh-academy, production-readiness/create.sh).
+    """
     by_trust_manager, root = request.param == "trust-manager", request.getfixturevalue("root")
+    prefix = "linkerd-enterprise" if request.param == "enterprise" else "linkerd"
     with cluster.client() as api:
         for name in ("linkerd", "cert-manager"):
             labels = {"linkerd.io/is-control-plane": "true"} if name == "linkerd" else {}
@@ -96,7 +103,7 @@ def guide(request, helm, cluster, binaries, linkerd_charts):
     values = {"crds": {"enabled": True, "keep": False}, "global": {"leaderElection": {"namespace": "cert-manager"}}}
     chart = str(binaries.charts / "cert-manager")
     helm.run("install", "cert-manager", chart, "-n", "cert-manager", "--wait", values=values)
-    helm.run("install", "linkerd-crds", str(linkerd_charts / "linkerd-crds"), "-n", "linkerd", "--wait")
+    helm.run("install", "linkerd-crds", str(charts / f"{prefix}-crds"), "-n", "linkerd", "--wait")
     write(cluster, f"{LINKERD}/secrets/linkerd-trust-anchor", tls_secret("linkerd-trust-anchor", root))
     write(cluster, f"{CERT_MANAGER}/issuers/linkerd-trust-anchor", ISSUER)
     write(cluster, f"{CERT_MANAGER}/certificates/linkerd-identity-issuer", CERTIFICATE)
@@ -114,7 +121,16 @@ def guide(request, helm, cluster, binaries, linkerd_charts):
         write(cluster, "/apis/trust.cert-manager.io/v1alpha1/bundles/linkerd-identity-trust-roots", BUNDLE)
     else:
         values["identityTrustAnchorsPEM"] = root.pem
-    chart = str(linkerd_charts / "linkerd-control-plane")
+    if prefix == "linkerd-enterprise":
+        values["licenseSecret"] = "buoyant-license"
+        secret = {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": "buoyant-license"},
+            "stringData": {"license": LICENSE},
+        }
+        write(cluster, f"{LINKERD}/secrets/buoyant-license", secret)
+    chart = str(charts / f"{prefix}-control-plane")
     helm.run("install", "linkerd-control-plane", chart, "-n", "linkerd", "--wait", values=values)
     yield helm
     if by_trust_manager:
@@ -123,6 +139,13 @@ def guide(request, helm, cluster, binaries, linkerd_charts):
     with cluster.client() as api:
         for name in ("linkerd", "cert-manager"):
             api.delete(f"/api/v1/namespaces/{name}")
+
+
+@pytest.fixture
+def charts(request, linkerd_charts, tmp_path):
+    """The charts that `guide` installs."""
+    is_enterprise = request.node.callspec.params.get("guide") == "enterprise"
+    return write_charts(tmp_path / "charts") if is_enterprise else linkerd_charts
 
 
 def adopt(project, cluster, *more):
@@ -157,10 +180,10 @@ def _with_a_root_of_its_own(text, **rotation):
     return yaml.safe_dump(stack)
 
 
-@pytest.mark.parametrize("guide", ["helm", "trust-manager"], indirect=True)
+@pytest.mark.parametrize("guide", ["helm", "trust-manager", "enterprise"], indirect=True)
 @pytest.mark.usefixtures("guide")
-def test_the_guides_linkerd_is_taken_over_without_a_replacement(project, cluster, linkerd_charts, root):
-    written = adopt(project, cluster, "--charts", str(linkerd_charts))
+def test_the_guides_linkerd_is_taken_over_without_a_replacement(project, cluster, charts, root):
+    written = adopt(project, cluster, "--charts", str(charts))
     assert written.returncode == 0, written.stderr
     assert "in mode external-issuer" in written.stdout
     issued = get(cluster, ISSUER_SECRET)["data"]["tls.crt"]
@@ -175,6 +198,7 @@ def test_the_guides_linkerd_is_taken_over_without_a_replacement(project, cluster
     run("import", "--yes", "--skip-preview", *imports)
     file = project.directory / "stacks" / "Pulumi.adopted.yaml"
     adopted = file.read_text()
+    assert LICENSE not in adopted
     file.write_text(_with_a_root_of_its_own(adopted, mode="step"))
     refused = project.capture("up", "--yes", "--skip-preview", "--non-interactive")
     assert refused.returncode != 0
@@ -263,6 +287,22 @@ def test_what_cannot_be_taken_over_is_told(guide, project, cluster, linkerd_char
     assert "Namespace linkerd has no Helm release of chart linkerd-control-plane" in said.stderr
     assert not (project.directory / "stacks" / "Pulumi.adopted.yaml").exists()
     guide.run("uninstall", "linkerd-crds", "-n", "linkerd", "--wait")
+
+
+@pytest.mark.parametrize("guide", ["enterprise"], indirect=True)
+def test_a_license_among_the_values_is_to_be_moved_into_a_secret_first(guide, project, cluster, charts):
+    chart = str(charts / "linkerd-enterprise-control-plane")
+    values = {"license": LICENSE, "licenseSecret": ""}
+    guide.run("upgrade", "linkerd-control-plane", chart, "-n", "linkerd", "--reuse-values", values=values)
+    said = adopt(project, cluster)
+    assert said.returncode == 3
+    assert (
+        "Value license of release linkerd-control-plane is the license, which would stand in plaintext" in said.stderr
+    )
+    assert "--set licenseSecret=buoyant-license" in said.stderr
+    assert LICENSE not in said.stdout + said.stderr
+    for release in ("linkerd-control-plane", "linkerd-crds"):
+        guide.run("uninstall", release, "-n", "linkerd", "--wait")
 
 
 def test_the_stacks_file_says_what_the_cluster_has(guide, project, cluster, root):

@@ -66,6 +66,7 @@ def program_values(*, ha=False, **values):
         trust_domain="example.org",
         charts=ChartSource(location=".", version=""),
         crds=ChartSource(location=".", version=""),
+        releases=("linkerd-crds", "linkerd-control-plane"),
         ha=ha,
         install_gateway_api=True,
         values=values,

@@ -123,12 +123,12 @@ def test_objects_are_marked_for_helm_unless_another_release_owns_them():
     ):
         for plural in plurals:
             cluster.objects[f"apis/{group}/{plural}"] = []
-    assert asyncio.run(mark_for_helm(cluster, "linkerd", "linkerd-control-plane")) == 1
+    assert asyncio.run(mark_for_helm(cluster, "linkerd", "linkerd-control-plane", is_control_plane=True)) == 1
     theirs, free = (item["metadata"] for item in cluster.objects[services])
     assert theirs["annotations"] == owner
     assert free["labels"] == {"app.kubernetes.io/managed-by": "Helm"}
     assert free["annotations"]["meta.helm.sh/release-name"] == "linkerd-control-plane"
-    assert asyncio.run(mark_for_helm(cluster, "linkerd", "linkerd-control-plane")) == 0
+    assert asyncio.run(mark_for_helm(cluster, "linkerd", "linkerd-control-plane", is_control_plane=True)) == 0
 
 
 def mesh(*roots, issuer=ROOT):

@@ -553,3 +553,46 @@ def test_no_model_has_a_default_beside_that_of_the_project_file():
 )
 def test_a_cluster_is_named_in_one_way(config, changes, message):
     assert message in refused(config, **changes)
+
+
+ENTERPRISE = {"linkerd.distribution": "enterprise"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            ENTERPRISE,
+            'meshtrust:linkerd.license is not set, and meshtrust:linkerd.distribution is "enterprise", whose charts '
+            "need one. Encrypt it: pulumi config set --path --secret linkerd.license < <file>. Or name a Secret",
+        ),
+        ({**ENTERPRISE, "linkerd.license": " "}, "meshtrust:linkerd.license is not set"),
+        (
+            {"linkerd.licenseSecret": "buoyant-license"},
+            'meshtrust:linkerd.licenseSecret is set, and only meshtrust:linkerd.distribution "enterprise" takes',
+        ),
+        ({**ENTERPRISE, "linkerd.licenseSecret": "Buoyant_License"}, 'licenseSecret is "Buoyant_License", not a DNS'),
+        ({"linkerd.distribution": "stable"}, 'distribution is "stable". Use one of opensource, enterprise'),
+        ({"linkerd.values": {"license": "x"}}, "sets license, which is the program's own. Remove it; set meshtrust"),
+        (
+            {**ENTERPRISE, "linkerd.licenseSecret": "l", "linkerd.charts": "/nowhere"},
+            "where there is no linkerd-enterprise-control-plane/Chart.yaml",
+        ),
+        ({"linkerd.charts": "/nowhere", "linkerd.crdsChart": "acme-crds"}, "where there is no acme-crds/Chart.yaml"),
+    ],
+)
+def test_a_distribution_that_lacks_something_is_refused(config, changes, message):
+    assert message in refused(config, **changes)
+
+
+def test_a_license_in_plaintext_is_refused_and_not_repeated(config):
+    message = refused(config, **ENTERPRISE, **{"linkerd.license": "hush"})
+    assert "meshtrust:linkerd.license stands in plaintext in the stack's file. Remove it there" in message
+    assert "hush" not in message
+
+
+def test_two_licenses_are_refused(config):
+    given = {**config, "meshtrust:linkerd": {"distribution": "enterprise", "license": "hush", "licenseSecret": "l"}}
+    with pytest.raises(pulumi.RunError, match=r"licenseSecret is set, and meshtrust:linkerd\.license is set") as caught:
+        run_program(given, secret_keys=["meshtrust:linkerd"])
+    assert "hush" not in str(caught.value)

@@ -11,6 +11,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
 from meshtrust.cluster.api import SECRETS, Api, ForbiddenError
+from meshtrust.cluster.helm_release import owner_of
 from meshtrust.linkerd.webhooks.authority import CONTROL_PLANE, VIZ, Webhook, is_under, read_served
 from meshtrust.lint import Finding
 from meshtrust.names import CERTIFICATE_ANNOTATION, INJECT_CA_ANNOTATION, LINKERD_CONTROL_PLANE
@@ -233,7 +234,8 @@ class WebhookState:
         return f"Set the caBundle right: {heal}" if self.right_bundle() else self._write_again()
 
     def _write_again(self) -> str:
-        release = LINKERD_CONTROL_PLANE if self.webhook in CONTROL_PLANE else "linkerd-viz"
+        _, release = owner_of(self.configuration) if self.configuration else ("", "")
+        release = release or (LINKERD_CONTROL_PLANE if self.webhook in CONTROL_PLANE else "linkerd-viz")
         return f"Have Helm write it again as it was deployed: helm rollback {release} --namespace {self.namespace}"
 
     def _renew(self) -> str:

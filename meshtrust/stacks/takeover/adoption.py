@@ -19,9 +19,15 @@ from meshtrust.linkerd.issuer.secret import judge_issuer_secret
 from meshtrust.names import (
     CERT_MANAGER_API,
     CERT_MANAGER_GROUP,
+    CONTROL_PLANE_CHARTS,
+    CRDS_CHARTS,
     IDENTITY_ISSUER,
+    LICENSE_SECRET_KEY,
+    LICENSE_SECRET_VALUE,
+    LICENSE_VALUE,
     LINKERD_CONTROL_PLANE,
     LINKERD_CRDS,
+    LINKERD_ENTERPRISE_CONTROL_PLANE,
     TRUST_MANAGER_API,
     TRUST_ROOTS,
 )
@@ -96,7 +102,7 @@ async def plan_adoption(api: Api, place: InstallLocation) -> Adoption:
         api.find(SECRETS, IDENTITY_ISSUER, namespace=place.namespace),
         api.find(trust_manager.BUNDLES, TRUST_ROOTS),
     )
-    control_plane, crds = _release(releases, LINKERD_CONTROL_PLANE, place), _release(releases, LINKERD_CRDS, place)
+    control_plane, crds = _release(releases, CONTROL_PLANE_CHARTS, place), _release(releases, CRDS_CHARTS, place)
     _check_values(control_plane)
     published = bool(control_plane.value("identity.externalCA"))
     if published and bundle is None:
@@ -125,7 +131,18 @@ async def plan_adoption(api: Api, place: InstallLocation) -> Adoption:
     }
     return Adoption(
         config=config,
-        imports={"resources": list(_imports(place, uid, has_certificate=certificate is not None, published=published))},
+        imports={
+            "resources": list(
+                _imports(
+                    place,
+                    uid,
+                    crds.name,
+                    control_plane.name,
+                    has_certificate=certificate is not None,
+                    published=published,
+                )
+            )
+        },
         mode=str(issuer["mode"]),
         notes=list(_notes(issuer, control_plane, place)),
     )
@@ -154,22 +171,34 @@ async def find_certificate(api: Api, namespace: str) -> Mapping[str, Any] | None
     return None
 
 
-def _release(releases: Sequence[HelmRelease], chart: str, place: InstallLocation) -> HelmRelease:
-    found = next((release for release in releases if release.chart == chart), None)
+def _release(releases: Sequence[HelmRelease], charts: Sequence[str], place: InstallLocation) -> HelmRelease:
+    found = next((release for release in releases if release.chart in charts), None)
     if found is None:
         msg = (
-            f"Namespace {place.namespace} has no Helm release of chart {chart}. A stack takes over what Helm has "
-            "installed; for what `linkerd install` has made there is another way: docs/runbook.md, Linkerd installed "
-            "by the CLI."
+            f"Namespace {place.namespace} has no Helm release of chart {' or '.join(charts)}. A stack takes over what "
+            "Helm has installed; for what `linkerd install` has made there is another way: docs/runbook.md, Linkerd "
+            "installed by the CLI."
         )
         raise AdoptionError(msg)
-    if found.name != chart:
-        msg = f'Chart {chart} is installed as release "{found.name}", and a stack\'s own is named like the chart.'
-        raise AdoptionError(f"{msg} Install it again under that name.")
     return found
 
 
 def _check_values(release: HelmRelease) -> None:
+    if isinstance(release.values.get(LINKERD_CONTROL_PLANE), Mapping):
+        msg = (
+            f"Release {release.name} is of chart {release.chart} {release.version}, which has its values below "
+            f"{LINKERD_CONTROL_PLANE}. Upgrade to a version that has them at the top, such as 2.19, and adopt that."
+        )
+        raise AdoptionError(msg)
+    if release.values.get(LICENSE_VALUE):
+        helm = f"helm -n {release.namespace} upgrade {release.name} <chart> --version {release.version} --reuse-values"
+        msg = (
+            f"Value {LICENSE_VALUE} of release {release.name} is the license, which would stand in plaintext in the "
+            f"stack's state. Write it into a Secret, and name that: kubectl -n {release.namespace} create secret "
+            f"generic buoyant-license --from-file={LICENSE_SECRET_KEY}=<file>; {helm} --set {LICENSE_VALUE}=null "
+            f"--set {LICENSE_SECRET_VALUE}=buoyant-license"
+        )
+        raise AdoptionError(msg)
     if release.value("identity.issuer.scheme") != issuer_secret.TYPE:
         scheme = release.value("identity.issuer.scheme")
         msg = (
@@ -264,15 +293,23 @@ def describe_issuer(certificate: Mapping[str, Any] | None, signer: str) -> dict[
 
 
 def _linkerd(control_plane: HelmRelease, crds: HelmRelease, place: InstallLocation) -> dict[str, Any]:
+    is_enterprise = control_plane.chart == LINKERD_ENTERPRISE_CONTROL_PLANE
     # The stable line's charts have semantic versions, the edge releases' are dates.
     line = "stable" if int(control_plane.version.split(".")[0]) < 2000 else "edge"
+    published = "" if is_enterprise else f"{_PUBLISHED}/{line}"
+    charts = place.charts or published
+    names = {"crdsRelease": crds, "controlPlaneRelease": control_plane}
+    license_secret = str(control_plane.value(LICENSE_SECRET_VALUE) or "")
     return {
         "namespace": place.namespace,
-        "charts": place.charts or f"{_PUBLISHED}/{line}",
+        **({"distribution": "enterprise"} if is_enterprise else {}),
+        **({"licenseSecret": license_secret} if license_secret else {}),
+        **{key: release.name for key, release in names.items() if release.name != release.chart},
+        **({"charts": charts} if charts else {}),
         "version": control_plane.version,
         **({"crdsVersion": crds.version} if crds.version != control_plane.version else {}),
         "installGatewayApi": bool(crds.value("installGatewayAPI")),
-        "values": _without(control_plane.values, DERIVED_VALUES),
+        "values": _without(control_plane.values, (*DERIVED_VALUES, LICENSE_SECRET_VALUE)),
     }
 
 
@@ -289,7 +326,9 @@ def _without(values: Mapping[str, Any], paths: Sequence[str]) -> dict[str, Any]:
     return kept
 
 
-def _imports(place: InstallLocation, uid: str, *, has_certificate: bool, published: bool) -> Iterator[dict[str, Any]]:
+def _imports(
+    place: InstallLocation, uid: str, crds: str, control_plane: str, *, has_certificate: bool, published: bool
+) -> Iterator[dict[str, Any]]:
     """Yield the resources of the program that are there already, under its own names."""
     yield {
         "type": "pulumi:providers:kubernetes",
@@ -310,10 +349,8 @@ def _imports(place: InstallLocation, uid: str, *, has_certificate: bool, publish
         yield _component("TrustBundle", "trust-bundle")
         yield _resource(f"{TRUST_MANAGER_API}:Bundle", "trust-bundle-bundle", TRUST_ROOTS, "trust-bundle")
     yield _component("Linkerd", "linkerd")
-    yield _resource("helm.sh/v3:Release", LINKERD_CRDS, f"{place.namespace}/{LINKERD_CRDS}", "linkerd")
-    yield _resource(
-        "helm.sh/v3:Release", LINKERD_CONTROL_PLANE, f"{place.namespace}/{LINKERD_CONTROL_PLANE}", "linkerd"
-    )
+    for name, release in ((LINKERD_CRDS, crds), (LINKERD_CONTROL_PLANE, control_plane)):
+        yield _resource("helm.sh/v3:Release", name, f"{place.namespace}/{release}", "linkerd")
 
 
 def _component(kind: str, name: str) -> dict[str, Any]:

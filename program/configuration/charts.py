@@ -1,0 +1,39 @@
+"""Checks of the sources of charts, and of what their distribution needs."""
+
+from program.configuration.model import Configuration
+from program.configuration.report import Report
+
+
+def check_directories(configuration: Configuration, report: Report) -> None:
+    """Check that a local directory of charts holds each of them."""
+    for section in (configuration.linkerd, configuration.cert_manager, configuration.trust_bundle):
+        source, key = section.source, f"{section.section}.charts"
+        for chart in source.missing(source.names):
+            report.refuse(
+                key,
+                f"is {report.quoted(key, source.location)}, where there is no {chart}/Chart.yaml",
+                "Name a directory that holds the chart, a Helm repository (https://) or an OCI registry (oci://)",
+            )
+
+
+def check_license(configuration: Configuration, report: Report) -> None:
+    """Check that the enterprise distribution has one license, and the other none."""
+    linkerd = configuration.linkerd
+    given = {"linkerd.license": linkerd.license, "linkerd.licenseSecret": linkerd.license_secret}
+    named = [key for key, value in given.items() if value]
+    if linkerd.distribution == "enterprise":
+        if not named:
+            report.refuse(
+                "linkerd.license",
+                'is not set, and meshtrust:linkerd.distribution is "enterprise", whose charts need one',
+                "Encrypt it: pulumi config set --path --secret linkerd.license < <file>. Or name a Secret in Linkerd's "
+                "namespace that has it under the key license: pulumi config set --path linkerd.licenseSecret "
+                "buoyant-license",
+            )
+        if len(named) > 1:
+            fix = "Remove one of them: pulumi config rm --path linkerd.licenseSecret"
+            report.refuse("linkerd.licenseSecret", "is set, and meshtrust:linkerd.license is set too", fix)
+        return
+    for key in named:
+        wrong = 'is set, and only meshtrust:linkerd.distribution "enterprise" takes a license'
+        report.refuse(key, wrong, f"Remove it: pulumi config rm --path {key}; or set the distribution")
