@@ -69,6 +69,7 @@ async def run_anchor_stack(settings: AnchorSettings, last: StackOutputs) -> pulu
             "protected": sorted(anchor_args.protected),
             "intermediates": signed.certificates,
             "pledges": _pledges(clusters),
+            "linkNames": {stack: deployed.link_name for stack, deployed in clusters.items() if deployed.link_name},
         },
     }
 

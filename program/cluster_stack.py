@@ -29,11 +29,11 @@ async def run_cluster_stack(settings: Settings, last: StackOutputs) -> pulumi.In
     """
     settings = await with_kubeconfig(settings)
     fleet = await read_membership(settings, last)
-    settings = settings.with_roots(fleet.roots) if fleet else settings
+    settings = settings.with_fleet(fleet.roots, fleet.anchor.link_names.values()) if fleet else settings
     if fleet and fleet.needs_enrolment:
         await check_enrolment(settings)
         asked = settings.anchor.generations if settings.issuer.mode == "intermediate" else ()
-        return enrol(fleet, declare_requests(settings.issuer.trust_domain, asked))
+        return enrol(fleet, declare_requests(settings.issuer.trust_domain, asked), settings.link_name)
 
     plan = await check_run(settings, last, fleet)
 

@@ -139,7 +139,7 @@ async def read_membership(settings: Settings, last: StackOutputs) -> Membership 
     )
 
 
-def enrol(membership: Membership, requests: IntermediateRequests | None) -> pulumi.Inputs:
+def enrol(membership: Membership, requests: IntermediateRequests | None, link_name: str) -> pulumi.Inputs:
     """Return the outputs of a run that only announces its stack to the fleet, and log which run comes next."""
     stack, anchor = pulumi.get_stack(), membership.anchor_stack
     signing = " and asks it to sign its intermediates" if requests else ""
@@ -152,6 +152,7 @@ def enrol(membership: Membership, requests: IntermediateRequests | None) -> pulu
         MEMORY: {
             "requests": requests.requests if requests else {},
             "pledge": membership.pledge.as_outputs(),
+            "linkName": link_name,
         },
     }
 

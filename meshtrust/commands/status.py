@@ -141,6 +141,7 @@ def show_inspection(inspection: Inspection, console: Console, stack: str = "") -
         _certificates(inspection, is_wide=is_wide),
         Text(),
         _proxies(inspection),
+        *([Text(), _unseen(inspection)] if inspection.unseen is None or inspection.unseen.subjects else []),
     )
     console.print(Panel(Group(*parts), padding=(0, 1), expand=False))
 
@@ -226,6 +227,16 @@ def _proxies(inspection: Inspection) -> RenderableType:
     if not total:
         table.add_row("no proxies", "", "")
     return table
+
+
+def _unseen(inspection: Inspection) -> RenderableType:
+    """Return who may trust the roots and cannot be asked, a line for each: the gate wants each acknowledged."""
+    if inspection.unseen is None:
+        return Text("who trusts the roots from outside is not known: it cannot be listed", style="yellow")
+    text = Text("not seen from here, see to them before a step (docs/rotation.md):", style="dim")
+    for subject in inspection.unseen.subjects:
+        text.append(f"\n  - {subject}", style="not dim")
+    return text
 
 
 def show_findings(findings: Sequence[Finding], console: Console) -> None:

@@ -193,7 +193,7 @@ async def _drop_others(anchor: Stack, to: str, progress: StackProgress) -> None:
 
 
 async def _warn_of_strangers(stack: Stack, known: frozenset[str], to: str, progress: StackProgress) -> None:
-    """Warn of a cluster's Links that lead out of the fleet, before any switch: the fleet does not wait for their ends.
+    """Warn of a cluster's Links that lead out of the fleet, before any switch: its gate wants each acknowledged.
 
     Args:
         stack: The cluster's stack.
@@ -209,7 +209,7 @@ async def _warn_of_strangers(stack: Stack, known: frozenset[str], to: str, progr
         if link.target not in known:
             progress.warn(
                 f"{link} leads to {link.target}, which is no cluster of this fleet: connections over it are refused "
-                f"from the switch on, unless that cluster trusts {to} by then"
+                f"from the switch on, unless that cluster trusts {to} by then. The switch waits until you say so"
             )
 
 

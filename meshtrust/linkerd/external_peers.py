@@ -1,7 +1,7 @@
 """Those who trust a mesh's roots and are no pod of it: external workloads, Links, templates, other control planes."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,6 @@ from meshtrust.cluster.api import (
     REPLICATION_CONTROLLERS,
     STATEFULSETS,
     Api,
-    Object,
 )
 from meshtrust.linkerd.evidence import Mesh, read_others
 from meshtrust.linkerd.links import Link
@@ -35,49 +34,95 @@ _BARE = "!pod-template-hash,!rollouts-pod-template-hash"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outsiders:
-    """Those who trust a mesh's roots and are no pod of it now.
+class Unseen:
+    """Those who trust a mesh's roots, or may, and cannot be asked from its cluster.
 
     Attributes:
         external: Workloads outside of the cluster that are part of the mesh, as ``namespace/name``.
-        links: The Links to other clusters; empty where the fleet's own gate looks after those.
-        gateways: The workloads by which other clusters may reach this one; empty likewise.
-        templates: The roots that are written in a workload's template, by workload: what `linkerd inject --manual`
-            leaves there. None stands for roots that cannot be understood.
-        others: The other installations of Linkerd in the cluster.
+        links: The Links to other clusters.
+        gateways: The workloads by which other clusters may reach this one.
     """
 
     external: tuple[str, ...] = ()
     links: tuple[Link, ...] = ()
     gateways: tuple[Workload, ...] = ()
+
+    def outside_of(self, fleet: Collection[str]) -> "Unseen":
+        """Return those that are no part of a fleet, whose clusters wait for each other by their pledges.
+
+        A Link out of the fleet stays. Gateways do not: which clusters connect to one is not known here, and those of
+        the fleet are taken care of.
+
+        Args:
+            fleet: What Links call its clusters.
+        """
+        return Unseen(external=self.external, links=tuple(link for link in self.links if link.target not in fleet))
+
+    @property
+    def subjects(self) -> list[str]:
+        """Their names, as the gate has them."""
+        return [
+            *(f"ExternalWorkload {name}" for name in self.external),
+            *map(str, self.links),
+            *map(str, self.gateways),
+        ]
+
+
+async def read_unseen(api: Api, mesh: Mesh) -> Unseen:
+    """Read who may trust the roots of a mesh and cannot be asked from its cluster.
+
+    Args:
+        api: Client of the cluster.
+        mesh: The installation.
+
+    Raises:
+        ClusterError: They cannot be listed.
+    """
+    external, links = await asyncio.gather(api.list_custom(*_EXTERNAL), api.list_custom(*_LINKS))
+    return Unseen(
+        external=tuple(
+            sorted(f"{item['metadata']['namespace']}/{item['metadata']['name']}" for item in external or ())
+        ),
+        links=tuple(sorted(map(Link.of, links or ()), key=str)),
+        gateways=tuple(sorted({pod.workload for pod in mesh.pods if pod.is_gateway}, key=str)),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outsiders:
+    """Those who trust a mesh's roots and are no pod of it now.
+
+    Attributes:
+        unseen: Those that cannot be asked from the cluster.
+        templates: The roots that are written in a workload's template, by workload: what `linkerd inject --manual`
+            leaves there. None stands for roots that cannot be understood.
+        others: The other installations of Linkerd in the cluster.
+    """
+
+    unseen: Unseen
     templates: Mapping[Workload, frozenset[str] | None] = field(default_factory=dict)
     others: tuple[Mesh, ...] = ()
 
 
-async def read_outsiders(api: Api, mesh: Mesh, *, in_fleet: bool) -> Outsiders:
+async def read_outsiders(api: Api, mesh: Mesh, *, fleet: Collection[str] | None) -> Outsiders:
     """Read who else in a cluster, or from without it, trusts the roots of a mesh.
 
     Args:
         api: Client of the cluster.
         mesh: The installation.
-        in_fleet: Whether the mesh is one of a fleet, whose clusters wait for each other by their pledges.
+        fleet: What Links call the clusters of its fleet, which wait for each other; None if it is in none.
 
     Raises:
         ClusterError: Something of it cannot be read.
     """
-    external, links, rollouts, templates, others = await asyncio.gather(
-        api.list_custom(*_EXTERNAL),
-        _no_links() if in_fleet else api.list_custom(*_LINKS),
+    unseen, rollouts, templates, others = await asyncio.gather(
+        read_unseen(api, mesh),
         api.list_custom(*_ROLLOUTS),
         asyncio.gather(*(_read_templates(api, kind) for kind in _OWNERS)),
         read_others(api, mesh),
     )
     return Outsiders(
-        external=tuple(
-            sorted(f"{item['metadata']['namespace']}/{item['metadata']['name']}" for item in external or ())
-        ),
-        links=tuple(sorted(map(Link.of, links or ()), key=str)),
-        gateways=() if in_fleet else tuple(sorted({pod.workload for pod in mesh.pods if pod.is_gateway}, key=str)),
+        unseen=unseen if fleet is None else unseen.outside_of(fleet),
         templates={
             owner: roots
             for found in (*templates, *(_read_template("Rollout", item) for item in rollouts or ()))
@@ -85,10 +130,6 @@ async def read_outsiders(api: Api, mesh: Mesh, *, in_fleet: bool) -> Outsiders:
         },
         others=tuple(others),
     )
-
-
-async def _no_links() -> Sequence[Object] | None:
-    return None
 
 
 async def _read_templates(api: Api, kind: str) -> dict[Workload, frozenset[str] | None]:

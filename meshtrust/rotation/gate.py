@@ -94,7 +94,7 @@ async def find_blockers(
     roots: Mapping[str, x509.Certificate],
     *,
     acknowledged: Acknowledgements = NONE_GIVEN,
-    in_fleet: bool = False,
+    fleet: Collection[str] | None = None,
 ) -> list[Blocker]:
     """Read the cluster and return what makes a step unsafe; a step that only adds trust is always safe.
 
@@ -105,7 +105,7 @@ async def find_blockers(
         roots: The roots of the generations before the step.
         acknowledged: How what cannot be seen from the cluster was seen to; only blockers that say so can be
             acknowledged.
-        in_fleet: Whether the cluster is one of a fleet, whose clusters wait for each other by their pledges.
+        fleet: What Links call the clusters of its fleet, which wait for each other; None if it is in none.
 
     Raises:
         ClusterError: The cluster cannot be read, so that the step cannot be judged.
@@ -117,7 +117,7 @@ async def find_blockers(
     if unknown := _blocks_unknown(step, roots):
         return unknown
     mesh, injections = await _read_in_order(api, namespace, fingerprint(roots[step.after.signer]))
-    return await judge_step(api, mesh, step, roots, acknowledged=acknowledged, in_fleet=in_fleet, injections=injections)
+    return await judge_step(api, mesh, step, roots, acknowledged=acknowledged, fleet=fleet, injections=injections)
 
 
 def _blocks_unknown(step: Step, roots: Mapping[str, x509.Certificate]) -> list[Blocker]:
@@ -140,7 +140,7 @@ async def judge_step(
     roots: Mapping[str, x509.Certificate],
     *,
     acknowledged: Acknowledgements = NONE_GIVEN,
-    in_fleet: bool = False,
+    fleet: Collection[str] | None = None,
     injections: Mapping[MeshedPod, ProxyTrust] | None = None,
 ) -> list[Blocker]:
     """Return what makes a step unsafe in a mesh that has been read, as `find_blockers` does; it raises the same.
@@ -151,7 +151,7 @@ async def judge_step(
         step: The step.
         roots: As of `find_blockers`, and so are the two that follow.
         acknowledged: As above.
-        in_fleet: As above.
+        fleet: As above.
         injections: What the injectors would give to a pod, asked before the pods were listed; None has them asked now,
             which shows nothing of a pod that an injector has made since.
     """
@@ -167,7 +167,7 @@ async def judge_step(
     if unknown := _blocks_unknown(step, roots):
         return unknown
     mesh = await _patiently_see(api, mesh, fingerprint(roots[step.after.signer]))
-    outsiders = await read_outsiders(api, mesh, in_fleet=in_fleet)
+    outsiders = await read_outsiders(api, mesh, fleet=fleet)
     if injections is None:
         _, injections = await _patiently_read_injections(api, mesh, fingerprint(roots[step.after.signer]))
     signer = step.after.signer
@@ -470,15 +470,15 @@ async def _blocks_outsiders(
     root = fingerprint(roots[signer])
     external = {
         f"ExternalWorkload {name}": f"it runs outside of the cluster, and whether it trusts {signer}"
-        for name in outsiders.external
+        for name in outsiders.unseen.external
     }
     external |= {
         str(link): f"it leads to {link.target}, and whether the proxies there trust {signer}"
-        for link in outsiders.links
+        for link in outsiders.unseen.links
     }
     external |= {
         str(gateway): f"other clusters connect to it, and whether the proxies there trust {signer}"
-        for gateway in outsiders.gateways
+        for gateway in outsiders.unseen.gateways
     }
     blockers = [
         Blocker(

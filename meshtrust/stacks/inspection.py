@@ -9,8 +9,10 @@ from typing import Any, Literal
 
 from cryptography import x509
 
+from meshtrust.cluster.api import Api, ClusterError
 from meshtrust.linkerd.diagnosis import Diagnosis, Subject, diagnose
 from meshtrust.linkerd.evidence import Mesh, matches_secret, read_mesh, read_served_issuers
+from meshtrust.linkerd.external_peers import Unseen, read_unseen
 from meshtrust.linkerd.pods import MeshedPod, Workload
 from meshtrust.lint import Finding, lint_trust_anchor
 from meshtrust.names import IDENTITY
@@ -53,6 +55,7 @@ class Inspection:
         now: The moment.
         diagnosis: What keeps the control plane from its work.
         rotation: The report of the rotation that the stack's last run has left; None if there is none.
+        unseen: Who may trust the roots and cannot be asked from the cluster; None if that could not be read.
     """
 
     context: str
@@ -65,6 +68,7 @@ class Inspection:
     now: datetime
     diagnosis: Diagnosis = field(default_factory=Diagnosis)
     rotation: RotationReport | None = None
+    unseen: Unseen | None = field(default_factory=Unseen)
 
     def name(self, root: str) -> str:
         """Return what a person calls a root: its generation, or the beginning of its fingerprint."""
@@ -110,6 +114,7 @@ class Inspection:
                 else {"notAfter": end.isoformat(), "current": self.has_current_issuer(pod)}
                 for pod, end in self.served.items()
             },
+            "unseen": self.unseen.subjects if self.unseen else None,
             "pods": len(self.mesh.pods),
             "podsByAnchors": [
                 {"anchors": list(anchors), "pods": count} for anchors, count in sorted(self.pods_by_anchors.items())
@@ -162,7 +167,15 @@ async def inspect(target: Target, *, diagnoses: bool = True) -> Inspection:
         now=datetime.now(UTC),
         diagnosis=diagnosis,
         rotation=deployed.rotation if deployed else None,
+        unseen=await _read_unseen(target.api, mesh),
     )
+
+
+async def _read_unseen(api: Api, mesh: Mesh) -> Unseen | None:
+    try:
+        return await read_unseen(api, mesh)
+    except ClusterError:
+        return None
 
 
 def subject_of_diagnosis(target: Target, mesh: Mesh) -> Subject:

@@ -213,6 +213,17 @@ class StackOutputs:
         return {stack: Pledge.of(found, None) for stack, found in (self.outputs.get("pledges") or {}).items()}
 
     @property
+    def link_name(self) -> str:
+        """Name of a cluster of a fleet in the Links of others; empty if that is its stack's name."""
+        return str(self.outputs.get("linkName") or "")
+
+    @property
+    def link_names(self) -> Mapping[str, str]:
+        """Names in Links of the clusters that an anchor stack signs for, by stack."""
+        named = self.outputs.get("linkNames") or {}
+        return {stack: str(named.get(stack) or stack.rpartition("/")[2]) for stack in self.clusters}
+
+    @property
     def rotation(self) -> RotationReport | None:
         """The report of the rotation that the last run has left; None if an earlier version left none."""
         return RotationReport.of(self.outputs.get("rotation"))

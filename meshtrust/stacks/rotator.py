@@ -279,6 +279,7 @@ async def restart_until_safe(target: Target, step: Step, options: RotationOption
     roots = target.deployed.certificates if target.deployed else {}
     if step.kind == "retire":
         await _wait_served(target, options, progress)
+    fleet = await target.read_fleet()
     rounds, is_deployed_again = 0, False
     while blockers := await find_blockers(
         target.api,
@@ -286,7 +287,7 @@ async def restart_until_safe(target: Target, step: Step, options: RotationOption
         step,
         roots,
         acknowledged=target.acknowledged(step),
-        in_fleet=target.in_fleet,
+        fleet=fleet,
     ):
         progress.wait_for(blockers)
         workloads = workloads_to_restart(blockers)

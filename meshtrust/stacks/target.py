@@ -60,10 +60,17 @@ class Target:
         taken = len(self.deployed.transitions) if self.deployed else 0
         return Acknowledgements(given=named if isinstance(named, Mapping) else {}, taken=taken)
 
-    @property
-    def in_fleet(self) -> bool:
-        """Whether the cluster is one of a fleet."""
-        return bool(self.stack and self.stack.setting("anchorStack"))
+    async def read_fleet(self) -> frozenset[str] | None:
+        """Return what Links call the clusters of the fleet that the cluster is in; None if it is in none.
+
+        Raises:
+            StackError: The anchor stack cannot be read.
+        """
+        anchor = str(self.stack.setting("anchorStack") or "") if self.stack else ""
+        if not self.stack or not anchor:
+            return None
+        outputs = await asyncio.to_thread(Stack(anchor, self.stack.directory).outputs)
+        return frozenset(StackOutputs(outputs).link_names.values())
 
 
 async def open_target(selection: Selection) -> Target:

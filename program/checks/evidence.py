@@ -53,5 +53,5 @@ async def look(
         step,
         last.certificates if roots is None else roots,
         acknowledged=acknowledgements(settings, last, step, taken),
-        in_fleet=bool(settings.anchor_stack),
+        fleet=settings.fleet,
     )

@@ -1,7 +1,7 @@
 """The stack's configuration, read and checked as a whole; nothing else reads `pulumi.Config`."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_origin
@@ -96,6 +96,8 @@ class Settings:
         trust_bundle: Who publishes the bundle.
         linkerd: What of Linkerd is installed.
         observability: The objects that watch it; None if there are none.
+        link_name: What Links in other clusters call it; empty if that is the stack's name.
+        fleet: What Links call the clusters of its fleet; None if it is in none.
     """
 
     anchor_stack: str
@@ -109,6 +111,8 @@ class Settings:
     trust_bundle: TrustBundlePolicy
     linkerd: LinkerdInstallation
     observability: Monitoring | None
+    link_name: str = ""
+    fleet: frozenset[str] | None = None
 
     @property
     def chart_sources(self) -> dict[str, ChartSource]:
@@ -142,9 +146,15 @@ class Settings:
         """The generation that takes the names of Linkerd's guide, where none has them yet; empty where none may."""
         return self.anchor.signer if self.issuer.mode == "anchor" else ""
 
-    def with_roots(self, roots: Mapping[str, str]) -> "Settings":
-        """Return the same under roots that were made elsewhere, PEM by generation."""
-        return replace(self, anchor=replace(self.anchor, certificates=roots))
+    def with_fleet(self, roots: Mapping[str, str], clusters: Collection[str]) -> "Settings":
+        """Return the same in a fleet.
+
+        Args:
+            roots: The fleet's roots, PEM by generation.
+            clusters: What Links call its clusters.
+        """
+        anchor = replace(self.anchor, certificates=roots)
+        return replace(self, anchor=anchor, fleet=frozenset(clusters))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -283,4 +293,5 @@ def _settings(configuration: Configuration, report: Report) -> Settings:
             install_gateway_api=linkerd.install_gateway_api,
         ),
         observability=monitoring(configuration, policy),
+        link_name=configuration.link_name,
     )

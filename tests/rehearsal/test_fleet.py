@@ -14,6 +14,7 @@ import pytest
 from meshtrust.pki.pem import read_bundle
 from rehearsal.cluster import Cluster
 from tests.certificates import make_certificate
+from tests.refusals import acknowledge
 from tests.rehearsal.control_plane import wait_until
 from tests.rehearsal.fleet_bench import APPLICATIONS, REPLICAS, WORKLOADS, events, fleet_bench
 from tests.rehearsal.links import (
@@ -435,13 +436,22 @@ def test_a_cluster_joins_with_what_the_others_have_and_the_fleet_outlives_its_an
         install_links(fleet.clusters["east"])
         for target in ("west", "partner"):
             apply_link(fleet.clusters["east"], target)
-        told = events(fleet.ok("fleet", "rotate", "--to", following, "--json"))
+        waiting = fleet.cli("fleet", "rotate", "--to", following, "--json")
+        told = events(waiting.stdout)
         [warning] = [entry for entry in told if entry["event"] == "warning"]
         assert warning["stack"] == "east"
         assert warning["text"].startswith("Link linkerd-multicluster/partner leads to partner, which is no cluster of")
-        # It comes before anything is switched.
-        switch = next(entry for entry in told if entry.get("title") == f"Switch the signer to {following}")
-        assert told.index(warning) < told.index(switch)
+        assert not [entry for entry in told if entry.get("title") == f"Switch the signer to {following}"]
+        # Neither step passes over the Link out of the fleet until each was acknowledged by its name.
+        for _ in ("switch", "retire"):
+            assert waiting.returncode != 0
+            said = waiting.stderr + waiting.stdout.replace('\\"', '"')
+            given = acknowledge(said, "the partner trusts it since Monday")
+            assert [set(subjects) for subjects in given.values()] == [{"Link linkerd-multicluster/partner"}], said
+            fleet.configure("east", gate={"acknowledged": given})
+            waiting = fleet.cli("fleet", "rotate", "--to", following, "--json")
+        assert waiting.returncode == 0, waiting.stdout + waiting.stderr
+        fleet.configure("east", gate=None)
         assert fleet.outputs("anchor")["anchors"] == [following]
         assert [len(read_bundle(fleet.outputs(name)["trustAnchors"])) for name in fleet.clusters] == [1, 1, 1]
         assert {name: failed for name, failed in fleet.failed().items() if name in before} == before

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from meshtrust.cluster.api import ForbiddenError
 from meshtrust.linkerd.evidence import read_leaves, read_mesh
 from meshtrust.linkerd.rollout import can_restart
 from meshtrust.pki.pem import sha256_hex
@@ -14,6 +15,8 @@ from meshtrust.rotation import gate
 from meshtrust.rotation.acknowledgements import Acknowledgements
 from meshtrust.rotation.gate import find_blockers, find_overtaken
 from meshtrust.rotation.steps import Step, Trust
+from meshtrust.stacks.inspection import inspect
+from meshtrust.stacks.target import Target
 from tests.certificates import make_certificate
 from tests.fake_cluster import (
     NOW,
@@ -430,7 +433,7 @@ def test_what_can_be_seen_cannot_be_acknowledged():
     assert blockers(made, acknowledged=acknowledging(SWITCH, *asked)) == blockers(made) != []
 
 
-def test_a_link_of_a_stack_of_its_own_is_named_and_that_of_a_fleet_left_to_the_fleet():
+def test_a_link_is_named_unless_the_fleet_has_the_cluster_that_it_leads_to():
     made = cluster()
     version = "multicluster.linkerd.io/v1alpha3"
     made.objects["apis/multicluster.linkerd.io"] = {"preferredVersion": {"groupVersion": version}}
@@ -438,7 +441,9 @@ def test_a_link_of_a_stack_of_its_own_is_named_and_that_of_a_fleet_left_to_the_f
     made.add(f"apis/{version}/links", link)
     [line] = blockers(made)
     assert line.startswith("Link linkerd-multicluster/west: it leads to west, and whether the proxies there trust 2027")
-    assert blockers(made, in_fleet=True) == []
+    assert blockers(made, fleet={"west", "north"}) == []
+    assert blockers(made, fleet={"north"}) == [line], "nobody in the fleet asks it"
+    assert blockers(made, fleet={"north"}, acknowledged=acknowledging(SWITCH, line)) == []
     assert blockers(made, acknowledged=acknowledging(SWITCH, line)) == []
 
 
@@ -449,8 +454,34 @@ def test_a_gateway_is_named_since_the_links_to_it_are_in_other_clusters():
     container["env"].append({"name": "LINKERD2_PROXY_INBOUND_GATEWAY_SUFFIXES", "value": "svc.cluster.local."})
     [line] = blockers(made)
     assert line.startswith("Deployment shop/gateway: other clusters connect to it, and whether the proxies there trust")
-    assert blockers(made, in_fleet=True) == []
+    assert blockers(made, fleet={"north"}) == []
     assert blockers(made, acknowledged=acknowledging(SWITCH, line)) == []
+
+
+def test_who_cannot_be_asked_is_read_for_status_and_a_right_that_is_missing_hides_nothing_else():
+    made = cluster()
+    external(made)
+    target = Target(api=made, context="dev", namespace="linkerd", stack=None, deployed=None)
+    found = asyncio.run(inspect(target, diagnoses=False))
+    assert found.unseen
+    assert found.unseen.subjects == ["ExternalWorkload shop/vm-1"]
+
+    async def refuse(*_):
+        message = "externalworkloads is forbidden"
+        raise ForbiddenError(message)
+
+    made.list_custom = refuse
+    found = asyncio.run(inspect(target, diagnoses=False))
+    assert found.unseen is None
+    assert found.mesh.pods
+
+
+@pytest.mark.parametrize("is_native", [True, False], ids=["native sidecar", "container"])
+def test_a_proxy_without_the_new_root_is_named_whichever_kind_of_container_it_is(is_native):
+    made = cluster()
+    add(made, "old-1", anchors=OLD.pem, is_native=is_native, **of_deployment("old"))
+    [line] = blockers(made)
+    assert line.startswith("shop/old-1 (Deployment shop/old): its proxy does not trust 2027")
 
 
 def template(name, anchors, **spec):

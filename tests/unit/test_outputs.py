@@ -85,3 +85,14 @@ def test_a_fleet_shares_its_memory():
     assert outputs["east"]["trustAnchors"] == outputs["anchor"]["trustAnchors"]
     assert outputs["east"]["about"]["phase"] == "steady"
     assert min(outputs["anchor"]) == "about"
+
+
+def test_a_fleet_passes_on_what_links_call_its_clusters():
+    outputs: dict[str, dict[str, Any]] = {"anchor": {}, "east": {}, "west": {}}
+    configs = {stack: stack_config(stack) for stack in outputs}
+    configs["east"]["meshtrust:linkName"] = "production-east"
+    for stack in ("anchor", "east", "west", "anchor"):
+        outputs[stack] = deployed(configs[stack], stack=stack, last_outputs=outputs[stack], others=outputs)
+    assert StackOutputs(outputs["anchor"]).link_names == {"east": "production-east", "west": "west"}
+    early = {"clusters": ["acme/meshtrust/east"]}
+    assert StackOutputs(early).link_names == {"acme/meshtrust/east": "east"}, "before that was recorded"

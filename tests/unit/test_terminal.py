@@ -18,6 +18,9 @@ from meshtrust.commands.display.fleet_table import show_fleet
 from meshtrust.commands.display.renderers import LiveRenderer, PlainRenderer
 from meshtrust.commands.status import show_findings, show_inspection
 from meshtrust.fleet.view import FleetView
+from meshtrust.linkerd.external_peers import Unseen
+from meshtrust.linkerd.links import Link
+from meshtrust.linkerd.pods import Workload
 from meshtrust.stacks.engine_logs import EngineLogs
 from meshtrust.stacks.inspection import MinimumLifetimes, judge
 from meshtrust.stacks.progress import Progress
@@ -138,6 +141,24 @@ def test_only_phases_that_there_are_are_shown():
     text = drawn(80, lambda console: show_inspection(inspection(), console))
     assert "steady" in text
     assert "retire" not in text
+
+
+def test_who_cannot_be_asked_from_the_cluster_is_named_by_status():
+    link = Link(namespace="linkerd-multicluster", name="west", target="west")
+    gateway = Workload(kind="Deployment", namespace="linkerd-multicluster", name="linkerd-gateway")
+    unseen = Unseen(external=("shop/vm-1",), links=(link,), gateways=(gateway,))
+    looked_at = inspection(unseen=unseen)
+    subjects = [
+        "ExternalWorkload shop/vm-1",
+        "Link linkerd-multicluster/west",
+        "Deployment linkerd-multicluster/linkerd-gateway",
+    ]
+    text = drawn(80, lambda console: show_inspection(looked_at, console))
+    assert all(f"- {subject}" in text for subject in subjects), text
+    assert looked_at.as_json()["unseen"] == subjects
+    text = drawn(80, lambda console: show_inspection(inspection(unseen=None), console))
+    assert "it cannot be listed" in " ".join(text.replace("│", "").split())
+    assert "not seen from here" not in drawn(80, lambda console: show_inspection(inspection(), console))
 
 
 def test_what_a_message_holds_is_never_taken_for_markup():

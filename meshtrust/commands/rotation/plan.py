@@ -157,7 +157,7 @@ async def _look(stack: str, directory: Any, to: str, at_once: int) -> RotationPl
             steps[0],
             deployed.certificates,
             acknowledged=target.acknowledged(steps[0]),
-            in_fleet=target.in_fleet,
+            fleet=await target.read_fleet(),
         )
     if target.stack and steps:
         blockers += await read_fleet_blockers(target.stack, deployed, steps[0])
