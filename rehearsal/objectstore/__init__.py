@@ -54,6 +54,14 @@ class Bucket:
         listed = httpx.get(self.url, trust_env=False).raise_for_status().text
         return [entry.partition("</Key>")[0] for entry in listed.split("<Key>")[1:]]
 
+    def delete(self, name: str) -> None:
+        """Delete an object, of which nothing is left: the bucket keeps no versions."""
+        httpx.delete(f"{self.url}/{name}", trust_env=False).raise_for_status()
+
+    def copy(self, source: str, target: str) -> None:
+        """Write an object once more under another name."""
+        httpx.put(f"{self.url}/{target}", content=self.read(source), trust_env=False).raise_for_status()
+
     def read(self, name: str) -> str:
         """Return the text of an object."""
         return httpx.get(f"{self.url}/{name}", trust_env=False).raise_for_status().text

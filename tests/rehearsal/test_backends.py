@@ -91,6 +91,22 @@ def test_state_in_a_bucket_shows_no_key_and_is_found_again(bucket):
         KeySearch(keys).check({name: bucket.read(name) for name in names})
 
 
+def test_a_bucket_without_versions_has_the_state_of_every_run_in_its_history(bucket):
+    """A state that was deleted is put back from there."""
+    state = ".pulumi/stacks/meshtrust/anchor.json"
+    with workspace("anchor", settings=ANCHOR, environment=bucket.environment) as project:
+        stack.run(project, *UP)
+        keys = keys_in(project.capture("stack", "export", "--show-secrets").stdout)
+        bucket.delete(state)
+        lost = project.capture(*UP)
+        assert lost.returncode != 0
+        assert "no stack named 'anchor' found" in lost.stderr + lost.stdout
+        history = [name for name in bucket.objects() if "/history/meshtrust/anchor/" in name and "checkpoint" in name]
+        bucket.copy(max(history), state)
+        stack.run(project, *UP, *NO_CHANGES)
+        assert keys_in(project.capture("stack", "export", "--show-secrets").stdout) == keys
+
+
 @contextlib.contextmanager
 def held_at_the_lock(project, bucket):
     """Begin an update, and hold its CLI where it is once it has the stack's lock; it goes on afterwards."""

@@ -1,10 +1,12 @@
 """A stack's file is read with the project's defaults and edited in place; the CLI's errors become one sentence each."""
 
 import asyncio
+import json
 import os
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from meshtrust.cluster.api import ClusterError
 from meshtrust.rotation.steps import Trust
 from meshtrust.stacks.stack import MissingStackError, Stack, StackError, cli
 from meshtrust.stacks.target import Selection, open_target
+from tests.kubeconfig_outputs import kubeconfig
 from tests.kubeconfigs import write_kubeconfig
 from tests.recorder import REPOSITORY
 
@@ -197,6 +200,56 @@ def test_an_encrypted_path_of_the_kubeconfig_is_decrypted_by_the_cli(stack, pulu
     cli.cache_clear()
     with pytest.raises(StackError, match=r"kubeconfig is encrypted in .*dev\.yaml, and cannot be decrypted: incorrect"):
         asyncio.run(open_target(selection))
+
+
+FROM_STACK = TEXT.replace("meshtrust:context: kind-dev", "meshtrust:cluster: {fromStack: acme/infra/prod}")
+
+
+def test_the_kubeconfig_of_the_stack_that_made_the_cluster_is_read_by_the_cli(stack, pulumi, tmp_path):
+    stack.file.write_text(FROM_STACK)
+    text = json.dumps(json.dumps(kubeconfig({"token": "hush"}, server="http://127.0.0.1:1")))
+    asked = "stack output kubeconfig --json --show-secrets --stack acme/infra/prod"
+    pulumi(f"""case "$*" in *"{asked}"*) printf '%s' '{text}';; *) echo '{{}}';; esac""")
+    selection = Selection(stack="dev", directory=tmp_path)
+    with pytest.raises(
+        ClusterError, match='API server of output kubeconfig of stack "acme/infra/prod" cannot'
+    ) as caught:
+        asyncio.run(open_target(selection))
+    assert "hush" not in str(caught.value)
+    both = Selection(stack="dev", directory=tmp_path, kubeconfig="/home/kubeconfig")
+    with pytest.raises(StackError, match=r"Name a context too \(--context\), or leave --kubeconfig out"):
+        asyncio.run(open_target(both))
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (
+            "echo \"error: no stack named 'prod' found\" >&2; exit 6",
+            "which the backend does not have. Correct its name",
+        ),
+        ("echo 'error: current stack does not have output property' >&2; exit 1", "See its outputs, and correct the"),
+        (
+            "echo '[\"hush\"]'",
+            'meshtrust:cluster.output is "kubeconfig", and that output of stack "acme/infra/prod" is',
+        ),
+    ],
+)
+def test_an_output_that_is_no_kubeconfig_of_a_cluster_is_one_sentence(stack, pulumi, tmp_path, answer, message):
+    stack.file.write_text(FROM_STACK)
+    pulumi(f"""case "$*" in *"stack output kubeconfig"*) {answer};; *) echo '{{}}';; esac""")
+    with pytest.raises(StackError) as caught:
+        asyncio.run(open_target(Selection(stack="dev", directory=tmp_path)))
+    assert message in str(caught.value)
+    assert "hush" not in str(caught.value)
+
+
+def test_a_deployment_leaves_nothing_of_what_the_providers_write_to_the_temporary_directory(stack, pulumi, tmp_path):
+    pulumi(f'echo "$TMPDIR" > {tmp_path}/asked; echo hush > "$TMPDIR/kubeconfig1"')
+    stack.up(lambda _: None)
+    used = Path((tmp_path / "asked").read_text().strip())
+    assert used.parent == Path(tempfile.gettempdir())
+    assert not used.exists()
 
 
 @pytest.mark.parametrize("name", ["prod.eu_2", "acme/prod.eu_2", "organization/meshtrust/prod.eu_2"])
