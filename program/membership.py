@@ -152,7 +152,7 @@ def enrol(membership: Membership, requests: IntermediateRequests | None, link_na
         MEMORY: {
             "requests": requests.requests if requests else {},
             "pledge": membership.pledge.as_outputs(),
-            "linkName": link_name,
+            **({"linkName": link_name} if link_name else {}),
         },
     }
 

@@ -96,7 +96,7 @@ def _fleet_memory(plan: RunPlan, declared: DeclaredCluster) -> dict[str, pulumi.
         "requests": declared.requests.requests if declared.requests else {},
         "intermediates": dict(plan.fleet.signed),
         "pledge": plan.pledge.as_outputs(),
-        "linkName": plan.settings.link_name,
+        **({"linkName": plan.settings.link_name} if plan.settings.link_name else {}),
     }
 
 
