@@ -1,13 +1,24 @@
 """Linkerd's enterprise distribution, and charts under other names: what a run declares."""
 
+import asyncio
+import base64
+import gzip
+import json
+
 import pulumi
 import pytest
 
 import versions
+from meshtrust.cluster.api import ClusterError
+from meshtrust.stacks.outputs import StackOutputs
+from program.checks import license_secret, releases
+from program.configuration.settings import Settings, load_settings
 from rehearsal.mesh.enterprise import write_charts
-from tests.recorder import Secret, run_program
+from tests.fake_cluster import FakeCluster
+from tests.recorder import Secret, engine_config, run_program
 
 LICENSE = "hush-license"
+SECRETS = "api/v1/namespaces/linkerd/secrets"
 RELEASE = "kubernetes:helm.sh/v3:Release"
 
 
@@ -82,3 +93,51 @@ def test_another_name_of_a_release_is_refused(config, recorded):
     assert 'meshtrust:linkerd.controlPlaneRelease is "mesh", and this stack has deployed that release as' in message
     assert '"linkerd-control-plane"' in message
     assert "pulumi config rm --path linkerd.controlPlaneRelease" in message
+
+
+def held_release(name, chart):
+    release = {"name": name, "chart": {"metadata": {"name": chart, "version": "2.19.4"}}, "config": {}}
+    packed = base64.b64encode(base64.b64encode(gzip.compress(json.dumps(release).encode())))
+    return {"metadata": {"name": f"sh.helm.{name}", "namespace": "linkerd"}, "data": {"release": packed.decode()}}
+
+
+def settings_of(config, **linkerd):
+    pulumi.runtime.set_all_config(engine_config({**config, "meshtrust:linkerd": linkerd}))
+    settings = load_settings(StackOutputs({}))
+    assert isinstance(settings, Settings)
+    return settings
+
+
+@pytest.mark.parametrize("chart", ["linkerd-control-plane", "linkerd-enterprise-control-plane"])
+def test_a_release_of_another_name_is_to_be_named_before_a_first_deployment(config, chart):
+    """Helm would find its objects in the middle of the run, and they belong to one release."""
+    cluster = FakeCluster()
+    cluster.objects[SECRETS] = [held_release("mesh", chart), held_release("viz", "linkerd-viz")]
+    check = releases.check_others(cluster, settings_of(config), StackOutputs({}))
+    with pytest.raises(ClusterError) as caught:
+        asyncio.run(check)
+    assert f"chart {chart} is installed as Helm release linkerd/mesh" in str(caught.value)
+    assert "pulumi config set --path linkerd.controlPlaneRelease mesh" in str(caught.value)
+    named = settings_of(config, controlPlaneRelease="mesh")
+    asyncio.run(releases.check_others(cluster, named, StackOutputs({})))
+
+
+@pytest.mark.parametrize(
+    ("found", "wrong"),
+    [({}, "does not exist"), ({"data": {"key": "eA=="}}, 'has no key "license"'), ({"data": {"license": "eA=="}}, "")],
+)
+def test_a_license_that_a_secret_is_to_have_is_looked_for_before_anything_is_changed(config, found, wrong):
+    cluster = FakeCluster()
+    if found:
+        cluster.objects[f"{SECRETS}/buoyant-license"] = {"metadata": {"name": "buoyant-license"}, **found}
+    settings = settings_of(config, distribution="enterprise", licenseSecret="buoyant-license")
+    if not wrong:
+        asyncio.run(license_secret.check(cluster, settings))
+        return
+    with pytest.raises(ClusterError) as caught:
+        asyncio.run(license_secret.check(cluster, settings))
+    message = str(caught.value)
+    assert f"Secret linkerd/buoyant-license {wrong}" in message
+    assert (
+        "kubectl --context kind-test -n linkerd create secret generic buoyant-license --from-file=license=" in message
+    )
