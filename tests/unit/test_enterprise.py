@@ -14,8 +14,9 @@ from meshtrust.stacks.outputs import StackOutputs
 from program.checks import license_secret, releases
 from program.configuration.settings import Settings, load_settings
 from rehearsal.mesh.enterprise import write_charts
+from rehearsal.mocks import engine_config
 from tests.fake_cluster import FakeCluster
-from tests.recorder import Secret, engine_config, run_program
+from tests.recorder import Secret, run_program
 
 LICENSE = "hush-license"
 SECRETS = "api/v1/namespaces/linkerd/secrets"
