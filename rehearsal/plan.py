@@ -17,7 +17,7 @@ from rich.tree import Tree
 
 from meshtrust.cluster.api import OFFLINE
 from meshtrust.linkerd.evidence import leaf_lifetime
-from meshtrust.names import CERT_MANAGER_API, IDENTITY_ISSUER, LINKERD_CONTROL_PLANE, LINKERD_CRDS, TRUST_MANAGER_API
+from meshtrust.names import CERT_MANAGER_API, CONTROL_PLANE_CHARTS, CRDS_CHARTS, IDENTITY_ISSUER, TRUST_MANAGER_API
 from meshtrust.pki.durations import format_duration
 from rehearsal.errors import RehearsalError
 from rehearsal.mocks import READ_OUTPUTS, engine_config, run_program
@@ -39,10 +39,10 @@ _MEANING = {
     f"kubernetes:{CERT_MANAGER_API}:Certificate": (
         "the identity issuer: cert-manager issues it into Secret {namespace}/{secretName} and renews it by itself"
     ),
-    "pulumi:providers:kubernetes": "the cluster: context {context}",
+    "pulumi:providers:kubernetes": "the cluster: {cluster}",
     "cert-manager": "cert-manager, up once its API answers",
-    LINKERD_CRDS: "Linkerd's CRDs",
-    LINKERD_CONTROL_PLANE: "Linkerd's control plane, under the trusted roots",
+    **dict.fromkeys(CRDS_CHARTS, "Linkerd's CRDs"),
+    **dict.fromkeys(CONTROL_PLANE_CHARTS, "Linkerd's control plane, under the trusted roots"),
     "trust-manager": "trust-manager, which publishes the trusted roots",
     f"kubernetes:{TRUST_MANAGER_API}:Bundle": "the trusted roots, as trust-manager publishes them to Linkerd",
 }
@@ -77,9 +77,19 @@ class Step:
         chart = str(self.inputs.get("name", "")) if self.type == _RELEASE else ""
         facts = {**self.inputs, **self.inputs.get("metadata", {}), **self.inputs.get("spec", {})}
         facts["subject"] = "intermediate CA of this cluster" if "maxPathLength" in facts else "identity issuer"
+        facts["cluster"] = f"context {facts['context']}" if facts.get("context") else "a kubeconfig that is no file"
         facts["reader"] = "Linkerd" if facts.get("name") == IDENTITY_ISSUER else "cert-manager"
         meaning = {**_MEANING, **_MEANING_FOR_WEBHOOKS} if self.name.startswith(_WEBHOOKS) else _MEANING
         return meaning.get(chart or self.type, "").format_map(_Facts(facts))
+
+
+# What the stack that makes the cluster may export.
+_KUBECONFIG = {
+    "current-context": "made",
+    "contexts": [{"name": "made", "context": {"cluster": "made", "user": "made"}}],
+    "clusters": [{"name": "made", "cluster": {"server": "https://made.example.com"}}],
+    "users": [{"name": "made", "user": {"exec": {"command": "true"}}}],
+}
 
 
 class _Facts(dict[str, Any]):
@@ -116,7 +126,7 @@ def make_plan(stack: str) -> Plan:
     config = stack_config(stack)
     os.environ[OFFLINE] = "1"
     try:
-        recording = run_program(config, _Providers(), stack=stack)
+        recording = run_program(config, _Providers(config.get("meshtrust:cluster") or {}), stack=stack)
     except pulumi.RunError as refusal:
         raise RehearsalError(str(refusal)) from None
     steps = [
@@ -132,12 +142,21 @@ def make_plan(stack: str) -> Plan:
 class _Providers(mocks.Mocks):
     """The providers' answers: of `tls` and `random` those of the stand-ins, of others the inputs."""
 
-    def __init__(self) -> None:
+    def __init__(self, cluster: Mapping[str, str]) -> None:
+        """Begin without resources.
+
+        Args:
+            cluster: The configuration's section ``cluster``.
+        """
+        self._cluster = cluster
         self._providers = {name: load(name) for name in ("random", "tls")}
 
     def call(self, args: mocks.MockCallArgs) -> tuple[dict[str, Any], list[tuple[str, str]]]:
-        """Answer the engine's function that reads a stack's outputs: nothing is deployed."""
-        return ({"outputs": {}} if args.token == READ_OUTPUTS else {}), []
+        """Answer the engine's function that reads a stack's outputs: nothing is deployed but the cluster."""
+        if args.token != READ_OUTPUTS:
+            return {}, []
+        made = str(args.args["name"]).endswith(self._cluster.get("fromStack") or "\0")
+        return {"outputs": {self._cluster.get("output") or "kubeconfig": _KUBECONFIG} if made else {}}, []
 
     def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str, dict[str, Any]]:
         """Return the id and the outputs of a resource."""
