@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 import pulumi
 
 from meshtrust.cluster.api import Api
+from meshtrust.pki.chain import find_chain
 from meshtrust.pki.pem import read_bundle
 from meshtrust.rotation.drift import find_drift, find_left_behind
 from meshtrust.rotation.gate import Blocker
@@ -266,13 +267,26 @@ async def _check_drift(
         else:
             blockers = await find_left_behind(api, settings.linkerd.namespace, list(wanted.values()))
         if blockers:
-            cure = (
-                f"{held.bundle_name} and the identity issuer are ahead of this stack's state, as after its "
-                "restoration from a backup. Restore a later state; or, if there is none, set the stack up again "
-                "with the root that signs in the cluster, brought along (docs/runbook.md, A lost key)."
-            )
+            cure = _explain_drift(move, last, held)
             entries.append(_entry(move) | override_or_refuse(settings, last, move, blockers, cure))
     return entries
+
+
+def _explain_drift(move: Step, last: StackOutputs, held: Held) -> str:
+    """Return why a cluster is ahead of a stack's outputs, and the ways out."""
+    now = datetime.now(UTC)
+    signing = [name for name, root in last.certificates.items() if find_chain(held.issuer, [root], now)]
+    if move.kind == "switch" and signing:
+        return (
+            f"The identity issuer in the cluster is under {signing[0]} already, as after a switch that was killed or "
+            "that failed at its end. Do what is listed; or finish that switch: set meshtrust:signer to "
+            f'"{signing[0]}", and deploy again.'
+        )
+    return (
+        "The cluster is ahead of this stack's state, as after its restoration from a backup. Restore a later state; "
+        "or, if there is none, set the stack up again with the root that signs in the cluster, brought along "
+        "(docs/runbook.md, A lost key)."
+    )
 
 
 def _find_drift(settings: Settings, last: StackOutputs, held: Held) -> Sequence[Step]:

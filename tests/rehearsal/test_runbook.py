@@ -177,7 +177,7 @@ def test_a_state_from_before_a_rotation(restored):
     [root] = read_bundle(restored.kubectl(*ROOTS))
     restored.configure(anchors=["2026"], signer="2026")
     written = " ".join(restored.refused().split())
-    assert "are ahead of this stack's state" in written
+    assert "The cluster is ahead of this stack's state" in written
     assert "set the stack up again with the root that signs in the cluster" in written
     restored.configure(anchors=["2027"], signer="2027")
     again, _ = page("A lost key")

@@ -308,7 +308,21 @@ def test_a_cluster_that_is_ahead_of_a_restored_state_is_not_taken_back_unseen(ch
     checker.left_behind = [POD]
     refusal = checker.refused(deployed(OLD), anchors=["2026"], signer="2026", held=held)
     assert "It is not safe yet to retire 2027" in refusal
-    assert "ConfigMap linkerd/roots and the identity issuer are ahead of this stack's state" in refusal
+    assert "The cluster is ahead of this stack's state" in refusal
+
+
+@pytest.mark.parametrize("mode", ["step", "reconcile"])
+def test_a_killed_switch_that_cannot_be_taken_back_is_called_that(checker, mode):
+    """No backup was restored: the last run changed the issuer, and did not get to its outputs."""
+    both = (OLD.certificate, NEW.certificate)
+    held = Held(bundle_name="ConfigMap linkerd/roots", roots=both, issuer=issuer_under(NEW))
+    checker.found = [POD]
+    wanted = {"anchors": ["2026", "2027"], "signer": "2026", "held": held, "rotation": {"mode": mode}}
+    refusal = checker.refused(INTRODUCED, **wanted)
+    assert "It is not safe yet to switch the signer to 2026" in refusal
+    assert "The identity issuer in the cluster is under 2027 already, as after a switch that was killed" in refusal
+    assert 'finish that switch: set meshtrust:signer to "2027", and deploy again' in refusal
+    assert "backup" not in refusal
 
 
 def test_what_is_taken_beside_a_step_is_in_the_audit_trail_with_the_step(checker):
