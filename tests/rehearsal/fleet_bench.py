@@ -18,7 +18,8 @@ from rehearsal.workspace import REPOSITORY, Workspace, workspace
 from tests.rehearsal.stack import UP
 
 APPLICATIONS = "shop"
-WORKLOADS, REPLICAS = 2, 2
+# Thirty proxies on two clusters.
+WORKLOADS, REPLICAS = 5, 3
 
 
 @dataclass

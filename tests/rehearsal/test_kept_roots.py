@@ -114,6 +114,12 @@ def another_certificate(state):
     return ()
 
 
+def another_key(state):
+    """The provider makes a root again whose key has changed."""
+    state.edited("trust-anchor-2026-key", privateKeyPem=make_certificate().key_pem)
+    return ()
+
+
 def ends_by_its_provider(state):
     """The provider makes a certificate again that has ended, by the end that the state has."""
     state.edited("trust-anchor-2026-root", validityEndTime="2001-01-01T00:00:00Z")
@@ -126,6 +132,7 @@ CHANGES = {
     "a state without its key": lost("key"),
     "a state without all of it": lost(*ANCHOR_PARTS),
     "a state with another certificate": another_certificate,
+    "a state with another key": another_key,
     "a root that has ended for its provider": ends_by_its_provider,
 }
 

@@ -1,0 +1,134 @@
+"""Stacks other than the default: each goes through a rotation under load, and records no step that it left out."""
+
+import shutil
+from datetime import UTC, datetime
+
+import pytest
+
+from meshtrust.pki.chain import find_chain
+from meshtrust.pki.pem import fingerprint, read_bundle
+from rehearsal.cluster import ensure
+from rehearsal.mesh.traffic import read_handshakes, wait_for_proxies
+from tests.certificates import make_certificate
+from tests.rehearsal.issuer_watch import content
+from tests.rehearsal.live_stack import ISSUER_SECRET, get
+from tests.rehearsal.rotation_bench import APPLICATIONS, Bench, bench
+from tests.rehearsal.stack import NO_CHANGES, UP, charts_of_linkerd
+from tests.rehearsal.test_kept_roots import trusted
+from tests.rehearsal.test_modes import external, make_cluster_issuer
+
+pytestmark = pytest.mark.soak
+
+WORKLOADS, REPLICAS = 3, 2
+
+
+def rotate(mesh, to):
+    """Rotate by the command, which restarts what it has to, and see that no handshake fails."""
+    before = read_handshakes(mesh.cluster)
+    mesh.ok("rotate", "--to", to)
+    wait_for_proxies(mesh.cluster, WORKLOADS * REPLICAS, 60)
+    after = read_handshakes(mesh.cluster)
+    assert mesh.outputs()["anchors"] == [to]
+    assert_recorded(mesh)
+    assert after.attempted > before.attempted
+    assert (after.failed, after.refused_leaves) == (before.failed, before.refused_leaves), after.failures[-3:]
+
+
+def assert_recorded(mesh):
+    """See that the outputs say what the cluster has: its bundle, and the signer of its issuer."""
+    outputs = mesh.outputs()
+    assert trusted(mesh.cluster) == {root["fingerprint"] for root in outputs["roots"].values()}
+    roots = {fingerprint(root): root for root in read_bundle(outputs["trustAnchors"])}
+    signer = roots[outputs["roots"][outputs["signer"]]["fingerprint"]]
+    assert find_chain(read_bundle(content(get(mesh.cluster, ISSUER_SECRET))["tls.crt"]), [signer], datetime.now(UTC))
+
+
+def unchanged(mesh):
+    result = mesh.engine(*UP, *NO_CHANGES)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_a_mesh_in_high_availability_rotates_after_its_stack_was_renamed():
+    linkerd = {"charts": str(charts_of_linkerd()), "ha": True}
+    with bench("available", {"linkerd": linkerd}, workloads=WORKLOADS, replicas=REPLICAS) as mesh:
+        result = mesh.engine("stack", "rename", "renamed")
+        assert result.returncode == 0, result.stderr
+        named = mesh.file
+        mesh.project = mesh.project.of("renamed")
+        if not mesh.file.exists():
+            shutil.move(named, mesh.file)
+        before, roots = mesh.outputs(), trusted(mesh.cluster)
+        mesh.up()
+        unchanged(mesh)
+        after = mesh.outputs()
+        assert (after["roots"], trusted(mesh.cluster)) == (before["roots"], roots)
+        rotate(mesh, "2027")
+
+
+def test_a_mesh_whose_bundle_trust_manager_publishes_rotates():
+    published = {"mode": "trust-manager", "charts": str(ensure().charts)}
+    with bench("published", {"trustBundle": published}, workloads=WORKLOADS, replicas=REPLICAS) as mesh:
+        rotate(mesh, "2027")
+        unchanged(mesh)
+
+
+def deploy_external_issuers(mesh: Bench):
+    """Have an issuer of others sign under the generation 2026, and another one be there for 2027."""
+    roots = {name: make_certificate(f"root {name} of the owner", days=3650) for name in ("2026", "2027")}
+    mesh.configure(anchors=["first"], signer="first")
+    mesh.up()
+    for name, root in roots.items():
+        make_cluster_issuer(mesh.cluster, f"issuer-{name}", root)
+    mesh.configure(
+        anchorCertificates={name: root.pem for name, root in roots.items()},
+        issuer=external(**{name: f"issuer-{name}" for name in roots}),
+    )
+    mesh.ok("rotate", "--to", "2026")
+
+
+# Runs that leave out a part of a step: nearly all, the issuer of the mesh, what Linkerd is deployed with.
+PARTIAL = (
+    ("--target", "**linkerd-namespace"),
+    ("--exclude", "**identity-issuer**"),
+    ("--exclude", "**linkerd-control-plane"),
+)
+
+
+@pytest.mark.parametrize("mode", ["anchor", "external-issuer"])
+def test_a_step_of_which_a_part_is_left_out_is_not_recorded(mode):
+    settings = {"issuer": {"mode": mode}} if mode == "anchor" else {}
+    deploy = Bench.up if mode == "anchor" else deploy_external_issuers
+    with bench(mode, settings, workloads=WORKLOADS, replicas=REPLICAS, deploy=deploy) as mesh:
+        mesh.configure(rotation={"mode": "step"})
+        mesh.ok("rotate", "--to", "2027", "--step")
+        for anchors in (["2026", "2027"], ["2027"]):
+            restart(mesh)
+            mesh.configure(anchors=anchors, signer="2027")
+            leave_out(mesh)
+            mesh.up()
+            assert_recorded(mesh)
+        assert mesh.outputs()["anchors"] == ["2027"]
+        unchanged(mesh)
+        assert mesh.failed() == 0
+
+
+def restart(mesh):
+    """Restart the control plane, and then every other workload with a proxy."""
+    for namespace in ("linkerd", APPLICATIONS):
+        mesh.kubectl("rollout", "restart", "deployment", "-n", namespace)
+        mesh.kubectl("rollout", "status", "deployment", "-n", namespace, "--timeout=300s")
+
+
+def leave_out(mesh):
+    """Run the step with each part left out: what is recorded is what is in the cluster, or nothing is recorded."""
+    before = mesh.outputs()
+    for option in PARTIAL:
+        result = mesh.engine(*UP, *option)
+        written = result.stdout + result.stderr
+        assert "It is not safe" not in written
+        assert "Traceback" not in written
+        if result.returncode:
+            assert mesh.outputs() == before, written
+        else:
+            assert_recorded(mesh)
+            before = mesh.outputs()
