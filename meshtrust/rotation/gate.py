@@ -27,7 +27,7 @@ from meshtrust.linkerd.owners import find_owners, how_to_restart
 from meshtrust.linkerd.pods import MeshedPod, ProxyTrust, Workload
 from meshtrust.linkerd.rollout import can_restart
 from meshtrust.lint import LEAF_LIFETIME
-from meshtrust.names import IDENTITY, IDENTITY_ISSUER
+from meshtrust.names import IDENTITY, IDENTITY_ISSUER, TRUST_ROOTS
 from meshtrust.pki.chain import find_chain
 from meshtrust.pki.pem import fingerprint
 from meshtrust.rotation.acknowledgements import Acknowledgements
@@ -246,7 +246,15 @@ def _blocks_identity(mesh: Mesh, name: str) -> Iterable[Blocker]:
     changed = mesh.bundle_changed
     for pod in mesh.identity_pods:
         began = pod.program_started
-        if changed is None or began is None:
+        if began is None:
+            continue
+        if changed is None:
+            reason = (
+                f"when {mesh.bundle_name} last changed is not in its metadata.managedFields, so that its program may "
+                f"not know {name}. Write it again as it is: kubectl -n {mesh.namespace} get configmap {TRUST_ROOTS} "
+                "-o yaml | kubectl apply --server-side --force-conflicts -f -"
+            )
+            yield Blocker(subject=str(pod), reason=reason, workload=pod.workload, curable=False)
             continue
         is_new = pod.created >= changed and not pod.program_restarts
         if not is_new and began < changed + SETTLED:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from meshtrust.names import TRUST_ROOTS
 from meshtrust.pki.chain import find_chain
 from meshtrust.pki.pem import fingerprint, read_bundle
 from rehearsal.cluster import ensure
@@ -62,7 +63,22 @@ def test_a_mesh_in_high_availability_rotates_after_its_stack_was_renamed():
         unchanged(mesh)
         after = mesh.outputs()
         assert (after["roots"], trusted(mesh.cluster)) == (before["roots"], roots)
+        mesh.ok("rotate", "--to", "2027", "--step")
+        write_bundle_again(mesh)
         rotate(mesh, "2027")
+
+
+def write_bundle_again(mesh):
+    """Take the times of its changes off the bundle, and do what the refusal of the next step says of that."""
+    mesh.kubectl("patch", "configmap", TRUST_ROOTS, "-n", "linkerd", "-p", '{"metadata": {"managedFields": [{}]}}')
+    mesh.configure(anchors=["2026", "2027"], signer="2027")
+    unknown = f"when ConfigMap linkerd/{TRUST_ROOTS} last changed is not in its metadata.managedFields"
+    assert unknown in " ".join(mesh.refused().split())
+    held = mesh.kubectl("-n", "linkerd", "get", "configmap", TRUST_ROOTS, "-o", "yaml")
+    mesh.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=held)
+    written = " ".join(mesh.refused().split())
+    assert unknown not in written
+    assert "its program was started before the bundle last changed" in written
 
 
 def test_a_mesh_whose_bundle_trust_manager_publishes_rotates():

@@ -174,6 +174,18 @@ def test_an_identity_program_that_was_restarted_before_the_bundle_was_put_back_i
     assert "its program was started before the bundle last changed, so that it may not know 2027" in line
 
 
+def test_a_bundle_that_does_not_say_when_it_changed_shows_nothing_of_the_identity_program():
+    """Whoever may write the ConfigMap may take its managed fields away, as some tools do."""
+    made = cluster()
+    made.set_bundle(BOTH, NOW - timedelta(hours=20))
+    made.objects["api/v1/namespaces/linkerd/configmaps/linkerd-identity-trust-roots"]["metadata"]["managedFields"] = [
+        {}
+    ]
+    [line] = blockers(made)
+    assert "when ConfigMap linkerd/linkerd-identity-trust-roots last changed is not in its metadata.managed" in line
+    assert "linkerd-identity-trust-roots -o yaml | kubectl apply --server-side --force-conflicts" in line
+
+
 # Certificates of pods in every phase.
 
 
