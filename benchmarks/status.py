@@ -1,4 +1,8 @@
-"""Cost of `meshtrust status` by the number of pods: seconds, requests and memory, and how they grow."""
+"""Cost of `meshtrust status` by the number of pods: seconds, requests and memory, and how they grow.
+
+And of the gate's look before a switch, which also asks each replica of the injector what it would inject, and who else
+trusts the root. Before it did, it made as many requests as `status`.
+"""
 
 import asyncio
 import multiprocessing
@@ -15,6 +19,8 @@ from meshtrust.cluster.api import Api, Request
 from meshtrust.cluster.connection.client import connect
 from meshtrust.names import CONTROL_PLANE_NAMESPACE_LABEL, PROXY, TRUST_ROOTS, TRUST_ROOTS_ANNOTATION, TRUST_ROOTS_KEY
 from meshtrust.pki.pem import sha256_hex
+from meshtrust.rotation.gate import find_blockers
+from meshtrust.rotation.steps import Step, Trust
 from meshtrust.stacks.inspection import inspect
 from meshtrust.stacks.target import Target
 from rehearsal.cluster import Cluster
@@ -81,12 +87,19 @@ def _read(context: str, kubeconfig: str, answers: Any) -> None:
         started = time.perf_counter()
         inspection = await inspect(target)
         seconds = time.perf_counter() - started
-        return {
+        status = {
             "pods": len(inspection.mesh.pods),
             "seconds": round(seconds, 3),
             "requests": api.requests,
             "memoryMiB": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         }
+        [root] = inspection.mesh.roots
+        trust = Trust(anchors=("2026",), signer="2026")
+        api.requests, started = 0, time.perf_counter()
+        step = Step(kind="switch", generations=trust.anchors, before=trust, after=trust)
+        if blockers := await find_blockers(api, "linkerd", step, {"2026": root}):
+            raise RuntimeError("\n".join(map(str, blockers)))
+        return status | {"lookSeconds": round(time.perf_counter() - started, 3), "lookRequests": api.requests}
 
     answers.put(asyncio.run(read()))
 

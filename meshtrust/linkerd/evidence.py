@@ -111,12 +111,23 @@ async def read_mesh(api: Api, namespace: str) -> Mesh:
 
 
 async def read_injectors(api: Api, namespace: str) -> Mesh:
-    """Read a Linkerd installation as `read_mesh` does, with no other pods than the replicas of its injector."""
+    """Read the trust anchors of a Linkerd installation and the replicas of its injector, and nothing else of it.
 
-    async def list_injectors() -> list[MeshedPod]:
-        return [pod for pod in await _list_pods(api, namespace) if pod.is_part(PROXY_INJECTOR)]
+    Args:
+        api: Client of the cluster.
+        namespace: Namespace of Linkerd's control plane.
 
-    return await _assemble(api, namespace, asyncio.create_task(list_injectors()))
+    Raises:
+        ClusterError: They cannot be read, or the trust anchors cannot be understood.
+    """
+    trusted, found = await asyncio.gather(read_trust_roots(api, namespace), _list_pods(api, namespace))
+    return Mesh(
+        namespace=namespace,
+        bundle=trusted.text,
+        roots=trusted.roots,
+        pods=tuple(pod for pod in found if pod.is_part(PROXY_INJECTOR)),
+        bundle_changed=trusted.changed,
+    )
 
 
 async def read_others(api: Api, mesh: Mesh) -> list[Mesh]:

@@ -272,6 +272,21 @@ def test_a_pod_that_is_being_deleted_is_waited_for_and_its_workload_not_restarte
     assert not any(entry.curable for entry in found)
 
 
+def test_a_look_before_a_switch_costs_no_request_for_a_pod():
+    """With a page for each 500 of them, a look at 5,000 pods makes 30 requests at most."""
+    few, many = cluster(), cluster()
+    for made in (few, many):
+        name = "linkerd-destination"
+        made.add(LINKERD, pod_item(f"{name}-1", "linkerd", anchors=None, **of_deployment(name)))
+        made.ports[f"linkerd/{name}-1", 4191] = Port(proxy_answers(BOTH), leaf(ISSUER_NEW))
+    for number in range(300):
+        many.add(SHOP, pod_item(f"more-{number}", anchors=BOTH, **of_deployment("more")))
+    assert blockers(few) == blockers(many) == []
+    assert sorted(many.requests) == sorted(few.requests)
+    pages = 5000 // 500 - 1
+    assert len(few.requests) + pages * few.requests.count("api/v1/pods") <= 30
+
+
 # Injectors.
 
 
