@@ -59,7 +59,7 @@ class FakeCluster(Api):
         path = request.path.removeprefix("/")
         self.requests.append(path)
         self.before_call(path)
-        found = self.objects.get(path)
+        found = self._groups() if path == "apis" else self.objects.get(path)
         if found is None and path.rpartition("/")[0] in self.objects:
             listed = self.objects[path.rpartition("/")[0]]
             found = next((item for item in listed if item["metadata"]["name"] == path.rpartition("/")[2]), None)
@@ -115,6 +115,13 @@ class FakeCluster(Api):
                 yield session
             finally:
                 await session.end()
+
+    def _groups(self) -> dict[str, Any]:
+        """Return the list of API groups of which an object tells that they are served."""
+        names = [
+            path.removeprefix("apis/") for path in self.objects if path.startswith("apis/") and path.count("/") == 1
+        ]
+        return {"groups": [{"name": name, **self.objects[f"apis/{name}"]} for name in names]}
 
     # Building blocks.
 

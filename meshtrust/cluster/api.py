@@ -193,21 +193,31 @@ class Api(ABC):
                 return
             params["continue"] = following
 
-    async def list_custom(self, group: str, plural: str, kind: str) -> Sequence[Object] | None:
+    async def list_custom(
+        self, group: str, plural: str, kind: str, *, versions: Mapping[str, str] | None = None
+    ) -> Sequence[Object] | None:
         """Return all objects of a kind that a cluster may lack, None if it does.
 
-        Which version is served is asked first, of what every account may read: without the kind, RBAC would refuse the
-        list as it refuses what is there.
+        Args:
+            group: The kind's API group.
+            plural: The kind's name in paths.
+            kind: The kind.
+            versions: The API groups that the cluster serves, as `preferred_versions` returns them, which is asked
+                unless they are given: without the kind, RBAC would refuse the list as it refuses what is there.
         """
-        found = await self.discover(group)
-        if found is None:
+        version = (await self.preferred_versions() if versions is None else versions).get(group)
+        if version is None:
             return None
-        resource = Resource(found["preferredVersion"]["groupVersion"], plural, kind)
         try:
-            return [item async for item in self.list(resource)]
+            return [item async for item in self.list(Resource(version, plural, kind))]
         except NotFoundError:
             # The group has other kinds.
             return None
+
+    async def preferred_versions(self) -> Mapping[str, str]:
+        """Return the version that the server prefers of each API group that it serves; every account may read that."""
+        found = await self.send(Request(method="GET", path="/apis", what="list of API groups"))
+        return {group["name"]: group["preferredVersion"]["groupVersion"] for group in found.get("groups") or ()}
 
     async def discover(self, name: str) -> Object | None:
         """Return the description of an API group, or of one of its versions; None if it is not served."""

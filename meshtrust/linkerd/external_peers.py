@@ -68,17 +68,22 @@ class Unseen:
         ]
 
 
-async def read_unseen(api: Api, mesh: Mesh) -> Unseen:
+async def read_unseen(api: Api, mesh: Mesh, versions: Mapping[str, str] | None = None) -> Unseen:
     """Read who may trust the roots of a mesh and cannot be asked from its cluster.
 
     Args:
         api: Client of the cluster.
         mesh: The installation.
+        versions: The API groups that the cluster serves, which is asked unless they are given.
 
     Raises:
         ClusterError: They cannot be listed.
     """
-    external, links = await asyncio.gather(api.list_custom(*_EXTERNAL), api.list_custom(*_LINKS))
+    if versions is None:
+        versions = await api.preferred_versions()
+    external, links = await asyncio.gather(
+        api.list_custom(*_EXTERNAL, versions=versions), api.list_custom(*_LINKS, versions=versions)
+    )
     return Unseen(
         external=tuple(
             sorted(f"{item['metadata']['namespace']}/{item['metadata']['name']}" for item in external or ())
@@ -115,9 +120,10 @@ async def read_outsiders(api: Api, mesh: Mesh, *, fleet: Collection[str] | None)
     Raises:
         ClusterError: Something of it cannot be read.
     """
+    versions = await api.preferred_versions()
     unseen, rollouts, templates, others = await asyncio.gather(
-        read_unseen(api, mesh),
-        api.list_custom(*_ROLLOUTS),
+        read_unseen(api, mesh, versions),
+        api.list_custom(*_ROLLOUTS, versions=versions),
         asyncio.gather(*(_read_templates(api, kind) for kind in _OWNERS)),
         read_others(api, mesh),
     )

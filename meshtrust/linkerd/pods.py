@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from meshtrust.cluster.api import PODS, Api
-from meshtrust.names import CONTROL_PLANE_NAMESPACE_LABEL, PROXY, PROXY_ADMIN_PORT
+from meshtrust.names import COMPONENT_LABEL, CONTROL_PLANE_NAMESPACE_LABEL, PROXY, PROXY_ADMIN_PORT
 from meshtrust.pki.pem import PemError, fingerprint, read_bundle
 
 ANCHORS_VARIABLE = "LINKERD2_PROXY_IDENTITY_TRUST_ANCHORS"
@@ -87,6 +87,7 @@ class MeshedPod:
         runs: Whether its node says that the proxy's container runs.
         is_placed: Whether it has a node, without which nothing of it runs.
         is_ending: Whether it is being deleted, and is gone in a while.
+        component: The Deployment of the control plane that it says by its label to belong to; empty if to none.
         is_gateway: Whether proxies of other clusters connect to its proxy (linkerd-multicluster).
         started: When the container of the proxy began to run, by its node's clock; None where it does not run.
         restarts: How often that container was restarted.
@@ -106,6 +107,7 @@ class MeshedPod:
     runs: bool = True
     is_placed: bool = True
     is_ending: bool = False
+    component: str = ""
     is_gateway: bool = False
     started: datetime | None = None
     restarts: int = 0
@@ -122,9 +124,14 @@ class MeshedPod:
         return self.trust.state == "unseen" or (self.trust.state == "trusts" and root not in self.trust.roots)
 
     def is_part(self, deployment: str) -> bool:
-        """Whether it is a pod of one of the control plane's Deployments: by its owner, since anyone may set a label."""
-        is_inside = self.namespace == self.control_plane
-        return is_inside and self.workload.kind == "Deployment" and self.workload.name == deployment
+        """Whether it belongs to one of the control plane's Deployments, or serves in the place of its pods.
+
+        Inside the control plane's namespace a Service goes by the label alone (linkerd2 ``charts``,
+        ``linkerd-control-plane/templates/proxy-injector.yaml``), so that a pod which was taken out of its ReplicaSet
+        goes on to serve. Elsewhere anyone may set the label.
+        """
+        is_owned = self.workload.kind == "Deployment" and self.workload.name == deployment
+        return self.namespace == self.control_plane and (is_owned or self.component == deployment)
 
     def __str__(self) -> str:
         """Return it as ``namespace/name``."""
@@ -177,6 +184,7 @@ def read_pod(item: Mapping[str, Any]) -> MeshedPod | None:
         runs=started is not None,
         is_placed=bool(spec.get("nodeName")),
         is_ending="deletionTimestamp" in metadata,
+        component=_component(metadata),
         is_gateway=any(entry.get("name") == _GATEWAY_VARIABLE for entry in container.get("env") or ()),
         started=started,
         restarts=restarts,
@@ -244,6 +252,12 @@ def _control_plane(container: Mapping[str, Any], metadata: Mapping[str, Any]) ->
     if len(parts) > 5 and "$" not in parts[4]:
         return parts[4]
     return str((metadata.get("labels") or {}).get(CONTROL_PLANE_NAMESPACE_LABEL) or "")
+
+
+def _component(metadata: Mapping[str, Any]) -> str:
+    """Return the name of the Deployment whose component a pod's label names."""
+    component = (metadata.get("labels") or {}).get(COMPONENT_LABEL)
+    return f"linkerd-{component}" if component else ""
 
 
 def _admin_port(container: Mapping[str, Any]) -> int:

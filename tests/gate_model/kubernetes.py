@@ -62,7 +62,8 @@ class ModelApi(Api):
         assert request.method == "GET", f"a look changes nothing: {request}"
         what, path = request.what, _PATH.fullmatch(request.path)
         if path is None:
-            return _read_group(request.path.removeprefix("/apis/"), what)
+            assert request.path == "/apis", request
+            return _list_groups()
         version, namespace, plural, name = path["version"], path["namespace"], path["plural"], path["name"]
         if name and plural == "pods":
             for pod in self._cluster.pods:
@@ -148,13 +149,14 @@ class _Session:
         return frame
 
 
-def _read_group(group: str, what: str) -> dict[str, Any]:
-    """Return an API group as discovery has it."""
-    for version in (_EXTERNAL, _ROLLOUTS):
-        if version.startswith(f"{group}/"):
-            return {"name": group, "preferredVersion": {"groupVersion": version}}
-    msg = f"The {what} does not exist."
-    raise NotFoundError(msg, "not found")
+def _list_groups() -> dict[str, Any]:
+    """Return the list of API groups as discovery has it."""
+    versions = (_EXTERNAL, _ROLLOUTS)
+    return {
+        "groups": [
+            {"name": version.partition("/")[0], "preferredVersion": {"groupVersion": version}} for version in versions
+        ]
+    }
 
 
 def _is_selected(item: Mapping[str, Any], params: Mapping[str, str]) -> bool:

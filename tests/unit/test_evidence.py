@@ -300,6 +300,31 @@ def test_an_injector_that_would_still_give_the_old_bundle_holds_a_step_up_whatev
     )
 
 
+@pytest.mark.parametrize("step", [SWITCH, RETIRE], ids=["switch", "retire"])
+def test_an_injector_that_was_taken_out_of_its_replica_set_still_serves_and_is_asked(step):
+    """As by `kubectl label pod linkerd-proxy-injector-1 pod-template-hash-`: its Service goes by another label."""
+    made = cluster()
+    labels = {"linkerd.io/control-plane-component": "proxy-injector"}
+    made.add(LINKERD, pod_item("orphan", "linkerd", anchors=BOTH, labels=labels))
+    made.ports["linkerd/orphan", 4191] = Port(proxy_answers(BOTH), leaf(ISSUER_NEW))
+    made.ports["linkerd/orphan", 8443] = Port(injector_answers(lambda: OLD.pem), leaf(ISSUER_NEW))
+    found = asyncio.run(find_blockers(made, "linkerd", step, ROOTS))
+    assert [str(entry).partition(": ")[0] for entry in found] == ["linkerd/orphan"]
+    assert "it would give a new pod other roots" in str(found[0])
+    assert "kubectl -n linkerd delete pod orphan" in str(found[0]), "a restart of the Deployment does not reach it"
+
+
+def test_an_identity_replica_that_was_taken_out_of_its_replica_set_still_signs_and_is_asked():
+    made = cluster()
+    labels = {"linkerd.io/control-plane-component": "identity"}
+    made.add(LINKERD, pod_item("orphan", "linkerd", anchors=BOTH, labels=labels))
+    made.ports["linkerd/orphan", 4191] = Port(proxy_answers(BOTH), leaf(make_certificate("issuer", issuer=NEW)))
+    made.ports["linkerd/orphan", 9990] = Port(identity_answers(ISSUER_OLD))
+    [line] = blockers(made, RETIRE)
+    assert line.startswith("linkerd/orphan: it still signs with an issuer that ends")
+    assert "kubectl -n linkerd delete pod orphan" in line
+
+
 def test_an_injector_is_waited_for_while_its_node_brings_it_the_bundle():
     made, asked = cluster(), []
 
@@ -397,8 +422,6 @@ def test_a_tenants_pod_with_the_labels_of_the_identity_service_is_none_of_its_re
     made = cluster()
     labels = {"linkerd.io/control-plane-component": "identity", "linkerd.io/control-plane-ns": "linkerd"}
     add(made, "impostor", labels=labels)
-    made.add(LINKERD, pod_item("impostor", "linkerd", anchors=BOTH, labels=labels))
-    made.ports["linkerd/impostor", 4191] = Port(proxy_answers(BOTH), leaf(ISSUER_NEW))
     assert blockers(made, SWITCH) == blockers(made, RETIRE) == []
     mesh = asyncio.run(read_mesh(made, "linkerd"))
     assert list(map(str, mesh.identity_pods)) == ["linkerd/linkerd-identity-1"]
