@@ -209,7 +209,7 @@ async def find_overtaken(api: Api, namespace: str, root: x509.Certificate, name:
 async def find_unserved(api: Api, mesh: Mesh) -> list[Blocker]:
     """Return the replicas of the identity service that are not seen to sign with the issuer in the Secret."""
     served, leaves = await asyncio.gather(read_served_issuers(api, mesh), read_leaves(api, mesh, mesh.identity_pods))
-    return blocks_served(mesh, served, leaves)
+    return await _name_owners(api, blocks_served(mesh, served, leaves))
 
 
 def blocks_switch(mesh: Mesh, root: str, name: str, now: datetime) -> list[Blocker]:

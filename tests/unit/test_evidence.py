@@ -13,7 +13,7 @@ from meshtrust.linkerd.rollout import can_restart
 from meshtrust.pki.pem import sha256_hex
 from meshtrust.rotation import gate
 from meshtrust.rotation.acknowledgements import Acknowledgements
-from meshtrust.rotation.gate import find_blockers, find_overtaken
+from meshtrust.rotation.gate import find_blockers, find_overtaken, find_unserved
 from meshtrust.rotation.steps import Step, Trust
 from meshtrust.stacks.inspection import inspect
 from meshtrust.stacks.target import Target
@@ -320,9 +320,10 @@ def test_an_identity_replica_that_was_taken_out_of_its_replica_set_still_signs_a
     made.add(LINKERD, pod_item("orphan", "linkerd", anchors=BOTH, labels=labels))
     made.ports["linkerd/orphan", 4191] = Port(proxy_answers(BOTH), leaf(make_certificate("issuer", issuer=NEW)))
     made.ports["linkerd/orphan", 9990] = Port(identity_answers(ISSUER_OLD))
-    [line] = blockers(made, RETIRE)
-    assert line.startswith("linkerd/orphan: it still signs with an issuer that ends")
-    assert "kubectl -n linkerd delete pod orphan" in line
+    [unserved] = asyncio.run(find_unserved(made, asyncio.run(read_mesh(made, "linkerd"))))
+    for line in (*blockers(made, RETIRE), str(unserved)):
+        assert line.startswith("linkerd/orphan: it still signs with an issuer that ends")
+        assert "kubectl -n linkerd delete pod orphan" in line
 
 
 def test_an_injector_is_waited_for_while_its_node_brings_it_the_bundle():
