@@ -517,7 +517,7 @@ def test_who_cannot_be_asked_is_read_for_status_and_a_right_that_is_missing_hide
     assert found.unseen
     assert found.unseen.subjects == ["ExternalWorkload shop/vm-1"]
 
-    async def refuse(*_):
+    async def refuse(*_, **__):
         message = "externalworkloads is forbidden"
         raise ForbiddenError(message)
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from meshtrust.linkerd import pods
+from meshtrust.linkerd.external_peers import Unseen
 from meshtrust.rotation import gate
 from meshtrust.rotation.acknowledgements import Acknowledgements
 from tests.gate_model import scenarios
@@ -125,7 +126,7 @@ BROKEN: dict[str, tuple[Any, str, Callable, Callable[[GateMachine], None], type[
     "machines outside of the cluster are not looked at": (
         gate,
         "read_outsiders",
-        _without("external", ()),
+        _without("unseen", Unseen()),
         scenarios.switch_beside_a_machine_outside,
         UnsafeError,
     ),
