@@ -169,7 +169,6 @@ def release(
     timeout_seconds: int,
     owner: ReleaseOwner,
     opts: pulumi.ResourceOptions,
-    helm_waits: bool = False,
     release_name: str = "",
 ) -> kubernetes.helm.v3.Release:
     """Make a Helm release.
@@ -188,7 +187,6 @@ def release(
         timeout_seconds: Seconds that it may take to become ready.
         owner: The owner of the release.
         opts: Parent and dependencies.
-        helm_waits: Whether Helm waits, and takes back what does not get ready: for a release without pods.
         release_name: Name of the release; empty if it is that of the chart.
     """
     if owner.before_create:
@@ -199,8 +197,7 @@ def release(
         name=release_name or chart,
         namespace=namespace,
         values=values,
-        atomic=helm_waits or None,
-        skip_await=not helm_waits or None,
+        skip_await=True,
         timeout=timeout_seconds,
         description=owner.owner_id or None,
         opts=opts,

@@ -25,10 +25,12 @@ class ControlPlaneNamespace(pulumi.ComponentResource):
 
     name: pulumi.Output[str]
     """The name, known once the namespace exists."""
+    resource: kubernetes.core.v1.Namespace
+    """The namespace itself, with which Kubernetes deletes all that is in it."""
 
     def __init__(self, name: str, args: ControlPlaneNamespaceArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("meshtrust:index:ControlPlaneNamespace", name, None, opts)
-        namespace = kubernetes.core.v1.Namespace(
+        self.resource = kubernetes.core.v1.Namespace(
             name,
             metadata=kubernetes.meta.v1.ObjectMetaArgs(
                 name=args.name,
@@ -42,5 +44,5 @@ class ControlPlaneNamespace(pulumi.ComponentResource):
             ),
             opts=pulumi.ResourceOptions(parent=self),
         )
-        self.name = namespace.metadata["name"]
+        self.name = self.resource.metadata["name"]
         self.register_outputs({"name": self.name})

@@ -7,7 +7,7 @@ from typing import Any
 import pulumi
 import pulumi_kubernetes as kubernetes
 
-from components.charts import ChartSource, ReleaseOwner, merge_user_values, merge_values, release
+from components.charts import ChartSource, ReleaseOwner, Resources, merge_user_values, merge_values, release
 from meshtrust.linkerd.evidence import ANCHORS_ANNOTATION
 from meshtrust.linkerd.webhooks.authority import CONTROL_PLANE
 from meshtrust.names import (
@@ -108,7 +108,7 @@ class LinkerdArgs:
 class Linkerd(pulumi.ComponentResource):
     """`meshtrust:index:Linkerd`: the Helm releases of Linkerd's definitions and, after it, of its control plane.
 
-    What `depends_on` names is installed before its CRDs.
+    The definitions are declared first, so that they can be waited for before `install` declares the control plane.
     """
 
     crds: kubernetes.helm.v3.Release
@@ -118,6 +118,7 @@ class Linkerd(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: LinkerdArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("meshtrust:index:Linkerd", name, None, opts)
+        self._name, self._args = name, args
         self.crds = release(
             f"{name}-crds",
             args.installation.charts.names[0],
@@ -127,11 +128,21 @@ class Linkerd(pulumi.ComponentResource):
             values={"installGatewayAPI": args.installation.install_gateway_api},
             timeout_seconds=args.installation.timeout_seconds,
             owner=args.owner,
-            helm_waits=True,
-            opts=pulumi.ResourceOptions(parent=self, depends_on=opts.depends_on if opts else None),
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+
+    def install(self, after: Resources) -> None:
+        """Declare the control plane; called once.
+
+        Args:
+            after: The release of the definitions, once they are served.
+        """
+        args = self._args
+        opts = pulumi.ResourceOptions.merge(
+            pulumi.ResourceOptions(parent=self, depends_on=after), pulumi.ResourceOptions(depends_on=args.credentials)
         )
         self.control_plane = release(
-            f"{name}-control-plane",
+            f"{self._name}-control-plane",
             args.installation.charts.names[1],
             release_name=args.installation.releases[1],
             source=args.installation.charts,
@@ -139,7 +150,7 @@ class Linkerd(pulumi.ComponentResource):
             values=control_plane_values(args),
             timeout_seconds=args.installation.timeout_seconds,
             owner=args.owner,
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[self.crds, *args.credentials]),
+            opts=opts,
         )
         self.register_outputs({})
 

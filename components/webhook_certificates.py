@@ -45,10 +45,12 @@ class WebhookCertificatesArgs:
     Attributes:
         policy: Their authorities; None if Linkerd's chart makes them.
         namespace: Namespace of Linkerd's control plane, which exists.
+        deleted_with: The namespace itself, whose deletion deletes what is made in it.
     """
 
     policy: WebhookPolicy | None
     namespace: pulumi.Input[str]
+    deleted_with: pulumi.Resource | None = None
 
 
 class WebhookCertificates(pulumi.ComponentResource):
@@ -80,7 +82,9 @@ class WebhookCertificates(pulumi.ComponentResource):
         self._on_cluster = pulumi.ResourceOptions(parent=self, depends_on=opts.depends_on if opts else None)
         made = {authority: self._authority(name, authority) for authority in args.policy.authorities}
         pair = made[args.policy.signer]
-        self.certificates = self._issue(name, args.policy.signer, pair, CONTROL_PLANE, args.namespace)
+        self.certificates = self._issue(
+            name, args.policy.signer, pair, CONTROL_PLANE, args.namespace, deleted_with=args.deleted_with
+        )
         if args.policy.viz_namespace:
             self._issue(f"{name}-viz", args.policy.signer, pair, VIZ, args.policy.viz_namespace)
         roots = [root for root, _ in made.values()]
@@ -123,13 +127,14 @@ class WebhookCertificates(pulumi.ComponentResource):
         pair: tuple[pulumi.Output[str], pulumi.Output[str]],
         webhooks: Sequence[Webhook],
         namespace: pulumi.Input[str],
+        *,
+        deleted_with: pulumi.Resource | None = None,
     ) -> list[pulumi.Resource]:
         """Declare the Issuer of a namespace, and the certificates of its webhooks."""
+        child = pulumi.ResourceOptions.merge(self._on_cluster, pulumi.ResourceOptions(deleted_with=deleted_with))
         ca_name = f"linkerd-webhook-ca-{signer}"
-        issuer = declare_ca_issuer(
-            f"{name}-{signer}", ca_name, namespace, chain=pair[0], key=pair[1], opts=self._on_cluster
-        )
-        waiting = pulumi.ResourceOptions.merge(self._on_cluster, pulumi.ResourceOptions(depends_on=[issuer]))
+        issuer = declare_ca_issuer(f"{name}-{signer}", ca_name, namespace, chain=pair[0], key=pair[1], opts=child)
+        waiting = pulumi.ResourceOptions.merge(child, pulumi.ResourceOptions(depends_on=[issuer]))
         return [
             kubernetes.apiextensions.CustomResource(
                 f"{name}-{webhook.service}",

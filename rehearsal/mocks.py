@@ -45,6 +45,7 @@ class Registered:
     depends_on: frozenset[str]
     ignore_changes: tuple[str, ...]
     retain_on_delete: bool
+    deleted_with: str
     provider: str
 
 
@@ -117,6 +118,7 @@ class _Recorder(mocks.MockMonitor):
                     depends_on=frozenset(request.dependencies),
                     ignore_changes=tuple(request.ignoreChanges),
                     retain_on_delete=request.retainOnDelete,
+                    deleted_with=request.deletedWith,
                     provider=request.provider,
                 )
             )

@@ -78,6 +78,7 @@ class IdentityIssuerArgs:
     Attributes:
         policy: Who signs it, and how long it lives.
         namespace: Namespace of Linkerd's control plane, which exists.
+        deleted_with: The namespace itself, whose deletion deletes what is made in it.
         signer: The trust anchor's generation that signs.
         intermediate: The intermediate CA of mode ``intermediate`` where another stack signed it; None if this
             one does.
@@ -86,6 +87,7 @@ class IdentityIssuerArgs:
 
     policy: IssuerPolicy
     namespace: pulumi.Input[str]
+    deleted_with: pulumi.Resource | None = None
     signer: Signer
     intermediate: SignedPair | None = None
     default_named_generation: str

@@ -22,6 +22,7 @@ from program.checks.releases import release_owner
 from program.checks.replacement import keep_from_replacement
 from program.wait.bundle import wait_for_published_bundle
 from program.wait.cert_manager import wait_for_cert_manager_api
+from program.wait.definitions import wait_for_definitions
 from program.wait.issuer_secret import wait_for_issuer_secret
 from program.wait.last_look import look_before_retirement, look_before_switch
 from program.wait.left_out import DeclaredRelease
@@ -65,11 +66,9 @@ def declare_cluster(plan: RunPlan, anchor: TrustAnchor) -> DeclaredCluster:
     )
 
     releases: list[DeclaredRelease] = []
-    installed: list[pulumi.Resource] = []
     answering: Resources = []
     if settings.cert_manager:
         cert_manager = CertManager("cert-manager", replace(settings.cert_manager, owner=owner), on_cluster)
-        installed = [cert_manager.release]
         releases.append(_declared(cert_manager.release, settings.cert_manager.charts, settings.cert_manager.values))
         answering = wait_for_cert_manager_api(plan, cert_manager, settings.cert_manager.namespace)
     by_cert_manager = pulumi.ResourceOptions(providers=[cluster], depends_on=answering)
@@ -79,6 +78,7 @@ def declare_cluster(plan: RunPlan, anchor: TrustAnchor) -> DeclaredCluster:
         IdentityIssuerArgs(
             policy=settings.issuer,
             namespace=namespace.name,
+            deleted_with=namespace.resource,
             signer=anchor.signer,
             intermediate=fleet.intermediate(requests, settings.anchor.signer)
             if fleet and requests and settings.issuer.mode == "intermediate"
@@ -89,7 +89,9 @@ def declare_cluster(plan: RunPlan, anchor: TrustAnchor) -> DeclaredCluster:
     )
     issuer.issue(after=look_before_switch(plan, issuer.signed_by))
     webhooks = WebhookCertificates(
-        "webhooks", WebhookCertificatesArgs(policy=settings.webhooks, namespace=namespace.name), by_cert_manager
+        "webhooks",
+        WebhookCertificatesArgs(policy=settings.webhooks, namespace=namespace.name, deleted_with=namespace.resource),
+        by_cert_manager,
     )
     credentials = [*issuer.issued, *webhooks.certificates]
 
@@ -115,9 +117,9 @@ def declare_cluster(plan: RunPlan, anchor: TrustAnchor) -> DeclaredCluster:
             owner=owner,
             restorations=plan.restorations,
         ),
-        # Two releases at a time share the processor, and cert-manager is what the rest waits for.
-        pulumi.ResourceOptions(providers=[cluster], depends_on=installed),
+        on_cluster,
     )
+    linkerd.install(after=wait_for_definitions(plan, linkerd.crds))
 
     if settings.observability:
         Observability(

@@ -338,17 +338,25 @@ def test_values_in_plaintext_stay_readable(config):
     assert recording.named("linkerd-control-plane").inputs["values"]["podAnnotations"]["team"] == "hush"
 
 
-def test_helm_waits_for_definitions_and_the_program_for_pods(config):
+def test_helm_waits_for_nothing_since_the_program_waits_for_definitions_and_pods(config):
     recording = run_program(config)
     waits = {
         entry.inputs["name"]: (entry.inputs.get("atomic", False), entry.inputs.get("skipAwait", False))
         for entry in recording.of_type(RELEASE)
     }
-    assert waits == {
-        "cert-manager": (False, True),
-        "linkerd-crds": (True, False),
-        "linkerd-control-plane": (False, True),
-    }
+    assert waits == dict.fromkeys(("cert-manager", "linkerd-crds", "linkerd-control-plane"), (False, True))
+
+
+def test_what_is_in_a_namespace_of_the_stack_is_deleted_with_it(config):
+    recording = run_program(config)
+    namespace = recording.named("linkerd-namespace", "kubernetes:core/v1:Namespace").urn
+    inside = [
+        entry
+        for entry in recording.resources
+        if (entry.inputs.get("metadata") or {}).get("namespace") and not entry.type.endswith(":Release")
+    ]
+    assert {entry.deleted_with for entry in inside} == {namespace}
+    assert {entry.deleted_with for entry in recording.resources if entry not in inside} == {""}
 
 
 def test_charts_come_from_a_repository_a_registry_or_a_directory(config, tmp_path):
