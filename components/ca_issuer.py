@@ -1,10 +1,31 @@
 """An Issuer of cert-manager on a CA that this program holds the key of."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
 import pulumi
 import pulumi_kubernetes as kubernetes
 
 from components.tls_secret import tls_data
 from meshtrust.names import CERT_MANAGER_API, KUBERNETES_TLS
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaCertificate:
+    """A Certificate under a CA that this program holds the key of, so that it could sign it itself.
+
+    Attributes:
+        secret: Name of the Secret that cert-manager writes.
+        spec: The Certificate's spec.
+        chain: The CA's certificate, and its root where that is another, as PEM.
+        key: The CA's key as PEM.
+    """
+
+    secret: str
+    spec: pulumi.Input[Mapping[str, Any]]
+    chain: pulumi.Output[str]
+    key: pulumi.Output[str] = field(repr=False)
 
 
 def declare_ca_issuer(

@@ -10,7 +10,7 @@ import pulumi
 import pulumi_kubernetes as kubernetes
 import pulumi_tls as tls
 
-from components.ca_issuer import declare_ca_issuer, ready_metadata
+from components.ca_issuer import CaCertificate, declare_ca_issuer, ready_metadata
 from meshtrust.linkerd.webhooks.authority import CONTROL_PLANE, VIZ, Webhook
 from meshtrust.names import CERT_MANAGER_API, CERT_MANAGER_GROUP
 from meshtrust.pki.durations import format_duration
@@ -70,11 +70,13 @@ class WebhookCertificates(pulumi.ComponentResource):
     chart makes the certificates."""
     certificates: Sequence[pulumi.Resource]
     """Resources to depend on until each webhook of the control plane has its certificate."""
+    by_ca: Sequence[CaCertificate]
+    """The Certificates of the control plane's webhooks."""
 
     def __init__(self, name: str, args: WebhookCertificatesArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("meshtrust:index:WebhookCertificates", name, None, opts)
         self._policy = args.policy
-        self.bundle, self.certificates = None, []
+        self.bundle, self.certificates, self.by_ca = None, [], []
         if args.policy is None:
             self.register_outputs({})
             return
@@ -85,6 +87,15 @@ class WebhookCertificates(pulumi.ComponentResource):
         self.certificates = self._issue(
             name, args.policy.signer, pair, CONTROL_PLANE, args.namespace, deleted_with=args.deleted_with
         )
+        self.by_ca = [
+            CaCertificate(
+                secret=webhook.secret,
+                spec=_spec_in(webhook, args.policy.signer, args.namespace),
+                chain=pair[0],
+                key=pair[1],
+            )
+            for webhook in CONTROL_PLANE
+        ]
         if args.policy.viz_namespace:
             self._issue(f"{name}-viz", args.policy.signer, pair, VIZ, args.policy.viz_namespace)
         roots = [root for root, _ in made.values()]
@@ -132,7 +143,7 @@ class WebhookCertificates(pulumi.ComponentResource):
     ) -> list[pulumi.Resource]:
         """Declare the Issuer of a namespace, and the certificates of its webhooks."""
         child = pulumi.ResourceOptions.merge(self._on_cluster, pulumi.ResourceOptions(deleted_with=deleted_with))
-        ca_name = f"linkerd-webhook-ca-{signer}"
+        ca_name = _ca_name(signer)
         issuer = declare_ca_issuer(f"{name}-{signer}", ca_name, namespace, chain=pair[0], key=pair[1], opts=child)
         waiting = pulumi.ResourceOptions.merge(child, pulumi.ResourceOptions(depends_on=[issuer]))
         return [
@@ -142,11 +153,19 @@ class WebhookCertificates(pulumi.ComponentResource):
                 kind="Certificate",
                 # A stack whose state was lost is made again over its own objects, under another authority.
                 metadata=ready_metadata(webhook.service, namespace, takes_over=True),
-                spec=pulumi.Output.from_input(namespace).apply(partial(certificate_spec, webhook, ca_name)),
+                spec=_spec_in(webhook, signer, namespace),
                 opts=waiting,
             )
             for webhook in webhooks
         ]
+
+
+def _ca_name(signer: str) -> str:
+    return f"linkerd-webhook-ca-{signer}"
+
+
+def _spec_in(webhook: Webhook, signer: str, namespace: pulumi.Input[str]) -> pulumi.Output[dict[str, Any]]:
+    return pulumi.Output.from_input(namespace).apply(partial(certificate_spec, webhook, _ca_name(signer)))
 
 
 def certificate_spec(webhook: Webhook, issuer_name: str, namespace: str) -> dict[str, Any]:

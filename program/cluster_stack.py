@@ -41,7 +41,7 @@ async def run_cluster_stack(settings: Settings, last: StackOutputs) -> pulumi.In
     await clear_pending_releases(plan)
     declared = declare_cluster(plan, anchor)
 
-    await wait_until_deployed(plan, declared.linkerd.control_plane, anchor.bundle)
+    await wait_until_deployed(plan, declared.linkerd.control_plane, anchor.bundle, declared.issued)
     await check_releases(declared.releases)
     rotation = await restart_for_next_step(plan, anchor)
     return cluster_outputs(plan, declared, rotation)

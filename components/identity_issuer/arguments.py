@@ -7,6 +7,7 @@ from typing import Any
 
 import pulumi
 
+from components.ca_issuer import CaCertificate
 from components.signed_certificate import SignedPair
 from components.trust_anchor import Signer
 from meshtrust.pki.issuer_mode import IssuerMode
@@ -100,11 +101,13 @@ class IssuerSigner:
     Attributes:
         reference: The issuer of cert-manager that signs.
         pair: The issuer itself, signed by the tls provider.
+        certificate: The Certificate of the issuer, where a CA of this stack signs it.
         resources: The resources that are to be there before the issuer changes.
     """
 
     reference: IssuerReference | None = None
     pair: SignedPair | None = None
+    certificate: CaCertificate | None = None
     resources: Sequence[pulumi.Resource] = ()
 
 

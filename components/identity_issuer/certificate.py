@@ -3,7 +3,7 @@
 import pulumi
 import pulumi_kubernetes as kubernetes
 
-from components.ca_issuer import declare_ca_issuer
+from components.ca_issuer import CaCertificate, declare_ca_issuer
 from components.identity_issuer.arguments import IdentityIssuerArgs, IssuerPolicy, IssuerReference, IssuerSigner
 from meshtrust.names import CERT_MANAGER_API, CERT_MANAGER_GROUP, IDENTITY_ISSUER
 from meshtrust.pki.durations import format_duration
@@ -46,7 +46,10 @@ def declare_ca(
     prefix = f"{name}-{args.signer.generation}"
     issuer = declare_ca_issuer(prefix, ca_name, args.namespace, chain=chain, key=key, opts=opts)
     reference = IssuerReference(name=ca_name, kind="Issuer", group=CERT_MANAGER_GROUP)
-    return IssuerSigner(reference=reference, resources=[issuer])
+    certificate = CaCertificate(
+        secret=IDENTITY_ISSUER, spec=certificate_spec(args.policy, reference), chain=chain, key=key
+    )
+    return IssuerSigner(reference=reference, certificate=certificate, resources=[issuer])
 
 
 def certificate_spec(policy: IssuerPolicy, reference: IssuerReference) -> dict[str, object]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import pulumi
 
+from components.ca_issuer import CaCertificate
 from components.charts import Resources
 from components.identity_issuer import anchor, external_issuer, external_secret, intermediate, signed_here
 from components.identity_issuer.arguments import IdentityIssuerArgs, Mode
@@ -27,6 +28,8 @@ class IdentityIssuer(pulumi.ComponentResource):
 
     signed_by: Sequence[pulumi.Resource]
     """Resources that sign the issuer."""
+    certificate: CaCertificate | None
+    """The issuer's Certificate, where a CA of this stack signs it."""
     issued: Sequence[pulumi.Resource]
     """Resources to depend on until the issuer is in its Secret; empty before `issue`, and if a third party writes
     the Secret."""
@@ -40,7 +43,7 @@ class IdentityIssuer(pulumi.ComponentResource):
             parent=self, depends_on=opts.depends_on if opts else None, deleted_with=args.deleted_with
         )
         self._signer = _MODES[args.policy.mode](name, args, self._child)
-        self.signed_by, self.issued = self._signer.resources, []
+        self.signed_by, self.certificate, self.issued = self._signer.resources, self._signer.certificate, []
 
     def issue(self, after: Resources) -> None:
         """Declare the issuer; called once.

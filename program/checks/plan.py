@@ -53,6 +53,8 @@ class RunPlan:
         checked_step: The step that is checked again right before it is taken; None if the run takes no such step.
         awaits_issuer: Whether the run changes the identity issuer, so that Linkerd waits for its Secret.
         taken_over: The mesh that the run takes over, which other means have made; None if there is none.
+        signs_first: Whether the run deploys a new mesh together with cert-manager, and may sign its first credentials
+            itself, so that Linkerd starts meanwhile.
         restorations: How often the bundle of Linkerd's release has been restored, this run included.
     """
 
@@ -71,6 +73,7 @@ class RunPlan:
     awaits_issuer: bool
     restorations: int
     taken_over: PresentMesh | None = None
+    signs_first: bool = False
 
     @property
     def default_named_generation(self) -> str:

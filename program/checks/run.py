@@ -62,7 +62,8 @@ async def check_run(settings: Settings, last: StackOutputs, fleet: Membership | 
         written = found.present.secret if found.present else None
         awaits_issuer = await issuance.check(api, decision.settings, last, written)
     plan = _plan(settings, last, way, fleet, decision, api=api, uid=uid, held=held, awaits_issuer=awaits_issuer)
-    return replace(plan, taken_over=found.present)
+    is_new_mesh = last.trust is None and found.mesh is None
+    return replace(plan, taken_over=found.present, signs_first=is_new_mesh and plan.settings.cert_manager is not None)
 
 
 def _check_settings(settings: Settings, last: StackOutputs, step: Step | None) -> None:

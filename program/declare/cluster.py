@@ -23,6 +23,7 @@ from program.checks.replacement import keep_from_replacement
 from program.wait.bundle import wait_for_published_bundle
 from program.wait.cert_manager import wait_for_cert_manager_api
 from program.wait.definitions import wait_for_definitions
+from program.wait.first_credentials import sign_first_credentials
 from program.wait.issuer_secret import wait_for_issuer_secret
 from program.wait.last_look import look_before_retirement, look_before_switch
 from program.wait.left_out import DeclaredRelease
@@ -37,6 +38,7 @@ class DeclaredCluster:
         anchor: The trust anchor.
         requests: The requests for intermediates; None if the anchor stack signs none for this stack.
         webhooks: The certificates of the webhooks.
+        issued: The trusted roots as PEM, once the identity issuer and the webhooks' certificates are issued.
         linkerd: Linkerd, whose pods may not be ready.
         releases: The Helm releases.
     """
@@ -44,6 +46,7 @@ class DeclaredCluster:
     anchor: TrustAnchor
     requests: IntermediateRequests | None
     webhooks: WebhookCertificates
+    issued: pulumi.Output[str]
     linkerd: Linkerd
     releases: Sequence[DeclaredRelease]
 
@@ -103,13 +106,21 @@ def declare_cluster(plan: RunPlan, anchor: TrustAnchor) -> DeclaredCluster:
     )
     trust_bundle.publish(bundle, after=wait_for_pods(plan, trust_bundle.release) if trust_bundle.release else [])
 
-    issued = wait_for_issuer_secret(plan, bundle, anchor.signer, issuer)
+    trusted = wait_for_issuer_secret(plan, bundle, anchor.signer, issuer)
+    issued = _after(trusted, credentials)
+    if plan.signs_first and issuer.certificate and not settings.trust_bundle.by_trust_manager:
+        # Linkerd waits for what this run signs itself, and the run for what cert-manager then issues.
+        certificates = [issuer.certificate, *webhooks.by_ca]
+        trusted = sign_first_credentials(plan, namespace.name, certificates, bundle, issued)
+        credentials = []
+    else:
+        trusted = wait_for_published_bundle(plan, trusted, trust_bundle)
     linkerd = Linkerd(
         "linkerd",
         LinkerdArgs(
             installation=settings.linkerd,
             namespace=namespace.name,
-            bundle=wait_for_published_bundle(plan, issued, trust_bundle),
+            bundle=trusted,
             publishes_bundle=not settings.trust_bundle.by_trust_manager,
             bundle_sha256=anchor.bundle_sha256,
             credentials=credentials,
@@ -133,7 +144,14 @@ def declare_cluster(plan: RunPlan, anchor: TrustAnchor) -> DeclaredCluster:
         releases.append(_declared(trust_bundle.release, manager.charts, manager.values))
     releases.append(_declared(linkerd.crds, settings.linkerd.crds, {}))
     releases.append(_declared(linkerd.control_plane, settings.linkerd.charts, settings.linkerd.values, last=True))
-    return DeclaredCluster(anchor=anchor, requests=requests, webhooks=webhooks, linkerd=linkerd, releases=releases)
+    return DeclaredCluster(
+        anchor=anchor, requests=requests, webhooks=webhooks, issued=issued, linkerd=linkerd, releases=releases
+    )
+
+
+def _after(bundle: pulumi.Output[str], resources: Sequence[pulumi.Resource]) -> pulumi.Output[str]:
+    """Return the bundle once resources are there too."""
+    return pulumi.Output.all(bundle, *(resource.urn for resource in resources)).apply(lambda known: str(known[0]))
 
 
 def _declared(

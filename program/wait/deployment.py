@@ -10,7 +10,7 @@ from program.wait.releases import wait_for_pods
 
 
 async def wait_until_deployed(
-    plan: RunPlan, control_plane: kubernetes.helm.v3.Release, bundle: pulumi.Output[str]
+    plan: RunPlan, control_plane: kubernetes.helm.v3.Release, bundle: pulumi.Output[str], issued: pulumi.Output[str]
 ) -> None:
     """Await readiness: outputs record what is deployed, and Pulumi saves them even if the run fails later.
 
@@ -18,10 +18,13 @@ async def wait_until_deployed(
         plan: The plan of the run.
         control_plane: The release of linkerd-control-plane.
         bundle: The trusted roots as PEM.
+        issued: The same, once the credentials under them are issued.
 
     Raises:
-        SystemExit: The pods do not get ready; the cluster trusts other roots; or a switch was overtaken.
+        SystemExit: Something is not issued; the pods do not get ready; the cluster trusts other roots; or a switch was
+            overtaken.
     """
+    await issued.future()
     await pulumi.Output.from_input(wait_for_pods(plan, control_plane)).future()
     await check_deployed(plan, bundle)
     await look_after_switch(plan)

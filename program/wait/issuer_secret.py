@@ -42,12 +42,15 @@ def wait_for_issuer_secret(
     if plan.api is None or not plan.awaits_issuer or pulumi.runtime.is_dry_run():
         return bundle
     api = plan.api
+    advice = (
+        "Linkerd has an issuer that this run has signed, and that nothing renews. Put it right and run again."
+        if plan.signs_first
+        else "Linkerd was left as it is. Put it right and run again; or set meshtrust:issuer back to what it was, and "
+        "run again, before the identity service is restarted."
+    )
 
     async def wait(resolved: Mapping[str, Any]) -> str:
-        with ending(
-            "\nLinkerd was left as it is. Put it right and run again; or set meshtrust:issuer back to what it was, and "
-            "run again, before the identity service is restarted."
-        ):
+        with ending(f"\n{advice}"):
             await _wait_for(api, plan.settings, read_bundle(resolved["root"])[0], notify_at(issuer))
         return str(resolved["bundle"])
 
