@@ -2,6 +2,9 @@
 
 Both install the same charts on clusters of the same kind, each on one of its own, in turn. The script leaves
 cert-manager's definitions behind, as its chart does by default; the stack removes all that it has made.
+
+Each life is measured twice: on nodes where pods are ready at once, and with the waiting times of real nodes
+(rehearsal/cluster/waiting_times.py). The picture has the first `up` of the last life with waiting times.
 """
 
 import os
@@ -14,6 +17,7 @@ from typing import Any
 
 from benchmarks.guide import Guide
 from benchmarks.machine import is_gone, stack_settings, timed, wait_until
+from benchmarks.timeline import record
 from meshtrust.names import CERT_MANAGER_API
 from rehearsal.cluster import Cluster
 from rehearsal.cluster.waiting_times import BY_NAME, WaitingTimesName
@@ -27,18 +31,19 @@ _STEPS = ("first", "unchanged", "remove")
 
 def measure() -> dict[str, Any]:
     """Let each of the two live a life, one after the other, several times: with waiting times and without."""
-    at_once = _compare("none")
-    waiting = _compare("real")
+    at_once, waiting = _compare("none"), _compare("real")
     return {
-        "engine": at_once.pop("engine"),
-        **at_once,
-        "with waiting times": {key: value for key, value in waiting.items() if key != "engine"},
+        **{key: at_once[key] for key in ("engine", "pairs", "ratioMedian", "secondsMedian")},
+        "ratioMedianWithWaitingTimes": waiting["ratioMedian"],
+        "secondsMedianWithWaitingTimes": waiting["secondsMedian"],
+        "timeline": waiting["timeline"],
     }
 
 
 def _compare(waiting_times: WaitingTimesName) -> dict[str, Any]:
     ours: list[dict[str, float]] = []
     theirs: list[dict[str, float]] = []
+    timeline: list[dict[str, Any]] = []
     engine, times = "", BY_NAME[waiting_times]
     for turn in range(PAIRS):
         with Cluster.start(f"benchmark-{os.getpid()}-guide-{turn}", waiting_times=times) as cluster:
@@ -48,9 +53,11 @@ def _compare(waiting_times: WaitingTimesName) -> dict[str, Any]:
             settings = {**stack_settings(cluster), "webhooks": {"mode": "chart"}}
             with workspace("guide", settings=settings) as project:
                 engine = project.describe_engine()
-                ours.append(_stack(cluster, project))
+                seconds, timeline = _stack(cluster, project)
+                ours.append(seconds)
     return {
         "engine": engine,
+        "timeline": timeline,
         "pairs": PAIRS,
         "secondsMedian": {
             step: {"stack": round(_median(ours, step), 2), "script": round(_median(theirs, step), 2)} for step in _STEPS
@@ -62,10 +69,11 @@ def _compare(waiting_times: WaitingTimesName) -> dict[str, Any]:
     }
 
 
-def _stack(cluster: Cluster, project: Workspace) -> dict[str, float]:
-    first, unchanged = timed(project, *_UP), timed(project, *_UP, "--expect-no-changes")
+def _stack(cluster: Cluster, project: Workspace) -> tuple[dict[str, float], list[dict[str, Any]]]:
+    first, timeline = record(cluster, project, *_UP)
+    unchanged = timed(project, *_UP, "--expect-no-changes")
     _wait_for_collector(cluster)
-    return {"first": first, "unchanged": unchanged, "remove": timed(project, "destroy", *_UP[1:])}
+    return {"first": first, "unchanged": unchanged, "remove": timed(project, "destroy", *_UP[1:])}, timeline
 
 
 def _guide(cluster: Cluster) -> dict[str, float]:

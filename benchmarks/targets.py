@@ -23,8 +23,14 @@ class Target:
 # By benchmark. A cost may grow in proportion to the size, and no faster.
 TARGETS: Mapping[str, tuple[Target, ...]] = {
     "deploy": (
-        Target(what="a first `up` against the guide's script", path=("ratioMedian", "first"), most=1.0),
-        Target(what="an `up` that changes nothing against the script", path=("ratioMedian", "unchanged"), most=1.0),
+        Target(what="a first `up` against the guide's script", path=("ratioMedian", "first"), most=0.95),
+        Target(
+            what="a first `up` against the script, with waiting times",
+            path=("ratioMedianWithWaitingTimes", "first"),
+            most=0.75,
+        ),
+        Target(what="an `up` that changes nothing against the script", path=("ratioMedian", "unchanged"), most=0.67),
+        Target(what="a removal against the script", path=("ratioMedian", "remove"), most=1.0),
     ),
     "checks": (
         Target(what="an `up` that changes nothing against one without its checks", path=("ratioMedian",), most=1.05),

@@ -1,6 +1,7 @@
 """A first deployment on nodes that pull images: Linkerd starts beside cert-manager, and what fails is resumed."""
 
 import os
+from dataclasses import replace
 
 import pytest
 from cryptography import x509
@@ -9,18 +10,15 @@ from rehearsal.cluster import Cluster
 from rehearsal.cluster.waiting_times import WaitingTimes
 from rehearsal.observe import Observer
 from rehearsal.workspace import workspace
+from tests.rehearsal.control_plane import wait_until
 from tests.rehearsal.live_stack import LiveStack, get
-from tests.rehearsal.stack import DESTROY, UP, settings
+from tests.rehearsal.stack import DESTROY, NO_CHANGES, UP, settings
+from tests.rehearsal.test_interrupted import running
 
 pytestmark = pytest.mark.soak
 
-# cert-manager takes longer than all of Linkerd.
-TIMES = WaitingTimes(
-    pulls={"jetstack/cert-manager-controller": 15}, other_pulls=1, shortest_start=0.2, longest_start=0.5
-)
-NO_CONTROLLER = WaitingTimes(
-    other_pulls=1, shortest_start=0.2, longest_start=0.5, missing=("jetstack/cert-manager-controller",)
-)
+TIMES = WaitingTimes(other_pulls=1, shortest_start=0.2, longest_start=0.5)
+NO_CONTROLLER = replace(TIMES, missing=("jetstack/cert-manager-controller",))
 CERTIFICATE = "/apis/cert-manager.io/v1/namespaces/linkerd/certificates/linkerd-identity-issuer"
 
 
@@ -39,15 +37,17 @@ def live(waiting, binaries, linkerd_charts):
         Observer(waiting).wait_for_inventory(before, 60)
 
 
-def pods(cluster, namespace):
-    """When each pod of a namespace became ready, by the name of what it belongs to; None if it is not."""
-    found = {}
-    for pod in get(cluster, f"/api/v1/namespaces/{namespace}/pods")["items"]:
-        conditions = {entry["type"]: entry for entry in pod["status"].get("conditions", [])}
-        ready = conditions.get("Ready", {})
-        name = pod["metadata"]["name"].rsplit("-", 2)[0]
-        found[name] = ready["lastTransitionTime"] if ready.get("status") == "True" else None
-    return found
+def is_ready(cluster, namespace, name):
+    """Whether the pods of a Deployment are ready."""
+    with cluster.client() as api:
+        found = api.get(f"/apis/apps/v1/namespaces/{namespace}/deployments/{name}")
+    return found.is_success and found.json()["status"].get("readyReplicas", 0) > 0
+
+
+def is_control_plane_ready(cluster):
+    return all(
+        is_ready(cluster, "linkerd", f"linkerd-{part}") for part in ("identity", "destination", "proxy-injector")
+    )
 
 
 def shape(certificate):
@@ -62,15 +62,33 @@ def shape(certificate):
     return certificate.subject, certificate.issuer, extensions, lifetime
 
 
-def test_linkerd_is_ready_before_cert_manager_which_then_issues_what_the_program_had_signed(live, waiting):
-    live.run(*UP)
-    control_plane, manager = pods(waiting, "linkerd"), pods(waiting, "cert-manager")
-    assert None not in [*control_plane.values(), *manager.values()]
-    assert max(control_plane.values()) <= manager["cert-manager"], "Linkerd did not wait for cert-manager"
-    certificate = get(waiting, CERTIFICATE)
-    assert certificate["status"]["revision"] >= 1, "cert-manager has issued"
+def is_issued(cluster):
+    return get(cluster, CERTIFICATE)["status"].get("revision", 0) >= 1
+
+
+def test_linkerd_is_ready_before_cert_manager_which_then_issues(live, waiting):
+    waiting.set_waiting_times(NO_CONTROLLER)
+    with running(live.project, *UP) as engine:
+        wait_until(lambda: is_control_plane_ready(waiting), 300)
+        assert engine.poll() is None, "the run waits for cert-manager"
+        assert not is_ready(waiting, "cert-manager", "cert-manager")
+        waiting.set_waiting_times(TIMES)
+        assert engine.wait(300) == 0
+    assert is_issued(waiting)
     assert live.leaf_verifies()
+    live.run(*UP, *NO_CHANGES)
+
+
+def test_a_run_that_is_killed_while_linkerd_runs_without_cert_manager_is_resumed(live, waiting):
+    waiting.set_waiting_times(NO_CONTROLLER)
+    with running(live.project, *UP):
+        wait_until(lambda: is_control_plane_ready(waiting), 300)
+    first = live.issuer_chain()[0]
+    live.run("cancel", "--yes")
+    waiting.set_waiting_times(TIMES)
     live.up()
+    assert is_issued(waiting)
+    assert live.issuer_chain()[0] != first
     assert live.leaf_verifies()
 
 
@@ -85,8 +103,7 @@ def test_an_image_that_never_comes_ends_the_run_with_the_pod_and_the_next_run_go
     first = live.issuer_chain()[0]
     waiting.set_waiting_times(TIMES)
     live.up(helm={"timeoutSeconds": 300})
-    certificate = get(waiting, CERTIFICATE)
-    assert certificate["status"]["revision"] >= 1
+    assert is_issued(waiting)
     issued = live.issuer_chain()[0]
     assert issued != first, "cert-manager has issued another one"
     assert shape(issued) == shape(first), "and it is of the same kind"
