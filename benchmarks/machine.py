@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 
 from rehearsal.cluster import Cluster, ensure
+from rehearsal.cluster.waiting_times import WaitingTimes
 from rehearsal.mesh import charts
 from rehearsal.workspace import Workspace, workspace
 
@@ -93,10 +94,10 @@ def wait_until(done: Callable[[], bool], what: str, seconds: float, *, every: fl
 
 
 @contextlib.contextmanager
-def deployed(stack: str) -> Iterator[tuple[Cluster, Workspace]]:
-    """Deploy a stack on a cluster of its own; yield both."""
+def deployed(stack: str, waiting_times: WaitingTimes | None = None) -> Iterator[tuple[Cluster, Workspace]]:
+    """Deploy a stack on a cluster of its own, whose pods take some time to start if that is given; yield both."""
     with (
-        Cluster.start(f"benchmark-{os.getpid()}") as cluster,
+        Cluster.start(f"benchmark-{os.getpid()}", waiting_times=waiting_times) as cluster,
         workspace(stack, settings=stack_settings(cluster)) as project,
     ):
         project.capture("up", "--yes", "--skip-preview", "--non-interactive").check_returncode()

@@ -1,8 +1,9 @@
 """The API server of a cluster: typed requests, whoever sends them, and the errors that they end with."""
 
+import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -26,8 +27,13 @@ METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v
 # RFC 7386. Custom resources know no strategic merge, so that it is the one kind of patch for all objects.
 _MERGE_PATCH = "application/merge-patch+json"
 
+# Seconds between two looks at an object whose changes are not reported.
+LOOK_SECONDS = 0.2
+
 # An object as the API server has it.
 Object = dict[str, Any]
+# A look at an object, which takes so many seconds at most (`Api.watch`).
+Look = Callable[[float], Awaitable[Object]]
 
 
 class ClusterError(Exception):
@@ -146,6 +152,28 @@ class Api(ABC):
         path, what = resource.path(namespace, name), what or resource.label(namespace, name)
         found: Object = await self.send(Request(method="GET", path=path, what=what))
         return found
+
+    @asynccontextmanager
+    async def watch(self, resource: Resource, seen: Object, *, namespace: str = "") -> AsyncIterator[Look]:
+        """Follow an object from a state of it on, as long as the context is open.
+
+        Here it is asked for again and again; a client overrides this if its server can report changes.
+
+        Args:
+            resource: Its kind.
+            seen: The object as it was read last.
+            namespace: Its namespace.
+
+        Returns:
+            A function that returns the object once it may have changed, or as it is after so many seconds.
+        """
+        name = seen["metadata"]["name"]
+
+        async def look(seconds: float) -> Object:
+            await asyncio.sleep(min(seconds, LOOK_SECONDS))
+            return await self.get(resource, name, namespace=namespace)
+
+        yield look
 
     async def find(self, resource: Resource, name: str, *, namespace: str = "") -> Object | None:
         """Return an object, None if it does not exist."""

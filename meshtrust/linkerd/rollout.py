@@ -13,6 +13,7 @@ from meshtrust.cluster.api import (
     DAEMONSETS,
     DEPLOYMENTS,
     DISRUPTION_BUDGETS,
+    LOOK_SECONDS,
     PODS,
     STATEFULSETS,
     Api,
@@ -32,7 +33,6 @@ from meshtrust.linkerd.pods import Workload
 _RESOURCES = {each.kind: each for each in (DEPLOYMENTS, STATEFULSETS, DAEMONSETS)}
 # The annotation of kubectl, so that `kubectl rollout history` shows restarts of both tools alike.
 _RESTARTED = "kubectl.kubernetes.io/restartedAt"
-_POLL_SECONDS = 0.5
 # Workloads that are read at a time.
 _READ_AT_ONCE = 20
 # How often is looked at what keeps new pods, and how long they may be refused before that counts as lasting: a
@@ -243,14 +243,15 @@ class _Restart:
         workload = self._workload
         return await self._api.patch(_resource(workload), workload.name, change, namespace=workload.namespace)
 
-    async def follow(self, changed: Mapping[str, Any], is_done: Callable[[Mapping[str, Any]], bool]) -> None:
+    async def follow(self, changed: Object, is_done: Callable[[Mapping[str, Any]], bool]) -> None:
         """Wait until a workload that was changed is as it should be, by what the API server has of it."""
-        while not is_done(changed):
-            await self._explain(changed)
-            await asyncio.sleep(_POLL_SECONDS)
-            # The API server may be away for a while; the time that is left decides.
-            with suppress(UnreachableError):
-                changed = await _read_workload(self._api, self._workload)
+        workload = self._workload
+        async with self._api.watch(_resource(workload), changed, namespace=workload.namespace) as look:
+            while not is_done(changed):
+                await self._explain(changed)
+                # The API server may be away for a while; the time that is left decides.
+                with suppress(UnreachableError):
+                    changed = await look(_EXPLAIN_SECONDS)
 
     def late(self) -> _FailedRestart:
         """Return the failure of a workload whose time is over."""
@@ -281,7 +282,7 @@ class _Restart:
                 self._notify(
                     f"{self._workload} waits for PodDisruptionBudget {', '.join(reported)} to allow a disruption"
                 )
-            await asyncio.sleep(_POLL_SECONDS)
+            await asyncio.sleep(LOOK_SECONDS)
 
     async def _explain(self, changed: Mapping[str, Any]) -> None:
         """Report what keeps the new pods; end the wait if it is something that does not pass."""
@@ -406,7 +407,7 @@ async def _evict_old(api: Api, workload: Workload, changed: Mapping[str, Any]) -
     for pod in pods:
         await _evict(api, pod)
         while await _exists(api, pod) or not _is_at_strength(await _read_workload(api, workload)):
-            await asyncio.sleep(_POLL_SECONDS)
+            await asyncio.sleep(LOOK_SECONDS)
 
 
 async def _exists(api: Api, pod: Mapping[str, Any]) -> bool:
@@ -424,7 +425,7 @@ async def _evict(api: Api, pod: Mapping[str, Any]) -> None:
             # The API server answers 429 while a disruption budget allows none.
             if "disruption budget" not in str(error):
                 raise
-            await asyncio.sleep(_POLL_SECONDS)
+            await asyncio.sleep(LOOK_SECONDS)
         else:
             return
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+from meshtrust.cluster.backoff import pauses
 from meshtrust.linkerd.evidence import read_mesh
 from meshtrust.linkerd.pods import Workload
 from meshtrust.linkerd.rollout import Limits, restart
@@ -22,7 +23,8 @@ from meshtrust.stacks.progress import BlockedError, StackProgress
 from meshtrust.stacks.stack import Stack, StackError
 from meshtrust.stacks.target import Target
 
-_POLL_SECONDS = 1.0
+# Longest pause between two looks at all pods, of which the first follow each other sooner.
+_PAUSE_SECONDS = 1.0
 # Runs until a step that was safe is taken: one of them may have upgraded, and nothing else.
 _ATTEMPTS = 2
 # Rounds of restarts before a workload whose new pods still have the old anchors is reported.
@@ -281,6 +283,7 @@ async def restart_until_safe(target: Target, step: Step, options: RotationOption
         await _wait_served(target, options, progress)
     fleet = await target.read_fleet()
     rounds, is_deployed_again = 0, False
+    waits = pauses(_PAUSE_SECONDS)
     while blockers := await find_blockers(
         target.api,
         target.namespace,
@@ -295,7 +298,7 @@ async def restart_until_safe(target: Target, step: Step, options: RotationOption
             is_deployed_again = True
             await _deploy_again(target, progress)
         elif options.lazy:
-            await asyncio.sleep(_POLL_SECONDS)
+            await asyncio.sleep(next(waits))
         elif workloads and rounds < _ROUNDS:
             rounds += 1
             await _restart(target, workloads, options, progress)
@@ -322,7 +325,7 @@ async def _restart(
 
 async def _wait_served(target: Target, options: RotationOptions, progress: StackProgress) -> None:
     """Wait until every identity replica signs with the Secret's issuer; restart them if one missed it, unless lazy."""
-    deadline = time.monotonic() + RELOAD_SECONDS
+    deadline, waits = time.monotonic() + RELOAD_SECONDS, pauses(_PAUSE_SECONDS)
     while blockers := await served_blockers(target):
         is_late = time.monotonic() > deadline
         if not options.lazy and (is_late or not any(entry.curable for entry in blockers)):
@@ -335,7 +338,7 @@ async def _wait_served(target: Target, options: RotationOptions, progress: Stack
                 "this waits until someone restarts it, such as meshtrust heal"
             )
         progress.wait_for(blockers)
-        await asyncio.sleep(_POLL_SECONDS)
+        await asyncio.sleep(next(waits))
     progress.note("every replica of the identity service signs with the issuer in the Secret")
 
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from meshtrust.cluster import api as cluster_api
-from meshtrust.cluster.api import CONFIGMAPS, NAMESPACES, SECRETS, ForbiddenError, NotFoundError
+from meshtrust.cluster.api import CONFIGMAPS, NAMESPACES, SECRETS, ConflictError, ForbiddenError, NotFoundError
 from meshtrust.cluster.connection.client import connect
 from meshtrust.cluster.connection.port_forward import PodUnreachableError, fetch_page
 
@@ -47,6 +47,31 @@ def test_what_does_not_exist_is_named_and_an_optional_one_is_none(cluster):
     assert asked(cluster, lambda api: api.find(NAMESPACES, "nowhere")) is None
     assert asked(cluster, lambda api: api.discover("nowhere.example")) is None
     assert asked(cluster, lambda api: api.list_custom("apps", "gadgets", "Gadget")) is None
+
+
+def test_an_object_is_created_once(cluster):
+    item = {"metadata": {"name": "made-once"}, "data": {"a": "1"}}
+    asked(cluster, lambda api: api.create(CONFIGMAPS, item, "default"))
+    with pytest.raises(ConflictError, match="ConfigMap default/made-once"):
+        asked(cluster, lambda api: api.create(CONFIGMAPS, {**item, "data": {"a": "2"}}, "default"))
+    assert asked(cluster, lambda api: api.get(CONFIGMAPS, "made-once", namespace="default"))["data"] == {"a": "1"}
+
+
+def test_a_watched_object_is_seen_as_it_changes_and_is_not_asked_for(cluster, monkeypatch):
+    item = {"metadata": {"name": "watched"}, "data": {"a": "1"}}
+
+    async def follow(api):
+        await api.create(CONFIGMAPS, item, "default")
+        found = await api.get(CONFIGMAPS, "watched", namespace="default")
+        async with api.watch(CONFIGMAPS, found, namespace="default") as look:
+            monkeypatch.setattr(api, "get", None)
+            for value in ("2", "3"):
+                await api.patch(CONFIGMAPS, "watched", {"data": {"a": value}}, namespace="default")
+                while (await look(60))["data"]["a"] != value:
+                    pass
+        return True
+
+    assert asked(cluster, follow)
 
 
 def test_a_dry_run_makes_no_object(cluster):

@@ -14,20 +14,25 @@ import httpx_ws
 
 from meshtrust.cluster.api import (
     ANSWER_SECONDS,
+    LOOK_SECONDS,
     PODS,
     REQUEST_SECONDS,
     Api,
     ClusterError,
     ConflictError,
     ForbiddenError,
+    Look,
     NotFoundError,
+    Object,
     Request,
+    Resource,
     UnreachableError,
 )
 from meshtrust.cluster.backoff import pauses
 from meshtrust.cluster.connection.access import ClusterAccess
 from meshtrust.cluster.connection.credentials import CredentialsError, read_credentials
 from meshtrust.cluster.connection.kubeconfig import Context
+from meshtrust.cluster.connection.watch import Watch
 
 # What OpenSSL reports of a certificate at another time than its own (openssl ``crypto/x509/x509_txt.c``). A login that
 # has ended reports that it expired, too.
@@ -169,6 +174,29 @@ class _Client(Api):
                     return response
             await asyncio.sleep(pause)
         raise AssertionError
+
+    @contextlib.asynccontextmanager
+    async def watch(self, resource: Resource, seen: Object, *, namespace: str = "") -> AsyncIterator[Look]:
+        """Follow an object, as `Api.watch` does, by the API server's own reports of its changes."""
+        name = seen["metadata"]["name"]
+
+        async def lines(version: str, seconds: int) -> AsyncIterator[str]:
+            selection = {"fieldSelector": f"metadata.name={name}", "resourceVersion": version}
+            params = {**selection, "watch": "true", "timeoutSeconds": str(seconds)}
+            session = self._session
+            stream = session.http.stream("GET", resource.path(namespace), params=params, extensions=session.extensions)
+            async with stream as response:
+                response.raise_for_status()
+                async for line in response.aiter_lines():
+                    yield line
+
+        watching = Watch(lines, lambda: self.get(resource, name, namespace=namespace), seen, LOOK_SECONDS)
+        following = asyncio.create_task(watching.follow())
+        try:
+            yield watching.look
+        finally:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
 
     @staticmethod
     async def _answer(session: _Session, request: Request) -> httpx.Response:
