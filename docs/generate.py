@@ -19,6 +19,7 @@ from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 from benchmarks.__main__ import BENCHMARKS
 from benchmarks.machine import RESULTS
 from benchmarks.targets import judge, verdict
+from benchmarks.timeline import draw_timeline
 from docs.package_picture import draw_packages, read_packages
 from meshtrust.commands.cli import EXIT_CODES, app
 from meshtrust.lint import RULE_SETS
@@ -26,6 +27,10 @@ from meshtrust.lint import RULE_SETS
 DOCS = Path(__file__).parent
 # Results of the suite of faults, as `make faults` recorded them last.
 FAULTS = DOCS / "faults.json"
+# The recorded timeline among the results of the benchmark deploy, and its picture.
+TIMELINE = "timeline"
+TIMELINE_FILE = "first-up.svg"
+TIMELINE_TITLE = "A first `pulumi up` with waiting times; dark: the critical path"
 HEAD = """# Configuration
 
 This page lists all keys, for people who write a stack's file. `make docs` generates it from `Pulumi.yaml`.
@@ -202,8 +207,17 @@ def performance() -> str:
             f"{machine['at'][:10]}, load before: {machine['loadBefore']}"
         )
         about = (sys.modules[BENCHMARKS[name].__module__].__doc__ or "").strip()
-        parts.append(f"## {name}\n\n{about}\n\n{_numbers(run['results'])}\n\n{where}.\n")
+        numbers = _numbers({key: value for key, value in run["results"].items() if key != TIMELINE})
+        picture = f"![{TIMELINE_TITLE}]({TIMELINE_FILE})\n\n" if TIMELINE in run["results"] else ""
+        parts.append(f"## {name}\n\n{about}\n\n{picture}{numbers}\n\n{where}.\n")
     return "\n".join(parts)
+
+
+def timeline() -> str | None:
+    """Return the picture of the critical path of a first run; None if no such run was recorded."""
+    kept = RESULTS / "deploy.json"
+    bars = json.loads(kept.read_text())["results"].get(TIMELINE) if kept.is_file() else None
+    return draw_timeline(bars, TIMELINE_TITLE) if bars else None
 
 
 def _numbers(results: dict[str, Any]) -> str:
@@ -280,6 +294,8 @@ def main() -> None:
     (DOCS / "commands.md").write_text(commands())
     (DOCS / "lint.md").write_text(lint_rules())
     (DOCS / "performance.md").write_text(performance())
+    if drawn := timeline():
+        (DOCS / TIMELINE_FILE).write_text(drawn)
     (DOCS / "faults.md").write_text(faults(json.loads(FAULTS.read_text())))
     (DOCS / "packages.svg").write_text(draw_packages(read_packages()))
 
