@@ -1,7 +1,7 @@
 """The certificates of Linkerd's webhooks, issued by cert-manager under an authority of their own."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -11,6 +11,7 @@ import pulumi_kubernetes as kubernetes
 import pulumi_tls as tls
 
 from components.ca_issuer import CaCertificate, declare_ca_issuer, ready_metadata
+from components.charts import Resources
 from meshtrust.linkerd.webhooks.authority import CONTROL_PLANE, VIZ, Webhook
 from meshtrust.names import CERT_MANAGER_API, CERT_MANAGER_GROUP
 from meshtrust.pki.durations import format_duration
@@ -45,11 +46,13 @@ class WebhookCertificatesArgs:
     Attributes:
         policy: Their authorities; None if Linkerd's chart makes them.
         namespace: Namespace of Linkerd's control plane, which exists.
+        after: What is there before cert-manager's objects are made, and goes after them; keys wait for none of it.
         deleted_with: The namespace itself, whose deletion deletes what is made in it.
     """
 
     policy: WebhookPolicy | None
     namespace: pulumi.Input[str]
+    after: Resources = field(default_factory=list)
     deleted_with: pulumi.Resource | None = None
 
 
@@ -81,7 +84,7 @@ class WebhookCertificates(pulumi.ComponentResource):
             self.register_outputs({})
             return
         # Said of each resource, because the engine orders deletions by direct dependencies only.
-        self._on_cluster = pulumi.ResourceOptions(parent=self, depends_on=opts.depends_on if opts else None)
+        self._on_cluster = pulumi.ResourceOptions(parent=self, depends_on=args.after)
         made = {authority: self._authority(name, authority) for authority in args.policy.authorities}
         pair = made[args.policy.signer]
         self.certificates = self._issue(

@@ -1,13 +1,14 @@
 """Inputs of an identity issuer, for every signer."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from typing import Any
 
 import pulumi
 
 from components.ca_issuer import CaCertificate
+from components.charts import Resources
 from components.signed_certificate import SignedPair
 from components.trust_anchor import Signer
 from meshtrust.pki.issuer_mode import IssuerMode
@@ -79,6 +80,7 @@ class IdentityIssuerArgs:
     Attributes:
         policy: Who signs it, and how long it lives.
         namespace: Namespace of Linkerd's control plane, which exists.
+        after: What is there before cert-manager's objects are made, and goes after them; keys wait for none of it.
         deleted_with: The namespace itself, whose deletion deletes what is made in it.
         signer: The trust anchor's generation that signs.
         intermediate: The intermediate CA of mode ``intermediate`` where another stack signed it; None if this
@@ -88,6 +90,7 @@ class IdentityIssuerArgs:
 
     policy: IssuerPolicy
     namespace: pulumi.Input[str]
+    after: Resources = field(default_factory=list)
     deleted_with: pulumi.Resource | None = None
     signer: Signer
     intermediate: SignedPair | None = None

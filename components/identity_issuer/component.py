@@ -39,9 +39,7 @@ class IdentityIssuer(pulumi.ComponentResource):
         self._name, self._args = name, args
         # Said of each resource: when a mode is left its resources go and this component stays, and the engine orders
         # deletions by direct dependencies only, so that cert-manager would go before its own objects.
-        self._child = pulumi.ResourceOptions(
-            parent=self, depends_on=opts.depends_on if opts else None, deleted_with=args.deleted_with
-        )
+        self._child = pulumi.ResourceOptions(parent=self, depends_on=args.after, deleted_with=args.deleted_with)
         self._signer = _MODES[args.policy.mode](name, args, self._child)
         self.signed_by, self.certificate, self.issued = self._signer.resources, self._signer.certificate, []
 

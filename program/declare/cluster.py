@@ -81,6 +81,7 @@ def declare_cluster(plan: RunPlan, anchor: TrustAnchor) -> DeclaredCluster:
         IdentityIssuerArgs(
             policy=settings.issuer,
             namespace=namespace.name,
+            after=answering,
             deleted_with=namespace.resource,
             signer=anchor.signer,
             intermediate=fleet.intermediate(requests, settings.anchor.signer)
@@ -88,13 +89,15 @@ def declare_cluster(plan: RunPlan, anchor: TrustAnchor) -> DeclaredCluster:
             else None,
             default_named_generation=plan.default_named_generation,
         ),
-        by_cert_manager,
+        on_cluster,
     )
     issuer.issue(after=look_before_switch(plan, issuer.signed_by))
     webhooks = WebhookCertificates(
         "webhooks",
-        WebhookCertificatesArgs(policy=settings.webhooks, namespace=namespace.name, deleted_with=namespace.resource),
-        by_cert_manager,
+        WebhookCertificatesArgs(
+            policy=settings.webhooks, namespace=namespace.name, after=answering, deleted_with=namespace.resource
+        ),
+        on_cluster,
     )
     credentials = [*issuer.issued, *webhooks.certificates]
 
