@@ -51,7 +51,7 @@ def is_control_plane_ready(cluster):
 
 
 def shape(certificate):
-    """What a certificate says, but for its key, its number and its time."""
+    """The content of a certificate, but for its key, its number and its time."""
     of_its_key = (x509.SubjectKeyIdentifier,)
     extensions = {
         extension.oid.dotted_string: (extension.critical, extension.value)
