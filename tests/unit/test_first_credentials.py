@@ -1,0 +1,90 @@
+"""The first credentials of a new mesh: Linkerd waits for no cert-manager, unless a Secret is there already."""
+
+import asyncio
+from types import SimpleNamespace
+
+import pulumi
+import pytest
+
+from components.ca_issuer import CaCertificate
+from meshtrust.cluster.api import Api, ConflictError, ForbiddenError
+from program.wait.first_credentials import sign_first_credentials
+from tests.certificates import make_certificate
+from tests.unit.test_signing import SPEC
+
+ROOT = make_certificate("root")
+
+
+class Secrets(Api):
+    """An API server that keeps the Secrets that are created, or refuses the one of a name."""
+
+    def __init__(self, refused="", error=None):
+        self.refused, self.error, self.created = refused, error, {}
+
+    async def send(self, request):
+        assert (request.method, request.path) == ("POST", "/api/v1/namespaces/linkerd/secrets")
+        name = request.body["metadata"]["name"]
+        if name == self.refused:
+            raise self.error
+        self.created[name] = request.body
+
+    def open_port(self, namespace, pod, port, *, seconds):
+        raise AssertionError((namespace, pod, port, seconds))
+
+
+def certificate(name):
+    key = pulumi.Output.secret(ROOT.key_pem)
+    return CaCertificate(secret=name, spec=SPEC, chain=pulumi.Output.from_input(ROOT.pem), key=key)
+
+
+def bundle_for_linkerd(api, *, is_issued=False):
+    """The bundle that Linkerd gets, and whether it is a secret; None while it waits for cert-manager."""
+
+    async def run():
+        issued = asyncio.Event()
+        if is_issued:
+            issued.set()
+
+        async def when_issued():
+            await issued.wait()
+            return "the bundle"
+
+        outputs = sign_first_credentials(
+            SimpleNamespace(api=api),
+            "linkerd",
+            [certificate("issuer"), certificate("webhook")],
+            pulumi.Output.from_input("the bundle"),
+            pulumi.Output.from_input(when_issued()),
+        )
+        future = asyncio.ensure_future(outputs.future())
+        is_left = bool(api.refused) and not is_issued
+        while not future.done() and not (is_left and api.created):
+            await asyncio.wait([future], timeout=0.05)
+        if is_left:
+            # All is written that will be; what waits for nothing else is there soon.
+            await asyncio.wait([future], timeout=1)
+        if not future.done():
+            future.cancel()
+            return None
+        return await future, await outputs.is_secret()
+
+    return asyncio.run(run())
+
+
+def test_linkerd_gets_its_bundle_once_the_secrets_are_written_and_the_bundle_is_no_secret():
+    api = Secrets()
+    assert bundle_for_linkerd(api) == ("the bundle", False)
+    assert set(api.created) == {"issuer", "webhook"}
+    assert {body["type"] for body in api.created.values()} == {"kubernetes.io/tls"}
+
+
+def test_a_secret_that_is_there_is_left_and_linkerd_waits_until_cert_manager_has_issued():
+    taken = {"refused": "issuer", "error": ConflictError("Secret linkerd/issuer exists")}
+    assert bundle_for_linkerd(Secrets(**taken)) is None
+    assert bundle_for_linkerd(Secrets(**taken), is_issued=True) == ("the bundle", False)
+
+
+def test_a_secret_that_may_not_be_written_ends_the_run_with_the_reason():
+    refused = Secrets("issuer", ForbiddenError("The Secret linkerd/issuer cannot be changed: forbidden."))
+    with pytest.raises(SystemExit):
+        bundle_for_linkerd(refused)
