@@ -2,6 +2,7 @@
 
 import asyncio
 from types import SimpleNamespace
+from typing import Any
 
 import pulumi
 import pytest
@@ -42,6 +43,7 @@ def bundle_for_linkerd(api, *, is_issued=False):
 
     async def run():
         issued = asyncio.Event()
+        plan: Any = SimpleNamespace(api=api)
         if is_issued:
             issued.set()
 
@@ -50,7 +52,7 @@ def bundle_for_linkerd(api, *, is_issued=False):
             return "the bundle"
 
         outputs = sign_first_credentials(
-            SimpleNamespace(api=api),
+            plan,
             "linkerd",
             [certificate("issuer"), certificate("webhook")],
             pulumi.Output.from_input("the bundle"),
