@@ -16,6 +16,12 @@ from tests.unit.test_signing import SPEC
 ROOT = make_certificate("root")
 
 
+@pytest.fixture(autouse=True)
+def update(monkeypatch):
+    """A run that is no preview, whatever run another test of this process has left behind."""
+    monkeypatch.setattr(pulumi.runtime, "is_dry_run", lambda: False)
+
+
 class Secrets(Api):
     """An API server that keeps the Secrets that are created, or refuses the one of a name."""
 
