@@ -171,7 +171,7 @@ def test_what_a_step_waits_for_is_listed_once_until_it_changes(stack, monkeypatc
         return answers.pop(0)
 
     monkeypatch.setattr(rotator, "find_blockers", find_blockers)
-    monkeypatch.setattr(rotator, "_POLL_SECONDS", 0)
+    monkeypatch.setattr(rotator, "_PAUSE_SECONDS", 0)
     told = CliRunner().invoke(app, command(stack(fails=False), "--lazy")).stdout
     assert told.count("7 to go, such as shop/import-0 (Job shop/import): old") == 1
     assert told.count("1 to go, such as shop/import-0 (Job shop/import): old") == 1

@@ -100,7 +100,7 @@ def missed(introduced, monkeypatch):
     monkeypatch.setattr(rotator, "served_blockers", served_blockers)
     monkeypatch.setattr(rotator, "heal_identity", heal_identity)
     monkeypatch.setattr(rotator, "RELOAD_SECONDS", -1)
-    monkeypatch.setattr(rotator, "_POLL_SECONDS", 0)
+    monkeypatch.setattr(rotator, "_PAUSE_SECONDS", 0)
     return introduced("intermediate"), restarts
 
 
