@@ -8,7 +8,6 @@ from cryptography import x509
 
 from rehearsal.cluster import Cluster
 from rehearsal.cluster.waiting_times import WaitingTimes
-from rehearsal.observe import Observer
 from rehearsal.workspace import workspace
 from tests.rehearsal.control_plane import wait_until
 from tests.rehearsal.live_stack import LiveStack, get
@@ -19,6 +18,11 @@ pytestmark = pytest.mark.soak
 
 TIMES = WaitingTimes(other_pulls=1, shortest_start=0.2, longest_start=0.5)
 NO_CONTROLLER = replace(TIMES, missing=("jetstack/cert-manager-controller",))
+# Linkerd's chart keeps these definitions, since other software may use them.
+GATEWAY_API = {
+    f"apiextensions.k8s.io/v1/customresourcedefinitions/{name}.gateway.networking.k8s.io"
+    for name in ("grpcroutes", "httproutes", "tcproutes", "tlsroutes")
+}
 CERTIFICATE = "/apis/cert-manager.io/v1/namespaces/linkerd/certificates/linkerd-identity-issuer"
 
 
@@ -31,10 +35,28 @@ def waiting():
 @pytest.fixture
 def live(waiting, binaries, linkerd_charts):
     with workspace("dev", settings=settings(waiting, binaries, linkerd_charts)) as project:
-        before = Observer(waiting).inventory()
+        before = everything(waiting)
         yield LiveStack(project, waiting)
         LiveStack(project, waiting).run(*DESTROY)
-        Observer(waiting).wait_for_inventory(before, 60)
+        wait_until(lambda: everything(waiting) <= before | GATEWAY_API, 60)
+
+
+def everything(cluster):
+    """Every object that can be listed, by kind, namespace and name, but for events."""
+    found = set()
+    with cluster.client() as api:
+        groups = api.get("/apis").raise_for_status().json()["groups"]
+        versions = ["api/v1", *(f"apis/{group['preferredVersion']['groupVersion']}" for group in groups)]
+        for version in versions:
+            for kind in api.get(f"/{version}").json().get("resources", []):
+                if "list" in kind["verbs"] and kind["name"] != "events":
+                    listed = api.get(f"/{version}/{kind['name']}")
+                    # A kind may go away between the question which there are and the one for its objects.
+                    for item in listed.json()["items"] if listed.is_success else []:
+                        place = item["metadata"].get("namespace", "")
+                        name = f"{place}/{item['metadata']['name']}" if place else item["metadata"]["name"]
+                        found.add(f"{version.partition('/')[2]}/{kind['name']}/{name}")
+    return found
 
 
 def is_ready(cluster, namespace, name):
