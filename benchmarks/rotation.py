@@ -16,8 +16,8 @@ from typing import Any
 from benchmarks.machine import deployed
 from meshtrust.linkerd.rollout import Limits
 from rehearsal.cluster import Cluster
-from rehearsal.errors import RehearsalError
 from rehearsal.cluster.waiting_times import REAL, WaitingTimes
+from rehearsal.errors import RehearsalError
 from rehearsal.mesh.traffic import make_workloads, read_handshakes, wait_for_proxies
 from rehearsal.workspace import REPOSITORY, Workspace
 

@@ -288,11 +288,6 @@ class Api(ABC):
         )
         return changed
 
-    async def create(self, resource: Resource, item: Mapping[str, Any], namespace: str) -> None:
-        """Create an object; a `ConflictError` says that one of its name exists."""
-        what = resource.label(namespace, item["metadata"]["name"])
-        await self.send(Request(method="POST", path=resource.path(namespace), what=what, body=item))
-
     async def dry_run(self, resource: Resource, item: Mapping[str, Any], namespace: str, *, seconds: float) -> None:
         """Have the API server, and the webhooks that it asks, judge the creation of an object, and create nothing.
 

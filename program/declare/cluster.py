@@ -111,7 +111,7 @@ def declare_cluster(plan: RunPlan, anchor: TrustAnchor) -> DeclaredCluster:
 
     trusted = wait_for_issuer_secret(plan, bundle, anchor.signer, issuer)
     issued = _after(trusted, credentials)
-    if plan.signs_first and issuer.certificate and not settings.trust_bundle.by_trust_manager:
+    if plan.signs_first and issuer.certificate:
         # Linkerd waits for what this run signs itself, and the run for what cert-manager then issues.
         certificates = [issuer.certificate, *webhooks.by_ca]
         trusted = sign_first_credentials(plan, namespace.name, certificates, bundle, issued)

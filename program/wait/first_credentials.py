@@ -77,7 +77,7 @@ async def _write(api: Api, namespace: str, certificate: Mapping[str, Any]) -> bo
     )
     secret = {"metadata": {"name": name}, "type": KUBERNETES_TLS, "stringData": content}
     try:
-        await api.create(SECRETS, secret, namespace)
+        await api.create(SECRETS, secret, namespace=namespace)
     except ConflictError:
         return False
     return True

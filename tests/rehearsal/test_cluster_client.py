@@ -51,9 +51,9 @@ def test_what_does_not_exist_is_named_and_an_optional_one_is_none(cluster):
 
 def test_an_object_is_created_once(cluster):
     item = {"metadata": {"name": "made-once"}, "data": {"a": "1"}}
-    asked(cluster, lambda api: api.create(CONFIGMAPS, item, "default"))
+    asked(cluster, lambda api: api.create(CONFIGMAPS, item, namespace="default"))
     with pytest.raises(ConflictError, match="ConfigMap default/made-once"):
-        asked(cluster, lambda api: api.create(CONFIGMAPS, {**item, "data": {"a": "2"}}, "default"))
+        asked(cluster, lambda api: api.create(CONFIGMAPS, {**item, "data": {"a": "2"}}, namespace="default"))
     assert asked(cluster, lambda api: api.get(CONFIGMAPS, "made-once", namespace="default"))["data"] == {"a": "1"}
 
 
@@ -61,7 +61,7 @@ def test_a_watched_object_is_seen_as_it_changes_and_is_not_asked_for(cluster, mo
     item = {"metadata": {"name": "watched"}, "data": {"a": "1"}}
 
     async def follow(api):
-        await api.create(CONFIGMAPS, item, "default")
+        await api.create(CONFIGMAPS, item, namespace="default")
         found = await api.get(CONFIGMAPS, "watched", namespace="default")
         async with api.watch(CONFIGMAPS, found, namespace="default") as look:
             monkeypatch.setattr(api, "get", None)
