@@ -51,6 +51,17 @@ class FirstDeployment:
         """The mesh that it takes over, as the deployment before it; empty if there is none."""
         return self.present.deployed if self.present else StackOutputs({})
 
+    def may_sign_first(self, settings: Settings, last: StackOutputs) -> bool:
+        """Whether there is no mesh yet, and cert-manager, which the stack installs, is all that Linkerd would wait for.
+
+        Args:
+            settings: The settings that the run deploys.
+            last: The outputs of the last deployment.
+        """
+        is_new = last.trust is None and self.mesh is None
+        has_ca = settings.issuer.mode in ("anchor", "intermediate")
+        return is_new and has_ca and settings.cert_manager is not None and not settings.trust_bundle.by_trust_manager
+
     def way(self, settings: Settings) -> Way:
         """Return the way to the goal from a mesh that is taken over, and write it to the engine's log.
 

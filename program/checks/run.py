@@ -62,14 +62,7 @@ async def check_run(settings: Settings, last: StackOutputs, fleet: Membership | 
         written = found.present.secret if found.present else None
         awaits_issuer = await issuance.check(api, decision.settings, last, written)
     plan = _plan(settings, last, way, fleet, decision, api=api, uid=uid, held=held, awaits_issuer=awaits_issuer)
-    is_new_mesh = last.trust is None and found.mesh is None
-    return replace(plan, taken_over=found.present, signs_first=is_new_mesh and _can_sign_first(plan.settings))
-
-
-def _can_sign_first(settings: Settings) -> bool:
-    """Whether cert-manager, which the stack installs, is all that Linkerd's pods would wait for at first."""
-    has_ca = settings.issuer.mode in ("anchor", "intermediate")
-    return settings.cert_manager is not None and has_ca and not settings.trust_bundle.by_trust_manager
+    return replace(plan, taken_over=found.present, signs_first=found.may_sign_first(plan.settings, last))
 
 
 def _check_settings(settings: Settings, last: StackOutputs, step: Step | None) -> None:

@@ -9,8 +9,13 @@ import pytest
 
 from components.ca_issuer import CaCertificate
 from meshtrust.cluster.api import Api, ConflictError, ForbiddenError
+from meshtrust.linkerd.evidence import Mesh
+from meshtrust.stacks.outputs import StackOutputs
+from program.checks.first_deployment import FirstDeployment
+from program.configuration.settings import Settings, load_settings
 from program.wait.first_credentials import sign_first_credentials
 from tests.certificates import make_certificate
+from tests.recorder import record_main
 from tests.unit.test_signing import SPEC
 
 ROOT = make_certificate("root")
@@ -96,3 +101,37 @@ def test_a_secret_that_may_not_be_written_ends_the_run_with_the_reason():
     refused = Secrets("issuer", ForbiddenError("The Secret linkerd/issuer cannot be changed: forbidden."))
     with pytest.raises(SystemExit):
         bundle_for_linkerd(refused)
+
+
+def may_sign(config, *, mesh=None, last=None, **changes):
+    """Whether a run with these keys signs the first credentials."""
+    found = []
+
+    def run():
+        outputs = StackOutputs(last or {})
+        settings = load_settings(outputs)
+        assert isinstance(settings, Settings)
+        found.append(FirstDeployment(mesh=mesh).may_sign_first(settings, outputs))
+
+    record_main(run, {**config, **{f"meshtrust:{key}": value for key, value in changes.items()}})
+    return found[0]
+
+
+def test_a_run_signs_first_where_it_installs_cert_manager_and_there_is_no_mesh(config):
+    assert may_sign(config)
+    assert may_sign(config, issuer={"mode": "anchor"})
+    assert not may_sign(config, mesh=Mesh(namespace="linkerd")), "a mesh that is there keeps its order"
+    assert not may_sign(config, last={"anchors": ["2026"], "signer": "2026"})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"certManager": {"install": False}},
+        {"trustBundle": {"mode": "trust-manager"}},
+        {"issuer": {"mode": "pulumi"}},
+    ],
+    ids=str,
+)
+def test_a_run_signs_nothing_first_where_linkerd_waits_for_something_else_too(config, changes):
+    assert not may_sign(config, **changes)
