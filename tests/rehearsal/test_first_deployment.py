@@ -18,11 +18,8 @@ pytestmark = pytest.mark.soak
 
 TIMES = WaitingTimes(other_pulls=1, shortest_start=0.2, longest_start=0.5)
 NO_CONTROLLER = replace(TIMES, missing=("jetstack/cert-manager-controller",))
-# Linkerd's chart keeps these definitions, since other software may use them.
-GATEWAY_API = {
-    f"apiextensions.k8s.io/v1/customresourcedefinitions/{name}.gateway.networking.k8s.io"
-    for name in ("grpcroutes", "httproutes", "tcproutes", "tlsroutes")
-}
+# Linkerd's chart keeps the definitions of this group, since other software may use them.
+KEPT = "gateway.networking.k8s.io"
 CERTIFICATE = "/apis/cert-manager.io/v1/namespaces/linkerd/certificates/linkerd-identity-issuer"
 
 
@@ -38,11 +35,11 @@ def live(waiting, binaries, linkerd_charts):
         before = everything(waiting)
         yield LiveStack(project, waiting)
         LiveStack(project, waiting).run(*DESTROY)
-        wait_until(lambda: everything(waiting) <= before | GATEWAY_API, 60)
+        wait_until(lambda: everything(waiting) <= before, 60)
 
 
 def everything(cluster):
-    """Every object that can be listed, by kind, namespace and name, but for events."""
+    """Every object that can be listed, by kind, namespace and name, but for events and what a removal keeps."""
     found = set()
     with cluster.client() as api:
         groups = api.get("/apis").raise_for_status().json()["groups"]
@@ -56,7 +53,7 @@ def everything(cluster):
                         place = item["metadata"].get("namespace", "")
                         name = f"{place}/{item['metadata']['name']}" if place else item["metadata"]["name"]
                         found.add(f"{version.partition('/')[2]}/{kind['name']}/{name}")
-    return found
+    return {name for name in found if not name.endswith(KEPT)}
 
 
 def is_ready(cluster, namespace, name):
