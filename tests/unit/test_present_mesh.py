@@ -252,7 +252,7 @@ def find(monkeypatch):
         monkeypatch.setattr(first_deployment, "read_releases", read_releases)
         monkeypatch.setattr(first_deployment, "owner_id", lambda: MARK)
         settings: Any = SimpleNamespace(
-            linkerd=SimpleNamespace(namespace="linkerd"),
+            linkerd=SimpleNamespace(namespace="linkerd", releases=("linkerd-crds", "linkerd-control-plane")),
             anchor=SimpleNamespace(generations=anchors, signer=anchors[-1], certificates={}),
             rotation=SimpleNamespace(mode=mode),
             trust_bundle=SimpleNamespace(by_trust_manager=False),
