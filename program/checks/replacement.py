@@ -9,10 +9,12 @@ cert-manager issues nothing again under another CA of the same name.
 
 import pulumi
 
-from meshtrust.cluster.api import Api
+from meshtrust.cluster.api import SECRETS, Api
 from meshtrust.cluster.helm_release import read_releases
+from meshtrust.linkerd.webhooks.authority import CONTROL_PLANE, VIZ
 from meshtrust.stacks.outputs import StackOutputs
 from program.checks.plan import RunPlan
+from program.configuration.settings import Settings
 
 _RELEASE, _NAMESPACE = "kubernetes:helm.sh/v3:Release", "kubernetes:core/v1:Namespace"
 _PROVIDER = "pulumi:providers:kubernetes"
@@ -76,7 +78,9 @@ def keep_from_replacement(plan: RunPlan) -> None:
             what = f"Namespace {namespace}"
         await refuse_replacement(plan.api, plan.last, namespace, what=what, kubectl=settings.cluster.access.kubectl)
 
-    def refuse_authority(args: pulumi.ResourceHookArgs) -> None:
+    async def refuse_authority(args: pulumi.ResourceHookArgs) -> None:
+        if plan.api is None or not await _serves_webhooks(plan.api, plan.settings):
+            return
         msg = (
             f"{args.name} belongs to an authority of Linkerd's webhooks that signs or is trusted already, and this run "
             "would make another one under its name, while the webhooks go on to serve certificates of the old one: it "
@@ -105,3 +109,14 @@ def keep_from_replacement(plan: RunPlan) -> None:
         )
 
     pulumi.runtime.register_stack_transformation(transform)
+
+
+async def _serves_webhooks(api: Api, settings: Settings) -> bool:
+    """Return whether a webhook has its certificate on the cluster; after `destroy --exclude-protected` none has."""
+    places = [(settings.linkerd.namespace, webhook.secret) for webhook in CONTROL_PLANE]
+    if settings.webhooks and settings.webhooks.viz_namespace:
+        places += [(settings.webhooks.viz_namespace, webhook.secret) for webhook in VIZ]
+    for namespace, secret in places:
+        if await api.find(SECRETS, secret, namespace=namespace):
+            return True
+    return False
