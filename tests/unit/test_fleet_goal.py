@@ -107,9 +107,9 @@ class Cluster:
         told = anchor.pledges.get(self.name, Pledge()).stamp == announced.stamp
         asked = self.requests | set(wanted.anchors)
         if not told or wanted.signer not in anchor.signed.get(self.name, frozenset()) & self.requests:
-            # What a first deployment that was killed has left must fit what is announced.
-            fits = all(set(wanted.anchors) <= pod.trusts for pod in self.pods)
-            if fits and self.bundle in (frozenset(), frozenset(wanted.anchors)):
+            if self.is_left_under_another(wanted):
+                self.waiting = ["a first deployment that was killed has left a mesh under other anchors"]
+            else:
                 self.run = (RunDecision(pledge=announced), asked)
             return
         if reasons := blocks_joining(self.name, wanted, anchor.pledges):
@@ -120,6 +120,11 @@ class Cluster:
         decision = decide_run(way, blockers=[], fleet=fleet)
         self.waiting = [str(entry) for entry in decision.waiting]
         self.run = (decision, asked)
+
+    def is_left_under_another(self, goal):
+        """Whether a first deployment that was killed has left a mesh that the goal would cut off."""
+        fits = all(set(goal.anchors) <= pod.trusts for pod in self.pods)
+        return self.trust is None and not (fits and self.bundle in (frozenset(), frozenset(goal.anchors)))
 
     def act(self):
         """Change the cluster."""
@@ -286,8 +291,10 @@ class Fleet(RuleBasedStateMachine):
 
 
 def needs_a_person(fleet):
-    """A name that was retired cannot come back: the goal itself has to change."""
-    return bool(set(fleet.goal()) & fleet.anchor.retired)
+    """The goal itself has to change: it has a name that was retired, or would cut off what a killed run has left."""
+    goal = Trust(anchors=fleet.goal(), signer=fleet.goal()[0])
+    left = any(cluster.is_left_under_another(goal) for cluster in fleet.clusters.values())
+    return left or bool(set(goal.anchors) & fleet.anchor.retired)
 
 
 def check_fleets(count):
