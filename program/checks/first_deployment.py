@@ -9,6 +9,7 @@ from cryptography import x509
 from meshtrust.cluster.api import Api
 from meshtrust.cluster.helm_release import read_releases
 from meshtrust.linkerd.evidence import Mesh, read_mesh
+from meshtrust.pki.issuer_mode import CERT_MANAGER_MODES, SIGNING_MODES
 from meshtrust.pki.pem import read_bundle
 from meshtrust.rotation.gate import blocks_deploy
 from meshtrust.rotation.goal import Way, find_way_from_mesh
@@ -59,7 +60,7 @@ class FirstDeployment:
             last: The outputs of the last deployment.
         """
         is_new = last.trust is None and self.mesh is None
-        has_ca = settings.issuer.mode in ("anchor", "intermediate")
+        has_ca = settings.issuer.mode in SIGNING_MODES & CERT_MANAGER_MODES
         return is_new and has_ca and settings.cert_manager is not None and not settings.trust_bundle.by_trust_manager
 
     def way(self, settings: Settings) -> Way:

@@ -75,11 +75,15 @@ def switch_with_a_forged_annotation(machine: GateMachine) -> None:
     _renew_leaves(machine)
 
 
+def _switch_seeing_to_what_is_named(machine: GateMachine) -> None:
+    machine.persist("forward", 2)
+    _renew_leaves(machine)
+
+
 def switch_beside_a_machine_outside(machine: GateMachine) -> None:
     """Switch with an ExternalWorkload that trusts the old root, seeing to what the gate names."""
     machine.add_external()
-    machine.persist("forward", 2)
-    _renew_leaves(machine)
+    _switch_seeing_to_what_is_named(machine)
 
 
 def switch_beside_an_idle_template(machine: GateMachine) -> None:
@@ -93,8 +97,7 @@ def switch_beside_an_idle_template(machine: GateMachine) -> None:
 def switch_beside_another_installation(machine: GateMachine) -> None:
     """Switch with a second Linkerd under the same root, seeing to what the gate names."""
     machine.install_another()
-    machine.persist("forward", 2)
-    _renew_leaves(machine)
+    _switch_seeing_to_what_is_named(machine)
 
 
 def switch_again_beside_a_machine_that_was_built_again(machine: GateMachine) -> None:

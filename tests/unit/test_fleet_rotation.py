@@ -288,7 +288,7 @@ def test_another_goal_that_somebody_sets_meanwhile_is_told_and_the_same_command_
     fleet = play()
 
     def set_back(_):
-        # Somebody else's pipeline runs west with the old goal at each moment.
+        # Another pipeline runs west with the old goal at each moment.
         if fleet.trust["west"] == NEW and "2026" in fleet.generations:
             fleet.trust["west"] = SWITCHED
 
