@@ -33,7 +33,7 @@ $(BENCHED)/.ready: requirements.txt
 	@$(BENCHED)/bin/pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
 
-rehearse: $(READY) ## Deploy, renew, verify and destroy a stack on a rehearsal cluster (KEEP=1, STACK=name, CHARTS=dir, WAITS=real)
+rehearse: $(READY) ## Deploy, renew, verify and destroy a stack on a rehearsal cluster (KEEP=1, STACK=name, CHARTS=dir, WAITS=real|serial)
 	@$(PYTHON) -m rehearsal rehearse $(STACK) $(if $(KEEP),--keep) $(if $(CHARTS),--charts $(CHARTS)) \
 	  $(if $(WAITS),--waiting-times $(WAITS))
 

@@ -1,10 +1,12 @@
 """A stack's life against the guide's script of helm and kubectl: first deployment, one that changes nothing, removal.
 
-Both install the same charts on clusters of the same kind, each on one of its own, in turn. The script leaves
-cert-manager's definitions behind, as its chart does by default; the stack removes all that it has made.
+Both install the same charts on clusters of the same kind, each on one of its own, in turn. The stack removes all that
+it has made; the script's removal leaves cert-manager's definitions behind, as their chart does by default, and "remove
+all" takes them away too.
 
-Each life is measured twice: on nodes where pods are ready at once, and with the waiting times of real nodes
-(rehearsal/cluster/waiting_times.py). The picture has the first `up` of the last life with waiting times.
+Each life is measured on nodes where pods are ready at once, and with the waiting times of real nodes
+(rehearsal/cluster/waiting_times.py), and once on nodes that pull one image at a time. The picture has the first `up` of
+the last life with the waiting times of real nodes.
 """
 
 import os
@@ -26,26 +28,28 @@ from rehearsal.workspace import Workspace, workspace
 PAIRS = 3
 _COLLECTOR_SECONDS = 90
 _UP = ("up", "--yes", "--skip-preview", "--non-interactive")
-_STEPS = ("first", "unchanged", "remove")
+_STEPS = ("first", "unchanged", "remove", "remove all")
 
 
 def measure() -> dict[str, Any]:
     """Let each of the two live a life, one after the other, several times: with waiting times and without."""
-    at_once, waiting = _compare("none"), _compare("real")
+    at_once, waiting, serial = _compare("none"), _compare("real"), _compare("serial", 1)
     return {
         **{key: at_once[key] for key in ("engine", "pairs", "ratioMedian", "secondsMedian")},
         "ratioMedianWithWaitingTimes": waiting["ratioMedian"],
         "secondsMedianWithWaitingTimes": waiting["secondsMedian"],
+        "ratioWithSerialPulls": serial["ratioMedian"],
+        "secondsWithSerialPulls": serial["secondsMedian"],
         "timeline": waiting["timeline"],
     }
 
 
-def _compare(waiting_times: WaitingTimesName) -> dict[str, Any]:
+def _compare(waiting_times: WaitingTimesName, pairs: int = PAIRS) -> dict[str, Any]:
     ours: list[dict[str, float]] = []
     theirs: list[dict[str, float]] = []
     timeline: list[dict[str, Any]] = []
     engine, times = "", BY_NAME[waiting_times]
-    for turn in range(PAIRS):
+    for turn in range(pairs):
         with Cluster.start(f"benchmark-{os.getpid()}-guide-{turn}", waiting_times=times) as cluster:
             theirs.append(_guide(cluster))
         with Cluster.start(f"benchmark-{os.getpid()}-stack-{turn}", waiting_times=times) as cluster:
@@ -58,7 +62,7 @@ def _compare(waiting_times: WaitingTimesName) -> dict[str, Any]:
     return {
         "engine": engine,
         "timeline": timeline,
-        "pairs": PAIRS,
+        "pairs": pairs,
         "secondsMedian": {
             step: {"stack": round(_median(ours, step), 2), "script": round(_median(theirs, step), 2)} for step in _STEPS
         },
@@ -73,7 +77,8 @@ def _stack(cluster: Cluster, project: Workspace) -> tuple[dict[str, float], list
     first, timeline = record(cluster, project, *_UP)
     unchanged = timed(project, *_UP, "--expect-no-changes")
     _wait_for_collector(cluster)
-    return {"first": first, "unchanged": unchanged, "remove": timed(project, "destroy", *_UP[1:])}, timeline
+    removed = timed(project, "destroy", *_UP[1:])
+    return {"first": first, "unchanged": unchanged, "remove": removed, "remove all": removed}, timeline
 
 
 def _guide(cluster: Cluster) -> dict[str, float]:
@@ -81,7 +86,9 @@ def _guide(cluster: Cluster) -> dict[str, float]:
         guide = Guide(cluster, Path(directory))
         first, unchanged = _time(guide.deploy), _time(guide.deploy)
         _wait_for_collector(cluster)
-        return {"first": first, "unchanged": unchanged, "remove": _time(guide.remove)}
+        removed = _time(guide.remove)
+        remaining = _time(guide.remove_definitions)
+        return {"first": first, "unchanged": unchanged, "remove": removed, "remove all": removed + remaining}
 
 
 def _wait_for_collector(cluster: Cluster) -> None:

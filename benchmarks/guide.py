@@ -28,6 +28,7 @@ from rehearsal.mesh import charts
 
 _SECONDS = 300
 _NAMESPACE = "linkerd"
+_DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 _CERTIFICATES = f"/apis/{CERT_MANAGER_API}/namespaces/linkerd"
 
 
@@ -57,7 +58,7 @@ class Guide:
         self._helm(LINKERD_CONTROL_PLANE, _NAMESPACE, charts(), values)
 
     def remove(self) -> None:
-        """Remove everything again, and wait until it is gone."""
+        """Remove everything again but cert-manager's definitions, and wait until it is gone."""
         for name, namespace in (
             (LINKERD_CONTROL_PLANE, _NAMESPACE),
             (LINKERD_CRDS, _NAMESPACE),
@@ -69,6 +70,16 @@ class Guide:
                 api.delete(f"/api/v1/namespaces/{namespace}").raise_for_status()
             for namespace in (_NAMESPACE, "cert-manager"):
                 _wait(partial(is_gone, api, f"/api/v1/namespaces/{namespace}"))
+
+    def remove_definitions(self) -> None:
+        """Remove cert-manager's definitions too, as its documentation has it, and wait until they are gone."""
+        with self._cluster.client() as api:
+            listed = api.get(_DEFINITIONS, params={"labelSelector": "app.kubernetes.io/instance=cert-manager"})
+            paths = [f"{_DEFINITIONS}/{item['metadata']['name']}" for item in listed.raise_for_status().json()["items"]]
+            for path in paths:
+                api.delete(path).raise_for_status()
+            for path in paths:
+                _wait(partial(is_gone, api, path))
 
     def _anchor(self) -> tuple[str, str]:
         """Return the root and its key as PEM: made once, as the guide has it, and kept in files."""

@@ -31,6 +31,11 @@ TARGETS: Mapping[str, tuple[Target, ...]] = {
         ),
         Target(what="an `up` that changes nothing against the script", path=("ratioMedian", "unchanged"), most=0.67),
         Target(what="a removal against the script", path=("ratioMedian", "remove"), most=1.0),
+        Target(
+            what="a removal against the script that leaves no definitions behind",
+            path=("ratioMedian", "remove all"),
+            most=1.0,
+        ),
     ),
     "checks": (
         Target(what="an `up` that changes nothing against one without its checks", path=("ratioMedian",), most=1.05),

@@ -25,7 +25,9 @@ Charts = Annotated[
 ]
 Waits = Annotated[
     WaitingTimesName,
-    typer.Option("--waiting-times", help="Time that pods take to start: that of real nodes, or none."),
+    typer.Option(
+        "--waiting-times", help="Time that pods take to start: none, that of real nodes, or of nodes with serial pulls."
+    ),
 ]
 
 

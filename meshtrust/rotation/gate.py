@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
 
-from meshtrust.cluster.api import Api
+from meshtrust.cluster.api import LOOK_SECONDS, Api
 from meshtrust.linkerd.evidence import (
     SETTLED,
     Leaf,
@@ -84,7 +84,7 @@ _JUDGED = ("switch", "retire", "replace")
 # (linkerd2 ``pkg/tls/ca.go``), which a user may raise.
 _SKEW = timedelta(minutes=10)
 # What cannot be seen for a moment, as in a pod that starts or ends, is asked again for so long.
-_PATIENCE_SECONDS, _PAUSE_SECONDS = 60.0, 1.0
+_PATIENCE_SECONDS = 60.0
 
 
 async def find_blockers(
@@ -582,7 +582,7 @@ async def _patiently_see(api: Api, mesh: Mesh, root: str) -> Mesh:
             break
         asked = await look_again(api, mesh, again)
         if len(asked.pods) == len(mesh.pods):
-            await asyncio.sleep(_PAUSE_SECONDS)
+            await asyncio.sleep(LOOK_SECONDS)
         mesh = asked
     return mesh
 
@@ -605,7 +605,7 @@ async def _patiently_read_leaves(
     while again := [pod for pod, leaf in leaves.items() if passes(pod, leaf)]:
         if time.monotonic() > deadline:
             break
-        await asyncio.sleep(_PAUSE_SECONDS)
+        await asyncio.sleep(LOOK_SECONDS)
         leaves |= await read_leaves(api, mesh, again)
     return leaves
 
@@ -621,7 +621,7 @@ async def _patiently_see_issuers(
     served = await read_served_issuers(api, mesh)
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while any(not entry.curable for entry in blocks_served(mesh, served, leaves)) and time.monotonic() < deadline:
-        await asyncio.sleep(_PAUSE_SECONDS)
+        await asyncio.sleep(LOOK_SECONDS)
         now = await read_mesh(api, mesh.namespace)
         if now.identity_pods == mesh.identity_pods and any(leaf.is_forbidden for leaf in leaves.values()):
             break
@@ -650,7 +650,7 @@ async def _read_in_order(api: Api, namespace: str, root: str) -> tuple[Mesh, dic
         if time.monotonic() > deadline:
             reason = "it came while the pods were listed. Look again"
             return mesh, injections | {pod: ProxyTrust(state="unseen", reason=reason) for pod in new}
-        await asyncio.sleep(_PAUSE_SECONDS)
+        await asyncio.sleep(LOOK_SECONDS)
 
 
 async def _patiently_read_injections(api: Api, mesh: Mesh, root: str) -> tuple[Mesh, dict[MeshedPod, ProxyTrust]]:
@@ -668,7 +668,7 @@ async def _patiently_read_injections(api: Api, mesh: Mesh, root: str) -> tuple[M
         injections = await read_injections(api, mesh)
         if not (holds and any(map(lags, injections.values())) and time.monotonic() < deadline):
             return mesh, injections
-        await asyncio.sleep(_PAUSE_SECONDS)
+        await asyncio.sleep(LOOK_SECONDS)
         if any(trust.state == "unseen" for trust in injections.values()):
             # Its pod may have been replaced.
             mesh = await read_injectors(api, mesh.namespace)

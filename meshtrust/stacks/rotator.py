@@ -325,7 +325,7 @@ async def _restart(
 
 async def _wait_served(target: Target, options: RotationOptions, progress: StackProgress) -> None:
     """Wait until every identity replica signs with the Secret's issuer; restart them if one missed it, unless lazy."""
-    deadline, waits = time.monotonic() + RELOAD_SECONDS, pauses(_PAUSE_SECONDS)
+    deadline, waits = time.monotonic() + RELOAD_SECONDS, pauses()
     while blockers := await served_blockers(target):
         is_late = time.monotonic() > deadline
         if not options.lazy and (is_late or not any(entry.curable for entry in blockers)):

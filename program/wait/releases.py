@@ -8,13 +8,12 @@ import pulumi
 import pulumi_kubernetes as kubernetes
 
 from components.charts import Resources
+from meshtrust.cluster.api import LOOK_SECONDS
 from meshtrust.cluster.pending_release import AT_WORK, check_owner, find_pending, forget
 from meshtrust.cluster.readiness import wait_ready
 from program.checks.plan import RunPlan
 from program.checks.releases import declared_releases, owner_id
 from program.refusal import PENDING, ending, notify_at
-
-_POLL_SECONDS = 2.0
 
 
 async def clear_pending_releases(plan: RunPlan) -> None:
@@ -31,17 +30,19 @@ async def clear_pending_releases(plan: RunPlan) -> None:
     """
     if plan.api is None or pulumi.runtime.is_dry_run():
         return
-    releases = declared_releases(plan.settings)
+    releases, reported = declared_releases(plan.settings), ""
     with ending():
         while pending := await find_pending(plan.api, releases):
             young = [revision for revision in pending if revision.age < AT_WORK]
             if young:
                 listed = ", ".join(f"{revision.namespace}/{revision.release}" for revision in young)
-                pulumi.log.info(
-                    f"Helm may still be at work on {listed}, since an interrupted run has left it half done less than "
-                    f"{AT_WORK.seconds} seconds ago. This run waits until it has ended."
-                )
-                await asyncio.sleep(_POLL_SECONDS)
+                if listed != reported:
+                    pulumi.log.info(
+                        f"Helm may still be at work on {listed}, since an interrupted run has left it half done less "
+                        f"than {AT_WORK.seconds} seconds ago. This run waits until it has ended."
+                    )
+                    reported = listed
+                await asyncio.sleep(LOOK_SECONDS)
                 continue
             for revision in pending:
                 await check_owner(plan.api, revision, owner_id(), plan.settings.cluster.access.helm)

@@ -4,8 +4,8 @@
 // It follows a kubelet where the time goes. Volumes are mounted before any image is pulled (kubernetes
 // pkg/kubelet/kubelet.go, SyncPod: WaitForAttachAndMount, then containerRuntime.SyncPod), so that a pod whose Secret is
 // missing pulls nothing. A mount that fails is tried again after pauses that double
-// (pkg/util/goroutinemap/exponentialbackoff). A node pulls one image at a time, which is the default of
-// serializeImagePulls, and init containers are started one after the other.
+// (pkg/util/goroutinemap/exponentialbackoff). The images of one pod are pulled one after the other, those of several pods
+// at once or not, by serializeImagePulls; and init containers are started one after the other.
 package starts
 
 import (
@@ -39,6 +39,8 @@ type times struct {
 	// ShortestStart and LongestStart are the bounds of the seconds that a container takes to start.
 	ShortestStart float64 `json:"shortestStart"`
 	LongestStart  float64 `json:"longestStart"`
+	// SerializeImagePulls is the kubelet's setting of that name: a node pulls one image at a time.
+	SerializeImagePulls bool `json:"serializeImagePulls"`
 	// Missing are images that the registry does not have.
 	Missing []string `json:"missing"`
 }

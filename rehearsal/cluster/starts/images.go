@@ -14,7 +14,7 @@ import (
 // errMissing is what a registry answers for an image that it does not have.
 var errMissing = errors.New("manifest unknown")
 
-// images are those that each node has pulled.
+// images are those that each node has pulled or pulls.
 type images struct {
 	path string
 
@@ -22,35 +22,46 @@ type images struct {
 	nodes map[string]*node
 }
 
-// node pulls one image at a time: the slot is taken by who pulls.
+// node is a node's images, each by a slot that whoever pulls it holds, and the slot of the one pull at a time.
 type node struct {
+	oneAtATime chan struct{}
+	images     map[string]*nodeImage
+}
+
+type nodeImage struct {
 	slot   chan struct{}
-	pulled map[string]bool
+	pulled bool
 }
 
 func newImages(path string) *images {
 	return &images{path: path, nodes: map[string]*node{}}
 }
 
-// pull returns once a node has an image.
+// pull returns once a node has an image. A second pod that needs an image waits for the first one's pull.
 func (images *images) pull(ctx context.Context, name, image string) error {
-	on := images.node(name)
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case on.slot <- struct{}{}:
-	}
-	defer func() { <-on.slot }()
-	if on.pulled[image] {
-		return nil
-	}
 	times, err := read(images.path)
 	if err != nil {
 		return err
 	}
+	on, found := images.find(name, image)
+	release, err := take(ctx, found.slot)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if found.pulled {
+		return nil
+	}
 	path := withoutRegistry(image)
 	if slices.Contains(times.Missing, path) {
 		return fmt.Errorf("%w: %s", errMissing, image)
+	}
+	if times.SerializeImagePulls {
+		release, err := take(ctx, on.oneAtATime)
+		if err != nil {
+			return err
+		}
+		defer release()
 	}
 	seconds, listed := times.Pulls[path]
 	if !listed {
@@ -59,8 +70,18 @@ func (images *images) pull(ctx context.Context, name, image string) error {
 	if err := sleep(ctx, time.Duration(seconds*float64(time.Second))); err != nil {
 		return err
 	}
-	on.pulled[image] = true
+	found.pulled = true
 	return nil
+}
+
+// take waits for a slot, and returns what gives it back.
+func take(ctx context.Context, slot chan struct{}) (func(), error) {
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case slot <- struct{}{}:
+		return func() { <-slot }, nil
+	}
 }
 
 // startTime returns how long a container takes to start: by its name, so that it is the same in every run.
@@ -77,13 +98,18 @@ func (images *images) startTime(container string) (time.Duration, error) {
 	return time.Duration(seconds * float64(time.Second)), nil
 }
 
-func (images *images) node(name string) *node {
+func (images *images) find(name, image string) (*node, *nodeImage) {
 	images.lock.Lock()
 	defer images.lock.Unlock()
-	if images.nodes[name] == nil {
-		images.nodes[name] = &node{slot: make(chan struct{}, 1), pulled: map[string]bool{}}
+	on := images.nodes[name]
+	if on == nil {
+		on = &node{oneAtATime: make(chan struct{}, 1), images: map[string]*nodeImage{}}
+		images.nodes[name] = on
 	}
-	return images.nodes[name]
+	if on.images[image] == nil {
+		on.images[image] = &nodeImage{slot: make(chan struct{}, 1)}
+	}
+	return on, on.images[image]
 }
 
 // withoutRegistry returns the path of an image: "jetstack/cert-manager-webhook" of
