@@ -60,18 +60,19 @@ def test_the_content_is_not_in_the_description_of_what_holds_it():
 WITHOUT = {
     "no map": (["hush"], "is of type list"),
     "a number": (7, "is of type number"),
-    "null": (None, "is of type null"),
-    "text": ("hush: [", "is text that is neither YAML nor JSON"),
-    "a word": ("hush", "is text that is neither YAML nor JSON"),
-    "an address": ("https://hush:6443", "is text that is neither YAML nor JSON"),
-    "binary": (base64.b64encode(b"\xff\x00hush").decode(), "is text that is neither YAML nor JSON"),
+    "null": (None, "is empty: it has not been deployed yet"),
+    "no text": (" \n", "is empty: it has not been deployed yet"),
+    "text": ("hush: [", "is text that is no map in YAML or JSON"),
+    "a word": ("hush", "is text that is no map in YAML or JSON"),
+    "an address": ("https://hush:6443", "is text that is no map in YAML or JSON"),
+    "binary": (base64.b64encode(b"\xff\x00hush").decode(), "is text that is no map in YAML or JSON"),
     "undecryptable": ({}, "cannot decrypt it"),
-    "another map": ({"token": "hush"}, "its current-context is not in its contexts"),
-    "no current context": ({**AKS, "current-context": ""}, "its current-context is not in its contexts"),
+    "another map": ({"token": "hush"}, "it has no current-context"),
+    "no current context": ({**AKS, "current-context": ""}, "it has no current-context"),
     "another current context": ({**AKS, "current-context": "hush"}, "its current-context is not in its contexts"),
     "no cluster": ({**AKS, "clusters": []}, "its current context's cluster is not in its clusters"),
     "no user": ({**AKS, "users": {"hush": 1}}, "its current context's user is not in its users"),
-    "no server": (kubeconfig({"token": "hush"}, server=""), "its cluster has no server"),
+    "no server": (kubeconfig({"token": "hush"}, server=""), "server of its cluster is not an address"),
 }
 
 

@@ -22,7 +22,7 @@ from tests.http_server import serving
 from tests.kubeconfigs import command_for_credentials, write_kubeconfig
 from tests.recorder import REPOSITORY
 
-USER = make_certificate()
+USER, OTHER = make_certificate(), make_certificate()
 NOWHERE = "http://127.0.0.1:1"
 
 
@@ -53,10 +53,10 @@ def temporary(tmp_path, monkeypatch):
 
 @pytest.fixture
 def kubeconfig(tmp_path):
-    def write(server, **user):
+    def write(server, cluster=(), **user):
         held = {"client-key-data": encoded(USER.key_pem), "client-certificate-data": encoded(USER.pem), **user}
-        authority = {"certificate-authority-data": encoded(USER.pem)}
-        return write_kubeconfig(tmp_path / "config", held, server=server, **authority)
+        others = {"certificate-authority-data": encoded(USER.pem), **dict(cluster)}
+        return write_kubeconfig(tmp_path / "config", held, server=server, **others)
 
     return write
 
@@ -96,6 +96,11 @@ def test_the_client_of_the_rehearsals_provider_leaves_no_copy_either(api_server,
     with pytest.raises(UnreachableError):
         ClusterClient(kubeconfig(NOWHERE), "dev")
     assert list(temporary.iterdir()) == []
+
+
+def command_with(name, value):
+    variable = {"name": name, "value": value}
+    return {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "true", "env": [variable]}}
 
 
 def read(user, **cluster):
@@ -141,12 +146,64 @@ def test_a_command_is_told_what_is_expected_of_it(tmp_path):
         ({"auth-provider": {"name": "gcp", "config": {}}}, 'auth-provider "gcp" was taken out of Kubernetes'),
         ({"auth-provider": {"name": "oidc"}}, "has no 'config'"),
         ({"client-key-data": "s3cret!", "client-certificate-data": ""}, "client-key-data is not PEM in base64"),
+        (
+            {"client-key-data": encoded("s3cret"), "client-certificate-data": encoded(USER.pem)},
+            "client-certificate and client-key are not a certificate in PEM and its key",
+        ),
+        (
+            {"client-key-data": encoded(OTHER.key_pem), "client-certificate-data": encoded(USER.pem)},
+            "client-certificate and client-key are not a certificate in PEM and its key",
+        ),
+        ({"token": "s3cret\nX-Header: s3cret"}, "token, or that of its command, has characters that no token has"),
+        ({"token": "s3crét"}, "token, or that of its command, has characters that no token has"),
+        (prints({"token": "s3cret\n"}), "token, or that of its command, has characters that no token has"),
+        (command_with("A=B", "s3cret"), "command true cannot be run: illegal environment variable name"),
+        (command_with("A", "s3cret\0"), "command true cannot be run: embedded null byte"),
+        (
+            {"tokenFile": "/nowhere/token"},
+            "the file /nowhere/token of the kubeconfig's tokenFile cannot be read here: No",
+        ),
     ],
 )
 def test_credentials_that_cannot_be_had_are_one_clause_that_repeats_no_secret(user, reason):
     with pytest.raises(CredentialsError, match=reason) as caught:
         read(user)
     assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["s3cret", "\x30\x82", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"]
+)
+def test_an_authority_that_is_no_certificate_is_told_so(text):
+    with pytest.raises(CredentialsError, match="the kubeconfig's certificate-authority has no certificate in PEM"):
+        read({}, **{"certificate-authority-data": base64.b64encode(text.encode("latin-1")).decode()})
+
+
+def test_a_file_of_another_machine_is_named_with_how_to_do_without_it(temporary):
+    with pytest.raises(
+        CredentialsError, match=r"file /home/bob/ca\.crt of .*certificate-authority .*view --raw --flatten"
+    ):
+        read({}, **{"certificate-authority": "/home/bob/ca.crt"})
+    assert list(temporary.iterdir()) == []
+
+
+def test_base64_in_lines_and_a_comment_beside_pem_are_read():
+    """Both are so for kubectl: Go ignores the ends of lines, and what is beside a block of PEM."""
+    text = base64.encodebytes(f"# Zertifizierungsstelle für alle\n{USER.pem}".encode()).decode()
+    assert "\n" in text.strip()
+    assert read({}, **{"certificate-authority-data": text}).tls.get_ca_certs()
+
+
+def test_of_what_a_command_writes_before_it_fails_the_last_lines_are_shown():
+    with pytest.raises(CredentialsError) as caught:
+        read(command_for_credentials("seq 1 3000 >&2; exit 1"))
+    assert str(caught.value).endswith("\n2999\n3000")
+    assert len(str(caught.value).splitlines()) == 20
+
+
+def test_a_socks_proxy_is_one_that_a_cluster_may_be_behind(kubeconfig):
+    with pytest.raises(ClusterError, match='context "dev" cannot be reached: All connection attempts failed'):
+        asyncio.run(connect("dev", kubeconfig(NOWHERE, cluster={"proxy-url": "socks5://127.0.0.1:1"})))
 
 
 def test_a_command_that_does_not_end_is_ended(tmp_path, monkeypatch):

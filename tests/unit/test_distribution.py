@@ -17,13 +17,13 @@ PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
 
 
 def pins(lines):
-    found = (re.fullmatch(r"([A-Za-z0-9_.-]+)==(\S+)", line.strip()) for line in lines)
+    found = (re.fullmatch(r"([A-Za-z0-9_.-]+(?:\[[a-z]+\])?)==(\S+)", line.strip()) for line in lines)
     return {match[1]: match[2] for match in found if match}
 
 
 def normalised(name):
-    """A distribution's name by which registries compare it."""
-    return re.sub(r"[-_.]+", "-", name).lower()
+    """A distribution's name by which registries compare it, without its extras."""
+    return re.sub(r"[-_.]+", "-", name.partition("[")[0]).lower()
 
 
 def test_the_command_needs_what_the_program_needs_in_the_same_versions():

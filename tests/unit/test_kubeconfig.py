@@ -1,14 +1,23 @@
 """Choice of the context and the kubeconfig, and the error if there is none."""
 
 import asyncio
+import base64
+import copy
+import functools
 import json
+import operator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from meshtrust.cluster.api import ClusterError
+from meshtrust.cluster.connection.access import ClusterAccess, KubeconfigOutput
 from meshtrust.cluster.connection.client import connect
+from meshtrust.cluster.connection.credentials import CredentialsError, read_credentials
 from meshtrust.cluster.connection.kubeconfig import KubeconfigError, read_context
+from tests.kubeconfig_outputs import AKS, CLIENT_KEY, EKS, KIND, TOKEN
+from tests.kubeconfig_outputs import kubeconfig as kubeconfig_of
 from tests.kubeconfigs import command_for_credentials, write_kubeconfig
 
 KUBECONFIG = """
@@ -44,7 +53,11 @@ def test_a_home_directory_that_is_not_known_is_one_sentence():
         read_context("kind-dev", "~nobody-here/x")
 
 
-@pytest.mark.parametrize("text", ["a: [", "\x00"])
+# The last four are YAML; Python, or JSON, has no such date, key, map, or depth.
+NO_YAML = ["a: [", "\x00", "a: 2026-99-99", "2026-01-01: a", "a: &a [*a]", "a: " + "[" * 2000 + "]" * 2000]
+
+
+@pytest.mark.parametrize("text", NO_YAML)
 def test_a_kubeconfig_that_is_no_yaml_is_named(tmp_path, text):
     path = tmp_path / "config"
     path.write_text(text)
@@ -102,3 +115,137 @@ def test_a_command_for_credentials_is_given_nothing_that_decrypts_a_stack(tmp_pa
     assert "PATH=" in (environment := seen.read_text())
     assert "correct horse" not in environment
     assert "PULUMI_CONFIG={" not in environment
+
+
+def access(output):
+    """Return the way to the cluster whose kubeconfig an output is."""
+    return ClusterAccess(source=KubeconfigOutput(stack="acme/infra/prod", output="kubeconfig")).with_output(output)
+
+
+@pytest.mark.parametrize("text", [*NO_YAML, *(base64.b64encode(text.encode()).decode() for text in NO_YAML)])
+def test_an_output_that_is_no_yaml_is_one_sentence(text):
+    with pytest.raises(KubeconfigError, match="is no kubeconfig: it is text that is no map in YAML or JSON"):
+        access(text)
+
+
+WRONG_FIELDS = [
+    ({"token": 5}, {}, "token of its user is not text"),
+    ({"exec": "aws"}, {}, "exec of its user is not a map"),
+    ({"exec": {"command": "aws"}}, {}, "exec.apiVersion of its user is missing"),
+    ({"exec": {"apiVersion": "v1", "command": ""}}, {}, "exec.command of its user is empty"),
+    ({"exec": {"apiVersion": "v1", "command": "aws", "args": "eks"}}, {}, "exec.args of its user is not a list"),
+    ({"exec": {"apiVersion": "v1", "command": "a", "env": {"A": "b"}}}, {}, "exec.env of its user is not a list"),
+    ({"exec": {"apiVersion": "v1", "command": "a", "env": [{"name": "A", "value": 5}]}}, {}, "exec.env.0.value of its"),
+    ({"auth-provider": {}}, {}, "auth-provider.name of its user is missing"),
+    ({"client-key-data": CLIENT_KEY}, {}, "its user has one of client-certificate and client-key without the other"),
+    ({}, {"server": "10.0.0.1:6443"}, "server of its cluster is not an address with http:// or https://"),
+    ({}, {"server": "https://"}, "server of its cluster is not an address"),
+    ({}, {"server": "https://a:b"}, "server of its cluster is not an address"),
+    ({}, {"server": None}, "server of its cluster is missing"),
+    (
+        {},
+        {"proxy-url": "ftp://a:hush-token@b"},
+        "proxy-url of its cluster is not an address with http:// or https:// or",
+    ),
+    ({}, {"insecure-skip-tls-verify": "true"}, "insecure-skip-tls-verify of its cluster is not true or false"),
+    (
+        {},
+        {"insecure-skip-tls-verify": True},
+        "its cluster has insecure-skip-tls-verify and a certificate-authority, of",
+    ),
+]
+
+
+@pytest.mark.parametrize(("user", "cluster", "wrong"), WRONG_FIELDS)
+def test_what_kubectl_would_not_take_is_named_in_a_file_and_in_an_output(user, cluster, wrong, tmp_path):
+    config = kubeconfig_of(user, **cluster)
+    with pytest.raises(KubeconfigError, match=f"is no kubeconfig that can be used: {wrong}") as output:
+        access(config)
+    path = tmp_path / "config"
+    path.write_text(json.dumps(config))
+    with pytest.raises(KubeconfigError, match=f'Context "aws" of the kubeconfig .* cannot be used: {wrong}') as file:
+        read_context("aws", str(path))
+    assert "hush" not in str(output.value) + str(file.value)
+
+
+def places(value, path=()):
+    """Yield the path of each value in another."""
+    yield path
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, part in parts:
+        yield from places(part, (*path, key))
+
+
+def with_value(config, path, value):
+    if not path:
+        return value
+    changed = copy.deepcopy(config)
+    holder = functools.reduce(operator.getitem, path[:-1], changed)
+    holder[path[-1]] = value
+    return changed
+
+
+VALUES: list[Any] = [
+    None,
+    5,
+    0.5,
+    True,
+    "",
+    "text",
+    "a\nb",
+    "é",
+    "\x00",
+    [],
+    {},
+    [None],
+    ["a"],
+    [5],
+    {"a": 1},
+    {"a": None},
+    [{}],
+]
+
+
+@pytest.mark.parametrize("config", [{**EKS, **kubeconfig_of(command_for_credentials("exit 3"))}, AKS, KIND])
+def test_any_value_in_any_place_of_a_kubeconfig_is_taken_or_named(config):
+    async def mistake(changed):
+        try:
+            await read_credentials(access(changed).read())
+        except (KubeconfigError, CredentialsError) as error:
+            return str(error)
+        return ""
+
+    told = [asyncio.run(mistake(with_value(config, path, value))) for path in places(config) for value in VALUES]
+    assert any(told)
+    assert not any(secret in message for message in told for secret in (TOKEN, CLIENT_KEY))
+
+
+def test_what_is_null_is_not_there():
+    nothing: dict[str, Any] = dict.fromkeys(
+        ("exec", "username", "password", "client-key-data", "tokenFile", "auth-provider", "as")
+    )
+    absent: dict[str, Any] = {"proxy-url": None, "tls-server-name": None}
+    found = access(kubeconfig_of({"token": TOKEN, **nothing}, **absent)).read()
+    assert found.user == {"token": TOKEN}
+    assert found.cluster.keys() == {"server", "certificate-authority-data"}
+
+
+COMMAND = {"apiVersion": "client.authentication.k8s.io/v1", "command": "kubelogin"}
+
+
+@pytest.mark.parametrize(
+    ("user", "cluster", "holds"),
+    [
+        ({"exec": {**COMMAND, "env": [{"name": "AWS_SECRET_ACCESS_KEY", "value": "hush"}]}}, {}, True),
+        ({"exec": {**COMMAND, "env": [{"name": "AWS_SESSION_TOKEN", "value": "hush"}]}}, {}, True),
+        ({"exec": {**COMMAND, "args": ["get-token", "--client-secret", "hush"]}}, {}, True),
+        ({"exec": {**COMMAND, "args": ["get-token", "--password=hush"]}}, {}, True),
+        ({"exec": {**COMMAND, "args": ["eks", "get-token", "--cluster-name", "mesh"]}}, {}, False),
+        ({"exec": {**COMMAND, "env": [{"name": "AWS_PROFILE", "value": "prod"}]}}, {}, False),
+        ({"exec": {**COMMAND, "env": [{"name": "AWS_WEB_IDENTITY_TOKEN_FILE", "value": "/token"}]}}, {}, False),
+        ({"tokenFile": "/token"}, {"proxy-url": "http://admin:hush@proxy"}, True),
+        ({"tokenFile": "/token"}, {"proxy-url": "http://proxy:3128"}, False),
+    ],
+)
+def test_a_secret_is_one_wherever_a_kubeconfig_has_it(user, cluster, holds):
+    assert access(kubeconfig_of(user, **cluster)).holds_credentials == holds

@@ -42,8 +42,8 @@ class KubeconfigOutput:
         """Return the error for an output that cannot be used: what is wrong with it, which repeats none of it."""
         return KubeconfigError(
             f'meshtrust:cluster.output is "{self.output}", and that output of stack "{self.stack}" {wrong}. Export '
-            "there what `kubectl config view --raw --minify` shows, as text or as an object, or name another output: "
-            "pulumi config set --path cluster.output <name>"
+            "there what `kubectl config view --raw --flatten --minify` shows, as text or as an object, or name another "
+            "output: pulumi config set --path cluster.output <name>"
         )
 
 
@@ -127,7 +127,7 @@ class ClusterAccess:
     @property
     def holds_credentials(self) -> bool:
         """Whether the kubeconfig of the output holds a key, a token or a password itself."""
-        return bool(self.content) and holds_credentials(self.read().user)
+        return bool(self.content) and holds_credentials(self.read())
 
     def read(self) -> Context:
         """Return the context: from its file, from the output, or from the files of the service account.

@@ -9,6 +9,7 @@ import base64
 import binascii
 import json
 import os
+import re
 import ssl
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -23,6 +24,10 @@ from meshtrust.cluster.connection.kubeconfig import Context
 
 # Seconds that a kubeconfig's command for credentials may take, a login by a person included.
 _LOGIN_SECONDS = 60
+# A header of HTTP has no others (RFC 9110, section 5.5), and one that is refused is shown.
+_TOKEN = re.compile(r"[!-~]+")
+# Lines of what a command for credentials writes to standard error that a message has, the last ones.
+_MOST_ERROR_LINES = 20
 _VERSIONS = ("client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1")
 
 
@@ -55,12 +60,11 @@ async def read_credentials(context: Context) -> Credentials:
     Raises:
         CredentialsError: They are missing, malformed or of a kind that Kubernetes has given up; or the command for them
             fails.
-        OSError: A file that the kubeconfig names cannot be read; or no certificate is in it (ssl.SSLError).
     """
     cluster, user = context.cluster, dict(context.user)
-    if "exec" in user:
+    if user.get("exec"):
         user |= await _run_command(user["exec"], cluster)
-    if "username" in user or "password" in user:
+    if user.get("username") or user.get("password"):
         msg = "the kubeconfig has a username and a password, which Kubernetes takes no more since version 1.19"
         raise CredentialsError(msg)
     try:
@@ -78,6 +82,9 @@ async def read_credentials(context: Context) -> Credentials:
 
 def _headers(user: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if token := _token(user):
+        if not _TOKEN.fullmatch(token):
+            msg = "the kubeconfig's token, or that of its command, has characters that no token has"
+            raise CredentialsError(msg)
         yield "Authorization", f"Bearer {token}"
     # Kubernetes, "User impersonation".
     if user.get("as"):
@@ -92,8 +99,8 @@ def _headers(user: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _token(user: Mapping[str, Any]) -> str:
     # A file goes before a token, since it is the one that is renewed (client-go ``tools/clientcmd/api/types.go``).
     if user.get("tokenFile"):
-        return Path(user["tokenFile"]).read_text(encoding="utf-8").strip()
-    if "auth-provider" in user:
+        return _read_file(user, "tokenFile").strip()
+    if user.get("auth-provider"):
         provider = user["auth-provider"]
         if provider["name"] != "oidc":
             msg = f'the kubeconfig\'s auth-provider "{provider["name"]}" was taken out of Kubernetes 1.26: use exec'
@@ -109,12 +116,14 @@ def _tls(cluster: Mapping[str, Any], user: Mapping[str, Any]) -> ssl.SSLContext:
     elif authority:
         # Not by create_default_context, whose strictness since Python 3.13 refuses authorities that clusters have.
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.load_verify_locations(cadata=authority)
+        with _reading_pem("certificate-authority has no certificate in PEM"):
+            context.load_verify_locations(cadata=authority)
     else:
         context = httpx.create_ssl_context()
     certificate, key = _content(user, "client-certificate"), _content(user, "client-key")
     if certificate and key:
-        with _as_file(certificate + "\n" + key) as path:
+        pair = "client-certificate and client-key are not a certificate in PEM and its key, without a password"
+        with _reading_pem(pair), _as_file(certificate + "\n" + key) as path:
             # A password would be asked for on the terminal.
             context.load_cert_chain(path, password=lambda: "")
     return context
@@ -125,11 +134,33 @@ def _content(holder: Mapping[str, Any], key: str) -> str:
     data = holder.get(f"{key}-data")
     if data:
         try:
-            return base64.b64decode(data, validate=True).decode()
+            # Lines may be broken in base64 (Go's encoding/base64); beside PEM there may be text in any encoding.
+            return base64.b64decode("".join(data.split()), validate=True).decode("ascii", "ignore")
         except (binascii.Error, ValueError) as error:
             msg = f"the kubeconfig's {key}-data is not PEM in base64"
             raise CredentialsError(msg) from error
-    return Path(holder[key]).read_text(encoding="utf-8") if holder.get(key) else ""
+    return _read_file(holder, key) if holder.get(key) else ""
+
+
+def _read_file(holder: Mapping[str, Any], key: str) -> str:
+    """Return the text of a file that a kubeconfig names."""
+    try:
+        return Path(holder[key]).read_text(encoding="ascii", errors="ignore")
+    except OSError as error:
+        msg = (
+            f"the file {holder[key]} of the kubeconfig's {key} cannot be read here: {error.strerror}; "
+            "`kubectl config view --raw --flatten` has the content of files in place of their paths"
+        )
+        raise CredentialsError(msg) from error
+
+
+@contextmanager
+def _reading_pem(wrong: str) -> Iterator[None]:
+    try:
+        yield
+    except ssl.SSLError as error:
+        msg = f"the kubeconfig's {wrong}"
+        raise CredentialsError(msg) from error
 
 
 @contextmanager
@@ -165,7 +196,7 @@ async def _run_command(command: Mapping[str, Any], cluster: Mapping[str, Any]) -
     if command.get("provideClusterInfo"):
         spec["cluster"] = {key: value for key, value in cluster.items() if key != "extensions"}
     asked = {"apiVersion": version, "kind": "ExecCredential", "spec": spec}
-    named = {entry["name"]: entry["value"] for entry in command.get("env") or []}
+    named = {entry["name"]: entry.get("value", "") for entry in command.get("env") or []}
     printed = await _run(
         [program, *(command.get("args") or [])],
         {**os.environ, **named, "KUBERNETES_EXEC_INFO": json.dumps(asked)},
@@ -173,7 +204,7 @@ async def _run_command(command: Mapping[str, Any], cluster: Mapping[str, Any]) -
     )
     try:
         status = json.loads(printed)["status"]
-        found = {"token": status["token"]} if status.get("token") else {}
+        found = {"token": str(status["token"])} if status.get("token") else {}
         if status.get("clientCertificateData"):
             for key, data in (("certificate", status["clientCertificateData"]), ("key", status["clientKeyData"])):
                 found[f"client-{key}-data"] = base64.b64encode(data.encode()).decode()
@@ -193,7 +224,8 @@ async def _run(arguments: list[str], environment: Mapping[str, str], hint: str) 
         process = await asyncio.create_subprocess_exec(
             *arguments, env=environment, stdin=quiet, stdout=pipe, stderr=pipe
         )
-    except OSError as error:
+    # A name of a variable with "=", or a text with a zero byte, is a ValueError.
+    except (OSError, ValueError) as error:
         msg = f"the kubeconfig's command {arguments[0]} cannot be run: {error}. {hint}".strip()
         raise CredentialsError(msg) from error
     try:
@@ -207,7 +239,7 @@ async def _run(arguments: list[str], environment: Mapping[str, str], hint: str) 
             process.kill()
         await process.wait()
     if process.returncode:
-        output = errors.decode(errors="replace").strip()
+        output = "\n".join(errors.decode(errors="replace").strip().splitlines()[-_MOST_ERROR_LINES:])
         msg = f"the kubeconfig's command {arguments[0]} ended with code {process.returncode}: {output}"
         raise CredentialsError(msg)
     return printed

@@ -1,15 +1,16 @@
 """Kubeconfigs, in files or as content: the one context of theirs that a run is about, by kubectl's rules."""
 
 import base64
-import binascii
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -23,6 +24,9 @@ _MARKS = ("\n", "{", "apiVersion")
 _PATHS = ("certificate-authority", "client-certificate", "client-key", "tokenFile")
 # What in a user is a secret itself; an auth-provider has tokens in its map config.
 _CREDENTIALS = ("auth-provider", "client-key-data", "password", "token")
+# What commands for credentials take a secret by, such as kubelogin --client-secret and AWS_SECRET_ACCESS_KEY.
+_SECRET_VARIABLE = re.compile(r"(?i)(secret|token|password|api_?key)(?!.*(file|path|dir|cache))")
+_SECRET_OPTION = re.compile(r"--?[-a-z]*(secret|token|password|api-?key)(=.|$)")
 # The configuration of a run, decrypted (pulumi sdk/python/cmd/pulumi-language-python/main.go, pulumiConfigVar), and
 # what decrypts the state.
 _WITHHELD = ("PULUMI_CONFIG", "PULUMI_CONFIG_PASSPHRASE")
@@ -111,7 +115,7 @@ def parse_context(content: str, context: str, named_by: str) -> Context:
     """
     try:
         found = _parse(content, Path())
-    except yaml.YAMLError as error:
+    except ValueError as error:
         msg = f"The kubeconfig of {named_by} is not YAML."
         raise KubeconfigError(msg) from error
     return _select([found], context, named_by, "the kubeconfig that was given")
@@ -130,42 +134,51 @@ def keep_current_context(value: Any) -> str:
         KubeconfigError: It is none, or lacks what its current context names. The message is a predicate of it, and
             repeats none of it.
     """
-    config = _load(value) if isinstance(value, str) else value
-    if not isinstance(config, Mapping):
-        kind = "is text that is neither YAML nor JSON" if isinstance(value, str) else f"is of type {_kind(value)}"
-        msg = f"is no kubeconfig: it {kind}"
-        raise KubeconfigError(msg)
-    if not config:
+    config = _load(value) if isinstance(value, str) else _as_json(value)
+    if config in ({}, "", None):
         msg = "is empty: it has not been deployed yet, or this run cannot decrypt it (another passphrase or key)"
         raise KubeconfigError(msg)
-    context = _entry(config, "context", config.get("current-context"), "its current-context")
-    cluster = _entry(config, "cluster", context.get("cluster"), "its current context's cluster")
-    if not str(cluster.get("server") or "").startswith("http"):
-        msg = "is no kubeconfig that can be used: its cluster has no server, an address with https://"
+    if not isinstance(config, Mapping):
+        kind = "is text that is no map in YAML or JSON" if isinstance(value, str) else f"is of type {_kind(value)}"
+        msg = f"is no kubeconfig: it {kind}"
         raise KubeconfigError(msg)
+    name = config.get("current-context")
+    if not name:
+        msg = "is no kubeconfig that can be used: it has no current-context"
+        raise KubeconfigError(msg)
+    context = _entry(config, "context", name, "its current-context")
+    cluster = _entry(config, "cluster", context.get("cluster"), "its current context's cluster")
     user = _entry(config, "user", context.get("user"), "its current context's user")
-    name = str(config["current-context"])
+    if mistake := _find_mistake(cluster, user):
+        msg = f"is no kubeconfig that can be used: {mistake}"
+        raise KubeconfigError(msg)
     named = {"context": (name, context), "cluster": (context["cluster"], cluster), "user": (context["user"], user)}
     kept = {f"{kind}s": [{"name": of, kind: entry}] for kind, (of, entry) in named.items()}
     return json.dumps({"apiVersion": "v1", "kind": "Config", "current-context": name, **kept}, sort_keys=True)
 
 
-def holds_credentials(user: Mapping[str, Any]) -> bool:
-    """Whether a kubeconfig's user holds a secret itself, and not only the way to one: a file or a command."""
-    return any(user.get(key) for key in _CREDENTIALS)
+def holds_credentials(context: Context) -> bool:
+    """Whether a context holds a secret itself, and not only the way to one: a file, or a command without any."""
+    command = context.user.get("exec") or {}
+    variables = (entry["name"] for entry in command.get("env") or [] if entry.get("value"))
+    addresses = (context.cluster["server"], context.cluster.get("proxy-url", ""))
+    return (
+        any(context.user.get(key) for key in _CREDENTIALS)
+        or any(_SECRET_VARIABLE.search(name) for name in variables)
+        or any(_SECRET_OPTION.match(argument) for argument in command.get("args") or [])
+        or any(urlsplit(address).password for address in addresses)
+    )
 
 
 def _load(text: str) -> Any:
-    """Return the map that a text is in YAML or JSON, or in either in base64; None if it is neither."""
-    with suppress(yaml.YAMLError):
-        config = yaml.load(text, Loader=_LOADER)  # noqa: S506 both are safe
-        if isinstance(config, Mapping):
-            return _as_json(config)
-    with suppress(binascii.Error, ValueError, yaml.YAMLError):
-        decoded = base64.b64decode("".join(text.split()), validate=True).decode()
-        config = yaml.load(decoded, Loader=_LOADER)  # noqa: S506 both are safe
-        return _as_json(config) if isinstance(config, Mapping) else None
-    return None
+    """Return what a text is in YAML or JSON, or in either in base64; the text itself if it is neither."""
+    with suppress(ValueError):
+        config = _read_yaml(text)
+        if not isinstance(config, str):
+            return config
+        # An error of base64 is a ValueError, too.
+        return _read_yaml(base64.b64decode("".join(text.split()), validate=True).decode())
+    return text
 
 
 def _entry(config: Mapping[str, Any], kind: str, name: Any, what: str) -> Mapping[str, Any]:
@@ -188,9 +201,32 @@ def _kind(value: Any) -> str:
     return names.get(type(value), type(value).__name__)
 
 
+def _read_yaml(text: str) -> Any:
+    """Return what a text is in YAML, as JSON has it.
+
+    Raises:
+        ValueError: It is not YAML, or nothing that JSON can have.
+    """
+    try:
+        return _as_json(yaml.load(text, Loader=_LOADER))  # noqa: S506 both are safe
+    # What PyYAML makes objects of, such as a date, or keys of a map, it checks by what Python raises.
+    except (yaml.YAMLError, TypeError, RecursionError) as error:
+        raise ValueError(str(error)) from error
+
+
 def _as_json(config: Any) -> Any:
-    # Credentials are handed on in JSON: a date becomes text.
-    return json.loads(json.dumps(config, default=str))
+    # Credentials are handed on in JSON: a date becomes text. To Kubernetes, what is null is not there.
+    def present(members: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+        return {key: value for key, value in members if value is not None}
+
+    return json.loads(json.dumps(config, default=str), object_pairs_hook=present)
+
+
+def _find_mistake(cluster: Mapping[str, Any], user: Mapping[str, Any]) -> str:
+    # It takes as long to import as all else here together.
+    from meshtrust.cluster.connection.kubeconfig_fields import find_mistake  # noqa: PLC0415
+
+    return find_mistake(cluster, user)
 
 
 def _select(files: Sequence[Mapping[str, Any]], context: str, named_by: str, where: str) -> Context:
@@ -216,12 +252,12 @@ def _select(files: Sequence[Mapping[str, Any]], context: str, named_by: str, whe
             raise KubeconfigError(msg)
         return held
 
-    return Context(
-        name=name,
-        namespace=str(found.get("namespace") or "default"),
-        cluster=entry("clusters", "cluster"),
-        user=_without_secrets(entry("users", "user")),
-    )
+    cluster, user = entry("clusters", "cluster"), entry("users", "user")
+    if mistake := _find_mistake(cluster, user):
+        msg = f'Context "{name}" of {where} cannot be used: {mistake}. Correct it there.'
+        raise KubeconfigError(msg)
+    namespace = str(found.get("namespace") or "default")
+    return Context(name=name, namespace=namespace, cluster=cluster, user=_without_secrets(user))
 
 
 def _without_secrets(user: Mapping[str, Any]) -> dict[str, Any]:
@@ -250,7 +286,7 @@ def _read(path: Path) -> Mapping[str, Any]:
         return _read_version(path, status.st_mtime_ns, status.st_size)
     except FileNotFoundError:
         return {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError) as error:
         msg = f"The kubeconfig {path} cannot be read: {error}. Correct it, or set meshtrust:kubeconfig to another."
         raise KubeconfigError(msg) from error
 
@@ -261,7 +297,7 @@ def _read_version(path: Path, _changed: int, _size: int) -> dict[str, Any]:
 
 
 def _parse(content: str, directory: Path) -> dict[str, Any]:
-    config = _as_json(yaml.load(content, Loader=_LOADER))  # noqa: S506 both are safe
+    config = _read_yaml(content)
     if not isinstance(config, dict):
         return {}
     kinds = {"contexts": "context", "clusters": "cluster", "users": "user"}
@@ -274,9 +310,13 @@ def _by_name(listed: Any, one: str, directory: Path) -> dict[str, Any]:
     for entry in listed if isinstance(listed, list) else []:
         if isinstance(entry, dict) and isinstance(entry.get(one), dict):
             content = entry[one]
-            paths = {key: str(directory.absolute() / content[key]) for key in _PATHS if content.get(key)}
+            paths = {key: str(directory.absolute() / content[key]) for key in _PATHS if _is_text(content.get(key))}
             found.setdefault(str(entry.get("name")), {**content, **paths, **_command(content, directory)})
     return found
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
 
 
 def _command(user: Mapping[str, Any], directory: Path) -> dict[str, Any]:

@@ -68,7 +68,7 @@ async def open_client(context: Context, access: ClusterAccess) -> tuple[Api, str
                         raise
                     await asyncio.sleep(_CONNECT_PAUSE_SECONDS)
     except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError, CredentialsError) as error:
-        reason = str(error).strip() or f"no answer within {ANSWER_SECONDS} seconds"
+        reason = str(error).strip().rstrip(".") or f"no answer within {ANSWER_SECONDS} seconds"
         by_time = " Is this machine's clock right?" if any(words in reason for words in _WRONG_TIME) else ""
         msg = (
             f"The API server of {access.title} cannot be reached: {reason}.{by_time} Check that the cluster runs, that "
