@@ -50,6 +50,28 @@ class Acknowledgements:
             f'"{self._number(step, subject)} <how it was seen to>"'
         )
 
+    def find_void(self, step: Step, blocking: Mapping[str, bool]) -> list[str]:
+        """Return a sentence about each thing that is acknowledged to no effect: by another name, or though it is seen.
+
+        Args:
+            step: The step.
+            blocking: Names of what blocks the step although something is acknowledged, and whether it is something
+                that the cluster does not show, so that the refusal says itself how it is acknowledged.
+        """
+        void = []
+        for subject in self.given:
+            if self.reason(step, subject) or blocking.get(subject):
+                continue
+            wrong = (
+                "and the cluster shows its state, so that the step waits until that has changed"
+                if subject in blocking
+                else "which the step does not wait for: a refusal names what it waits for, each by its own name"
+            )
+            key = f"gate.acknowledged.{step.name}"
+            remove = f"pulumi config rm --path '{key}[\"{subject}\"]'"
+            void.append(f'meshtrust:{key} has "{subject}", {wrong}. Remove it: {remove}')
+        return void
+
     def _number(self, step: Step, subject: str) -> str:
         return short_hash([step.name, str(step.before), str(step.after), self.taken, subject])
 

@@ -317,7 +317,10 @@ async def _look(api: "Api | None", settings: Settings, last: StackOutputs, step:
     for subject in acknowledged.given:
         if reason := acknowledged.reason(step, subject):
             pulumi.log.info(f"{subject} is not waited for, because meshtrust:gate.acknowledged says: {reason}")
-    return await look(api, settings, last, step)
+    blockers = await look(api, settings, last, step)
+    for void in acknowledged.find_void(step, {blocker.subject: blocker.is_external for blocker in blockers}):
+        pulumi.log.warn(void)
+    return blockers
 
 
 def _fleet_blockers(step: Step, last: StackOutputs, fleet: Membership) -> list[Blocker]:

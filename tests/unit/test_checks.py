@@ -546,6 +546,14 @@ def warned(checker):
     return " ".join(" ".join(text for _, text in checker.said).split())
 
 
+def test_an_acknowledgement_of_what_the_step_does_not_wait_for_is_a_warning(checker):
+    named = {"switch-2027": {"ExternalWorkload shop/*": "1f0c4e2a all of them"}}
+    checker.judge(INTRODUCED, anchors=["2026", "2027"], signer="2027", gate={"acknowledged": named})
+    assert 'gate.acknowledged.switch-2027 has "ExternalWorkload shop/*", which the step does not wait' in warned(
+        checker
+    )
+
+
 @pytest.mark.parametrize("gate", [{"mode": "warn"}, {"overrides": {"switch-2027": "00000000 it is a test"}}])
 def test_no_gate_that_is_lenient_has_an_upgrade_go_along_in_a_run_that_can_wait(checker, gate):
     last = deployed(OLD, NEW, anchors=("2026", "2027"), providers={"tls": "1.0.0"})

@@ -62,3 +62,21 @@ def test_an_acknowledgement_is_bound_to_the_move_to_its_subject_and_to_one_attem
             "The reason in meshtrust:gate.acknowledged is without the number, or of another attempt"
         )
         assert acknowledge(asked, "x")[step.name][name] != given[subject]
+
+
+def test_what_is_acknowledged_to_no_effect_is_told_with_the_command_that_removes_it():
+    vm = "ExternalWorkload shop/vm-1"
+    given = acknowledge(Acknowledgements().ask(SWITCH, vm, "Say so"), "its bundle has 2027")["switch-2027"]
+    number = given[vm].split()[0]
+    others = dict.fromkeys(("ExternalWorkload shop/*", "Pod shop/vm-1", "shop/web-1"), f"{number} all of them")
+    void = Acknowledgements(given={**given, **others}).find_void(SWITCH, {"shop/web-1": False})
+    another = "which the step does not wait for: a refusal names what it waits for, each by its own name"
+    shown = "and the cluster shows its state, so that the step waits until that has changed"
+    key = "gate.acknowledged.switch-2027"
+    assert void == [
+        f'meshtrust:{key} has "{name}", {why}. Remove it: pulumi config rm --path \'{key}["{name}"]\''
+        for name, why in zip(others, (another, another, shown), strict=True)
+    ]
+    # The refusal itself says it of what it names, with the number that counts.
+    stale = Acknowledgements(given={vm: f"{number} its bundle has 2027"}, taken=1)
+    assert stale.find_void(SWITCH, {vm: True}) == []

@@ -85,3 +85,17 @@ def test_the_rotation_of_a_fleet_waits_until_each_is_acknowledged_by_its_name(ru
     given = acknowledge(run("fleet", "rotate", "--to", GENERATIONS[1], "--json"), "it was seen to")
     assert given.keys() == {f"switch-{GENERATIONS[1]}"}
     assert set(given[f"switch-{GENERATIONS[1]}"]) == {VM, PARTNER}
+
+
+def test_plan_says_which_acknowledgements_have_no_effect(run, tmp_path):
+    path = tmp_path / "stacks" / f"Pulumi.{STACK}.yaml"
+    named = {
+        f"switch-{GENERATIONS[1]}": {"ExternalWorkload shop/*": "1f0c4e2a all of them", VM: "1f0c4e2a since Monday"}
+    }
+    path.write_text(f"{path.read_text()}  meshtrust:gate: {json.dumps({'acknowledged': named})}\n", encoding="utf-8")
+    shown = run("plan", "--stack", STACK)
+    assert "These acknowledgements have no effect" in shown
+    assert 'has "ExternalWorkload shop/*", which the step does not wait for' in shown
+    assert f'has "{VM}"' not in shown
+    assert "The reason in meshtrust:gate.acknowledged is without the number" in shown
+    assert '"void": [ "meshtrust:gate.acknowledged.' in run("plan", "--stack", STACK, "--json")

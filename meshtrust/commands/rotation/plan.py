@@ -46,6 +46,7 @@ class RotationPlan:
         trust: The state now.
         steps: The steps that are left.
         blockers: What keeps the next one from being taken now.
+        void: Why what the stack's file acknowledges before it has no effect, a sentence for each.
         restarts: How many proxies of each workload have to be replaced, for the whole rotation.
         obstacles: Why a restart would not replace a workload's pods, and how to change that, by workload.
         wrong: Errors of the control plane that would stop a rotation.
@@ -56,6 +57,7 @@ class RotationPlan:
     trust: Trust
     steps: list[Step]
     blockers: list[Blocker]
+    void: Sequence[str]
     restarts: Counter[Workload]
     obstacles: Mapping[Workload, str]
     wrong: Sequence[Finding]
@@ -89,6 +91,7 @@ class RotationPlan:
                 {"stack": entry.stack or None, "subject": entry.subject, "reason": entry.reason}
                 for entry in self.blockers
             ],
+            "void": list(self.void),
             "restarts": [
                 {
                     "workload": str(workload),
@@ -149,22 +152,26 @@ async def _look(stack: str, directory: Any, to: str, at_once: int) -> RotationPl
         wrong += [finding for finding in diagnosis.findings if finding.severity == "error"]
         looks = find_obstacles(target.api, sorted(set(lacking), key=str))
         obstacles = await allowed(wrong, "what may keep workloads from restarting", looks, {})
-    blockers = []
+    blockers: list[Blocker] = []
+    void: list[str] = []
     if steps:
+        acknowledged = target.acknowledged(steps[0])
         blockers = await judge_step(
             target.api,
             mesh,
             steps[0],
             deployed.certificates,
-            acknowledged=target.acknowledged(steps[0]),
+            acknowledged=acknowledged,
             fleet=await target.read_fleet(),
         )
+        void = acknowledged.find_void(steps[0], {blocker.subject: blocker.is_external for blocker in blockers})
     if target.stack and steps:
         blockers += await read_fleet_blockers(target.stack, deployed, steps[0])
     return RotationPlan(
         trust=deployed.trust,
         steps=steps,
         blockers=blockers,
+        void=void,
         restarts=Counter(lacking),
         obstacles=obstacles,
         wrong=wrong,
@@ -226,6 +233,7 @@ def _show(rest: RotationPlan, console: Console) -> None:
         _list(heading, [str(blocker) for blocker in rest.blockers], console)
     else:
         console.print("[green]✓[/] Nothing blocks the next step.")
+    _list("These acknowledgements have no effect", rest.void, console)
 
 
 def _list(heading: str, lines: Sequence[str], console: Console) -> None:
