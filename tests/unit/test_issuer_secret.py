@@ -113,6 +113,13 @@ def test_a_short_life_is_a_warning(root):
     assert not list(judge_issuer_life(secret, timedelta(days=4), NOW, "Renew it"))
 
 
+def test_the_roots_key_beside_it_is_told(root):
+    issuer = make_certificate("issuer", issuer=root)
+    [wrong] = judge(written(issuer, root=root, **{"ca.crt": root.pem + root.key_pem}), root)
+    assert "holds a private key in ca.crt. Remove it there, and if it is the root's rotate to another root" in wrong
+    assert root.key_pem.splitlines()[1] not in wrong
+
+
 def test_no_key_is_ever_repeated(root):
     secret = written(make_certificate("issuer", issuer=root), root=root, **{"ca.crt": root.key_pem})
     assert not any(root.key_pem.splitlines()[1] in entry for entry in judge(secret, root))

@@ -14,6 +14,7 @@ from meshtrust.lint.rules.secrets import SECRETS, CredentialSecret
 from meshtrust.names import IDENTITY_ISSUER, KUBERNETES_TLS
 from meshtrust.pki.chain import ChainError, verify_chain
 from meshtrust.pki.pem import PemError, fingerprint, read_bundle
+from meshtrust.pki.private_key import find_private_keys
 
 TYPE = KUBERNETES_TLS
 
@@ -73,9 +74,13 @@ def judge_issuer_secret(
         if secret.get("type") != TYPE:
             wrong = f'is of type "{secret.get("type")}", which cert-manager could never take over'
             yield Finding(subject=held.name, wrong=wrong, fix=f"Delete it and write it again with type {TYPE}")
-        if held.content("ca.crt") is not None and not held.certificates("ca.crt"):
+        root = held.content("ca.crt")
+        if root is not None and not held.certificates("ca.crt"):
             wrong = "holds no certificate in ca.crt"
             yield Finding(subject=held.name, wrong=wrong, fix="Write the root there that the issuer chains to")
+        if any(find_private_keys(root)):
+            wrong, fix = "holds a private key in ca.crt", "Remove it there, and if it is the root's rotate to another root"
+            yield Finding(subject=held.name, wrong=wrong, fix=fix)
     chain = held.content(held.certificate_key) or ""
     credentials = Credentials(
         name=held.name, role="issuer", chain=chain, key=held.content(held.private_key), roots=trusted, at=now
@@ -93,8 +98,8 @@ _OF_THE_CHECK_ALONE = ("MT404", "MT405", "MT406")
 def is_refused(finding: Finding) -> bool:
     """Whether the identity service may refuse an issuer for a finding, so that it would not start with it."""
     rule = finding.rule.id if finding.rule else ""
-    about_its_type = finding.rule is None
-    return finding.severity == "error" and not about_its_type and rule not in _OF_THE_CHECK_ALONE
+    about_its_form = finding.rule is None
+    return finding.severity == "error" and not about_its_form and rule not in _OF_THE_CHECK_ALONE
 
 
 def judge_issuer_life(secret: Mapping[str, Any], least: timedelta, now: datetime, fix: str) -> Iterator[Finding]:
