@@ -66,6 +66,11 @@ def find_private_keys(values: Any, path: str = "") -> Iterator[str]:
         yield path
 
 
+def holds_private_key(values: Any) -> bool:
+    """Whether a private key is anywhere in a text, or in values of any depth, as `find_private_keys` finds it."""
+    return next(find_private_keys(values), None) is not None
+
+
 def _holds_private_key(text: str) -> bool:
     # Four characters are three bytes: the rest may be the beginning of a longer line.
     decoded = (base64.b64decode(found[: len(found) // 4 * 4]) for found in _BASE64.findall(text))

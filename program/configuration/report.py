@@ -14,7 +14,7 @@ from pydantic_core import ErrorDetails
 from meshtrust.cluster.connection.kubeconfig import is_content
 from meshtrust.lint import Finding
 from meshtrust.pki.pem import without_private_keys
-from meshtrust.pki.private_key import find_private_keys
+from meshtrust.pki.private_key import holds_private_key
 from meshtrust.rotation.generation import NAME
 
 PREFIX = "meshtrust:"
@@ -94,7 +94,7 @@ class Report:
 
     def _is_secret(self, key: str, value: Any) -> bool:
         is_kubeconfig = key == "kubeconfig" and is_content(str(value))
-        return self.is_encrypted(key) or is_kubeconfig or "PRIVATE KEY" in str(value) or any(find_private_keys(value))
+        return self.is_encrypted(key) or is_kubeconfig or "PRIVATE KEY" in str(value) or holds_private_key(value)
 
     def add_errors(self, section: str, errors: ValidationError) -> None:
         """Add the errors of a section, whose name is empty for the top."""

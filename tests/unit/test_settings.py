@@ -242,9 +242,12 @@ def test_a_key_without_its_root_is_refused(config):
 
 def test_a_secret_that_is_not_understood_is_not_repeated(config):
     key = make_certificate().key_pem
-    for name in ("anchorKeys", "anchor", "anchorKey"):
-        message = refused(config, **{name: {"privateKey": key} if name == "anchor" else key})
-        assert key.splitlines()[1] not in message
+    encoded = base64.b64encode(key.encode()).decode()
+    for name in ("anchorKeys", "anchor", "anchorKey", "trustDomain"):
+        for held in (key, encoded):
+            message = refused(config, **{name: {"privateKey": held} if name == "anchor" else held})
+            assert key.splitlines()[1] not in message
+            assert encoded not in message
 
 
 @pytest.mark.parametrize("section", ["linkerd", "certManager", "trustBundle"])

@@ -14,7 +14,7 @@ from meshtrust.lint.rules.secrets import SECRETS, CredentialSecret
 from meshtrust.names import IDENTITY_ISSUER, KUBERNETES_TLS
 from meshtrust.pki.chain import ChainError, verify_chain
 from meshtrust.pki.pem import PemError, fingerprint, read_bundle
-from meshtrust.pki.private_key import find_private_keys
+from meshtrust.pki.private_key import holds_private_key
 
 TYPE = KUBERNETES_TLS
 
@@ -78,8 +78,9 @@ def judge_issuer_secret(
         if root is not None and not held.certificates("ca.crt"):
             wrong = "holds no certificate in ca.crt"
             yield Finding(subject=held.name, wrong=wrong, fix="Write the root there that the issuer chains to")
-        if any(find_private_keys(root)):
-            wrong, fix = "holds a private key in ca.crt", "Remove it there, and if it is the root's rotate to another root"
+        if holds_private_key(root):
+            wrong = "holds a private key in ca.crt"
+            fix = "Remove it there, and if it is the root's rotate to another root"
             yield Finding(subject=held.name, wrong=wrong, fix=fix)
     chain = held.content(held.certificate_key) or ""
     credentials = Credentials(
