@@ -8,7 +8,8 @@ from typing import Any
 # OpenBao 2.7 with cert-manager 1.21 (tests/rehearsal/test_vault.py).
 _FIXES = (
     (
-        r"not a Vault error response|invalid character '<'|protocol downgrade|failed to decode response",
+        r"not a Vault error response|invalid character '<'|protocol downgrade|failed to decode response|Raw Message|"
+        r"Code: (3\d\d|502|504)|10 redirects",
         "What answers at {server} is not Vault, but something before it, such as a load balancer or a page to log in "
         "at. See that Vault runs behind it, and set spec.vault.server to the address of Vault's API",
     ),
@@ -21,6 +22,16 @@ _FIXES = (
         "Initialize Vault ({server}), and set up its PKI engine and the login of cert-manager",
     ),
     (
+        r"no default issuer|unable to find PKI issuer",
+        "The mount has no such authority. Make its root or intermediate there (vault write <mount>/root/generate/...), "
+        "or set spec.vault.path to <mount>/issuer/<name>/sign-intermediate of one that it has",
+    ),
+    (
+        r"beyond the expiration of the CA|after the CA's expiration",
+        "The authority of this mount ends before the issuer would. Rotate to a mount with another root, or set a "
+        "shorter issuer.duration",
+    ),
+    (
         r"max path length of zero",
         "The authority of this mount may sign no CA. Have it signed again with a path length of 1 or more, or sign by "
         "the mount that has signed it",
@@ -31,13 +42,17 @@ _FIXES = (
         "spec.vault.auth.appRole.secretRef names",
     ),
     (
-        r"audience|\(aud\)",
+        r"audience|\(aud\)|claim \"aud\"",
         "Set the audience of Vault's role to vault://{name}: vault write auth/<mount>/role/<role> audience=vault://{name}",
     ),
     (
         r"service account name not authorized|namespace not authorized|invalid role name",
         "Make the role that spec.vault.auth.kubernetes.role names in Vault, and bind it to the service account and "
         "namespace that cert-manager asks a token for",
+    ),
+    (
+        r"namespace not found|Vault-Namespace",
+        "Set spec.vault.namespace to the namespace of Vault that has the mount, or remove it",
     ),
     (
         r"/login Code: 40[034]",
@@ -54,20 +69,30 @@ _FIXES = (
         "Vault has no PKI engine there. Set spec.vault.path to <mount>/root/sign-intermediate, without v1/ before it",
     ),
     (
-        r"unknown role|no valid certificates found|key type",
+        r"rate limit quota|Code: 429",
+        "Vault takes no more requests for now. Raise its quota for {path}; cert-manager asks again by itself",
+    ),
+    (
+        r"unknown role|no valid certificates found|key type|unsupported operation",
         "This path signs no request for a CA. Set spec.vault.path to <mount>/root/sign-intermediate",
     ),
     (
-        r"x509:|tls: failed to verify",
+        r"certificate required|tls: bad certificate",
+        "Vault asks for a client's certificate. Set spec.vault.clientCertSecretRef and clientKeySecretRef to one that "
+        "it takes",
+    ),
+    (
+        r"x509:|tls: failed to verify|signed by unknown authority",
         "Set spec.vault.caBundle to the authority of Vault's own certificate (PEM in base64), and spec.vault.server to "
         "a name that the certificate has",
     ),
     (
-        r"HTTP request to an HTTPS server|HTTP response to HTTPS client|connection reset|EOF",
+        r"HTTP request to an HTTPS server|HTTP response to HTTPS client|does not look like a TLS|connection reset|EOF",
         "See that spec.vault.server ({server}) begins with https:// if Vault serves TLS there, and else with http://",
     ),
     (
-        r"connection refused|no such host|i/o timeout|deadline exceeded|no route to host|network is unreachable",
+        r"connection refused|no such host|server misbehaving|i/o timeout|deadline exceeded|no route to host|network is "
+        r"unreachable",
         "See that Vault runs, and that cert-manager's pods reach {server}",
     ),
     (
@@ -75,6 +100,7 @@ _FIXES = (
         "Write the Secret that spec.vault.auth names, into cert-manager's namespace for a ClusterIssuer",
     ),
 )
+_OTHERWISE = "See Vault's own log ({server}) for the reason, and compare the issuer with docs/issuing.md"
 
 
 def explain(issuer: Mapping[str, Any], said: str) -> str:
@@ -93,7 +119,5 @@ def explain(issuer: Mapping[str, Any], said: str) -> str:
         return line
     path, server, name = str(vault.get("path")), str(vault.get("server")), issuer["metadata"]["name"]
     place = f"{line} ({issuer.get('kind', 'issuer')} {name} signs by path {path} of Vault)"
-    for pattern, fix in _FIXES:
-        if re.search(pattern, line):
-            return f"{place}. {fix.format(path=path, server=server, name=name)}"
-    return place
+    fix = next((fix for pattern, fix in _FIXES if re.search(pattern, line)), _OTHERWISE)
+    return f"{place}. {fix.format(path=path, server=server, name=name)}"
