@@ -1,4 +1,4 @@
-"""What Vault says when it does not sign: each answer is told with its place, and with something to do."""
+"""Answers of Vault when it does not sign: a message has each with its place, and with something to do."""
 
 import pytest
 
@@ -39,7 +39,7 @@ ANSWERS = [
 
 
 @pytest.mark.parametrize(("answer", "fix"), ANSWERS)
-def test_an_answer_of_vault_is_told_with_what_to_do(answer, fix):
+def test_a_message_has_the_answer_of_vault_and_the_fix(answer, fix):
     told = explain(ISSUER, f"{FAILED}\n{answer}.\n")
     assert f"{answer} (ClusterIssuer mesh signs by path pki/root/sign-intermediate of Vault). " in told
     assert fix in told
