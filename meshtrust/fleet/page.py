@@ -34,6 +34,7 @@ def draw_page(fleet: FleetView) -> str:
         # In a fleet of fifty nobody looks for the one that is wrong.
         clusters=[_cluster(cluster) for cluster in sorted(fleet.clusters, key=_urgency)],
         links=_links(fleet),
+        unseen=[(cluster.stack, cluster.unseen) for cluster in fleet.clusters if cluster.unseen],
     )
 
 

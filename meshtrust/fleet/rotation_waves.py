@@ -9,11 +9,13 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from meshtrust.fleet.members import Fleet, link_name
+from meshtrust.cluster.api import ClusterError
+from meshtrust.fleet.members import Fleet
 from meshtrust.fleet.state import FleetState, read_state
 from meshtrust.fleet.up import deploy, deploy_anchor, pass_on
 from meshtrust.fleet.waves import Work, run_all, run_waves
-from meshtrust.linkerd.links import read_links
+from meshtrust.linkerd.evidence import read_mesh
+from meshtrust.linkerd.external_peers import read_unseen
 from meshtrust.rotation.steps import Kind, Step, Trust, plan_rotation
 from meshtrust.stacks.outputs import StackOutputs
 from meshtrust.stacks.progress import BlockedError, Progress, StackProgress
@@ -126,12 +128,11 @@ async def _take_steps(
             _configure_anchors(fleet.anchor, (*fleet.anchor.configured.anchors, to))
         await deploy_anchor(fleet, f"Introduce {to}", progress)
 
-    known = frozenset(map(link_name, fleet.clusters))
     # A stack in mode step goes by the states of its steps, for which alone the goal is left out.
     options = replace(options, goal=_goal(to))
 
     async def introduce(stack: Stack, own: StackProgress) -> None:
-        await _warn_of_strangers(stack, known, to, own)
+        await _warn_of_strangers(stack, to, own)
         await _take(stack, "introduce", to, options, own)
         await _get_ready(stack, "switch", to, options, own)
 
@@ -192,25 +193,26 @@ async def _drop_others(anchor: Stack, to: str, progress: StackProgress) -> None:
         raise BlockedError(msg, [])
 
 
-async def _warn_of_strangers(stack: Stack, known: frozenset[str], to: str, progress: StackProgress) -> None:
-    """Warn of a cluster's Links that lead out of the fleet, before any switch: its gate wants each acknowledged.
+async def _warn_of_strangers(stack: Stack, to: str, progress: StackProgress) -> None:
+    """Warn of what a cluster is tied to outside of the fleet, before any switch: its gate wants each acknowledged.
 
     Args:
         stack: The cluster's stack.
-        known: Names of the fleet's clusters in Links.
         to: The generation that is to sign.
         progress: Where the work is reported.
     """
     target = await open_target(Selection(stack=stack.name, directory=stack.directory))
-    links = await read_links(target.api)
-    if links.error:
-        progress.warn(f"it is not known whether Links lead out of this fleet: {links.error}")
-    for link in links.found:
-        if link.target not in known:
-            progress.warn(
-                f"{link} leads to {link.target}, which is no cluster of this fleet: connections over it are refused "
-                f"from the switch on, unless that cluster trusts {to} by then. The switch waits until you say so"
-            )
+    fleet = await target.read_fleet()
+    try:
+        unseen = await read_unseen(target.api, await read_mesh(target.api, target.namespace))
+    except ClusterError as error:
+        progress.warn(f"who trusts its roots from outside of this fleet is not known: {error}")
+        return
+    for subject in (unseen.outside_of(fleet) if fleet else unseen).subjects:
+        progress.warn(
+            f"{subject} may tie it to what is not of this fleet: such connections are refused from the switch on, "
+            f"unless both ends trust {to} by then. The switch waits until you say so"
+        )
 
 
 async def _take(stack: Stack, kind: Kind, to: str, options: RotationOptions, progress: StackProgress) -> None:

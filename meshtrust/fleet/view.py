@@ -1,7 +1,7 @@
 """A fleet at one moment: each cluster, how the clusters are linked, and what needs attention."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal
 
@@ -68,6 +68,12 @@ class ClusterView:
     def live_roots(self) -> frozenset[str]:
         """Fingerprints of the roots that certificates in it may be under."""
         return self.earlier | {self.signing_root} - {""}
+
+    @property
+    def unseen(self) -> list[str]:
+        """Names of who may trust its roots and cannot be asked from it, without its Links, which `links` has."""
+        found = self.inspection.unseen if self.inspection else None
+        return replace(found, links=()).subjects if found else []
 
     @property
     def has_errors(self) -> bool:

@@ -1,7 +1,7 @@
 """Those who trust a mesh's roots and are no pod of it: external workloads, Links, templates, other control planes."""
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,6 +34,20 @@ _BARE = "!pod-template-hash,!rollouts-pod-template-hash"
 
 
 @dataclass(frozen=True, kw_only=True)
+class FleetPeers:
+    """The peers of a cluster that its fleet takes care of, whose clusters wait for each other by their pledges.
+
+    Attributes:
+        clusters: Names of the clusters in Links.
+        gateways: Names of the cluster's gateways to which no cluster outside of the fleet connects. Which clusters
+            connect to a gateway is not known where it is, because the Links are in those clusters.
+    """
+
+    clusters: frozenset[str]
+    gateways: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Unseen:
     """Those who trust a mesh's roots, or may, and cannot be asked from its cluster.
 
@@ -47,16 +61,13 @@ class Unseen:
     links: tuple[Link, ...] = ()
     gateways: tuple[Workload, ...] = ()
 
-    def outside_of(self, fleet: Collection[str]) -> "Unseen":
-        """Return those that are no part of a fleet, whose clusters wait for each other by their pledges.
-
-        A Link out of the fleet stays. Gateways do not: which clusters connect to one is not known here, and those of
-        the fleet are taken care of.
-
-        Args:
-            fleet: What Links call its clusters.
-        """
-        return Unseen(external=self.external, links=tuple(link for link in self.links if link.target not in fleet))
+    def outside_of(self, fleet: FleetPeers) -> "Unseen":
+        """Return those that a fleet does not take care of: external workloads, and what ties it to other clusters."""
+        return Unseen(
+            external=self.external,
+            links=tuple(link for link in self.links if link.target not in fleet.clusters),
+            gateways=tuple(gateway for gateway in self.gateways if str(gateway) not in fleet.gateways),
+        )
 
     @property
     def subjects(self) -> list[str]:
@@ -109,13 +120,13 @@ class Outsiders:
     others: tuple[Mesh, ...] = ()
 
 
-async def read_outsiders(api: Api, mesh: Mesh, *, fleet: Collection[str] | None) -> Outsiders:
+async def read_outsiders(api: Api, mesh: Mesh, *, fleet: FleetPeers | None) -> Outsiders:
     """Read who else in a cluster, or from without it, trusts the roots of a mesh.
 
     Args:
         api: Client of the cluster.
         mesh: The installation.
-        fleet: What Links call the clusters of its fleet, which wait for each other; None if it is in none.
+        fleet: The peers that its fleet takes care of; None if it is in none.
 
     Raises:
         ClusterError: Something of it cannot be read.

@@ -21,7 +21,7 @@ from meshtrust.linkerd.evidence import (
     read_mesh,
     read_served_issuers,
 )
-from meshtrust.linkerd.external_peers import Outsiders, read_outsiders
+from meshtrust.linkerd.external_peers import FleetPeers, Outsiders, read_outsiders
 from meshtrust.linkerd.injector import read_injections
 from meshtrust.linkerd.owners import find_owners, how_to_restart
 from meshtrust.linkerd.pods import MeshedPod, ProxyTrust, Workload
@@ -94,7 +94,7 @@ async def find_blockers(
     roots: Mapping[str, x509.Certificate],
     *,
     acknowledged: Acknowledgements = NONE_GIVEN,
-    fleet: Collection[str] | None = None,
+    fleet: FleetPeers | None = None,
 ) -> list[Blocker]:
     """Read the cluster and return what makes a step unsafe; a step that only adds trust is always safe.
 
@@ -105,7 +105,7 @@ async def find_blockers(
         roots: The roots of the generations before the step.
         acknowledged: How what cannot be seen from the cluster was seen to; only blockers that say so can be
             acknowledged.
-        fleet: What Links call the clusters of its fleet, which wait for each other; None if it is in none.
+        fleet: The peers that its fleet takes care of; None if it is in none.
 
     Raises:
         ClusterError: The cluster cannot be read, so that the step cannot be judged.
@@ -140,7 +140,7 @@ async def judge_step(
     roots: Mapping[str, x509.Certificate],
     *,
     acknowledged: Acknowledgements = NONE_GIVEN,
-    fleet: Collection[str] | None = None,
+    fleet: FleetPeers | None = None,
     injections: Mapping[MeshedPod, ProxyTrust] | None = None,
 ) -> list[Blocker]:
     """Return what makes a step unsafe in a mesh that has been read, as `find_blockers` does; it raises the same.
@@ -181,7 +181,7 @@ async def judge_step(
         blockers = blocks_retire(mesh, remaining, served=served, leaves=leaves, now=datetime.now(UTC))
         blockers += _pods_known_not_to_trust(mesh, root, signer)
     blockers += blocks_injection(injections, root, signer)
-    blockers += await _blocks_outsiders(api, outsiders, step, roots, acknowledged)
+    blockers += await _blocks_outsiders(api, outsiders, step, roots, acknowledged, in_fleet=fleet is not None)
     blockers = [entry for entry in blockers if not (entry.is_external and acknowledged.reason(step, entry.subject))]
     return await _name_owners(api, blockers, manual)
 
@@ -472,33 +472,40 @@ async def _blocks_outsiders(
     step: Step,
     roots: Mapping[str, x509.Certificate],
     acknowledged: Acknowledgements,
+    *,
+    in_fleet: bool,
 ) -> list[Blocker]:
     """Return what outside of this control plane a switch or a retirement would cut off, acknowledged or not."""
     signer = step.after.signer
     root = fingerprint(roots[signer])
+    unseen = outsiders.unseen
     external = {
-        f"ExternalWorkload {name}": f"it runs outside of the cluster, and whether it trusts {signer}"
-        for name in outsiders.unseen.external
+        f"ExternalWorkload {name}": (f"it runs outside of the cluster, and whether it trusts {signer}", "")
+        for name in unseen.external
     }
     external |= {
-        str(link): f"it leads to {link.target}, and whether the proxies there trust {signer}"
-        for link in outsiders.unseen.links
+        str(link): (f"it leads to {link.target}, and whether the proxies there trust {signer}", "")
+        for link in unseen.links
     }
+    which = (
+        "other clusters may connect to it that are not of this fleet" if in_fleet else "other clusters connect to it"
+    )
+    fleet_only = ". If only clusters of this fleet do, add its name to meshtrust:gate.fleetGateways, once"
     external |= {
-        str(gateway): f"other clusters connect to it, and whether the proxies there trust {signer}"
-        for gateway in outsiders.unseen.gateways
+        str(gateway): (f"{which}, and whether the proxies there trust {signer}", fleet_only if in_fleet else "")
+        for gateway in unseen.gateways
     }
     blockers = [
         Blocker(
             subject=subject,
             reason=(
                 f"{what}, or shows certificates under what is to be retired, cannot be seen from here. "
-                f"{acknowledged.ask(step, subject, 'See to it, and say so')}"
+                f"{acknowledged.ask(step, subject, 'See to it, and say so')}{remedy}"
             ),
             curable=False,
             is_external=True,
         )
-        for subject, what in external.items()
+        for subject, (what, remedy) in external.items()
     ]
     for workload, trusted in sorted(outsiders.templates.items(), key=str):
         if trusted is None or root not in trusted:

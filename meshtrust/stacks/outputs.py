@@ -219,9 +219,13 @@ class StackOutputs:
 
     @property
     def link_names(self) -> Mapping[str, str]:
-        """Names in Links of the clusters that an anchor stack signs for, by stack."""
+        """Names in Links of the clusters that an anchor stack signs for, by stack; of those alone that have pledged.
+
+        No step waits for a cluster that is listed and has pledged nothing yet.
+        """
         named = self.outputs.get("linkNames") or {}
-        return {stack: str(named.get(stack) or stack.rpartition("/")[2]) for stack in self.clusters}
+        members = [stack for stack in self.clusters if stack in self.pledges]
+        return {stack: str(named.get(stack) or stack.rpartition("/")[2]) for stack in members}
 
     @property
     def rotation(self) -> RotationReport | None:

@@ -10,6 +10,7 @@ from meshtrust.cluster.connection.access import ClusterAccess, kubeconfig_output
 from meshtrust.cluster.connection.client import open_cluster
 from meshtrust.cluster.connection.kubeconfig import KubeconfigError
 from meshtrust.cluster.connection.preflight import check_cluster_uid, cluster_uid
+from meshtrust.linkerd.external_peers import FleetPeers
 from meshtrust.rotation.acknowledgements import Acknowledgements
 from meshtrust.rotation.steps import Step
 from meshtrust.stacks.outputs import StackOutputs
@@ -60,8 +61,8 @@ class Target:
         taken = len(self.deployed.transitions) if self.deployed else 0
         return Acknowledgements(given=named if isinstance(named, Mapping) else {}, taken=taken)
 
-    async def read_fleet(self) -> frozenset[str] | None:
-        """Return what Links call the clusters of the fleet that the cluster is in; None if it is in none.
+    async def read_fleet(self) -> FleetPeers | None:
+        """Return the peers that the fleet of the cluster takes care of; None if it is in none.
 
         Raises:
             StackError: The anchor stack cannot be read.
@@ -70,7 +71,11 @@ class Target:
         if not self.stack or not anchor:
             return None
         outputs = await asyncio.to_thread(Stack(anchor, self.stack.directory).outputs)
-        return frozenset(StackOutputs(outputs).link_names.values())
+        gateways = self.stack.setting("gate.fleetGateways")
+        return FleetPeers(
+            clusters=frozenset(StackOutputs(outputs).link_names.values()),
+            gateways=frozenset(map(str, gateways if isinstance(gateways, list) else ())),
+        )
 
 
 async def open_target(selection: Selection) -> Target:

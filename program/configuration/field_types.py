@@ -18,6 +18,7 @@ from program.configuration.report import Report
 
 _LABEL = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
 _STACK = r"[-A-Za-z0-9_.]{1,100}(/[-A-Za-z0-9_.]{1,100}/[-A-Za-z0-9_.]{1,100})?"
+_WORKLOAD = rf"[A-Z][A-Za-z]+ {_LABEL}/[a-z0-9][-a-z0-9.]{{0,252}}"
 _STEP = re.compile(r"(deploy|switch|retire|replace)-[-a-z0-9]+")
 
 
@@ -150,6 +151,10 @@ def _objects(value: Any) -> Any:
 # A title is the kind of text, a description its form, if the title does not say it; `Report` has both in its messages.
 _NAMES = Field(title="a name", description=NAME_FORM)
 _STACKS = Field(title="a name of a stack", description="the name of a stack, or organization/project/stack")
+_GATEWAYS = Field(
+    title="a name of a gateway",
+    description="the name that the refusal has, such as Deployment linkerd-multicluster/linkerd-gateway",
+)
 
 Text = Annotated[str, Field(title="a text"), BeforeValidator(_text)]
 OptionalName = Annotated[Text, _NAMES, Field(pattern=rf"^({NAME.pattern})?$")]
@@ -180,6 +185,7 @@ OptionalDnsName = Annotated[
 License = Annotated[str, Field(title="a text"), BeforeValidator(_license)]
 OptionalStack = Annotated[Text, _STACKS, Field(pattern=rf"^({_STACK})?$")]
 Stacks = Annotated[tuple[Annotated[OptionalStack, Field(min_length=1)], ...], _STACKS, AfterValidator(_unique)]
+Gateways = Annotated[tuple[Annotated[Text, Field(pattern=rf"^{_WORKLOAD}$")], ...], _GATEWAYS, AfterValidator(_unique)]
 Flag = Annotated[bool, Field(strict=True), BeforeValidator(_flag)]
 Count = Annotated[int, Field(strict=True, ge=1), BeforeValidator(_number)]
 GoDuration = Annotated[timedelta, BeforeValidator(_duration)]

@@ -123,6 +123,7 @@ class GateSection(Section):
         overrides: Reasons for which a step goes ahead although it was refused, by the step's name.
         acknowledged: How a person made sure of what the cluster does not show, by the step's name and the object's kind
             and name: what trusts the new root at a switch may show a certificate under the old one at the retirement.
+        fleet_gateways: In a fleet, the kind and name of each gateway to which none but its clusters connect.
     """
 
     section = "gate"
@@ -130,6 +131,7 @@ class GateSection(Section):
     mode: Literal["enforce", "warn"]
     overrides: field_types.Overrides
     acknowledged: field_types.Acknowledged
+    fleet_gateways: field_types.Gateways
 
 
 class IssuerSection(Section):

@@ -57,10 +57,12 @@ def check_role(configuration: Configuration, report: Report) -> None:
 
 
 def check_fleet(configuration: Configuration, report: Report) -> None:
-    """Check that a cluster of a fleet leaves roots to the anchor stack, and only it has a name in the fleet."""
+    """Check that a cluster of a fleet leaves roots to the anchor stack, and only it has what is about its fleet."""
     if not configuration.anchor_stack:
         because = "and only a cluster of a fleet (meshtrust:anchorStack) is known by it"
         _refuse_set(report, "linkName", because)
+        because = "and this is no stack of a cluster in a fleet (meshtrust:anchorStack)"
+        _refuse_set(report, "gate.fleetGateways", because)
         return
     for key in ("anchorCertificates", "anchorKeys"):
         _refuse_set(report, key, "and the roots come from the anchor stack (meshtrust:anchorStack)")

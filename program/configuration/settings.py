@@ -19,6 +19,7 @@ from components.trust_anchor import TrustAnchorArgs
 from components.trust_bundle import TrustBundlePolicy, TrustManagerArgs
 from components.webhook_certificates import WebhookPolicy
 from meshtrust.cluster.connection.access import ClusterAccess, kubeconfig_output
+from meshtrust.linkerd.external_peers import FleetPeers
 from meshtrust.pki.identity_suffix import IdentitySuffix
 from meshtrust.pki.issuer_mode import CERT_MANAGER_MODES
 from meshtrust.rotation.steps import Trust
@@ -97,7 +98,7 @@ class Settings:
         linkerd: What of Linkerd is installed.
         observability: The objects that watch it; None if there are none.
         link_name: What Links in other clusters call it; empty if that is the stack's name.
-        fleet: What Links call the clusters of its fleet; None if it is in none.
+        fleet: The peers that its fleet takes care of; None if it is in none.
     """
 
     anchor_stack: str
@@ -112,7 +113,7 @@ class Settings:
     linkerd: LinkerdInstallation
     observability: Monitoring | None
     link_name: str = ""
-    fleet: frozenset[str] | None = None
+    fleet: FleetPeers | None = None
 
     @property
     def chart_sources(self) -> dict[str, ChartSource]:
@@ -154,7 +155,8 @@ class Settings:
             clusters: What Links call its clusters.
         """
         anchor = replace(self.anchor, certificates=roots)
-        return replace(self, anchor=anchor, fleet=frozenset(clusters))
+        peers = FleetPeers(clusters=frozenset(clusters), gateways=frozenset(self.gate.fleet_gateways))
+        return replace(self, anchor=anchor, fleet=peers)
 
 
 @dataclass(frozen=True, kw_only=True)

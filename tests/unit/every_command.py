@@ -130,6 +130,7 @@ def make_project(directory: Path) -> None:
     anchor = f"config:\n  meshtrust:role: anchor\n  meshtrust:anchors: {anchors}\n"
     files = {"anchor": anchor + f"  meshtrust:clusters: {json.dumps(CLUSTERS)}\n"}
     outputs = {"anchor": _outputs() | {"clusters": CLUSTERS, "protected": GENERATIONS[:1]}}
+    outputs["anchor"]["pledges"] = {name: {} for name in CLUSTERS}
     for name in (STACK, *CLUSTERS):
         files[name] = f"config:\n  # Größe\n  meshtrust:context: {json.dumps(CONTEXT)}\n"
         files[name] += f"  meshtrust:anchors: {anchors}\n"

@@ -9,6 +9,7 @@ import pytest
 
 from meshtrust.cluster.api import ForbiddenError
 from meshtrust.linkerd.evidence import read_leaves, read_mesh
+from meshtrust.linkerd.external_peers import FleetPeers
 from meshtrust.linkerd.rollout import can_restart
 from meshtrust.pki.pem import sha256_hex
 from meshtrust.rotation import gate
@@ -492,21 +493,30 @@ def test_a_link_is_named_unless_the_fleet_has_the_cluster_that_it_leads_to():
     made.add(f"apis/{version}/links", link)
     [line] = blockers(made)
     assert line.startswith("Link linkerd-multicluster/west: it leads to west, and whether the proxies there trust 2027")
-    assert blockers(made, fleet={"west", "north"}) == []
-    assert blockers(made, fleet={"north"}) == [line], "nobody in the fleet asks it"
-    assert blockers(made, fleet={"north"}, acknowledged=acknowledging(SWITCH, line)) == []
+    north = FleetPeers(clusters=frozenset({"north"}))
+    assert blockers(made, fleet=FleetPeers(clusters=frozenset({"west", "north"}))) == []
+    assert blockers(made, fleet=north) == [line], "nobody in the fleet asks it"
+    assert blockers(made, fleet=north, acknowledged=acknowledging(SWITCH, line)) == []
     assert blockers(made, acknowledged=acknowledging(SWITCH, line)) == []
 
 
-def test_a_gateway_is_named_since_the_links_to_it_are_in_other_clusters():
+@pytest.mark.parametrize("step", [SWITCH, RETIRE], ids=["switch", "retire"])
+def test_a_gateway_is_named_since_the_links_to_it_are_in_other_clusters(step):
     made = cluster()
     add(made, "gateway-1", **of_deployment("gateway"))
     [*_, container] = made.objects[SHOP][-1]["spec"]["containers"]
     container["env"].append({"name": "LINKERD2_PROXY_INBOUND_GATEWAY_SUFFIXES", "value": "svc.cluster.local."})
-    [line] = blockers(made)
+    [line] = blockers(made, step)
     assert line.startswith("Deployment shop/gateway: other clusters connect to it, and whether the proxies there trust")
-    assert blockers(made, fleet={"north"}) == []
-    assert blockers(made, acknowledged=acknowledging(SWITCH, line)) == []
+    assert "fleet" not in line
+    assert blockers(made, step, acknowledged=acknowledging(step, line)) == []
+    [line] = blockers(made, step, fleet=FleetPeers(clusters=frozenset({"north"})))
+    assert line.startswith("Deployment shop/gateway: other clusters may connect to it that are not of this fleet, and")
+    assert line.endswith("If only clusters of this fleet do, add its name to meshtrust:gate.fleetGateways, once")
+    declared = FleetPeers(clusters=frozenset({"north"}), gateways=frozenset({"Deployment shop/gateway"}))
+    assert blockers(made, step, fleet=declared) == []
+    others = FleetPeers(clusters=frozenset({"north"}), gateways=frozenset({"Deployment shop/entrance"}))
+    assert blockers(made, step, fleet=others, acknowledged=acknowledging(step, line)) == []
 
 
 def test_who_cannot_be_asked_is_read_for_status_and_a_right_that_is_missing_hides_nothing_else():

@@ -13,7 +13,9 @@ from meshtrust.commands.display.fleet_table import show_fleet
 from meshtrust.fleet.checks import check_clusters, find_earlier_signers
 from meshtrust.fleet.page import draw_page
 from meshtrust.fleet.view import FleetView
+from meshtrust.linkerd.external_peers import Unseen
 from meshtrust.linkerd.links import Link, Links
+from meshtrust.linkerd.pods import Workload
 from meshtrust.pki.pem import fingerprint
 from tests.fleet_views import NEW, OLD, view
 
@@ -242,6 +244,25 @@ def fleet_view():
     )
     roots = {"2026": OLD.certificate, "2027": NEW.certificate}
     return FleetView(anchor_stack="anchor", roots=roots, clusters=clusters, links=links, now=NOW)
+
+
+def test_what_cannot_be_seen_from_a_cluster_is_named_in_each_report_of_the_fleet():
+    gateway = Workload(kind="Deployment", namespace="linkerd-multicluster", name="linkerd-gateway")
+    east, west = view("east"), view("west")
+    unseen = Unseen(external=("shop/vm-<1>",), links=(link("partner"),), gateways=(gateway,))
+    east = replace(east, inspection=replace(east.inspection, unseen=unseen))
+    fleet = FleetView(anchor_stack="anchor", roots={}, clusters=[east, west], now=NOW)
+    assert [entry["unseen"] for entry in fleet.as_json()["clusters"]] == [unseen.subjects, []]
+    console = Console(record=True, width=120, file=io.StringIO())
+    show_fleet(fleet, console)
+    shown = console.export_text()
+    line = f"east     ExternalWorkload shop/vm-<1>, {gateway}"
+    assert [entry.rstrip() for entry in shown.splitlines() if "vm-" in entry] == [line]
+    section = draw_page(fleet).partition('<h2 id="unseen">')[2]
+    assert re.findall(r'<th scope="row">(\w+)</th>', section) == ["east"]
+    assert "ExternalWorkload shop/vm-&lt;1&gt;" in section
+    assert str(gateway) in section
+    assert 'id="unseen"' not in draw_page(fleet_view())
 
 
 def test_a_machine_is_told_each_link_with_both_its_ends_and_its_state():

@@ -16,7 +16,7 @@ from meshtrust.fleet import rotation_waves
 from meshtrust.fleet.members import find_fleet
 from meshtrust.fleet.rotation_waves import FleetRotationOptions, rotate_fleet
 from meshtrust.fleet.waves import FleetError
-from meshtrust.linkerd.links import Links
+from meshtrust.linkerd.external_peers import Unseen
 from meshtrust.rotation.goal import Way, find_way, plan_anchor_stack
 from meshtrust.rotation.pledge import Pledge
 from meshtrust.rotation.reconcile import FleetView, decide_run
@@ -164,15 +164,16 @@ def play(tmp_path, monkeypatch):
         async def none_found(*_, **__):
             return []
 
-        async def read_links(_):
-            return Links(found=(), installed=True)
+        async def read_unseen(*_):
+            return Unseen()
 
         monkeypatch.setattr(Stack, "outputs", lambda self: fleet.outputs(self.name))
         monkeypatch.setattr(
             Stack, "up", lambda self, _, **options: fleet.run(self, only_pledges=options.get("only_pledges"))
         )
         monkeypatch.setattr(rotation_waves, "open_target", open_target)
-        monkeypatch.setattr(rotation_waves, "read_links", read_links)
+        monkeypatch.setattr(rotation_waves, "read_mesh", none_found)
+        monkeypatch.setattr(rotation_waves, "read_unseen", read_unseen)
         monkeypatch.setattr(rotator, "find_blockers", none_found)
         monkeypatch.setattr(rotator, "served_blockers", none_found)
         return fleet

@@ -91,8 +91,11 @@ def test_a_fleet_passes_on_what_links_call_its_clusters():
     outputs: dict[str, dict[str, Any]] = {"anchor": {}, "east": {}, "west": {}}
     configs = {stack: stack_config(stack) for stack in outputs}
     configs["east"]["meshtrust:linkName"] = "production-east"
-    for stack in ("anchor", "east", "west", "anchor"):
+    for stack in ("anchor", "east", "anchor"):
+        outputs[stack] = deployed(configs[stack], stack=stack, last_outputs=outputs[stack], others=outputs)
+    assert StackOutputs(outputs["anchor"]).link_names == {"east": "production-east"}, "west has pledged nothing yet"
+    for stack in ("west", "anchor"):
         outputs[stack] = deployed(configs[stack], stack=stack, last_outputs=outputs[stack], others=outputs)
     assert StackOutputs(outputs["anchor"]).link_names == {"east": "production-east", "west": "west"}
-    early = {"clusters": ["acme/meshtrust/east"]}
+    early = {"clusters": ["acme/meshtrust/east"], "pledges": {"acme/meshtrust/east": {"stamp": "a1"}}}
     assert StackOutputs(early).link_names == {"acme/meshtrust/east": "east"}, "before that was recorded"

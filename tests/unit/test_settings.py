@@ -449,6 +449,17 @@ def test_an_update_refuses_to_run_without_a_cluster(config):
         ),
         ({"acknowledged": {"ExternalWorkload shop/vm-1": "x"}}, 'has "ExternalWorkload shop/vm-1", which is no step'),
         ({"overrides": "switch-2027"}, "is 'switch-2027', not a map"),
+        (
+            {"fleetGateways": ["Deployment linkerd-multicluster/linkerd-gateway"]},
+            "and this is no stack of a cluster in a fleet (meshtrust:anchorStack). Remove it",
+        ),
+        (
+            {"fleetGateways": ["linkerd-gateway"]},
+            "holds 'linkerd-gateway', which is no name of a gateway. Use the name that the refusal has, such as "
+            "Deployment linkerd-multicluster/linkerd-gateway",
+        ),
+        ({"fleetGateways": ["Deployment a/b", "Deployment a/b"]}, "which names one twice"),
+        ({"fleetGateways": "Deployment a/b"}, "is 'Deployment a/b', not a list"),
     ],
 )
 def test_a_gate_that_cannot_be_understood_is_refused(config, gate, message):

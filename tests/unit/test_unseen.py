@@ -76,15 +76,27 @@ def test_plan_of_a_stack_of_its_own_names_all_of_them(run):
 
 def test_plan_of_a_cluster_in_a_fleet_names_what_the_fleet_does_not_take_care_of(run):
     shown = run("plan", "--stack", CLUSTERS[1])
+    assert all(f"{subject}: " in shown for subject in (VM, PARTNER, DOOR)), shown
+    assert f"{SIBLING}: " not in shown
+    assert "other clusters may connect to it that are not of this fleet" in shown
+
+
+def test_a_gateway_that_only_the_fleet_connects_to_is_named_once_in_the_stacks_file(run, tmp_path):
+    with (tmp_path / "stacks" / f"Pulumi.{CLUSTERS[1]}.yaml").open("a") as file:
+        file.write(f"  meshtrust:gate: {{fleetGateways: [{DOOR}]}}\n")
+    shown = run("plan", "--stack", CLUSTERS[1])
     assert all(f"{subject}: " in shown for subject in (VM, PARTNER)), shown
     assert not [subject for subject in (SIBLING, DOOR) if f"{subject}: " in shown]
+    assert DOOR in json.loads(run("status", "--stack", CLUSTERS[1], "--json"))["unseen"]
 
 
 def test_the_rotation_of_a_fleet_waits_until_each_is_acknowledged_by_its_name(run, mesh):
     mesh.objects["api/v1/namespaces/shop/pods"].pop()
-    given = acknowledge(run("fleet", "rotate", "--to", GENERATIONS[1], "--json"), "it was seen to")
+    shown = run("fleet", "rotate", "--to", GENERATIONS[1], "--json")
+    assert all(f"{subject} may tie it to what is not of this fleet" in shown for subject in (VM, PARTNER, DOOR))
+    given = acknowledge(shown, "it was seen to")
     assert given.keys() == {f"switch-{GENERATIONS[1]}"}
-    assert set(given[f"switch-{GENERATIONS[1]}"]) == {VM, PARTNER}
+    assert set(given[f"switch-{GENERATIONS[1]}"]) == {VM, PARTNER, DOOR}
 
 
 def test_plan_says_which_acknowledgements_have_no_effect(run, tmp_path):

@@ -25,6 +25,7 @@ def show_fleet(fleet: FleetView, console: Console) -> None:
     console.print(_clusters(fleet))
     show_rotations(fleet, console)
     show_links(fleet, console)
+    _show_unseen(fleet, console)
     for cluster in fleet.clusters:
         if cluster.error or cluster.findings:
             console.print()
@@ -68,6 +69,17 @@ def show_links(fleet: FleetView, console: Console) -> None:
         console.print(table)
 
 
+def _show_unseen(fleet: FleetView, console: Console) -> None:
+    """Show what may trust the roots of each cluster and cannot be asked from it, if there is anything."""
+    table = _table("cluster", "not seen from there")
+    for cluster in fleet.clusters:
+        if cluster.unseen:
+            table.add_row(cluster.stack, ", ".join(cluster.unseen))
+    if table.row_count:
+        console.print()
+        console.print(table)
+
+
 def _anchors(fleet: FleetView, *, is_wide: bool) -> Table:
     columns = ("trust anchor", *(["sha256"] if is_wide else []), "until (UTC)", "left", "signs in", "trusted in")
     table = _table(*columns)
@@ -101,6 +113,6 @@ def _table(*headings: str) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for heading in headings:
         # Numbers and dates stay whole; names are broken into lines if there is little room.
-        is_name = heading in ("cluster", "linked to", "trust anchor", "trusts", "signed by")
+        is_name = heading in ("cluster", "linked to", "not seen from there", "trust anchor", "trusts", "signed by")
         table.add_column(heading, no_wrap=not is_name, overflow="fold" if is_name else "ellipsis")
     return table
