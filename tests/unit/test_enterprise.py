@@ -10,13 +10,16 @@ import pytest
 
 import versions
 from meshtrust.cluster.api import ClusterError
+from meshtrust.cluster.connection.access import ClusterAccess
 from meshtrust.stacks.outputs import StackOutputs
+from meshtrust.stacks.takeover.adoption import AdoptionError, InstallLocation, plan_adoption
 from program.checks import license_secret, releases
 from program.configuration.settings import Settings, load_settings
 from rehearsal.mesh.enterprise import write_charts
 from rehearsal.mocks import engine_config
 from tests.fake_cluster import FakeCluster
 from tests.recorder import Secret, run_program
+from tests.unit.every_command import make_mesh
 
 LICENSE = "hush-license"
 SECRETS = "api/v1/namespaces/linkerd/secrets"
@@ -96,10 +99,43 @@ def test_another_name_of_a_release_is_refused(config, recorded):
     assert "pulumi config rm --path linkerd.controlPlaneRelease" in message
 
 
-def held_release(name, chart):
-    release = {"name": name, "chart": {"metadata": {"name": chart, "version": "2.19.4"}}, "config": {}}
+def held_release(name, chart, *, version="2.19.4", **values):
+    release = {"name": name, "chart": {"metadata": {"name": chart, "version": version}}, "config": values}
     packed = base64.b64encode(base64.b64encode(gzip.compress(json.dumps(release).encode())))
     return {"metadata": {"name": f"sh.helm.{name}", "namespace": "linkerd"}, "data": {"release": packed.decode()}}
+
+
+def adopting(**values):
+    """The plan of an adoption from Buoyant's charts with these values of the control plane."""
+    mesh = make_mesh()
+    mesh.objects[SECRETS] = [
+        held_release("linkerd-enterprise-crds", "linkerd-enterprise-crds"),
+        held_release("mesh", "linkerd-enterprise-control-plane", version="2.15.2", **values),
+    ]
+    place = InstallLocation(access=ClusterAccess(context="prod"), namespace="linkerd", charts="")
+    return plan_adoption(mesh, place)
+
+
+def test_a_release_whose_values_are_below_a_chart_of_its_chart_cannot_be_taken_over():
+    """The enterprise chart had Linkerd's own as a chart of its own, and its values below that one's name."""
+    issuer = {"identity": {"issuer": {"scheme": "kubernetes.io/tls"}}}
+    with pytest.raises(AdoptionError) as caught:
+        asyncio.run(adopting(**{"linkerd-control-plane": issuer, "licenseSecret": "buoyant-license"}))
+    assert str(caught.value) == (
+        "Release mesh is of chart linkerd-enterprise-control-plane 2.15.2, which has its values below "
+        "linkerd-control-plane. Upgrade to a version that has them at the top, such as 2.19, and adopt that."
+    )
+    adoption = asyncio.run(adopting(**issuer, licenseSecret="buoyant-license"))
+    assert adoption.config["linkerd"] == {
+        "namespace": "linkerd",
+        "distribution": "enterprise",
+        "licenseSecret": "buoyant-license",
+        "controlPlaneRelease": "mesh",
+        "version": "2.15.2",
+        "crdsVersion": "2.19.4",
+        "installGatewayApi": False,
+        "values": {},
+    }
 
 
 def settings_of(config, **linkerd):
