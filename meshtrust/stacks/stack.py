@@ -145,6 +145,15 @@ class Stack:
         return declared.get("default") if isinstance(declared, Mapping) else declared
 
     @property
+    def environment(self) -> Any:
+        """The Pulumi ESC environments in its file: a list of names, or a definition; None if there are none.
+
+        Raises:
+            StackError: The file cannot be read.
+        """
+        return _read_yaml(self.file, "Correct it.").get("environment")
+
+    @property
     def reconciles(self) -> bool:
         """Whether its runs take the configured anchors and signer for a goal, which may be more than one step away."""
         return str(self.setting("rotation.mode")) == "reconcile"
@@ -244,6 +253,24 @@ class Stack:
         """
         return json.loads(self._run("stack", "output", output, "--json", "--show-secrets", doing=doing).stdout)
 
+    def open_environment(self, environment: str, section: str) -> Mapping[str, Any]:
+        """Return a part of a Pulumi ESC environment, secrets revealed: they must reach no log, and no file.
+
+        Opened as a whole, the CLI would write the environment's files, and leave them there.
+
+        Args:
+            environment: Its name, as the CLI takes it: in the stack's organization unless it names one.
+            section: Name of a map in it, such as ``files``; it may be missing.
+
+        Raises:
+            StackError: The CLI is not there, or cannot open it.
+        """
+        place = self.name.split("/")
+        name = f"{place[0]}/{environment}" if len(place) > 1 and environment.count("/") == 1 else environment
+        doing = f"Environment {name}, which {self.file} lists, cannot be opened"
+        opened = json.loads(self._cli("env", "open", name, section, doing=doing).stdout)
+        return opened if isinstance(opened, dict) else {}
+
     def init(self, secrets_provider: str = "") -> None:
         """Make the stack in the backend, without selecting it.
 
@@ -292,6 +319,15 @@ class Stack:
         write: Write | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> "CommandResult":
+        return self._cli(*arguments, "--stack", self.name, doing=doing, write=write, environment=environment)
+
+    def _cli(
+        self,
+        *arguments: str,
+        doing: str,
+        write: Write | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> "CommandResult":
         from pulumi import automation  # noqa: PLC0415 - it is heavy to import, and few commands deploy
 
         written: list[str] = []
@@ -308,7 +344,7 @@ class Stack:
 
         try:
             result = cli().run(
-                [*arguments, "--stack", self.name],
+                list(arguments),
                 cwd=str(self.directory),
                 additional_env={"PULUMI_SKIP_UPDATE_CHECK": "true", **(environment or {})},
                 on_output=keep if write else None,

@@ -13,6 +13,7 @@ from meshtrust.cluster.connection.preflight import check_cluster_uid, cluster_ui
 from meshtrust.linkerd.external_peers import FleetPeers
 from meshtrust.rotation.acknowledgements import Acknowledgements
 from meshtrust.rotation.steps import Step
+from meshtrust.stacks.esc import open_environments
 from meshtrust.stacks.outputs import StackOutputs
 from meshtrust.stacks.stack import EngineError, MissingStackError, Stack, StackError
 
@@ -113,9 +114,15 @@ def _find_access(selection: Selection, stack: Stack | None) -> ClusterAccess:
         kubeconfig = selection.kubeconfig or (_text(stack, "kubeconfig") if stack else "")
         return ClusterAccess(context=selection.context, kubeconfig=kubeconfig, named_by="--context")
     source = kubeconfig_output(_text(stack, "cluster.fromStack"), _text(stack, "cluster.output"))
+    opened = open_environments(stack)
     if source is None:
         kubeconfig = selection.kubeconfig or _text(stack, "kubeconfig")
-        return ClusterAccess(context=_text(stack, "context"), kubeconfig=kubeconfig)
+        return ClusterAccess(
+            context=_text(stack, "context"),
+            kubeconfig=kubeconfig or opened.kubeconfig_path,
+            content="" if kubeconfig else opened.kubeconfig,
+            variables=opened.variables,
+        )
     if selection.kubeconfig:
         msg = (
             f"Stack {stack.name} takes the kubeconfig of stack {source.stack} (meshtrust:cluster.fromStack). Name a "
@@ -125,7 +132,7 @@ def _find_access(selection: Selection, stack: Stack | None) -> ClusterAccess:
     named = f'meshtrust:cluster.fromStack is "{source.stack}"'
     try:
         value = Stack(source.stack, stack.directory).reveal(source.output, f"{named}, whose output cannot be read")
-        return ClusterAccess(source=source).with_output(value)
+        return ClusterAccess(source=source, variables=opened.variables).with_output(value)
     except MissingStackError:
         msg = f"{named}, which the backend does not have. Correct its name: pulumi stack ls --all"
         raise StackError(msg) from None

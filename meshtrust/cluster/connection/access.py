@@ -5,6 +5,7 @@ Messages name a cluster by it, and the Kubernetes provider of Pulumi is configur
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from meshtrust.cluster.connection.kubeconfig import (
     keep_current_context,
     parse_context,
     read_context,
+    with_variables,
 )
 
 IN_CLUSTER = "in-cluster"
@@ -65,7 +67,8 @@ class ClusterAccess:
         context: Name of a context of the kubeconfig files, or `IN_CLUSTER`; empty if the kubeconfig is an output.
         kubeconfig: Path of the kubeconfig; empty for the ambient one.
         source: The output that is the kubeconfig; None if it is not an output.
-        content: The kubeconfig that was read from there, as JSON: a secret.
+        content: The kubeconfig that was read from there, as JSON, or that the stack's ESC environment has: a secret.
+        variables: Environment variables for the kubeconfig's command for credentials, beside those of this process.
         named_by: The key or option that names the context.
     """
 
@@ -73,6 +76,7 @@ class ClusterAccess:
     kubeconfig: str = ""
     source: KubeconfigOutput | None = None
     content: str = field(default="", repr=False)
+    variables: Mapping[str, str] = field(default_factory=dict, repr=False)
     named_by: str = "meshtrust:context"
 
     @property
@@ -135,12 +139,14 @@ class ClusterAccess:
         Raises:
             KubeconfigError: It cannot be read; or this is no pod.
         """
-        if self.source:
-            return parse_context(self.content, "", self.key)
         if self.context == IN_CLUSTER:
             _check_pod()
             return parse_context(_service_account(), IN_CLUSTER, self.named_by)
-        return read_context(self.context, self.kubeconfig, self.named_by)
+        if self.source or self.content:
+            found = parse_context(self.content, self.context, self.key)
+        else:
+            found = read_context(self.context, self.kubeconfig, self.named_by)
+        return replace(found, user=with_variables(found.user, self.variables))
 
     def provider_inputs(self) -> dict[str, str]:
         """Return the kubeconfig and the context by which Pulumi's Kubernetes provider reaches the cluster.

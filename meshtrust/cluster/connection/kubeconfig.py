@@ -157,6 +157,15 @@ def keep_current_context(value: Any) -> str:
     return json.dumps({"apiVersion": "v1", "kind": "Config", "current-context": name, **kept}, sort_keys=True)
 
 
+def with_variables(user: Mapping[str, Any], variables: Mapping[str, str]) -> Mapping[str, Any]:
+    """Return a kubeconfig's user whose command for credentials has more environment variables; its own count first."""
+    command = user.get("exec")
+    if not isinstance(command, dict) or not variables:
+        return user
+    more = [{"name": name, "value": value} for name, value in variables.items() if name not in _WITHHELD]
+    return {**user, "exec": {**command, "env": [*more, *(command.get("env") or [])]}}
+
+
 def holds_credentials(context: Context) -> bool:
     """Whether a context holds a secret itself, and not only the way to one: a file, or a command without any."""
     command = context.user.get("exec") or {}
