@@ -3,6 +3,7 @@
 import base64
 import copy
 import json
+import re
 import stat
 import subprocess
 import sys
@@ -16,20 +17,15 @@ import yaml
 from rehearsal.pulumi.home import find_installed
 from rehearsal.workspace import workspace
 from tests.connect_proxy import proxying
+from tests.esc_service import ENVIRONMENT, esc_service
 from tests.http_server import serving
 from tests.key_material import KeySearch, process_arguments
+from tests.rehearsal.infra_stack import Infra
 from tests.rehearsal.service_account import request_token, write_service_account
 from tests.rehearsal.stack import DESTROY, NO_CHANGES, UP, run, settings
 
 pytestmark = pytest.mark.soak
 
-# It exports what a file has, as a program for EKS or AKS exports what the cloud has made.
-PROGRAM = """import json
-import pulumi
-value = json.loads(open("output.json").read())
-pulumi.export("kubeconfig", pulumi.Output.secret(value["kubeconfig"]) if value["secret"] else value["kubeconfig"])
-pulumi.export("vpcId", "vpc-1")
-"""
 SOURCE = "organization/infra/prod"
 ACCOUNTS = "/api/v1/namespaces/kube-system/serviceaccounts"
 BINDINGS = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
@@ -37,29 +33,6 @@ BINDINGS = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
 POD = """mount -t tmpfs tmpfs /run && mkdir -p /run/secrets/kubernetes.io/serviceaccount &&
 cp "$1"/* /run/secrets/kubernetes.io/serviceaccount/ && shift && exec "$@"
 """
-
-
-class Infra:
-    """The stack that has made the cluster, in a project of its own in the same backend."""
-
-    def __init__(self, project):
-        self.directory = project.directory / "infra"
-        self.directory.mkdir()
-        (self.directory / "Pulumi.yaml").write_text("name: infra\nruntime: python\n")
-        (self.directory / "__main__.py").write_text(PROGRAM)
-        self._environment = project.full_environment
-        self._project = project
-        self._run("stack", "init", "prod", "--no-select")
-
-    def _run(self, *arguments, **environment):
-        command = [str(self._project.cli.path), *arguments, "--cwd", str(self.directory)]
-        subprocess.run(command, env={**self._environment, **environment}, capture_output=True, text=True, check=True)
-
-    def export(self, kubeconfig, *, secret=True):
-        """Deploy it with this kubeconfig as its output."""
-        (self.directory / "output.json").write_text(json.dumps({"kubeconfig": kubeconfig, "secret": secret}))
-        self._run(*UP, "--stack", "prod")
-        (self.directory / "output.json").unlink()
 
 
 class FromStack:
@@ -80,13 +53,18 @@ class FromStack:
         steps = json.loads(shown.stdout)["steps"]
         return {step["urn"].rpartition("::")[2]: step["op"] for step in steps if step["op"] != "same"}
 
-    def command(self, *arguments):
+    def command(self, *arguments, **environment):
         """Run a command of meshtrust on the stack alone, with no kubeconfig on the machine."""
-        environment = {**self.project.command_environment, "KUBECONFIG": "/nowhere"}
+        command = [sys.executable, "-m", "meshtrust", *arguments, "--stack", self.project.stack]
+        return self.execute(*command, KUBECONFIG="/nowhere", **environment)
+
+    def execute(self, *command, **environment):
+        """Run a command in the project's directory; a variable that is empty is taken out of its environment."""
+        whole = {**self.project.command_environment, **environment}
         return subprocess.run(
-            [sys.executable, "-m", "meshtrust", *arguments, "--stack", self.project.stack],
+            command,
             cwd=self.project.directory,
-            env=environment,
+            env={name: value for name, value in whole.items() if value},
             capture_output=True,
             text=True,
             check=False,
@@ -355,3 +333,73 @@ def test_a_key_in_plaintext_there_is_a_warning(stack):
         assert shown.returncode == 0, shown.stdout
         said = " ".join((shown.stdout + shown.stderr).split())
         assert f'output of stack "{SOURCE}" holds a key, a token or a password and is not a secret there' in said
+
+
+# A line of a program that says where the kubeconfig is, then runs what it is given.
+SAY = 'echo "KUBECONFIG is $KUBECONFIG" >&2; exec "$@"'
+
+
+def test_a_kubeconfig_of_pulumi_esc_is_another_file_in_each_run_and_changes_nothing(stack, cluster):
+    """As `environment:` of a stack in Pulumi Cloud: the CLI's own code writes the file and names it in KUBECONFIG."""
+    project, backend = stack.project, f"file://{stack.project.directory / 'state'}"
+    place = project.directory / "Pulumi.yaml"
+    definition = place.read_text()
+    place.unlink()
+    place.write_text(f"{definition}\nbackend:\n  url: {backend}\n")
+    own = {"PULUMI_BACKEND_URL": "", "KUBECONFIG": ""}
+    files = {"KUBECONFIG": yaml.safe_dump(stack.kubeconfig)}
+    paths: list[str] = []
+
+    def run_with_esc(*command):
+        opened = [str(project.cli.path), "env", "run", ENVIRONMENT, "--", "sh", "-c", SAY, "sh"]
+        ran = stack.execute(*opened, *command, **service, **own)
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+        KeySearch([stack.key]).check({"what it wrote": ran.stdout + ran.stderr})
+        [path] = re.findall("KUBECONFIG is (.+)", ran.stderr)
+        assert path not in paths
+        paths.append(path)
+        return ran.stdout
+
+    def own_changes(preview):
+        changes = {step["urn"].rpartition("::")[2]: step["op"] for step in json.loads(preview)["steps"]}
+        return {name: op for name, op in changes.items() if op != "same"}
+
+    preview = project.command("preview", "--json", "--non-interactive")
+    with (
+        esc_service(files=files, variables={"REGION": "eu-west-1"}) as service,
+        stack.configured(cluster={}, context=cluster.context),
+    ):
+        assert own_changes(run_with_esc(*preview)) == {"cluster": "update"}
+        run_with_esc(*project.command(*UP))
+        assert own_changes(run_with_esc(*preview)) == {}
+        run_with_esc(*project.command(*UP, *NO_CHANGES))
+        run_with_esc(sys.executable, "-m", "meshtrust", "status", "--stack", project.stack)
+        state = project.capture("stack", "export", "--show-secrets").stdout
+        assert not [path for path in paths if path in state]
+        assert stack.kubeconfig["users"][0]["user"]["client-key-data"] not in state
+
+        document = yaml.safe_load(project.file(project.stack).read_text())
+        project.file(project.stack).write_text(yaml.safe_dump({**document, "environment": [ENVIRONMENT]}))
+        left = set((project.directory / "temporary").iterdir())
+        for arguments in (["status"], ["verify"], ["plan"]):
+            with process_arguments() as seen:
+                ran = stack.command(*arguments, **service, PULUMI_BACKEND_URL="")
+            assert ran.returncode == 0, ran.stdout + ran.stderr
+            KeySearch([stack.key]).check({"what it wrote": ran.stdout + ran.stderr, **seen})
+        assert set((project.directory / "temporary").iterdir()) == left
+    # The way back, which is an update too.
+    run(project, *UP)
+
+
+def test_a_rotation_by_the_stack_alone_reaches_its_goal_and_writes_the_kubeconfig_nowhere(stack, tmp_path):
+    before = set((stack.project.directory / "temporary").rglob("*"))
+    with process_arguments() as seen:
+        ran = stack.command("rotate", "--to", "2027", "--verbose", "--log-directory", str(tmp_path / "logs"))
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    outputs = stack.project.outputs()
+    assert (outputs["anchors"], outputs["signer"]) == (["2027"], "2027")
+    logs = {str(path): path.read_text() for path in (tmp_path / "logs").rglob("*") if path.is_file()}
+    assert logs, "what the engine wrote is looked into"
+    KeySearch([stack.key]).check({"what it wrote": ran.stdout + ran.stderr, **logs, **seen})
+    assert set((stack.project.directory / "temporary").rglob("*")) == before
+    assert stack.command("verify").returncode == 0

@@ -14,9 +14,11 @@ import pytest
 from meshtrust.pki.pem import read_bundle
 from rehearsal.cluster import Cluster
 from tests.certificates import make_certificate
+from tests.key_material import KeySearch, process_arguments
 from tests.refusals import acknowledge
 from tests.rehearsal.control_plane import wait_until
 from tests.rehearsal.fleet_bench import APPLICATIONS, REPLICAS, WORKLOADS, events, fleet_bench
+from tests.rehearsal.infra_stack import Infra
 from tests.rehearsal.links import (
     IDENTITY,
     apply_link,
@@ -196,6 +198,48 @@ def _is_ready(api):
     with contextlib.suppress(httpx.HTTPError):
         return api.get("/readyz").status_code == httpx.codes.OK
     return False
+
+
+def test_a_fleet_is_rotated_by_the_kubeconfigs_that_other_stacks_export(
+    fleet, steady, following, monkeypatch, tmp_path
+):
+    """Each stack has only the name of the one that made its cluster, and the machine has no kubeconfig."""
+    assert steady
+    before, kubeconfigs = fleet.failed(), {}
+    for name, cluster in fleet.clusters.items():
+        kubeconfigs[name] = json.loads(cluster.kubeconfig.read_text())
+        infra = Infra(fleet.project, name)
+        infra.export(kubeconfigs[name])
+        fleet.configure(name, context=None, kubeconfig=None, cluster={"fromStack": infra.name})
+    (temporary := tmp_path / "temporary").mkdir()
+    monkeypatch.setitem(fleet.environment, "KUBECONFIG", "/nowhere")
+    monkeypatch.setitem(fleet.environment, "TMPDIR", str(temporary))
+    with process_arguments() as seen:
+        rotated = fleet.cli(
+            "fleet", "rotate", "--to", following, "--verbose", "--log-directory", str(tmp_path / "logs")
+        )
+        assert rotated.returncode == 0, rotated.stdout + rotated.stderr
+        status = fleet.ok("fleet", "status", "--html", str(tmp_path / "fleet.html"))
+        verified = fleet.ok("fleet", "verify", "--json")
+        again = fleet.ok("fleet", "up", "--json")
+    assert fleet.failed() == before
+    assert {name: fleet.outputs(name)["signer"] for name in fleet.clusters} == dict.fromkeys(fleet.clusters, following)
+    assert set(last_states(again).values()) == {"done"}
+    written = {
+        "what they wrote": rotated.stdout + rotated.stderr + status + verified + again,
+        **{str(path): path.read_text() for path in tmp_path.rglob("*") if path.is_file()},
+        **{str(path): path.read_text() for path in (fleet.project.directory / "state").rglob("*.json")},
+    }
+    assert any("/logs/" in where for where in written)
+    users = [user["user"] for kubeconfig in kubeconfigs.values() for user in kubeconfig["users"]]
+    keys = [base64.b64decode(user["client-key-data"]).decode() for user in users]
+    KeySearch(keys).check({**written, **seen})
+    held = [user[kind] for user in users for kind in ("client-key-data", "client-certificate-data")]
+    assert [where for where, text in written.items() if any(content in text for content in held)] == []
+    assert list(temporary.iterdir()) == []
+    for name, cluster in fleet.clusters.items():
+        fleet.configure(name, context=cluster.context, kubeconfig=str(cluster.kubeconfig), cluster=None)
+    fleet.ok("fleet", "up")
 
 
 def test_a_gate_that_warns_in_one_cluster_has_it_take_no_step_before_the_others_are_ready(fleet, steady, following):
@@ -440,7 +484,7 @@ def test_a_cluster_joins_with_what_the_others_have_and_the_fleet_outlives_its_an
         told = events(waiting.stdout)
         [warning] = [entry for entry in told if entry["event"] == "warning"]
         assert warning["stack"] == "east"
-        assert warning["text"].startswith("Link linkerd-multicluster/partner leads to partner, which is no cluster of")
+        assert warning["text"].startswith("Link linkerd-multicluster/partner may tie it to what is not of this fleet")
         assert not [entry for entry in told if entry.get("title") == f"Switch the signer to {following}"]
         # Neither step passes over the Link out of the fleet until each was acknowledged by its name.
         for _ in ("switch", "retire"):
