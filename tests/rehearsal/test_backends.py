@@ -23,11 +23,10 @@ from tests.rehearsal import stack
 from tests.rehearsal.control_plane import wait_until
 from tests.rehearsal.live_stack import LiveStack
 from tests.rehearsal.stack import NO_CHANGES, UP
-from tests.rehearsal.test_secrets_provider import KEY
+from tests.rehearsal.test_secrets_provider import ANCHOR, KEY
 
 pytestmark = pytest.mark.soak
 
-ANCHOR = {"clusters": [], "anchor": {"protect": False}}
 PROVIDER = "hashivault://meshtrust"
 
 
