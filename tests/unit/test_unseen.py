@@ -81,6 +81,21 @@ def test_plan_of_a_cluster_in_a_fleet_names_what_the_fleet_does_not_take_care_of
     assert "other clusters may connect to it that are not of this fleet" in shown
 
 
+def test_plan_names_before_the_introduction_what_the_steps_after_it_wait_for(run, tmp_path):
+    for name in (STACK, CLUSTERS[1]):
+        path = tmp_path / f"outputs-{name}.json"
+        outputs = json.loads(path.read_text())
+        kept = {**outputs, "anchors": [GENERATIONS[0]], "trustAnchors": OLD.pem}
+        kept["roots"] = {GENERATIONS[0]: outputs["roots"][GENERATIONS[0]]}
+        path.write_text(json.dumps(kept))
+    for name, named in ((STACK, [VM, *sorted([PARTNER, SIBLING]), DOOR]), (CLUSTERS[1], [VM, PARTNER, DOOR])):
+        found = json.loads(run("plan", "--stack", name, "--to", GENERATIONS[1], "--json"))
+        assert found["steps"][0]["step"] == "introduce"
+        assert found["unseen"] == named
+        shown = run("plan", "--stack", name, "--to", GENERATIONS[1])
+        assert f"Later steps wait until you have seen to these, and acknowledge it: - {' - '.join(named)}" in shown
+
+
 def test_a_gateway_that_only_the_fleet_connects_to_is_named_once_in_the_stacks_file(run, tmp_path):
     with (tmp_path / "stacks" / f"Pulumi.{CLUSTERS[1]}.yaml").open("a") as file:
         file.write(f"  meshtrust:gate: {{fleetGateways: [{DOOR}]}}\n")

@@ -19,6 +19,7 @@ from meshtrust.commands.status import phase_line, show_findings
 from meshtrust.fleet.state import read_fleet_blockers
 from meshtrust.linkerd.diagnosis import allowed, diagnose
 from meshtrust.linkerd.evidence import Mesh, read_mesh
+from meshtrust.linkerd.external_peers import Unseen, read_unseen
 from meshtrust.linkerd.pods import Workload
 from meshtrust.linkerd.rollout import can_restart, find_obstacles
 from meshtrust.lint import Finding
@@ -50,6 +51,7 @@ class RotationPlan:
         restarts: How many proxies of each workload have to be replaced, for the whole rotation.
         obstacles: Why a restart would not replace a workload's pods, and how to change that, by workload.
         wrong: Errors of the control plane that would stop a rotation.
+        unseen: Names of what the steps after the next one wait for, and that cannot be asked from the cluster.
         mesh: The mesh.
         at_once: Workloads restarted at a time.
     """
@@ -61,6 +63,7 @@ class RotationPlan:
     restarts: Counter[Workload]
     obstacles: Mapping[Workload, str]
     wrong: Sequence[Finding]
+    unseen: Sequence[str]
     mesh: Mesh
     at_once: int
 
@@ -92,6 +95,7 @@ class RotationPlan:
                 for entry in self.blockers
             ],
             "void": list(self.void),
+            "unseen": list(self.unseen),
             "restarts": [
                 {
                     "workload": str(workload),
@@ -154,17 +158,22 @@ async def _look(stack: str, directory: Any, to: str, at_once: int) -> RotationPl
         obstacles = await allowed(wrong, "what may keep workloads from restarting", looks, {})
     blockers: list[Blocker] = []
     void: list[str] = []
+    unseen: list[str] = []
     if steps:
         acknowledged = target.acknowledged(steps[0])
+        fleet = await target.read_fleet()
         blockers = await judge_step(
             target.api,
             mesh,
             steps[0],
             deployed.certificates,
             acknowledged=acknowledged,
-            fleet=await target.read_fleet(),
+            fleet=fleet,
         )
         void = acknowledged.find_void(steps[0], {blocker.subject: blocker.is_external for blocker in blockers})
+        if steps[0].kind == "introduce":
+            found = await allowed(wrong, "who trusts the roots from outside", read_unseen(target.api, mesh), Unseen())
+            unseen = (found.outside_of(fleet) if fleet else found).subjects
     if target.stack and steps:
         blockers += await read_fleet_blockers(target.stack, deployed, steps[0])
     return RotationPlan(
@@ -175,6 +184,7 @@ async def _look(stack: str, directory: Any, to: str, at_once: int) -> RotationPl
         restarts=Counter(lacking),
         obstacles=obstacles,
         wrong=wrong,
+        unseen=unseen,
         mesh=mesh,
         at_once=at_once,
     )
@@ -228,6 +238,7 @@ def _show(rest: RotationPlan, console: Console) -> None:
     if rest.wrong:
         _head("The control plane has errors that would stop a rotation", console)
         show_findings(rest.wrong, console)
+    _list("Later steps wait until you have seen to these, and acknowledge it", rest.unseen, console)
     if rest.blockers:
         heading = f"The next step has to wait for {len(rest.blockers)}"
         _list(heading, [str(blocker) for blocker in rest.blockers], console)
