@@ -16,6 +16,19 @@ def check_directories(configuration: Configuration, report: Report) -> None:
             )
 
 
+def check_names(configuration: Configuration, report: Report) -> None:
+    """Check that the definitions and the control plane are two charts and two releases."""
+    linkerd = configuration.linkerd
+    for key, names in (("controlPlaneChart", linkerd.source.names), ("controlPlaneRelease", linkerd.releases)):
+        if len(set(names)) < len(names):
+            other = key.replace("controlPlane", "crds")
+            report.refuse(
+                f"linkerd.{key}",
+                f'names "{names[-1]}", which is what meshtrust:linkerd.{other} names too',
+                f"Name another for one of them, or leave both empty: pulumi config rm --path linkerd.{key}",
+            )
+
+
 def check_license(configuration: Configuration, report: Report) -> None:
     """Check that the enterprise distribution has one license, and the other none."""
     linkerd = configuration.linkerd

@@ -94,7 +94,15 @@ class Report:
 
     def _is_secret(self, key: str, value: Any) -> bool:
         is_kubeconfig = key == "kubeconfig" and is_content(str(value))
-        return self.is_encrypted(key) or is_kubeconfig or "PRIVATE KEY" in str(value) or holds_private_key(value)
+        # A key that holds a secret has none to show, in whichever form that was written.
+        is_hidden = key in self._fields and not self._fields[key].repr
+        return (
+            self.is_encrypted(key)
+            or is_kubeconfig
+            or is_hidden
+            or "PRIVATE KEY" in str(value)
+            or holds_private_key(value)
+        )
 
     def add_errors(self, section: str, errors: ValidationError) -> None:
         """Add the errors of a section, whose name is empty for the top."""

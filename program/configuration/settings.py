@@ -55,6 +55,7 @@ _CHECKS = (
     issuer.check_references,
     linkerd_values.check_linkerd_values,
     charts.check_directories,
+    charts.check_names,
     charts.check_license,
 )
 

@@ -593,6 +593,14 @@ ENTERPRISE = {"linkerd.distribution": "enterprise"}
             "where there is no linkerd-enterprise-control-plane/Chart.yaml",
         ),
         ({"linkerd.charts": "/nowhere", "linkerd.crdsChart": "acme-crds"}, "where there is no acme-crds/Chart.yaml"),
+        (
+            {"linkerd.crdsRelease": "linkerd-control-plane"},
+            'linkerd.controlPlaneRelease names "linkerd-control-plane", which is what meshtrust:linkerd.crdsRel',
+        ),
+        (
+            {"linkerd.crdsChart": "acme", "linkerd.controlPlaneChart": "acme"},
+            'linkerd.controlPlaneChart names "acme", which is what meshtrust:linkerd.crdsChart names too. Name another',
+        ),
     ],
 )
 def test_a_distribution_that_lacks_something_is_refused(config, changes, message):
@@ -603,6 +611,15 @@ def test_a_license_in_plaintext_is_refused_and_not_repeated(config):
     message = refused(config, **ENTERPRISE, **{"linkerd.license": "hush"})
     assert "meshtrust:linkerd.license stands in plaintext in the stack's file. Remove it there" in message
     assert "hush" not in message
+
+
+@pytest.mark.parametrize("key", ["anchorKeys", "linkerd.license"])
+@pytest.mark.parametrize("value", ["hush", ["hush"], {"secure": ["hush"]}, [5]])
+def test_a_secret_in_a_form_that_is_not_its_own_is_not_repeated(config, key, value):
+    message = refused(config, **ENTERPRISE, **{key: value})
+    assert f"meshtrust:{key} " in message
+    assert "hush" not in message
+    assert "[5]" not in message
 
 
 def test_two_licenses_are_refused(config):
