@@ -3,6 +3,9 @@
 from program.configuration.model import Configuration
 from program.configuration.report import Report
 
+# Kubernetes, Namespaces, "Initial namespaces".
+_KUBERNETES = ("default", "kube-node-lease", "kube-public", "kube-system")
+
 
 def check_directories(configuration: Configuration, report: Report) -> None:
     """Check that a local directory of charts holds each of them."""
@@ -27,6 +30,29 @@ def check_names(configuration: Configuration, report: Report) -> None:
                 f'names "{names[-1]}", which is what meshtrust:linkerd.{other} names too',
                 f"Name another for one of them, or leave both empty: pulumi config rm --path linkerd.{key}",
             )
+
+
+def check_namespaces(configuration: Configuration, report: Report) -> None:
+    """Check that each namespace which the program makes is one of its own: it is deleted with all that is in it."""
+    installs = {
+        "linkerd": True,
+        "certManager": configuration.cert_manager.install and configuration.needs_cert_manager,
+        "trustBundle": configuration.trust_bundle.install and configuration.trust_bundle.mode == "trust-manager",
+    }
+    sections = (configuration.linkerd, configuration.cert_manager, configuration.trust_bundle)
+    taken = dict.fromkeys(_KUBERNETES, "which is Kubernetes' own")
+    for section in sections if configuration.role == "cluster" else ():
+        key = f"{section.section}.namespace"
+        if not installs[section.section]:
+            continue
+        if section.namespace in taken:
+            report.refuse(
+                key,
+                f'is "{section.namespace}", {taken[section.namespace]}, and the program makes it, and deletes it with '
+                "all that is in it",
+                f"Name another: pulumi config set --path {key} <name>",
+            )
+        taken.setdefault(section.namespace, f"as meshtrust:{key} is")
 
 
 def check_license(configuration: Configuration, report: Report) -> None:

@@ -56,6 +56,7 @@ _CHECKS = (
     linkerd_values.check_linkerd_values,
     charts.check_directories,
     charts.check_names,
+    charts.check_namespaces,
     charts.check_license,
 )
 

@@ -569,6 +569,27 @@ def test_a_cluster_is_named_in_one_way(config, changes, message):
     assert message in refused(config, **changes)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"linkerd.namespace": "kube-system"}, 'linkerd.namespace is "kube-system", which is Kubernetes\' own'),
+        ({"certManager.namespace": "linkerd"}, 'certManager.namespace is "linkerd", as meshtrust:linkerd.namespace is'),
+        (
+            {"trustBundle.mode": "trust-manager", "trustBundle.namespace": "cert-manager"},
+            'trustBundle.namespace is "cert-manager", as meshtrust:certManager.namespace is, and the program makes it',
+        ),
+    ],
+)
+def test_two_parts_share_no_namespace_since_one_may_be_removed_without_the_other(config, changes, message):
+    assert message in refused(config, **changes)
+
+
+@pytest.mark.parametrize("part", ["certManager", "trustBundle"])
+def test_a_part_that_is_there_may_be_in_any_namespace(config, part):
+    there = {"certManager": {"install": False, "namespace": "kube-system"}, "trustBundle": {"namespace": "linkerd"}}
+    run_program({**config, f"meshtrust:{part}": there[part]})
+
+
 ENTERPRISE = {"linkerd.distribution": "enterprise"}
 
 
