@@ -88,7 +88,7 @@ _KUBECONFIG = {
     "current-context": "made",
     "contexts": [{"name": "made", "context": {"cluster": "made", "user": "made"}}],
     "clusters": [{"name": "made", "cluster": {"server": "https://made.example.com"}}],
-    "users": [{"name": "made", "user": {"exec": {"command": "true"}}}],
+    "users": [{"name": "made", "user": {"tokenFile": "/made/token"}}],
 }
 
 
