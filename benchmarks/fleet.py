@@ -25,7 +25,6 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from benchmarks.machine import deployed
-from meshtrust.cluster.connection.client import connect
 from meshtrust.linkerd.pods import ANCHORS_VARIABLE
 from meshtrust.names import (
     CONTROL_PLANE_NAMESPACE_LABEL,
@@ -40,6 +39,7 @@ from meshtrust.rotation.gate import find_blockers
 from meshtrust.rotation.pledge import decide
 from meshtrust.rotation.steps import Step, Trust
 from meshtrust.stacks.outputs import StackOutputs
+from rehearsal.connection import connect
 from rehearsal.workspace import REPOSITORY, Workspace, workspace
 from tests.certificates import make_certificate, make_request
 

@@ -17,7 +17,6 @@ import httpx
 
 from benchmarks.machine import deployed, wait_until
 from meshtrust.cluster.api import Api, Request
-from meshtrust.cluster.connection.client import connect
 from meshtrust.names import CONTROL_PLANE_NAMESPACE_LABEL, PROXY, TRUST_ROOTS, TRUST_ROOTS_ANNOTATION, TRUST_ROOTS_KEY
 from meshtrust.pki.pem import sha256_hex
 from meshtrust.rotation.gate import find_blockers
@@ -25,6 +24,7 @@ from meshtrust.rotation.steps import Step, Trust
 from meshtrust.stacks.inspection import inspect
 from meshtrust.stacks.target import Target
 from rehearsal.cluster import Cluster
+from rehearsal.connection import connect
 
 if TYPE_CHECKING:
     from httpx_ws import AsyncWebSocketSession

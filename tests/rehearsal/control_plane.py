@@ -8,8 +8,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from meshtrust.cluster.connection.client import connect
 from rehearsal.cluster import Cluster
+from rehearsal.connection import connect
 from tests.certificates import Pair, make_certificate
 
 NAMESPACE = "linkerd"

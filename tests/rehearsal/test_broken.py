@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from meshtrust.cluster.connection.client import connect
 from meshtrust.linkerd.pods import Workload
 from meshtrust.linkerd.rollout import Limits, RolloutError, restart
+from rehearsal.connection import connect
 from rehearsal.observe import Observer
 from tests.certificates import Pair, make_certificate
 from tests.lossy_proxy import lossy_proxy

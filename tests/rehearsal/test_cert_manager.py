@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from meshtrust.cluster import cert_manager
-from meshtrust.cluster.connection.client import connect
+from rehearsal.connection import connect
 
 
 def test_a_cert_manager_that_never_answers_is_told_with_where_to_look(cluster, monkeypatch):

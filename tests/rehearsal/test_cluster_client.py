@@ -9,8 +9,8 @@ import yaml
 
 from meshtrust.cluster import api as cluster_api
 from meshtrust.cluster.api import CONFIGMAPS, NAMESPACES, SECRETS, ConflictError, ForbiddenError, NotFoundError
-from meshtrust.cluster.connection.client import connect
 from meshtrust.cluster.connection.port_forward import PodUnreachableError, fetch_page
+from rehearsal.connection import connect
 
 
 def asked(cluster, question):

@@ -10,10 +10,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from meshtrust.cluster import cert_manager
-from meshtrust.cluster.connection.client import connect
 from meshtrust.pki.chain import verify_chain
 from meshtrust.pki.pem import read_bundle, sha256_hex
 from rehearsal import mesh
+from rehearsal.connection import connect
 from rehearsal.pulumi.home import find_installed
 from rehearsal.workspace import workspace
 from tests.key_material import KeySearch, kept_and_shown, process_arguments

@@ -11,7 +11,7 @@ import yaml
 
 from meshtrust.cluster.api import NAMESPACES, ForbiddenError
 from meshtrust.cluster.connection import access
-from meshtrust.cluster.connection.client import connect
+from rehearsal.connection import connect
 from rehearsal.workspace import REPOSITORY
 from tests.rehearsal.control_plane import wait_until
 from tests.rehearsal.rights import PATHS

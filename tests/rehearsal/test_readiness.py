@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from meshtrust.cluster.api import ClusterError
-from meshtrust.cluster.connection.client import connect
 from meshtrust.cluster.readiness import wait_ready
+from rehearsal.connection import connect
 from tests.rehearsal.control_plane import wait_until
 from tests.rehearsal.live_stack import get
 from tests.rehearsal.stack import UP

@@ -13,9 +13,9 @@ import pytest
 import yaml
 from rich.console import Console
 
-from meshtrust.cluster.connection.client import connect
 from meshtrust.linkerd.evidence import read_mesh
 from rehearsal.cluster import ensure
+from rehearsal.connection import connect
 from rehearsal.mesh.traffic import read_handshakes, wait_for_proxies
 from rehearsal.observe import Observer
 from rehearsal.rehearse_rotation import RotationRehearsal

@@ -18,13 +18,13 @@ import pytest
 
 from meshtrust.cluster import cert_manager
 from meshtrust.cluster.api import ClusterError
-from meshtrust.cluster.connection.client import connect
 from meshtrust.linkerd.issuer.secret import judge_issuer_secret
 from meshtrust.pki.pem import read_bundle
 from rehearsal import cert_manager as installed
 from rehearsal import vault
 from rehearsal.cluster import Cluster
 from rehearsal.cluster.pki import Authority
+from rehearsal.connection import connect
 from rehearsal.observe import Observer
 from rehearsal.vault.issuers import LogIn, apply, by_app_role, by_kubernetes, by_token, wait_ready
 from tests.http_server import serving

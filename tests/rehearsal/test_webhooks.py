@@ -7,9 +7,9 @@ import threading
 import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from meshtrust.cluster.connection.client import connect
 from meshtrust.linkerd.webhooks.authority import CONTROL_PLANE, find_pods_with_other_ca
 from meshtrust.pki.pem import read_bundle
+from rehearsal.connection import connect
 from tests.certificates import make_certificate
 from tests.rehearsal.control_plane import proxy_of, wait_until
 from tests.rehearsal.issuer_watch import content

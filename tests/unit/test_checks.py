@@ -12,7 +12,6 @@ import versions
 from components.charts import image_values
 from components.signed_certificate import OutlivingError, how_to_forget, refuse_outliving
 from meshtrust.cluster.api import OFFLINE, ClusterError
-from meshtrust.cluster.connection.client import connect
 from meshtrust.linkerd.pods import Workload
 from meshtrust.pki.pem import fingerprint, read_bundle
 from meshtrust.rotation.gate import Blocker
@@ -26,6 +25,7 @@ from program.checks import RunPlan, evidence, health, issuance, run, steps, trus
 from program.checks.way import plan_way
 from program.configuration.settings import Settings, load_settings
 from program.wait import last_look
+from rehearsal.connection import connect
 from tests.api_server import holding
 from tests.certificates import make_certificate
 from tests.recorder import Secret, record_main, run_program

@@ -10,8 +10,8 @@ import pytest
 from meshtrust.cluster.api import PODS, ClusterError, ForbiddenError, Request, UnreachableError
 from meshtrust.cluster.connection import port_forward
 from meshtrust.cluster.connection import session as cluster_client
-from meshtrust.cluster.connection.client import connect
 from meshtrust.cluster.connection.port_forward import PodUnreachableError, fetch_page
+from rehearsal.connection import connect
 from tests.api_server import holding
 from tests.http_server import serving
 from tests.kubeconfigs import command_for_credentials, write_kubeconfig

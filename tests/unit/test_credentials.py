@@ -13,9 +13,9 @@ import pytest
 
 from meshtrust.cluster.api import NAMESPACES, ClusterError
 from meshtrust.cluster.connection import credentials
-from meshtrust.cluster.connection.client import connect
 from meshtrust.cluster.connection.credentials import CredentialsError, read_credentials
 from meshtrust.cluster.connection.kubeconfig import Context, KubeconfigError, parse_context, read_context
+from rehearsal.connection import connect
 from rehearsal.providers.cluster_client import ClusterClient, UnreachableError
 from tests.certificates import make_certificate
 from tests.http_server import serving
@@ -292,7 +292,7 @@ def test_credentials_that_expire_are_read_again_once_for_all_that_wait(tmp_path)
 # Pulumi's language host (pulumi sdk/python/cmd/pulumi-language-python-exec).
 REFUSED = """
 import asyncio, sys
-from meshtrust.cluster.connection.client import connect
+from rehearsal.connection import connect
 
 async def run():
     await connect("dev", sys.argv[1])

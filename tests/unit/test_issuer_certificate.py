@@ -9,13 +9,13 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from meshtrust.cluster.connection.client import connect
 from meshtrust.commands.chain import chain_trees
 from meshtrust.commands.cli import app
 from meshtrust.commands.display.picture import draw_chain
 from meshtrust.linkerd.issuer.certificate import IssuerCertificate, read_issuer_certificate
 from meshtrust.names import IDENTITY
 from meshtrust.stacks.inspection import MinimumLifetimes, judge
+from rehearsal.connection import connect
 from tests.api_server import holding
 from tests.certificates import make_certificate
 from tests.unit.test_inspection import ISSUER, OLD, inspection, mesh, pod, prints

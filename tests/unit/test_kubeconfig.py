@@ -13,9 +13,9 @@ import pytest
 
 from meshtrust.cluster.api import ClusterError
 from meshtrust.cluster.connection.access import ClusterAccess, KubeconfigOutput
-from meshtrust.cluster.connection.client import connect
 from meshtrust.cluster.connection.credentials import CredentialsError, read_credentials
 from meshtrust.cluster.connection.kubeconfig import KubeconfigError, read_context
+from rehearsal.connection import connect
 from tests.kubeconfig_outputs import AKS, CLIENT_KEY, EKS, KIND, TOKEN
 from tests.kubeconfig_outputs import kubeconfig as kubeconfig_of
 from tests.kubeconfigs import command_for_credentials, write_kubeconfig

@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from meshtrust.cluster.api import ClusterError
-from meshtrust.cluster.connection.client import connect
 from meshtrust.cluster.pending_release import AT_WORK, PendingRevision, check_owner, find_pending
+from rehearsal.connection import connect
 from tests.api_server import holding
 
 SECRETS = "/api/v1/namespaces/linkerd/secrets"

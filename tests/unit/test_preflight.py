@@ -9,8 +9,9 @@ import pytest
 
 from meshtrust.cluster.api import ClusterError
 from meshtrust.cluster.connection.access import ClusterAccess
-from meshtrust.cluster.connection.client import check_clock, connect
+from meshtrust.cluster.connection.client import check_clock
 from meshtrust.cluster.connection.preflight import PreflightError, check_chart_source, check_cluster_uid
+from rehearsal.connection import connect
 from tests.http_server import serving
 
 KUBECONFIG = """

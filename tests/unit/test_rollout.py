@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from meshtrust.cluster.connection.client import connect
 from meshtrust.linkerd.pods import Workload
 from meshtrust.linkerd.rollout import Limits, RolloutError, restart
+from rehearsal.connection import connect
 from tests.api_server import holding
 from tests.fake_cluster import FakeCluster
 

@@ -11,11 +11,6 @@ from meshtrust.cluster.connection.kubeconfig import KubeconfigError
 _CLOCK_TOLERANCE = timedelta(minutes=1)
 
 
-async def connect(context: str, kubeconfig: str, named_by: str = "meshtrust:context") -> Api:
-    """Return a client of the cluster that a context names, as `open_cluster` does."""
-    return await open_cluster(ClusterAccess(context=context, kubeconfig=kubeconfig, named_by=named_by))
-
-
 async def open_cluster(access: ClusterAccess) -> Api:
     """Return a client of a cluster.
 
