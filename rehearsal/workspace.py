@@ -73,6 +73,22 @@ class Workspace:
             input=stdin,
         )
 
+    def capture_meshtrust(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run a command of meshtrust in the project's directory, and keep what it writes.
+
+        Args:
+            arguments: The command and its arguments.
+            environment: Environment variables beside the workspace's.
+        """
+        return subprocess.run(
+            [sys.executable, "-m", "meshtrust", *arguments],
+            env={**self.command_environment, **environment},
+            cwd=self.directory,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
     def run(self, *arguments: str) -> int:
         """Run a command, its output going to the terminal; return its exit code."""
         return subprocess.run(

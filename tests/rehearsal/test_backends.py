@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import uuid
 from datetime import UTC, datetime
 
@@ -134,15 +133,7 @@ def test_a_run_that_meets_another_at_the_lock_is_told_so_and_changes_nothing(buc
             second = project.capture(*UP)
             assert second.returncode != 0
             assert "the stack is currently locked by 1 lock(s)" in second.stderr + second.stdout
-            command = [sys.executable, "-m", "meshtrust", "fleet", "up", "--anchor-stack", "anchor"]
-            by_command = subprocess.run(
-                command,
-                env=project.command_environment,
-                cwd=project.directory,
-                capture_output=True,
-                text=True,
-                check=False,
-            )
+            by_command = project.capture_meshtrust("fleet", "up", "--anchor-stack", "anchor")
             said = " ".join((by_command.stdout + by_command.stderr).split())
             assert by_command.returncode != 0, said
             assert "another run is at work on it. Run again when that has ended" in said

@@ -1,8 +1,6 @@
 """Monitoring of a mesh, on an API server that has the Prometheus Operator's own definitions, and the export of it."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 import yaml
@@ -10,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from meshtrust.pki.pem import read_bundle
 from rehearsal.prometheus import operator_definitions
-from rehearsal.workspace import REPOSITORY, workspace
+from rehearsal.workspace import workspace
 from tests.rehearsal.control_plane import wait_until
 from tests.rehearsal.stack import DESTROY, NO_CHANGES, UP, run, settings
 
@@ -58,15 +56,8 @@ def export(deployed, cluster):
     """Run `meshtrust export`."""
 
     def start(*arguments, stack=True):
-        where = ["--stack", deployed.stack, "--cwd", str(deployed.directory)] if stack else []
-        result = subprocess.run(
-            [sys.executable, "-m", "meshtrust", "export", *where, *arguments],
-            env={**deployed.command_environment, "KUBECONFIG": str(cluster.kubeconfig)},
-            cwd=REPOSITORY,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        where = ["--stack", deployed.stack] if stack else []
+        result = deployed.capture_meshtrust("export", *where, *arguments, KUBECONFIG=str(cluster.kubeconfig))
         assert result.returncode == 0, result.stderr
         return result.stdout
 
@@ -154,17 +145,8 @@ def test_an_installation_without_a_stack_is_exported_by_its_context(export, clus
 
 
 def test_a_file_that_cannot_be_written_is_one_message(deployed, cluster):
-    result = subprocess.run(
-        [
-            *(sys.executable, "-m", "meshtrust", "export", "--context", cluster.context),
-            *("--kubeconfig", str(cluster.kubeconfig), "--output", "/nowhere/meshtrust.prom"),
-        ],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert deployed
+    where = ["--context", cluster.context, "--kubeconfig", str(cluster.kubeconfig)]
+    result = deployed.capture_meshtrust("export", *where, "--output", "/nowhere/meshtrust.prom")
     assert result.returncode == 3
     assert result.stderr == (
         "error: the export cannot be written to /nowhere/meshtrust.prom: No such file or directory\n"

@@ -8,7 +8,6 @@ import base64
 import contextlib
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -395,14 +394,7 @@ def warned(stack):
 
 def command(stack, name):
     """Run a command of meshtrust on a stack."""
-    arguments = ["--stack", stack.project.stack, "--cwd", str(stack.project.directory)]
-    return subprocess.run(
-        [sys.executable, "-m", "meshtrust", name, *arguments],
-        env={**stack.project.command_environment, "COLUMNS": "500"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return stack.project.capture_meshtrust(name, "--stack", stack.project.stack, COLUMNS="500")
 
 
 def verify(stack):
