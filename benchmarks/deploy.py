@@ -6,9 +6,9 @@ all" takes them away too.
 
 More than half of a removal is spent on the two namespaces, by the script as well: Kubernetes leaves a namespace alone
 for the first five seconds of its deletion (kubernetes ``pkg/controller/namespace/namespace_controller.go``,
-namespaceDeletionGracePeriod), and Helm has to be done by then. The engine takes over a second before the first
-deletion, because it starts one plugin after the other; cert-manager's six definitions keep the API server busy for
-another.
+namespaceDeletionGracePeriod), and Helm, whose record of a release is in it, has to be done before. The engine needs
+over a second before its first deletion, because it starts one plugin after the other; cert-manager's six definitions
+keep the API server busy for another.
 
 Each life is measured on nodes where pods are ready at once, and with the waiting times of real nodes
 (rehearsal/cluster/waiting_times.py), and once on nodes that pull one image at a time. The picture has the first `up` of
