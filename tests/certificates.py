@@ -94,6 +94,7 @@ def make_certificate(
     age: float = 1 / 24,
     not_after: datetime | None = None,
     public_key: Any = None,
+    key_identifier: bytes = b"",
 ) -> Pair:
     """Make a certificate, so many days old, with so many to live, or with a fixed end.
 
@@ -132,6 +133,8 @@ def make_certificate(
     )
     if extended_usages:
         builder = builder.add_extension(x509.ExtendedKeyUsage(extended_usages), critical=False)
+    if key_identifier:
+        builder = builder.add_extension(x509.SubjectKeyIdentifier(key_identifier), critical=False)
     if names:
         alternatives = x509.SubjectAlternativeName([x509.DNSName(name) for name in names])
         builder = builder.add_extension(alternatives, critical=False)

@@ -47,9 +47,10 @@ def sign_certificate(spec: Mapping[str, Any], chain: str, key: str, now: datetim
         .not_valid_after(end)
         .add_extension(x509.BasicConstraints(ca=spec["isCA"], path_length=None), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(own_key.public_key()), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signing_key.public_key()), critical=False)
         .add_extension(names, critical=False)
     )
+    if (authority_key := _key_identifier(authority)) is not None:
+        builder = builder.add_extension(authority_key, critical=False)
     signs = set(spec["usages"])
     if signs.intersection(_SIGNING):
         builder = builder.add_extension(
@@ -63,6 +64,19 @@ def sign_certificate(spec: Mapping[str, Any], chain: str, key: str, now: datetim
         "tls.key": _as_encoded(own_key, spec["privateKey"].get("encoding", "PKCS1")),
         "ca.crt": to_pem(root),
     }
+
+
+def _key_identifier(authority: x509.Certificate) -> x509.AuthorityKeyIdentifier | None:
+    """Return what a certificate calls its CA's key: as the CA's own certificate does, or not at all.
+
+    How an identifier is made from a key is everyone's own choice, and OpenSSL finds no issuer under another identifier
+    (RFC 5280, section 4.2.1.1; Go ``crypto/x509``, CreateCertificate).
+    """
+    try:
+        own = authority.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
+    except x509.ExtensionNotFound:
+        return None
+    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own.value)
 
 
 def _key_usage(*, signs_certificates: bool, signs_lists: bool) -> x509.KeyUsage:

@@ -1,5 +1,6 @@
 """Certificates that the program signs itself: Linkerd accepts them, and cert-manager has nothing to object to."""
 
+import subprocess
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -49,6 +50,17 @@ def test_an_issuer_is_one_that_linkerd_accepts_under_a_root_and_under_an_interme
 def test_an_rsa_root_signs_too():
     root = make_certificate("root", key=rsa.generate_private_key(65537, 2048))
     assert judged(sign_certificate(SPEC, root.pem, root.key_pem, NOW), root) == []
+
+
+@pytest.mark.parametrize("identifier", [b"", b"chosen by its owner"], ids=["none", "of its own"])
+def test_a_certificate_names_the_key_of_its_ca_as_the_ca_does_so_that_openssl_finds_it(identifier, tmp_path):
+    root = make_certificate("root", key_identifier=identifier)
+    content = sign_certificate(SPEC, root.pem, root.key_pem, NOW)
+    (tmp_path / "root.pem").write_text(root.pem)
+    (tmp_path / "issuer.pem").write_text(content["tls.crt"])
+    command = ["openssl", "verify", "-CAfile", str(tmp_path / "root.pem"), str(tmp_path / "issuer.pem")]
+    verified = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert verified.returncode == 0, verified.stdout + verified.stderr
 
 
 def test_a_certificate_is_as_long_lived_as_its_spec_says_and_ends_with_its_ca_at_the_latest():
