@@ -37,10 +37,13 @@ def declare_ca_issuer(
     key: pulumi.Output[str],
     opts: pulumi.ResourceOptions,
 ) -> pulumi.Resource:
-    """Declare a CA Secret, and return the Issuer on it, which is there once it is Ready.
+    """Declare a CA Secret, and return the Issuer on it, which may not be Ready.
 
     The name contains the CA's generation: a Certificate whose ``issuerRef`` changed is issued again at once,
     while one whose CA changed under the same name is not (cert-manager issue 5558).
+
+    Pulumi's provider waits for none of cert-manager's objects that Linkerd needs: it would wait for ten minutes,
+    whatever the settings say, and give no reason that the object itself does not have. The run waits (program/wait).
 
     Args:
         name: Beginning of the resources' names.
@@ -64,23 +67,7 @@ def declare_ca_issuer(
         f"{name}-issuer",
         api_version=CERT_MANAGER_API,
         kind="Issuer",
-        metadata=ready_metadata(ca_name, namespace),
+        metadata=kubernetes.meta.v1.ObjectMetaArgs(name=ca_name, namespace=namespace),
         spec={"ca": {"secretName": secret.metadata["name"]}},
         opts=opts,
-    )
-
-
-def ready_metadata(
-    name: str, namespace: pulumi.Input[str], *, takes_over: bool = False
-) -> kubernetes.meta.v1.ObjectMetaArgs:
-    """Return metadata that makes Pulumi wait for the Ready condition, which it does for no custom resource unasked.
-
-    Args:
-        name: Name of the object.
-        namespace: Its namespace.
-        takes_over: Whether this program takes over fields that another writer owns, as in an adopted object.
-    """
-    force = {"pulumi.com/patchForce": "true"} if takes_over else {}
-    return kubernetes.meta.v1.ObjectMetaArgs(
-        name=name, namespace=namespace, annotations={"pulumi.com/waitFor": "condition=Ready", **force}
     )

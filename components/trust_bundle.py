@@ -79,7 +79,7 @@ class TrustBundle(pulumi.ComponentResource):
     release: kubernetes.helm.v3.Release | None
     """The release of trust-manager, whose pods may not be ready; None if this stack does not install it."""
     published: Sequence[pulumi.Resource]
-    """Resources to depend on until trust-manager has taken the bundle over; empty before `publish`."""
+    """What has trust-manager publish the bundle, which it may not have done; empty before `publish`."""
 
     def __init__(self, name: str, args: TrustBundleArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("meshtrust:index:TrustBundle", name, None, opts)
@@ -106,7 +106,7 @@ class TrustBundle(pulumi.ComponentResource):
                     metadata=kubernetes.meta.v1.ObjectMetaArgs(
                         name=TRUST_ROOTS,
                         # Another writer owns the fields of an adopted one.
-                        annotations={"pulumi.com/waitFor": "condition=Synced", "pulumi.com/patchForce": "true"},
+                        annotations={"pulumi.com/patchForce": "true"},
                     ),
                     spec=bundle_spec(bundle, self._args.namespace),
                     opts=pulumi.ResourceOptions.merge(self._child, pulumi.ResourceOptions(depends_on=after)),

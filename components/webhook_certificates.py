@@ -10,7 +10,7 @@ import pulumi
 import pulumi_kubernetes as kubernetes
 import pulumi_tls as tls
 
-from components.ca_issuer import CaCertificate, declare_ca_issuer, ready_metadata
+from components.ca_issuer import CaCertificate, declare_ca_issuer
 from components.charts import Resources
 from meshtrust.linkerd.webhooks.authority import CONTROL_PLANE, VIZ, Webhook
 from meshtrust.names import CERT_MANAGER_API, CERT_MANAGER_GROUP
@@ -72,9 +72,9 @@ class WebhookCertificates(pulumi.ComponentResource):
     """The authorities' certificates as normalised PEM, in their order, the ``caBundle`` of each webhook; None if the
     chart makes the certificates."""
     certificates: Sequence[pulumi.Resource]
-    """Resources to depend on until each webhook of the control plane has its certificate."""
+    """The Certificates of the control plane's webhooks, which may not be issued; empty if the chart makes them."""
     by_ca: Sequence[CaCertificate]
-    """The Certificates of the control plane's webhooks."""
+    """The same with the CA that signs them."""
 
     def __init__(self, name: str, args: WebhookCertificatesArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("meshtrust:index:WebhookCertificates", name, None, opts)
@@ -100,7 +100,7 @@ class WebhookCertificates(pulumi.ComponentResource):
             for webhook in CONTROL_PLANE
         ]
         if args.policy.viz_namespace:
-            self._issue(f"{name}-viz", args.policy.signer, pair, VIZ, args.policy.viz_namespace)
+            self._issue(f"{name}-viz", args.policy.signer, pair, VIZ, args.policy.viz_namespace, waits=True)
         roots = [root for root, _ in made.values()]
         self.bundle = pulumi.Output.all(*roots).apply(lambda pems: normalise_bundle(*pems))
         self.register_outputs({"bundle": self.bundle})
@@ -143,19 +143,28 @@ class WebhookCertificates(pulumi.ComponentResource):
         namespace: pulumi.Input[str],
         *,
         deleted_with: pulumi.Resource | None = None,
+        waits: bool = False,
     ) -> list[pulumi.Resource]:
-        """Declare the Issuer of a namespace, and the certificates of its webhooks."""
+        """Declare the Issuer of a namespace, and the certificates of its webhooks.
+
+        Pulumi's provider waits for those that the run itself does not wait for.
+        """
         child = pulumi.ResourceOptions.merge(self._on_cluster, pulumi.ResourceOptions(deleted_with=deleted_with))
         ca_name = _ca_name(signer)
         issuer = declare_ca_issuer(f"{name}-{signer}", ca_name, namespace, chain=pair[0], key=pair[1], opts=child)
         waiting = pulumi.ResourceOptions.merge(child, pulumi.ResourceOptions(depends_on=[issuer]))
+        # A stack whose state was lost is made again over its own objects, under another authority.
+        annotations = {"pulumi.com/patchForce": "true"}
+        if waits:
+            annotations["pulumi.com/waitFor"] = "condition=Ready"
         return [
             kubernetes.apiextensions.CustomResource(
                 f"{name}-{webhook.service}",
                 api_version=CERT_MANAGER_API,
                 kind="Certificate",
-                # A stack whose state was lost is made again over its own objects, under another authority.
-                metadata=ready_metadata(webhook.service, namespace, takes_over=True),
+                metadata=kubernetes.meta.v1.ObjectMetaArgs(
+                    name=webhook.service, namespace=namespace, annotations=annotations
+                ),
                 spec=_spec_in(webhook, signer, namespace),
                 opts=waiting,
             )

@@ -14,8 +14,7 @@ def declare_certificate(
 ) -> pulumi.Resource:
     """Declare the Certificate ``linkerd-identity-issuer``.
 
-    Pulumi's provider does not wait until it is issued, because it would wait for minutes without a reason that the
-    Certificate alone does not have. The run waits (program/wait/issuer_secret.py), and names the reason.
+    The run waits until it is issued (program/wait/issuer_secret.py).
 
     It does not make the Secret of that name: cert-manager does, and it alone knows the issuer's key. Its name is the
     same in every mode, so that a move from one to another is a change of ``issuerRef``, which cert-manager answers by

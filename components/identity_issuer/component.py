@@ -28,6 +28,8 @@ class IdentityIssuer(pulumi.ComponentResource):
 
     signed_by: Sequence[pulumi.Resource]
     """Resources that sign the issuer."""
+    ca_issuer: str
+    """Name of the Issuer among them; empty if nothing of this stack signs through cert-manager."""
     certificate: CaCertificate | None
     """The issuer's Certificate, where a CA of this stack signs it."""
     issued: Sequence[pulumi.Resource]
@@ -42,6 +44,7 @@ class IdentityIssuer(pulumi.ComponentResource):
         self._child = pulumi.ResourceOptions(parent=self, depends_on=args.after, deleted_with=args.deleted_with)
         self._signer = _MODES[args.policy.mode](name, args, self._child)
         self.signed_by, self.certificate, self.issued = self._signer.resources, self._signer.certificate, []
+        self.ca_issuer = self._signer.reference.name if self._signer.certificate and self._signer.reference else ""
 
     def issue(self, after: Resources) -> None:
         """Declare the issuer; called once.

@@ -288,8 +288,10 @@ class Api(ABC):
         )
         return changed
 
-    async def dry_run(self, resource: Resource, item: Mapping[str, Any], namespace: str, *, seconds: float) -> None:
+    async def dry_run(self, resource: Resource, item: Mapping[str, Any], namespace: str, *, seconds: float) -> Object:
         """Have the API server, and the webhooks that it asks, judge the creation of an object, and create nothing.
+
+        Returns the object as it would be.
 
         Args:
             resource: The object's kind.
@@ -299,7 +301,9 @@ class Api(ABC):
         """
         params = {"dryRun": "All", "timeout": f"{seconds:.1f}s"}
         what = f"dry run of {resource.label(namespace, item['metadata']['name'])}"
-        await self.send(Request(method="POST", path=resource.path(namespace), what=what, params=params, body=item))
+        path = resource.path(namespace)
+        judged: Object = await self.send(Request(method="POST", path=path, what=what, params=params, body=item))
+        return judged
 
     async def evict(self, namespace: str, name: str, uid: str) -> None:
         """Evict the pod that has a UID.

@@ -1,12 +1,12 @@
 """Checks of cert-manager before a run, and waits for what it issues in one."""
 
-import re
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from meshtrust.cluster import vault
+from meshtrust.cluster.admission import is_unanswered
 from meshtrust.cluster.api import (
     Api,
     ClusterError,
@@ -17,23 +17,15 @@ from meshtrust.cluster.api import (
     UnreachableError,
 )
 from meshtrust.cluster.backoff import Notify, silent, wait_until_met
-from meshtrust.cluster.readiness import explain_deployments
+from meshtrust.cluster.readiness import explain_deployments, newest_warnings
 from meshtrust.names import CERT_MANAGER_API, CERT_MANAGER_GROUP, CERTIFICATE_ANNOTATION
 
 CERTIFICATES = Resource(CERT_MANAGER_API, "certificates", "Certificate")
 CERTIFICATE_REQUESTS = Resource(CERT_MANAGER_API, "certificaterequests", "CertificateRequest")
 ISSUERS = Resource(CERT_MANAGER_API, "issuers", "Issuer")
 CLUSTER_ISSUERS = Resource(CERT_MANAGER_API, "clusterissuers", "ClusterIssuer")
-# How long cert-manager may take to issue; an issuer that asks a person for approval takes longer, and is run again.
-_ISSUE_SECONDS = 300.0
-# How long its webhook may take to answer once its pods are ready.
-_ANSWER_SECONDS = 180.0
 # How long its first question may take, which is less than the API server's pause before it calls a webhook again.
 _ASK_SECONDS = 0.3
-# The API server's words for a webhook that was called and did not answer (apiserver
-# ``pkg/admission/plugin/webhook/errors``), and for a question that took too long; and for one that said no.
-_NO_ANSWER = re.compile("failed calling webhook|[Tt]imeout|deadline exceeded")
-_DENIED = re.compile("admission webhook .* denied the request")
 # cert-manager's chart, templates/webhook-deployment.yaml and deployment.yaml.
 _WEBHOOK = {"app.kubernetes.io/name": "webhook", "app.kubernetes.io/component": "webhook"}
 # A refusal names so many; kubectl lists all.
@@ -49,12 +41,13 @@ async def has_api(api: Api) -> bool:
     return await api.discover(CERT_MANAGER_API) is not None
 
 
-async def wait_answers(api: Api, namespace: str, notify: Notify = silent) -> None:
+async def wait_answers(api: Api, namespace: str, seconds: float, notify: Notify = silent) -> None:
     """Wait until cert-manager's webhook admits an object, which it does a while after its pods are ready.
 
     Args:
         api: Client of the cluster.
         namespace: cert-manager's namespace; nothing is made in it.
+        seconds: How long to wait.
         notify: Gets a sentence of what is waited for.
 
     Raises:
@@ -84,16 +77,18 @@ async def wait_answers(api: Api, namespace: str, notify: Notify = silent) -> Non
         except UnreachableError:
             raise
         except ClusterError as error:
-            if not _NO_ANSWER.search(error.server_message) or _DENIED.search(error.server_message):
+            if not is_unanswered(error):
                 raise
             why = await explain_deployments(api, namespace, _WEBHOOK)
             return f"cert-manager's webhook to answer: {why or error.server_message}"
         return ""
 
-    if waits := await wait_until_met(look, _ANSWER_SECONDS, notify):
+    if waits := await wait_until_met(look, seconds, notify):
         msg = (
-            f"cert-manager is installed, and does not answer after {_ANSWER_SECONDS:.0f} seconds. This run still waits "
-            f"for {waits}. Look at its pods: kubectl -n {namespace} get pods; then run again."
+            f"cert-manager is installed, and does not answer after {seconds:.0f} seconds "
+            f"(meshtrust:helm.timeoutSeconds). This run still waits for {waits}. Look at its pods: kubectl "
+            f"-n {namespace} get pods; if they are ready, let the API server reach the webhook's, on port 10250 by "
+            "default (firewalls, NetworkPolicies). Then run again."
         )
         raise CertManagerError(msg)
 
@@ -201,7 +196,37 @@ async def check_issuer(api: Api, namespace: str, reference: Mapping[str, str]) -
     return issuer
 
 
-async def wait_issued(api: Api, namespace: str, name: str, notify: Notify = silent) -> None:
+async def wait_issuer_ready(api: Api, namespace: str, name: str, seconds: float, notify: Notify = silent) -> None:
+    """Wait until an Issuer on a CA of this program can sign.
+
+    Args:
+        api: Client of the cluster.
+        namespace: Its namespace.
+        name: Its name.
+        seconds: How long to wait.
+        notify: Gets a sentence of what is waited for.
+
+    Raises:
+        CertManagerError: It is not ready in time; the message has what cert-manager says of it.
+        ClusterError: It cannot be read.
+    """
+
+    async def look() -> str:
+        issuer = await api.get(ISSUERS, name, namespace=namespace)
+        ready = condition_of(issuer, "Ready")
+        if ready.get("status") == "True" and ready.get("observedGeneration") == issuer["metadata"]["generation"]:
+            return ""
+        return f"Issuer {namespace}/{name} to be ready: {ready.get('message') or 'cert-manager says nothing of it'}"
+
+    if waits := await wait_until_met(look, seconds, notify):
+        msg = (
+            f"After {seconds:.0f} seconds (meshtrust:helm.timeoutSeconds) this run still waits for {waits}. See: "
+            f"kubectl -n {namespace} describe issuer {name}"
+        )
+        raise CertManagerError(msg)
+
+
+async def wait_issued(api: Api, namespace: str, name: str, seconds: float, notify: Notify = silent) -> None:
     """Wait until cert-manager has issued a Certificate as it is declared now.
 
     One that found a Secret of its name has taken that over unseen, whoever wrote it; then it is made to issue again. So
@@ -211,10 +236,11 @@ async def wait_issued(api: Api, namespace: str, name: str, notify: Notify = sile
         api: Client of the cluster.
         namespace: Namespace of the Certificate.
         name: Its name.
+        seconds: How long to wait; an issuer that asks a person for approval takes longer, and is run again.
         notify: Gets a sentence of what is waited for.
 
     Raises:
-        CertManagerError: It has failed, or has not issued within five minutes; the message has what it says of it.
+        CertManagerError: It has failed, or has not issued in time; the message has what it says of it.
         ClusterError: It cannot be read.
 
     Source: cert-manager ``internal/controller/certificates/policies/checks.go``: a Secret without annotations counts as
@@ -241,9 +267,12 @@ async def wait_issued(api: Api, namespace: str, name: str, notify: Notify = sile
             asked, failed_before = await ask_for_issue(api, certificate, reason), failed
         return f"cert-manager to issue Certificate {namespace}/{name}: {await explain(api, certificate)}"
 
-    if waits := await wait_until_met(look, _ISSUE_SECONDS, notify):
-        msg = f"After five minutes this run still waits for {waits}. See: kubectl -n {namespace} describe certificate"
-        raise CertManagerError(f"{msg} {name}")
+    if waits := await wait_until_met(look, seconds, notify):
+        msg = (
+            f"After {seconds:.0f} seconds this run still waits for {waits}. See: kubectl -n {namespace} describe "
+            f"certificate {name}"
+        )
+        raise CertManagerError(msg)
 
 
 async def read_certificate(api: Api, namespace: str, name: str) -> dict[str, Any]:
@@ -328,7 +357,8 @@ def failure_of(certificate: Mapping[str, Any]) -> str:
 async def explain(api: Api, certificate: Mapping[str, Any]) -> str:
     """Return why a Certificate is not issued, as a sentence without its end, with what to do where that is known.
 
-    The Certificate says only that it is being issued while its request waits, for Vault to be unsealed for example.
+    The Certificate says only that it is being issued while its request waits, for Vault to be unsealed for example, or
+    cannot be made, which an event tells (cert-manager ``pkg/controller/certificates/requestmanager``).
 
     Args:
         api: Client of the cluster.
@@ -343,7 +373,8 @@ async def explain(api: Api, certificate: Mapping[str, Any]) -> str:
     if issuing.get("status") == "True":
         is_ready = condition_of(issuer, "Ready").get("status") in ("True", None)
         unready = "" if is_ready else str(condition_of(issuer, "Ready").get("message"))
-        reason = unready or await request_says(api, certificate) or reason
+        warnings = "; ".join(await newest_warnings(api, certificate))
+        reason = unready or await request_says(api, certificate) or warnings or reason
     return vault.explain(issuer, str(reason))
 
 

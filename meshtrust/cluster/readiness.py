@@ -128,7 +128,7 @@ async def explain(api: Api, workload: Mapping[str, Any]) -> list[str]:
             if len(kept) < _NAMED:
                 kept += [f"pod {pod['metadata']['name']}: {reason}" for reason in await explain_pod(api, pod)]
     if workload["kind"] != "Deployment" and not kept:
-        kept += await _warnings(api, workload)
+        kept += await newest_warnings(api, workload)
     return kept[:_NAMED]
 
 
@@ -139,7 +139,18 @@ async def explain_pod(api: Api, pod: Mapping[str, Any]) -> list[str]:
         condition["type"] == "Ready" and condition["status"] != "True"
         for condition in (pod.get("status") or {}).get("conditions") or []
     )
-    return kept or (await _warnings(api, pod) if is_waiting else [])
+    return kept or (await newest_warnings(api, pod) if is_waiting else [])
+
+
+async def newest_warnings(api: Api, held: Mapping[str, Any]) -> list[str]:
+    """Return the newest warning among an object's events; empty if there is none, or it cannot be read."""
+    metadata = held["metadata"]
+    fields = f"involvedObject.uid={metadata.get('uid')},type=Warning"
+    with suppress(ClusterError):
+        events = [event async for event in api.list(EVENTS, namespace=metadata["namespace"], fields=fields)]
+        newest = sorted(events, key=lambda event: str(event.get("lastTimestamp") or ""))[-1:]
+        return [f"{event.get('reason')}: {event.get('message')}" for event in newest]
+    return []
 
 
 async def _deployments(api: Api, namespace: str, release: str) -> list[dict[str, Any]]:
@@ -208,14 +219,3 @@ async def _last_words(api: Api, pod: Mapping[str, Any], container: str) -> str:
         log = await api.read_log(metadata["namespace"], metadata["name"], container, lines=_LOG_LINES)
         return " ".join(log.split())
     return ""
-
-
-async def _warnings(api: Api, held: Mapping[str, Any]) -> list[str]:
-    """Return the newest warning among an object's events; empty if there is none, or it cannot be read."""
-    metadata = held["metadata"]
-    fields = f"involvedObject.uid={metadata.get('uid')},type=Warning"
-    with suppress(ClusterError):
-        events = [event async for event in api.list(EVENTS, namespace=metadata["namespace"], fields=fields)]
-        newest = sorted(events, key=lambda event: str(event.get("lastTimestamp") or ""))[-1:]
-        return [f"{event.get('reason')}: {event.get('message')}" for event in newest]
-    return []

@@ -50,13 +50,13 @@ def _is_mounted_new(mesh: Mesh, pod: MeshedPod) -> bool:
     return mesh.bundle_changed is not None and pod.created >= mesh.bundle_changed
 
 
-def _review(namespace: str) -> dict[str, Any]:
-    """Return a question about a pod that asks for a proxy (Kubernetes, AdmissionReview).
+def sample_pod(namespace: str) -> dict[str, Any]:
+    """Return a pod that asks for a proxy.
 
     The injector wants a pod with the token that the API server mounts into each (linkerd2 ``pkg/inject/report.go``).
     """
     token = {"name": "token", "mountPath": _TOKEN, "readOnly": True}
-    pod = {
+    return {
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {
@@ -70,6 +70,10 @@ def _review(namespace: str) -> dict[str, Any]:
             "volumes": [{"name": "token", "projected": {"sources": []}}],
         },
     }
+
+
+def _review(namespace: str) -> dict[str, Any]:
+    """Return a question about a pod that asks for a proxy (Kubernetes, AdmissionReview)."""
     kind = {"group": "", "version": "v1", "kind": "Pod"}
     return {
         "apiVersion": "admission.k8s.io/v1",
@@ -83,7 +87,7 @@ def _review(namespace: str) -> dict[str, Any]:
             "operation": "CREATE",
             "userInfo": {"username": "meshtrust"},
             "dryRun": True,
-            "object": pod,
+            "object": sample_pod(namespace),
         },
     }
 

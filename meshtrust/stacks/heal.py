@@ -20,6 +20,8 @@ from meshtrust.stacks.target import Target
 
 # A kubelet brings a changed Secret into a pod within its sync period and the lifetime of its cache, a minute each.
 RELOAD_SECONDS = 180.0
+# How long cert-manager may take to issue.
+_ISSUE_SECONDS = 300.0
 # An issuer that has ended, which a renewal replaces by one that has not.
 _ENDED = "MT212"
 # States of containers that new pods may leave behind, once what they ended for is put right.
@@ -166,7 +168,7 @@ class _Healing:
         self._note(f"cert-manager is asked to issue Certificate {place}/{name} again: {reason}")
         try:
             await cert_manager.ask_for_issue(self._api, certificate, reason)
-            await cert_manager.wait_issued(self._api, place, name, self._notify)
+            await cert_manager.wait_issued(self._api, place, name, _ISSUE_SECONDS, self._notify)
         except ClusterError as error:
             self._fail(f"Certificate {place}/{name}", str(error))
             return False

@@ -28,6 +28,7 @@ from program.wait.issuer_secret import wait_for_issuer_secret
 from program.wait.last_look import look_before_retirement, look_before_switch
 from program.wait.left_out import DeclaredRelease
 from program.wait.releases import wait_for_pods
+from program.wait.webhook_certificates import wait_for_webhook_certificates
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +92,7 @@ def declare_cluster(plan: RunPlan, anchor: TrustAnchor) -> DeclaredCluster:
         ),
         on_cluster,
     )
-    issuer.issue(after=look_before_switch(plan, issuer.signed_by))
+    issuer.issue(after=look_before_switch(plan, issuer))
     webhooks = WebhookCertificates(
         "webhooks",
         WebhookCertificatesArgs(
@@ -109,15 +110,18 @@ def declare_cluster(plan: RunPlan, anchor: TrustAnchor) -> DeclaredCluster:
     )
     trust_bundle.publish(bundle, after=wait_for_pods(plan, trust_bundle.release) if trust_bundle.release else [])
 
-    trusted = wait_for_issuer_secret(plan, bundle, anchor.signer, issuer)
-    issued = _after(trusted, credentials)
+    awaited = [
+        wait_for_issuer_secret(plan, bundle, anchor.signer, issuer),
+        wait_for_webhook_certificates(plan, bundle, webhooks),
+    ]
+    issued = _after(pulumi.Output.all(*awaited).apply(lambda bundles: str(bundles[0])), credentials)
     if plan.signs_first and issuer.certificate:
         # Linkerd waits for what this run signs itself, and the run for what cert-manager then issues.
         certificates = [issuer.certificate, *webhooks.by_ca]
         trusted = sign_first_credentials(plan, namespace.name, certificates, bundle, issued)
         credentials = []
     else:
-        trusted = wait_for_published_bundle(plan, trusted, trust_bundle)
+        trusted = wait_for_published_bundle(plan, issued, trust_bundle)
     linkerd = Linkerd(
         "linkerd",
         LinkerdArgs(

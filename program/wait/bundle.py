@@ -28,12 +28,14 @@ def wait_for_published_bundle(
     """
     if plan.api is None or pulumi.runtime.is_dry_run() or not trust_bundle.published:
         return bundle
-    api, namespace = plan.api, plan.settings.linkerd.namespace
+    api, linkerd = plan.api, plan.settings.linkerd
 
     async def wait(resolved: Mapping[str, Any]) -> str:
         roots = {fingerprint(root) for root in read_bundle(resolved["bundle"])}
         with ending("\nLinkerd was left as it is. Put it right, and run again."):
-            await trust_manager.wait_published(api, namespace, roots, notify_at(trust_bundle))
+            await trust_manager.wait_published(
+                api, linkerd.namespace, roots, linkerd.timeout_seconds, notify_at(trust_bundle)
+            )
         return str(resolved["bundle"])
 
     made = {str(position): resource.urn for position, resource in enumerate(trust_bundle.published)}

@@ -7,6 +7,7 @@ from components.charts import Resources
 from meshtrust.cluster import cert_manager
 from program.checks.plan import RunPlan
 from program.refusal import ending, notify_at
+from program.wait.first_credentials import tell_unrenewed
 from program.wait.releases import wait_for_pods
 
 
@@ -25,11 +26,11 @@ def wait_for_cert_manager_api(plan: RunPlan, installed: CertManager, namespace: 
     """
     if plan.api is None or pulumi.runtime.is_dry_run():
         return [installed]
-    api = plan.api
+    api, seconds, advice = plan.api, plan.settings.linkerd.timeout_seconds, tell_unrenewed(plan)
 
     async def wait(_: list[pulumi.Resource]) -> list[pulumi.Resource]:
-        with ending():
-            await cert_manager.wait_answers(api, namespace, notify_at(installed))
+        with ending(advice):
+            await cert_manager.wait_answers(api, namespace, seconds, notify_at(installed))
         return [installed]
 
-    return pulumi.Output.from_input(wait_for_pods(plan, installed.release)).apply(wait)
+    return pulumi.Output.from_input(wait_for_pods(plan, installed.release, advice)).apply(wait)

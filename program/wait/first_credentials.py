@@ -5,8 +5,7 @@ again after pauses that grow to two minutes (kubernetes ``pkg/kubelet/kubelet.go
 it, Linkerd would begin to pull its images only when cert-manager had pulled its own.
 
 What is signed here is what cert-manager signs: for the same spec, by the same CA. cert-manager takes the Secrets over,
-issues the identity issuer again at once, and the certificates of the webhooks when they are due. No key of these is in
-the stack's state.
+and the run has it issue all of them again, under other keys, before it ends. No key of these is in the stack's state.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ import pulumi
 from components.ca_issuer import CaCertificate
 from meshtrust.cluster.api import SECRETS, Api, ConflictError
 from meshtrust.names import KUBERNETES_TLS
+from meshtrust.pki.durations import format_duration
 from meshtrust.pki.signing import sign_certificate
 from program.checks.plan import RunPlan
 from program.refusal import ending
@@ -67,6 +67,17 @@ def sign_first_credentials(
 
     # The keys have made it a secret, and the bundle is none.
     return pulumi.Output.all(bundle=bundle, written=pulumi.Output.unsecret(written)).apply(wait)
+
+
+def tell_unrenewed(plan: RunPlan) -> str:
+    """Return what follows the reason of a run that ends before cert-manager has issued; empty if it signs nothing."""
+    if not plan.signs_first:
+        return ""
+    lifetime = format_duration(plan.settings.issuer.duration)
+    return (
+        f"\nIf Linkerd runs already, it has an issuer that a run has signed: it ends {lifetime} after that, and "
+        "nothing renews it until cert-manager does."
+    )
 
 
 async def _write(api: Api, namespace: str, certificate: Mapping[str, Any]) -> bool:

@@ -20,6 +20,7 @@ from program.checks.issuance import report
 from program.checks.plan import RunPlan
 from program.configuration.settings import Settings
 from program.refusal import ending, notify_at
+from program.wait.first_credentials import tell_unrenewed
 
 
 def wait_for_issuer_secret(
@@ -43,14 +44,14 @@ def wait_for_issuer_secret(
         return bundle
     api = plan.api
     advice = (
-        "Linkerd has an issuer that this run has signed, and that nothing renews. Put it right and run again."
+        f"{tell_unrenewed(plan)} Put it right and run again."
         if plan.signs_first
-        else "Linkerd was left as it is. Put it right and run again; or set meshtrust:issuer back to what it was, and "
-        "run again, before the identity service is restarted."
+        else "\nLinkerd was left as it is. Put it right and run again; or set meshtrust:issuer back to what it was, "
+        "and run again, before the identity service is restarted."
     )
 
     async def wait(resolved: Mapping[str, Any]) -> str:
-        with ending(f"\n{advice}"):
+        with ending(advice):
             await _wait_for(api, plan.settings, read_bundle(resolved["root"])[0], notify_at(issuer))
         return str(resolved["bundle"])
 
@@ -61,7 +62,7 @@ def wait_for_issuer_secret(
 async def _wait_for(api: Api, settings: Settings, root: x509.Certificate, notify: Notify) -> None:
     namespace, signer = settings.linkerd.namespace, settings.anchor.signer
     if settings.issuer.mode in CERT_MANAGER_MODES:
-        await cert_manager.wait_issued(api, namespace, IDENTITY_ISSUER, notify)
+        await cert_manager.wait_issued(api, namespace, IDENTITY_ISSUER, settings.linkerd.timeout_seconds, notify)
     secret = await api.find(SECRETS, IDENTITY_ISSUER, namespace=namespace)
     absent = {"metadata": {"namespace": namespace}, "type": KUBERNETES_TLS}
     found = judge_issuer_secret(secret or absent, {signer: root}, signer, datetime.now(UTC))

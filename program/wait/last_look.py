@@ -10,13 +10,15 @@ from typing import Any
 import pulumi
 
 from components.charts import Resources
+from components.identity_issuer import IdentityIssuer
+from meshtrust.cluster import cert_manager
 from meshtrust.cluster.api import Api
 from meshtrust.rotation.gate import Blocker, find_overtaken
 from meshtrust.rotation.overrides import name_subject
 from program.checks.evidence import look
 from program.checks.overrides import describe_blockers
 from program.checks.plan import CheckedStep, RunPlan
-from program.refusal import end, ending
+from program.refusal import end, ending, notify_at
 
 _LEFT = "The step was not taken: what signs and what is trusted was left as it is. Run the same again."
 _OVERTAKEN = (
@@ -26,18 +28,25 @@ _OVERTAKEN = (
 )
 
 
-def look_before_switch(plan: RunPlan, signed_by: Sequence[pulumi.Resource]) -> Resources:
+def look_before_switch(plan: RunPlan, issuer: IdentityIssuer) -> Resources:
     """Return what the identity issuer waits for before another generation signs it, and the last look after that.
 
     Args:
         plan: The plan of the run.
-        signed_by: The resources that sign the issuer.
+        issuer: The identity issuer.
     """
+    signed_by = issuer.signed_by
     if (awaited := _awaited(plan, "switch")) is None:
         return list(signed_by)
     api, checked = awaited
 
     async def wait_and_look(_: Mapping[str, Any]) -> list[pulumi.Resource]:
+        linkerd = plan.settings.linkerd
+        if issuer.ca_issuer:
+            with ending(f"\n{_LEFT}"):
+                await cert_manager.wait_issuer_ready(
+                    api, linkerd.namespace, issuer.ca_issuer, linkerd.timeout_seconds, notify_at(issuer)
+                )
         await look_again(plan, checked, api)
         return list(signed_by)
 

@@ -53,7 +53,7 @@ async def clear_pending_releases(plan: RunPlan) -> None:
                 )
 
 
-def wait_for_pods(plan: RunPlan, release: kubernetes.helm.v3.Release) -> Resources:
+def wait_for_pods(plan: RunPlan, release: kubernetes.helm.v3.Release, advice: str = "") -> Resources:
     """Return a release as a thing to depend on that is there once its pods are ready; at once offline and in previews.
 
     It waits in every run, since the one that deployed the release may have ended before its pods were ready.
@@ -61,6 +61,7 @@ def wait_for_pods(plan: RunPlan, release: kubernetes.helm.v3.Release) -> Resourc
     Args:
         plan: The plan of the run.
         release: The release.
+        advice: Text that follows the message if they do not get ready.
 
     Raises:
         SystemExit: The pods do not get ready within the release's timeout; the message says what keeps each of them.
@@ -71,7 +72,7 @@ def wait_for_pods(plan: RunPlan, release: kubernetes.helm.v3.Release) -> Resourc
 
     async def wait(place: Sequence[Any]) -> list[pulumi.Resource]:
         namespace, name, seconds = place
-        with ending():
+        with ending(advice):
             await wait_ready(api, namespace, name, seconds, notify_at(release))
         return [release]
 

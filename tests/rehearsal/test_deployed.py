@@ -141,7 +141,7 @@ def test_a_private_key_is_in_no_output_log_state_configmap_helm_value_or_argumen
 
 def test_cert_manager_is_asked_by_a_dry_run_that_leaves_nothing(deployed, cluster):
     async def ask():
-        await cert_manager.wait_answers(await connect(cluster.context, str(cluster.kubeconfig)), "cert-manager")
+        await cert_manager.wait_answers(await connect(cluster.context, str(cluster.kubeconfig)), "cert-manager", 180)
 
     asyncio.run(ask())
     assert deployed

@@ -202,7 +202,7 @@ async def told(api, name):
     while True:
         try:
             await cert_manager.check_issuer(api, NAMESPACE, reference)
-            await cert_manager.wait_issued(api, NAMESPACE, name)
+            await cert_manager.wait_issued(api, NAMESPACE, name, 300)
         except ClusterError as error:
             # cert-manager has not looked at it yet, or has begun to log in before the case was prepared.
             if "no condition Ready" in str(error):
@@ -252,7 +252,7 @@ def test_a_sealed_vault_is_told_while_it_is_waited_for_and_signs_once_it_is_unse
     assert "Unseal Vault" in heard
     assert "ClusterIssuer approle" in heard
     bao.unseal()
-    asyncio.run(ask(cert_manager.wait_issued, NAMESPACE, "sealed"))
+    asyncio.run(ask(cert_manager.wait_issued, NAMESPACE, "sealed", 300))
 
 
 def external(**refs):

@@ -47,7 +47,7 @@ def refusal(said):
 def test_a_webhook_that_does_not_answer_yet_is_waited_for_and_told_of():
     told: list[str] = []
     api = Answers(refusal(FAILING), refusal("Timeout: request did not complete"), {})
-    asyncio.run(cert_manager.wait_answers(api, "cert-manager", told.append))
+    asyncio.run(cert_manager.wait_answers(api, "cert-manager", 60, told.append))
     assert told[0] == f"Waiting for cert-manager's webhook to answer: {FAILING}"
     assert len(api.asked) == 3
 
@@ -55,7 +55,7 @@ def test_a_webhook_that_does_not_answer_yet_is_waited_for_and_told_of():
 def test_a_denial_by_another_policy_engine_is_told_as_such_and_at_once():
     api = Answers(refusal(DENIED))
     with pytest.raises(ClusterError, match="no Issuers here") as caught:
-        asyncio.run(cert_manager.wait_answers(api, "cert-manager"))
+        asyncio.run(cert_manager.wait_answers(api, "cert-manager", 60))
     assert not isinstance(caught.value, cert_manager.CertManagerError)
     assert len(api.asked) == 1
 
@@ -63,7 +63,7 @@ def test_a_denial_by_another_policy_engine_is_told_as_such_and_at_once():
 def test_an_api_server_that_is_away_for_a_while_does_not_end_a_wait():
     told: list[str] = []
     api = Answers(UnreachableError("it does not answer"), UnreachableError("it does not answer"), {})
-    asyncio.run(cert_manager.wait_answers(api, "cert-manager", told.append))
+    asyncio.run(cert_manager.wait_answers(api, "cert-manager", 60, told.append))
     assert told == ["Waiting for the API server: it does not answer"]
 
 
@@ -96,13 +96,13 @@ def test_a_renewal_is_asked_for_of_the_very_object_that_was_read():
 def test_what_has_failed_before_is_tried_again_once_and_a_second_failure_ends_the_wait_at_once():
     api = Answers(failed(1), {}, certificate(issuing={"status": "True", "message": "asked"}, attempts=1), failed(2))
     with pytest.raises(cert_manager.CertManagerError, match=r"cannot issue Certificate linkerd/x: no such role\."):
-        asyncio.run(cert_manager.wait_issued(api, "linkerd", "x"))
+        asyncio.run(cert_manager.wait_issued(api, "linkerd", "x", 60))
     assert [request.method for request in api.asked] == ["GET", "PATCH", "GET", "GET"]
 
 
 def test_what_was_issued_is_not_waited_for():
     api = Answers(certificate())
-    asyncio.run(cert_manager.wait_issued(api, "linkerd", "x"))
+    asyncio.run(cert_manager.wait_issued(api, "linkerd", "x", 60))
     assert len(api.asked) == 1
 
 

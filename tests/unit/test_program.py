@@ -101,11 +101,11 @@ def test_custom_resources_wait_for_cert_manager_and_linkerd_for_its_issuer(confi
     assert "identity-issuer-2026-issuer" not in everything_before(recording, "linkerd-crds")
 
 
-def test_readiness_is_a_condition_of_the_object(config):
-    recording = run_program(config)
-    certificates = [entry for entry in recording.of_type(CERTIFICATE) if entry.name != "identity-issuer-certificate"]
-    for entry in [*recording.of_type(ISSUER), *certificates]:
-        assert entry.inputs["metadata"]["annotations"]["pulumi.com/waitFor"] == "condition=Ready"
+def test_pulumis_provider_waits_for_nothing_that_a_run_itself_waits_for(config):
+    managed = {**config, "meshtrust:trustBundle.mode": "trust-manager", "meshtrust:webhooks.vizNamespace": "viz"}
+    recording = run_program(managed)
+    waited_for = {entry.name for entry in recording.resources if "pulumi.com/waitFor" in str(entry.inputs)}
+    assert waited_for == {"webhooks-viz-tap", "webhooks-viz-tap-injector"}
 
 
 def test_the_certificate_is_that_of_linkerds_guide(config):

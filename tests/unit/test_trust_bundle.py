@@ -27,7 +27,6 @@ def test_the_bundle_goes_to_linkerds_namespace_and_to_no_other(published):
     recording = run_program({**published, "meshtrust:linkerd.namespace": "mesh"})
     [bundle] = recording.of_type(BUNDLE)
     assert bundle.inputs["metadata"]["name"] == "linkerd-identity-trust-roots"
-    assert bundle.inputs["metadata"]["annotations"]["pulumi.com/waitFor"] == "condition=Synced"
     assert bundle.inputs["spec"] == {
         "sources": [{"inLine": recording.outputs["trustAnchors"]}],
         "target": {
