@@ -45,6 +45,10 @@ class KeySearch:
             return "a private key as PEM"
         if any(entry in text for entry in _ENCODED):
             return "a private key as base64 of PEM"
+        return self.find_known(text)
+
+    def find_known(self, text: str) -> str | None:
+        """Return what a text has of the keys that are known; None if it has none."""
         # Line breaks, and quoted ones, are no disguise.
         flat = re.sub(r"\\n|\s", "", text)
         return next((f"a known key ({kind})" for kind, needle in self._needles if needle in flat), None)

@@ -45,7 +45,8 @@ class ApiServer(Api):
         raise AssertionError((namespace, pod, port, seconds))
 
 
-PROXY, NONE = ["linkerd-proxy"], []
+PROXY: list[str] = ["linkerd-proxy"]
+NONE: list[str] = []
 
 
 def refusal(said, kind=ClusterError):

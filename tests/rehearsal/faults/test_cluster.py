@@ -91,7 +91,9 @@ def _answers(api):
         ),
         Befalling("etcd", STANDS_STILL, UPGRADED, "the run waits, and continues"),
         Befalling("cert-manager", IS_KILLED, ISSUED, "it restarts by itself and issues; the run waits for that"),
-        Befalling("cert-manager", STANDS_STILL, ISSUED, "the run waits until it has issued, at most 5 minutes"),
+        Befalling(
+            "cert-manager", STANDS_STILL, ISSUED, "the run waits until it has issued, at most `helm.timeoutSeconds`"
+        ),
     ],
     ids=lambda befalling: f"{befalling.component} {befalling.fault}",
 )
@@ -134,7 +136,7 @@ def test_the_webhook_of_cert_manager_is_down(mesh, change, row):
     row(
         fault="cert-manager's webhook is down",
         when="before an `up` that changes a Certificate",
-        happens="the run first waits until the webhook answers, at most 3 minutes, and continues",
+        happens="the run first waits until the webhook answers, at most `helm.timeoutSeconds`, and continues",
         says="",
         kept=GOES_ON,
     )
