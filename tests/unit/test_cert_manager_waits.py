@@ -216,3 +216,23 @@ def test_what_a_request_waits_for_is_named_with_what_to_do_about_vault():
     assert "Code: 503. Errors: * Vault is sealed (Issuer ca signs by path pki/sign/mesh of Vault). Unseal Vault" in told
     [(_, elsewhere)] = judged(waits, issuers=[ISSUER], **requests)
     assert "Vault is sealed. What is in Secret" in elsewhere, "another issuer's words are left as they are"
+
+
+def test_an_issuer_is_waited_for_until_it_is_ready_as_it_is_declared_now_and_told_in_its_own_words():
+    def issuer(status, observed, message="Error getting keypair for CA issuer"):
+        condition = {"type": "Ready", "status": status, "observedGeneration": observed, "message": message}
+        return {"metadata": {"name": "it", "generation": 2}, "status": {"conditions": [condition]}}
+
+    api = Answers({"metadata": {"name": "it", "generation": 2}}, issuer("True", 1), issuer("True", 2))
+    asyncio.run(cert_manager.wait_issuer_ready(api, "linkerd", "it", 60))
+    assert len(api.asked) == 3
+    with pytest.raises(cert_manager.CertManagerError, match="Error getting keypair for CA issuer"):
+        asyncio.run(cert_manager.wait_issuer_ready(Answers(issuer("False", 2)), "linkerd", "it", 0))
+
+
+def test_why_a_request_cannot_be_made_is_told_by_an_event():
+    event = {"reason": "RequestFailed", "message": "Failed to create CertificateRequest: denied", "lastTimestamp": ""}
+    cluster = FakeCluster(objects={f"{BASE}/certificaterequests": [], "api/v1/namespaces/linkerd/events": [event]})
+    waits = certificate(issuing={"status": "True", "message": "Issuing certificate as Secret does not exist"})
+    said = asyncio.run(cert_manager.explain(cluster, waits))
+    assert said == "RequestFailed: Failed to create CertificateRequest: denied"

@@ -19,6 +19,7 @@ from tests.recorder import record_main
 from tests.unit.test_signing import SPEC
 
 ROOT = make_certificate("root")
+OWN_ROOT = {"anchorCertificates": {"2026": ROOT.pem}}
 
 
 @pytest.fixture(autouse=True)
@@ -130,8 +131,10 @@ def test_a_run_signs_first_where_it_installs_cert_manager_and_there_is_no_mesh(c
         {"certManager": {"install": False}},
         {"trustBundle": {"mode": "trust-manager"}},
         {"issuer": {"mode": "pulumi"}},
+        {"issuer": {"mode": "external-issuer", "refs": {"2026": {"name": "vault"}}}, **OWN_ROOT},
+        {"issuer": {"mode": "external-secret"}, **OWN_ROOT},
     ],
-    ids=str,
+    ids=lambda changes: str(changes)[:60],
 )
-def test_a_run_signs_nothing_first_where_linkerd_waits_for_something_else_too(config, changes):
+def test_a_run_signs_nothing_first_where_it_has_no_key_or_linkerd_waits_for_something_else_too(config, changes):
     assert not may_sign(config, **changes)
