@@ -1,13 +1,17 @@
 """Checks of cert-manager before a run, and waits for what it issues in one."""
 
+import base64
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from cryptography import x509
+
 from meshtrust.cluster import vault
 from meshtrust.cluster.admission import is_unanswered
 from meshtrust.cluster.api import (
+    SECRETS,
     Api,
     ClusterError,
     ConflictError,
@@ -19,6 +23,8 @@ from meshtrust.cluster.api import (
 from meshtrust.cluster.backoff import Notify, silent, wait_until_met
 from meshtrust.cluster.readiness import explain_deployments, newest_warnings
 from meshtrust.names import CERT_MANAGER_API, CERT_MANAGER_GROUP, CERTIFICATE_ANNOTATION
+from meshtrust.pki.chain import find_chain
+from meshtrust.pki.pem import PemError, read_bundle
 
 CERTIFICATES = Resource(CERT_MANAGER_API, "certificates", "Certificate")
 CERTIFICATE_REQUESTS = Resource(CERT_MANAGER_API, "certificaterequests", "CertificateRequest")
@@ -226,7 +232,15 @@ async def wait_issuer_ready(api: Api, namespace: str, name: str, seconds: float,
         raise CertManagerError(msg)
 
 
-async def wait_issued(api: Api, namespace: str, name: str, seconds: float, notify: Notify = silent) -> None:
+async def wait_issued(
+    api: Api,
+    namespace: str,
+    name: str,
+    seconds: float,
+    notify: Notify = silent,
+    *,
+    authority: x509.Certificate | None = None,
+) -> None:
     """Wait until cert-manager has issued a Certificate as it is declared now.
 
     One that found a Secret of its name has taken that over unseen, whoever wrote it; then it is made to issue again. So
@@ -238,6 +252,8 @@ async def wait_issued(api: Api, namespace: str, name: str, seconds: float, notif
         name: Its name.
         seconds: How long to wait; an issuer that asks a person for approval takes longer, and is run again.
         notify: Gets a sentence of what is waited for.
+        authority: The root under which a certificate that was taken over is as good as one that was issued; None if
+            none is.
 
     Raises:
         CertManagerError: It has failed, or has not issued in time; the message has what it says of it.
@@ -262,7 +278,10 @@ async def wait_issued(api: Api, namespace: str, name: str, seconds: float, notif
                 "again; by itself it waits an hour and more. Put right what it says, and run again."
             )
             raise CertManagerError(msg)
-        if not asked and (failed or _is_taken_over(certificate)):
+        is_taken_over = _is_taken_over(certificate)
+        if not failed and is_taken_over and authority and await _is_under(api, certificate, authority):
+            return ""
+        if not asked and (failed or is_taken_over):
             reason = "its last attempt has failed" if failed else "the Secret was there before the Certificate"
             asked, failed_before = await ask_for_issue(api, certificate, reason), failed
         return f"cert-manager to issue Certificate {namespace}/{name}: {await explain(api, certificate)}"
@@ -334,6 +353,16 @@ def _is_issued(certificate: Mapping[str, Any]) -> bool:
 def _is_taken_over(certificate: Mapping[str, Any]) -> bool:
     """Whether a Certificate counts a Secret as its own that it has not written."""
     return _is_settled(certificate) and not certificate["status"].get("revision")
+
+
+async def _is_under(api: Api, certificate: Mapping[str, Any], authority: x509.Certificate) -> bool:
+    """Whether what a Certificate's Secret holds is under a root."""
+    secret = await api.find(SECRETS, certificate["spec"]["secretName"], namespace=certificate["metadata"]["namespace"])
+    try:
+        held = read_bundle(base64.b64decode(((secret or {}).get("data") or {}).get("tls.crt") or "").decode())
+    except (PemError, ValueError):
+        return False
+    return bool(find_chain(held, [authority], datetime.now(UTC)))
 
 
 def _is_settled(certificate: Mapping[str, Any]) -> bool:

@@ -5,7 +5,8 @@ again after pauses that grow to two minutes (kubernetes ``pkg/kubelet/kubelet.go
 it, Linkerd would begin to pull its images only when cert-manager had pulled its own.
 
 What is signed here is what cert-manager signs: for the same spec, by the same CA. cert-manager takes the Secrets over,
-and the run has it issue all of them again, under other keys, before it ends. No key of these is in the stack's state.
+issues the identity issuer again at once, and the certificates of the webhooks when they are due. No key of these is in
+the stack's state.
 """
 
 from collections.abc import Mapping, Sequence

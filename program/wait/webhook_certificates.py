@@ -9,6 +9,7 @@ import pulumi
 from components.webhook_certificates import WebhookCertificates
 from meshtrust.cluster import cert_manager
 from meshtrust.linkerd.webhooks.authority import CONTROL_PLANE
+from meshtrust.pki.pem import read_bundle
 from program.checks.plan import RunPlan
 from program.refusal import ending, notify_at
 from program.wait.first_credentials import tell_unrenewed
@@ -20,7 +21,8 @@ def wait_for_webhook_certificates(
     """Return the bundle once cert-manager has issued the certificates of the control plane's webhooks.
 
     At once in previews, and in a run that changes nothing about them. What a Certificate finds in its Secret may be
-    under an authority that the API server does not trust: cert-manager asks only whether names and key are right.
+    under an authority that the API server does not trust: cert-manager asks only whether names and key are right. That
+    is issued again, and what this run has signed is not.
 
     Args:
         plan: The plan of the run.
@@ -38,9 +40,15 @@ def wait_for_webhook_certificates(
     advice = (tell_unrenewed(plan) or "\nLinkerd was left as it is.") + " Put it right and run again."
 
     async def wait(known: Sequence[Any]) -> str:
+        [authority] = read_bundle(known[1])
         waits = [
             cert_manager.wait_issued(
-                api, linkerd.namespace, webhook.service, linkerd.timeout_seconds, notify_at(webhooks)
+                api,
+                linkerd.namespace,
+                webhook.service,
+                linkerd.timeout_seconds,
+                notify_at(webhooks),
+                authority=authority,
             )
             for webhook in CONTROL_PLANE
         ]
@@ -48,4 +56,5 @@ def wait_for_webhook_certificates(
             await asyncio.gather(*waits)
         return str(known[0])
 
-    return pulumi.Output.all(bundle, *(certificate.urn for certificate in webhooks.certificates)).apply(wait)
+    made = [certificate.urn for certificate in webhooks.certificates]
+    return pulumi.Output.all(bundle, webhooks.by_ca[0].chain, *made).apply(wait)

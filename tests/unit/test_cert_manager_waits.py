@@ -106,6 +106,24 @@ def test_what_was_issued_is_not_waited_for():
     assert len(api.asked) == 1
 
 
+def test_what_was_taken_over_is_issued_again_unless_it_is_under_the_authority_that_is_to_sign():
+    authority, other = make_certificate("authority"), make_certificate("authority")
+    taken_over = certificate(revision=None)
+
+    def asked(held, **under):
+        data = {"tls.crt": base64.b64encode(held.encode()).decode()}
+        api = Answers(taken_over, *([{"data": data}] if under else []), {}, certificate())
+        asyncio.run(cert_manager.wait_issued(api, "linkerd", "x", 60, **under))
+        return [request.method for request in api.asked]
+
+    held = make_certificate("webhook", issuer=authority, ca=False).pem
+    assert asked(held, authority=authority.certificate) == ["GET", "GET"]
+    again = ["GET", "GET", "PATCH", "GET"]
+    assert asked(held, authority=other.certificate) == again, "an authority of the same name"
+    assert asked("no certificate", authority=authority.certificate) == again
+    assert asked(held) == ["GET", "PATCH", "GET"], "an identity issuer is always issued again"
+
+
 def judged(*certificates, issuers=(), **objects):
     cluster = FakeCluster(
         objects={
