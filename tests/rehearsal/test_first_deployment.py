@@ -21,7 +21,7 @@ from rehearsal.workspace import workspace
 from tests.certificates import make_certificate
 from tests.key_material import KeySearch, kept_and_shown
 from tests.rehearsal.control_plane import proxy_of, wait_until
-from tests.rehearsal.faults.conftest import meet
+from tests.rehearsal.faults.conftest import meet, take_away_what_a_kill_left
 from tests.rehearsal.issuer_watch import content
 from tests.rehearsal.live_stack import ISSUER_SECRET, LiveStack, get
 from tests.rehearsal.stack import DESTROY, NO_CHANGES, UP, settings
@@ -274,7 +274,7 @@ def kill(live, boundary):
     """Kill a run as it begins with a resource."""
     code, written = meet(live.project, *UP, FAULTS_AT=boundary)
     assert code == -signal.SIGKILL, written
-    live.run("cancel", "--yes")
+    take_away_what_a_kill_left(live.project)
 
 
 def served(cluster):

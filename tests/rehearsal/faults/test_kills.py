@@ -9,7 +9,7 @@ import pytest
 
 from rehearsal.workspace import REPOSITORY, workspace
 from tests.rehearsal.control_plane import wait_until
-from tests.rehearsal.faults.conftest import faulty, said
+from tests.rehearsal.faults.conftest import faulty, said, take_away_what_a_kill_left
 from tests.rehearsal.live_stack import LiveStack
 from tests.rehearsal.stack import DESTROY, NO_CHANGES, UP, run, settings
 
@@ -31,7 +31,7 @@ class Killed:
         survived.unlink(missing_ok=True)
         written: list[str] = []
         while (code := self._run(survived, written)) == -signal.SIGKILL:
-            self._take_away_what_a_kill_left()
+            take_away_what_a_kill_left(self.project)
             self._see_that_keys_stay()
         assert code == 0, written[-1]
         return len(survived.read_text().splitlines()), "\n".join(written)
@@ -49,15 +49,6 @@ class Killed:
         written.append(process.stdout + process.stderr)
         assert "Traceback" not in written[-1], written[-1]
         return process.returncode
-
-    def _take_away_what_a_kill_left(self):
-        """Do what `pulumi cancel` does, without the second that it takes to start, and what the runbook has."""
-        state = self.project.directory / "state" / ".pulumi"
-        for lock in (state / "locks").rglob("*.json"):
-            lock.unlink()
-        for attributes in state.rglob("*.attrs"):
-            if attributes.stat().st_size == 0:
-                attributes.unlink()
 
     def _see_that_keys_stay(self):
         """A key that was recorded once is the same ever after."""
