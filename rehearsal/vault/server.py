@@ -113,7 +113,7 @@ class OpenBao:
         except httpx.HTTPError:
             return 0
 
-    def call(self, method: str, path: str, **body: Any) -> dict[str, Any]:
+    def call(self, method: str, path: str, /, **body: Any) -> dict[str, Any]:
         """Call its API, below /v1/, with all rights; return the answer's data.
 
         Raises:
@@ -124,7 +124,7 @@ class OpenBao:
         answer = self._checked(response, path)
         return dict(answer.json().get("data") or answer.json()) if answer.content else {}
 
-    def write(self, path: str, **body: Any) -> dict[str, Any]:
+    def write(self, path: str, /, **body: Any) -> dict[str, Any]:
         """Write to a path; return the answer's data."""
         return self.call("POST", path, **body)
 

@@ -71,6 +71,7 @@ def elsewhere(bao):
         page = running.enter_context(serving(lambda _: (200, b"<html>Log in</html>")))
         yield {
             "page": running.enter_context(serving(lambda path: (302, f"{page}{path}".encode()))),
+            "plain": running.enter_context(serving(lambda path: (301, f"{bao.address}{path}".encode()))),
             "standby": running.enter_context(serving(lambda path: (307, f"{bao.address}{path}".encode()))),
             "balancer": running.enter_context(serving(lambda _: (404, b"<html>no backend</html>"))),
         }
@@ -114,6 +115,15 @@ def leave_out_the_root(bao, _):
     vault.make_intermediate(bao, "pki-alone", "pki", with_root=False)
 
 
+def leave_the_mount_empty(bao, _):
+    bao.write("sys/mounts/pki-empty", type="pki")
+
+
+def move_the_mount(bao, _):
+    vault.make_root(bao, "pki-moved")
+    bao.call("POST", "sys/remount", **{"from": "pki-moved", "to": "pki-there"})
+
+
 OTHER_AUTHORITY = base64.b64encode(Authority.make().pem.encode()).decode()
 
 
@@ -151,6 +161,20 @@ CASES = {
     "limited-root": Case("pki-limited/root/sign-intermediate", prepare=limit_root, says=TOO_SHORT),
     "limited-mount": Case("pki-below-limited/root/sign-intermediate", prepare=limit_intermediate, says=TOO_SHORT),
     "no-mount": Case("nowhere/root/sign-intermediate", says=("Code: 404", "Vault has no PKI engine there")),
+    "moved-mount": Case(
+        "pki-moved/root/sign-intermediate", prepare=move_the_mount, says=("Code: 404", "no PKI engine")
+    ),
+    "empty-mount": Case(
+        "pki-empty/root/sign-intermediate",
+        prepare=leave_the_mount_empty,
+        says=("no default issuer", "The mount has no such authority"),
+    ),
+    "named-issuer": Case("pki/issuer/default/sign-intermediate"),
+    "no-such-issuer": Case(
+        "pki/issuer/nobody/sign-intermediate", says=("unable to find PKI issuer", "<mount>/issuer/<name>")
+    ),
+    "namespace": Case(changed={"namespace": "nobody"}, says=("namespace not found", "Set spec.vault.namespace")),
+    "plain": Case(server="plain"),
     "no-role": Case("pki/sign/nobody", prepare=add_role, says=("unknown role", "signs no request for a CA")),
     "no-policy": Case(prepare=forbid, says=("Code: 403", POLICY)),
     "token-ended": Case(log_in=by_token, prepare=revoke_token, says=("Code: 403", "a static token that has ended")),
