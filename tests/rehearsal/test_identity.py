@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from meshtrust.cluster.connection.port_forward import fetch_page
+from meshtrust.linkerd.issuer.secret import is_refused, judge_issuer_secret
 from rehearsal import mesh
 from rehearsal.cluster import Cluster, ClusterError
 from tests.certificates import make_certificate
@@ -28,6 +29,8 @@ SERVICE_NAME = "linkerd-identity.linkerd.serviceaccount.identity.linkerd.cluster
 SECRET = f"/api/v1/namespaces/{NAMESPACE}/secrets/linkerd-identity-issuer"
 SKIPPED = "Skipping issuer update as certs could not be read from disk: "
 UNVERIFIED = "failed to verify issuer credentials for 'identity.linkerd.cluster.local' with trust anchors: "
+# What `openssl ecparam -genkey` writes before the key (RFC 5480, section 2.1.1.1: secp256r1).
+EC_PARAMETERS = "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n"
 LIFETIME, SKEW = timedelta(hours=24), timedelta(seconds=20)
 
 
@@ -128,6 +131,14 @@ def bad_issuers(root):
             read + "unsupported PKCS#8 encoded private key type: 'ed25519.PrivateKey', "
             "linkerd2 only supports ECDSA and RSA private keys",
         ),
+        "an indented certificate": (f"  {good.pem}", good.key_pem, read + "not a PEM certificate"),
+        "a byte order mark": (f"\ufeff{good.pem}", good.key_pem, read + "not a PEM certificate"),
+        "its root first": (root.pem + good.pem, good.key_pem, read + "tls: Public and private key do not match"),
+        "EC parameters before its key": (
+            good.pem,
+            EC_PARAMETERS + good.key_pem,
+            read + "unsupported block type: 'EC PARAMETERS'",
+        ),
         "no key": (
             good.pem,
             "",
@@ -161,11 +172,32 @@ def test_a_bad_issuer_is_skipped_and_told(plane, root, wrong):
     since = datetime.now(UTC)
     put(plane, tls_crt=certificate, tls_key=key)
     event = wait_until(lambda: newest(plane, since, SKIPPED + why))
+    judged = judge_issuer_secret(plane.get(SECRET), {"2026": root.certificate}, "2026", datetime.now(UTC))
+    assert any(map(is_refused, judged)), "`meshtrust verify` says the same"
     assert event["type"] == "Warning"
     assert event["involvedObject"]["kind"] == "Deployment"
     assert event["involvedObject"]["name"] == "linkerd-identity"
     assert event["source"]["component"] == "linkerd-identity"
     assert leaf_of(plane)[1] == before
+
+
+def test_an_issuer_with_an_rsa_key_is_taken_over_and_signs_nothing(plane, root):
+    """It is what `meshtrust verify` and previews refuse, though the service takes it."""
+    issuer = make_certificate("identity", issuer=root, key=rsa.generate_private_key(65537, 2048))
+    put(plane, tls_crt=issuer.pem, tls_key=issuer.key_pem)
+
+    def refused():
+        try:
+            leaf_of(plane)
+        except grpc.RpcError as error:
+            return error
+        return None
+
+    error = wait_until(refused)
+    assert error.code() == grpc.StatusCode.INTERNAL
+    assert "requested SignatureAlgorithm does not match private key type" in error.details()
+    judged = judge_issuer_secret(plane.get(SECRET), {"2026": root.certificate}, "2026", datetime.now(UTC))
+    assert "Linkerd takes only ECDSA P-256" in str([str(finding) for finding in judged if is_refused(finding)])
 
 
 def newest(plane, since, message):
