@@ -305,7 +305,12 @@ async def _keep(api: "Api | None", settings: Settings, last: StackOutputs, fleet
     trust, pledge = settings.trust, fleet.pledge
     if api and trust.signer not in pledge.accepts:
         signing = Step(kind="switch", generations=(trust.signer,), before=trust, after=trust)
-        if not await _look(api, settings, last, signing):
+        if blockers := await _look(api, settings, last, signing):
+            pulumi.log.warn(
+                f"This run does not pledge to its fleet that all its pods trust {trust.signer}, which signs here:"
+                f"{list_blockers(blockers)}\nUntil one does, no other cluster can switch to {trust.signer}."
+            )
+        else:
             pledge = pledge.accepting(trust.signer)
     return pledge.stamped(fleet.pledge)
 

@@ -1,6 +1,7 @@
 """The checks of a step: by what the gate finds, what the cluster holds, and what else the run would do."""
 
 import asyncio
+import logging
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
@@ -18,12 +19,14 @@ from meshtrust.rotation.gate import Blocker
 from meshtrust.rotation.goal import Way
 from meshtrust.rotation.known_roots import Held
 from meshtrust.rotation.overrides import number_refusal
+from meshtrust.rotation.pledge import Pledge
 from meshtrust.rotation.report import report_rotation
 from meshtrust.rotation.steps import IllegalStepError, Step
 from meshtrust.stacks.outputs import StackOutputs
 from program.checks import RunPlan, evidence, health, issuance, run, steps, trust_bundle, webhooks
 from program.checks.way import plan_way
 from program.configuration.settings import Settings, load_settings
+from program.membership import Membership
 from program.wait import last_look
 from rehearsal.connection import connect
 from tests.api_server import holding
@@ -107,7 +110,7 @@ class Guard:
         """Have another function answer in the place of the gate."""
         self._patch.setattr(evidence, "find_blockers", find)
 
-    def judge(self, last, *, anchors, signer, held=None, api: Any = "an API server", **changes):
+    def judge(self, last, *, anchors, signer, held=None, api: Any = "an API server", fleet=None, **changes):
         """Return the verdict on a configuration; what was said is in `said`."""
         config = {
             **self._config,
@@ -124,7 +127,7 @@ class Guard:
             way = plan_way(settings, last)
 
             async def decide():
-                verdicts.append(await steps.decide_step(api, settings, last, way, None, held=held or Held()))
+                verdicts.append(await steps.decide_step(api, settings, last, way, fleet, held=held or Held()))
 
             return decide()
 
@@ -167,6 +170,31 @@ def test_a_step_that_no_cluster_was_asked_about_is_not_said_to_be_ready(checker)
     assert "Everything is ready" not in said
     assert checker.judge(INTRODUCED, anchors=["2026", "2027"], signer="2027").entries[0]["gate"] == "open"
     assert "Everything is ready for it." in " ".join(text for _, text in checker.said)
+
+
+def test_a_cluster_that_cannot_pledge_what_signs_in_it_says_why(checker):
+    """As after a step that was forced: the switches of the others wait for that pledge, and name this stack."""
+    pledge = Pledge(stamp="a1", anchors=("2026",), signer="2026")
+    fleet = Membership(
+        anchor_stack="anchor",
+        anchor=StackOutputs({}),
+        name="east",
+        roots={},
+        signed={"2026": OLD.pem},
+        pledge=pledge,
+        needs_enrolment=False,
+    )
+    gateway = Blocker(subject="Deployment shop/gateway", reason="See to it, and say so", is_external=True)
+    checker.found = [POD, gateway]
+    kept = checker.judge(deployed(OLD), anchors=["2026"], signer="2026", fleet=fleet)
+    assert kept.pledge == pledge
+    [said] = [text for level, text in checker.said if level == logging.WARNING]
+    assert "does not pledge to its fleet that all its pods trust 2026, which signs here" in said
+    assert said.splitlines()[1:3] == [f"  - {POD}", f"  - {gateway}"]
+    checker.found = []
+    kept = checker.judge(deployed(OLD), anchors=["2026"], signer="2026", fleet=fleet)
+    assert kept.pledge.accepts == {"2026"}
+    assert not [text for level, text in checker.said if level == logging.WARNING]
 
 
 def test_the_replacement_of_ended_anchors_is_judged(checker):
