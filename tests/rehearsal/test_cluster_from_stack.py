@@ -55,20 +55,8 @@ class FromStack:
 
     def command(self, *arguments, **environment):
         """Run a command of meshtrust on the stack alone, with no kubeconfig on the machine."""
-        command = [sys.executable, "-m", "meshtrust", *arguments, "--stack", self.project.stack]
-        return self.execute(*command, KUBECONFIG="/nowhere", **environment)
-
-    def execute(self, *command, **environment):
-        """Run a command in the project's directory; a variable that is empty is taken out of its environment."""
-        whole = {**self.project.command_environment, **environment}
-        return subprocess.run(
-            command,
-            cwd=self.project.directory,
-            env={name: value for name, value in whole.items() if value},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        named = (*arguments, "--stack", self.project.stack)
+        return self.project.capture_meshtrust(*named, KUBECONFIG="/nowhere", **environment)
 
     @contextmanager
     def exporting(self, kubeconfig, *, secret=True):
@@ -346,13 +334,19 @@ def test_a_kubeconfig_of_pulumi_esc_is_another_file_in_each_run_and_changes_noth
     definition = place.read_text()
     place.unlink()
     place.write_text(f"{definition}\nbackend:\n  url: {backend}\n")
-    own = {"PULUMI_BACKEND_URL": "", "KUBECONFIG": ""}
     files = {"KUBECONFIG": yaml.safe_dump(stack.kubeconfig)}
     paths: list[str] = []
 
     def run_with_esc(*command):
         opened = [str(project.cli.path), "env", "run", ENVIRONMENT, "--", "sh", "-c", SAY, "sh"]
-        ran = stack.execute(*opened, *command, **service, **own)
+        ran = subprocess.run(
+            [*opened, *command],
+            cwd=project.directory,
+            env={**project.command_environment, **service, "PULUMI_BACKEND_URL": "", "KUBECONFIG": ""},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert ran.returncode == 0, ran.stdout + ran.stderr
         KeySearch([stack.key]).check({"what it wrote": ran.stdout + ran.stderr})
         [path] = re.findall("KUBECONFIG is (.+)", ran.stderr)
