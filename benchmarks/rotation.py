@@ -1,7 +1,7 @@
 """Time of a whole rotation by the number of workloads, and restarts of each.
 
 And with the waiting times of real nodes against its bound: two restarts of each workload, ten at a time, each as long
-as its pod takes to start. Nodes have the images by then.
+as its pod takes to start. All nodes have the images by then.
 """
 
 import json
@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -47,6 +48,8 @@ def _rotate(count: int, waiting_times: WaitingTimes | None = None) -> dict[str, 
         environment = project.command_environment
         make_workloads(cluster, _NAMESPACE, count)
         wait_for_proxies(cluster, count, _SECONDS)
+        if waiting_times:
+            cluster.set_waiting_times(replace(waiting_times, pulls={}, other_pulls=0))
         started = time.perf_counter()
         for _ in _run_command(project, environment, "rotate", "--to", "2027"):
             pass

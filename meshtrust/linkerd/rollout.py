@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -35,9 +35,12 @@ _RESOURCES = {each.kind: each for each in (DEPLOYMENTS, STATEFULSETS, DAEMONSETS
 _RESTARTED = "kubectl.kubernetes.io/restartedAt"
 # Workloads that are read at a time.
 _READ_AT_ONCE = 20
-# How often is looked at what keeps new pods, and how long they may be refused before that counts as lasting: a
-# controller tries again at once, and then after pauses that grow.
-_EXPLAIN_SECONDS, _REFUSED_SECONDS = 2.0, 15.0
+# When is first looked at what keeps new pods, since that takes requests and most pods have started by then; and how
+# often from then on.
+_EXPLAIN_AFTER_SECONDS, _EXPLAIN_SECONDS = 5.0, 2.0
+# How long new pods may be refused before that counts as lasting: a controller tries again at once, and then after
+# pauses that grow.
+_REFUSED_SECONDS = 15.0
 # The word of controllers for pods that the API server refuses (kubernetes ``pkg/controller/controller_utils.go``).
 _REFUSED = "FailedCreate: "
 
@@ -51,7 +54,7 @@ class Limits:
     """Limits that keep a restart gentle.
 
     Attributes:
-        at_once: Workloads at a time.
+        at_once: Workloads whose new pods are not ready at a time.
         timeout_seconds: How long one workload may take, and how long its disruption budget is waited for.
         minds_budgets: Whether disruption budgets are waited for.
     """
@@ -155,11 +158,13 @@ async def restart(
     failures: list[str] = []
 
     async def one(workload: Workload) -> Workload | None:
-        async with limit:
+        async with AsyncExitStack() as slot:
+            await slot.enter_async_context(limit)
             if failures:
                 return None
             try:
-                await _Restart(api, workload, limits, notify).run()
+                # The next one begins while Kubernetes takes the last old pod of this one away.
+                await _Restart(api, workload, limits, notify).run(on_ready=slot.aclose)
             except _FailedRestart as failure:
                 failures.append(str(failure))
                 return None
@@ -202,10 +207,13 @@ class _Restart:
         self._api, self._workload, self._limits, self._notify = api, workload, limits, notify
         self._blocking: list[str] = []
         self._reasons: list[str] = []
-        self._explained = self._refused = 0.0
+        self._explain_at = self._refused = 0.0
 
-    async def run(self) -> None:
+    async def run(self, on_ready: Callable[[], Awaitable[None]]) -> None:
         """Wait for budgets, restart, and wait until all pods are new and ready.
+
+        Args:
+            on_ready: Called once all new pods are ready, while old ones may be left.
 
         Raises:
             _FailedRestart: They are not in time, or cannot be.
@@ -223,9 +231,11 @@ class _Restart:
                 changed = await self._patch({"spec": {"template": {"metadata": {"annotations": stamp}}}})
                 if _strategy(changed) == "OnDelete":
                     await _evict_old(self._api, self._workload, changed)
+                changed = await self.follow(changed, _has_new_pods)
+                await on_ready()
                 await self.follow(changed, _is_rolled_out)
         except TimeoutError:
-            raise self.late() from None
+            raise await self._late() from None
 
     async def scale(self, replicas: int) -> None:
         """Set the number of pods, and wait until they are ready.
@@ -237,23 +247,25 @@ class _Restart:
             async with asyncio.timeout(self._limits.timeout_seconds):
                 await self.follow(await self._patch({"spec": {"replicas": replicas}}), _is_rolled_out)
         except TimeoutError:
-            raise self.late() from None
+            raise await self._late() from None
 
     async def _patch(self, change: Mapping[str, Any]) -> Object:
         workload = self._workload
         return await self._api.patch(_resource(workload), workload.name, change, namespace=workload.namespace)
 
-    async def follow(self, changed: Object, is_done: Callable[[Mapping[str, Any]], bool]) -> None:
-        """Wait until a workload that was changed is as it should be, by what the API server has of it."""
+    async def follow(self, changed: Object, is_done: Callable[[Mapping[str, Any]], bool]) -> Object:
+        """Wait until a workload that was changed is as it should be, and return what the API server has of it then."""
         workload = self._workload
+        self._explain_at = time.monotonic() + _EXPLAIN_AFTER_SECONDS
         async with self._api.watch(_resource(workload), changed, namespace=workload.namespace) as look:
             while not is_done(changed):
                 await self._explain(changed)
                 # The API server may be away for a while; the time that is left decides.
                 with suppress(UnreachableError):
                     changed = await look(_EXPLAIN_SECONDS)
+        return changed
 
-    def late(self) -> _FailedRestart:
+    async def _late(self) -> _FailedRestart:
         """Return the failure of a workload whose time is over."""
         seconds = f"{self._limits.timeout_seconds:.0f} seconds"
         if self._blocking:
@@ -262,6 +274,8 @@ class _Restart:
                 f"PodDisruptionBudget {', '.join(self._blocking)}. Raise the replicas above what it demands, or loosen "
                 "it (minAvailable, maxUnavailable); then run the same command again."
             )
+        with suppress(ClusterError):
+            await self._find_reasons(await _read_workload(self._api, self._workload))
         return self._failed(f"was not ready within {seconds} after its restart")
 
     def _failed(self, what: str) -> _FailedRestart:
@@ -287,20 +301,23 @@ class _Restart:
     async def _explain(self, changed: Mapping[str, Any]) -> None:
         """Report what keeps the new pods; end the wait if it is something that does not pass."""
         now = time.monotonic()
-        if now - self._explained < _EXPLAIN_SECONDS:
+        if now < self._explain_at:
             return
-        self._explained = now
+        self._explain_at = now + _EXPLAIN_SECONDS
         with suppress(ClusterError):
-            reasons = await explain(self._api, {"kind": self._workload.kind, **changed})
-            if reasons != self._reasons and reasons:
-                self._notify(f"{self._workload}: {'; '.join(reasons)}")
-            self._reasons = reasons
+            await self._find_reasons(changed)
         if _is_given_up(changed):
             raise self._failed("has made no progress for as long as it says itself (progressDeadlineSeconds)")
         refused = any(reason.startswith(_REFUSED) for reason in self._reasons)
         self._refused = (self._refused or now) if refused else 0.0
         if refused and now - self._refused >= _REFUSED_SECONDS:
             raise self._failed("cannot get new pods")
+
+    async def _find_reasons(self, workload: Mapping[str, Any]) -> None:
+        reasons = await explain(self._api, {"kind": self._workload.kind, **workload})
+        if reasons != self._reasons and reasons:
+            self._notify(f"{self._workload}: {'; '.join(reasons)}")
+        self._reasons = reasons
 
 
 def _is_restarted(at: str, rollout: Mapping[str, Any]) -> bool:
@@ -346,6 +363,15 @@ def _is_rolled_out(workload: Mapping[str, Any]) -> bool:
     wanted = spec.get("replicas", 1)
     ready = status.get("availableReplicas", status.get("readyReplicas", 0))
     return bool(status.get("updatedReplicas", 0) >= wanted == status.get("replicas", 0) and ready >= wanted)
+
+
+def _has_new_pods(workload: Mapping[str, Any]) -> bool:
+    """Whether all pods of the newest template are ready, though a Deployment may have older ones beside them."""
+    status = workload.get("status") or {}
+    if workload["kind"] != "Deployment" or status.get("observedGeneration", 0) < workload["metadata"]["generation"]:
+        return _is_rolled_out(workload)
+    is_made = status.get("updatedReplicas", 0) >= workload["spec"].get("replicas", 1)
+    return bool(is_made and status.get("availableReplicas", 0) >= status.get("replicas", 0))
 
 
 @dataclass(frozen=True, kw_only=True)

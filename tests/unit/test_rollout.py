@@ -128,3 +128,38 @@ def test_an_argo_rollout_is_restarted_in_its_own_way_and_waited_for():
     assert asyncio.run(run()) == [workload]
     assert len(looks) >= 6, "it was waited for"
     assert "template" not in cluster.objects[path]["spec"], "its template is its owner's"
+
+
+def test_the_next_workload_begins_as_soon_as_the_new_pods_of_one_are_ready():
+    """A surging Deployment has its old pod for a moment beside the new one; `at_once` is about pods that start."""
+    names = ("first", "second")
+    paths = {name: f"apis/apps/v1/namespaces/shop/deployments/{name}" for name in names}
+    workloads = [Workload(kind="Deployment", namespace="shop", name=name) for name in names]
+    cluster = FakeCluster(objects={"apis/policy/v1/namespaces/shop/poddisruptionbudgets": []})
+    for name, path in paths.items():
+        cluster.objects[path] = {
+            "kind": "Deployment",
+            # The generation of the restart, which its controller has not seen.
+            "metadata": {"namespace": "shop", "name": name, "generation": 2},
+            "spec": {"replicas": 1, "template": {}, "selector": {"matchLabels": {"app": name}}},
+            "status": {"observedGeneration": 1, "updatedReplicas": 1, "replicas": 1, "availableReplicas": 1},
+        }
+
+    def is_restarted(name):
+        return bool(cluster.objects[paths[name]]["spec"]["template"])
+
+    def act(_):
+        """Make the new pods ready at once; take the old pod of the first away only when the second is restarted."""
+        for name, path in paths.items():
+            if is_restarted(name):
+                left = 1 if name == "second" or is_restarted("second") else 2
+                status = {"observedGeneration": 2, "updatedReplicas": 1, "replicas": left, "availableReplicas": left}
+                cluster.objects[path]["status"] = status
+
+    cluster.before_call = act
+
+    async def run():
+        limits = Limits(at_once=1, timeout_seconds=20)
+        return [done async for done in restart(cluster, workloads, limits)]
+
+    assert set(asyncio.run(run())) == set(workloads)
