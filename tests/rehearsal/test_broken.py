@@ -287,7 +287,7 @@ def test_what_a_rotation_cannot_restart_is_told_by_plan_beforehand(broken):
     broken.patch(path, {"spec": {"paused": True}})
     try:
         told = broken.says("plan", 0, "--to", "2027")
-        assert "A restart of these would not replace their pods" in told
+        assert "A restart does not replace the pods of these" in told
         assert "Deployment shop/workload-001: its roll-out is paused" in told
         listed = json.loads(broken.made.ok("plan", "--to", "2027", "--json"))["restarts"]
         assert [entry["obstacle"] for entry in listed if entry["workload"] == "Deployment shop/workload-001"] != [None]
