@@ -129,6 +129,21 @@ async def read_releases(api: Api, namespace: str, name: str = "") -> list[HelmRe
     return [_read_release(secret) async for secret in api.list(SECRETS, namespace=namespace, labels=labels)]
 
 
+async def was_never_installed(api: Api, namespace: str, name: str) -> bool:
+    """Whether Helm has begun to install a release and never came to the end, because it failed or was killed.
+
+    Helm then keeps nothing of who did it: its own words take the place of the description (helm
+    ``pkg/action/install.go``, failRelease).
+
+    Raises:
+        ClusterError: The releases cannot be read.
+    """
+    labels = f"owner=helm,name={name}"
+    found = [secret async for secret in api.list(SECRETS, namespace=namespace, labels=labels, metadata_only=True)]
+    states = {(secret["metadata"].get("labels") or {}).get("status") for secret in found}
+    return bool(states) and states <= {"failed", "pending-install"}
+
+
 async def forget_release(api: Api, release: HelmRelease) -> None:
     """Let Helm forget a release, and leave all that it installed.
 

@@ -7,7 +7,7 @@ import pulumi
 from cryptography import x509
 
 from meshtrust.cluster.api import Api
-from meshtrust.cluster.helm_release import read_releases
+from meshtrust.cluster.helm_release import read_releases, was_never_installed
 from meshtrust.linkerd.evidence import Mesh, read_mesh
 from meshtrust.pki.issuer_mode import CERT_MANAGER_MODES, SIGNING_MODES
 from meshtrust.pki.pem import read_bundle
@@ -102,8 +102,13 @@ async def find_mesh(api: Api, settings: Settings, last: StackOutputs, held: Held
     mesh = None if last.trust else await read_mesh(api, namespace)
     if mesh is None or not mesh.is_installed:
         return FirstDeployment()
-    releases = await read_releases(api, namespace, settings.linkerd.releases[1])
-    is_own = any(release.description == owner_id() for release in releases)
+    control_plane = settings.linkerd.releases[1]
+    releases = await read_releases(api, namespace, control_plane)
+    # Whose an installation is that never ended is not known. What it holds is kept as if it were this stack's: another
+    # state does not have its key, and no run makes a root again (program/declare/trust_anchor.py).
+    is_own = any(release.description == owner_id() for release in releases) or (
+        await was_never_installed(api, namespace, control_plane)
+    )
     own = held if is_own else Held()
     found = FirstDeployment(mesh=mesh, held=own)
     known = _known_roots(settings, own)

@@ -23,7 +23,7 @@ from tests.key_material import KeySearch, kept_and_shown
 from tests.rehearsal.control_plane import proxy_of, wait_until
 from tests.rehearsal.faults.conftest import meet, take_away_what_a_kill_left
 from tests.rehearsal.issuer_watch import content
-from tests.rehearsal.live_stack import ISSUER_SECRET, LiveStack, get
+from tests.rehearsal.live_stack import ISSUER_SECRET, LiveStack, get, names
 from tests.rehearsal.stack import DESTROY, NO_CHANGES, UP, settings
 from tests.rehearsal.test_interrupted import running
 
@@ -146,6 +146,7 @@ def test_an_image_that_never_comes_ends_the_run_with_the_pod_and_the_next_run_go
 # The settings' limit for each wait, and what a run may take beside: with all its checks, and a fault.
 LIMIT, BESIDE = 30, 90
 PODS = "/api/v1/namespaces/default/pods"
+CONFIGMAPS = "/api/v1/namespaces/linkerd/configmaps"
 POLICIES = "/apis/admissionregistration.k8s.io/v1"
 
 
@@ -256,16 +257,20 @@ def test_an_issuer_that_fails_while_linkerd_runs_ends_the_run_and_the_next_run_g
 
 
 def test_a_first_run_that_is_killed_at_each_stage_is_resumed(live, waiting):
-    """While cert-manager pulls: before and after the first credentials; and before cert-manager issues."""
+    """Before and after the first credentials, while cert-manager pulls; before it issues; and while Helm is at work."""
     waiting.set_waiting_times(NO_CONTROLLER)
     release = "creating kubernetes:helm.sh/v3:Release {}: begun"
     certificate = "creating kubernetes:cert-manager.io/v1:Certificate identity-issuer-certificate: begun"
     kill(live, release.format("linkerd-crds"))
     kill(live, release.format("linkerd-control-plane"))
     first = live.issuer_chain()[0]
-    waiting.set_waiting_times(TIMES)
+    waiting.set_waiting_times(NO_LINKERD)
     kill(live, certificate)
     assert live.issuer_chain()[0] == first
+    with running(live.project, *UP):
+        wait_until(lambda: "linkerd-identity-trust-roots" in names(waiting, CONFIGMAPS), 180)
+    take_away_what_a_kill_left(live.project)
+    waiting.set_waiting_times(TIMES)
     goes_on(live, waiting)
     assert live.issuer_chain()[0] != first
 

@@ -283,6 +283,26 @@ def test_a_first_run_that_has_failed_half_way_is_gone_on_from_with_the_same_name
 
 
 @pytest.mark.parametrize(
+    ("states", "is_kept"),
+    [
+        (["failed"], True),
+        (["pending-install"], True),
+        (["failed", "failed"], True),
+        (["superseded", "failed"], False),
+        ([], False),
+    ],
+    ids=str,
+)
+def test_what_an_installation_holds_that_never_ended_is_kept_as_this_stacks_own(find, states, is_kept):
+    labels = [{"owner": "helm", "name": "linkerd-control-plane", "status": status} for status in states]
+    revisions = [{"metadata": {"name": f"v{number}", "labels": each}} for number, each in enumerate(labels)]
+    issued = make_certificate("identity.linkerd.cluster.local", issuer=OWN)
+    found, _ = find(FakeCluster(objects={SECRETS: revisions}), mesh(OWN, issuer=issued))
+    assert bool(found.held.roots) == is_kept
+    assert bool(found.present or found.obstacle) != is_kept
+
+
+@pytest.mark.parametrize(
     ("found", "options", "obstacle"),
     [
         (mesh(ROOT), {"in_fleet": True}, "the other clusters of its fleet do not trust them"),
