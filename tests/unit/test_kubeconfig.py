@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from meshtrust.cluster.api import ClusterError
+from meshtrust.cluster.connection import kubeconfig as module
 from meshtrust.cluster.connection.access import ClusterAccess, KubeconfigOutput
 from meshtrust.cluster.connection.credentials import CredentialsError, read_credentials
 from meshtrust.cluster.connection.kubeconfig import KubeconfigError, read_context
@@ -63,6 +65,18 @@ def test_a_kubeconfig_that_is_no_yaml_is_named(tmp_path, text):
     path.write_text(text)
     with pytest.raises(KubeconfigError, match="config cannot be read"):
         read_context("kind-dev", str(path))
+
+
+@pytest.mark.parametrize("loader", [yaml.SafeLoader, yaml.CSafeLoader])
+def test_a_line_that_is_no_yaml_is_counted_and_not_repeated(tmp_path, monkeypatch, loader):
+    monkeypatch.setattr(module, "_LOADER", loader)
+    path = tmp_path / "config"
+    path.write_text(KUBECONFIG.replace("token: secret", "token: secret: x"))
+    with pytest.raises(
+        KubeconfigError, match=r"cannot be read: it is not YAML from line \d+ on\. Correct it"
+    ) as caught:
+        read_context("kind-dev", str(path))
+    assert "secret" not in str(caught.value)
 
 
 def test_a_context_whose_cluster_is_missing_says_what_to_run(kubeconfig):

@@ -218,8 +218,13 @@ def _read_yaml(text: str) -> Any:
     """
     try:
         return _as_json(yaml.load(text, Loader=_LOADER))  # noqa: S506 both are safe
-    # What PyYAML makes objects of, such as a date, or keys of a map, it checks by what Python raises.
-    except (yaml.YAMLError, TypeError, RecursionError) as error:
+    except yaml.YAMLError as error:
+        # Its own words quote the line, and so may a token.
+        mark = getattr(error, "problem_mark", None)
+        msg = f"it is not YAML from line {mark.line + 1} on" if mark else "it is not YAML"
+        raise ValueError(msg) from error
+    # PyYAML makes objects of dates and of keys without a check of its own.
+    except (TypeError, RecursionError) as error:
         raise ValueError(str(error)) from error
 
 
