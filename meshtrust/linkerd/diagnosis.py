@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-import yaml
 from cryptography import x509
 
 from meshtrust.cluster.api import CONFIGMAPS, NAMESPACES, SECRETS, Api, ForbiddenError, NotFoundError
 from meshtrust.cluster.readiness import SCALED_DOWN, explain, is_ready, read_deployments
 from meshtrust.cluster.trust_manager import BUNDLES
+from meshtrust.files import parse_yaml
 from meshtrust.linkerd.certificates import Commands, judge_certificates, judge_installation
 from meshtrust.linkerd.issuer.secret import is_refused, judge_issuer_secret
 from meshtrust.linkerd.webhooks.state import WebhookState, read_webhooks
@@ -170,8 +170,8 @@ async def _read_values(api: Api, namespace: str) -> Mapping[str, Any]:
     name = LINKERD_CONFIG
     held = await api.find(CONFIGMAPS, name, namespace=namespace)
     try:
-        values = yaml.safe_load(((held or {}).get("data") or {}).get("values") or "")
-    except yaml.YAMLError:
+        values = parse_yaml(((held or {}).get("data") or {}).get("values") or "")
+    except ValueError:
         return {}
     return values if isinstance(values, Mapping) else {}
 

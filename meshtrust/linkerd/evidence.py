@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal, TypeVar
 
-import yaml
 from cryptography import x509
 
 from meshtrust.cluster.api import CONFIGMAPS, PODS, Api, ClusterError, NotFoundError
 from meshtrust.cluster.connection.port_forward import PodUnreachableError, fetch_certificates, fetch_page
+from meshtrust.files import parse_yaml
 from meshtrust.linkerd.issuer.certificate import read_issuer_certificate
 from meshtrust.linkerd.pods import (
     ANCHORS_VARIABLE,
@@ -357,8 +357,8 @@ async def _read_values(api: Api, namespace: str) -> Mapping[str, Any]:
     """Return the values that Linkerd was installed with, as its charts keep them (ConfigMap ``linkerd-config``)."""
     found = await api.find(CONFIGMAPS, LINKERD_CONFIG, namespace=namespace)
     try:
-        values = yaml.safe_load(((found or {}).get("data") or {}).get("values") or "")
-    except yaml.YAMLError as error:
+        values = parse_yaml(((found or {}).get("data") or {}).get("values") or "")
+    except ValueError as error:
         msg = f"ConfigMap {namespace}/{LINKERD_CONFIG} cannot be read: {error}. Install Linkerd's chart again."
         raise ClusterError(msg) from error
     return values if isinstance(values, Mapping) else {}

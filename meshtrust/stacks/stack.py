@@ -11,12 +11,11 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString, LiteralScalarString
 
-from meshtrust.files import ENCODING, read_text, replace_text
+from meshtrust.files import ENCODING, parse_yaml, read_text, replace_text
 from meshtrust.rotation.steps import PLEDGE_ONLY, Trust
 
 if TYPE_CHECKING:
@@ -202,7 +201,9 @@ class Stack:
         editor.preserve_quotes = True
         editor.width = 4096
         try:
-            document = editor.load(self.file)
+            # In the words of a reader that quotes nothing, if it cannot be read.
+            parse_yaml(text := read_text(self.file))
+            document = editor.load(text)
             # In place, so that comments and the style of the list stay; quoted, because names may look like numbers.
             document["config"][f"{_PROJECT}:anchors"][:] = [DoubleQuotedScalarString(name) for name in anchors]
             if signer is not None:
@@ -212,7 +213,7 @@ class Stack:
             draft = io.StringIO()
             editor.dump(document, draft)
             replace_text(self.file, draft.getvalue(), stat.S_IMODE(self.file.stat().st_mode))
-        except (YAMLError, OSError, UnicodeError, KeyError, AttributeError, TypeError) as error:
+        except (YAMLError, OSError, ValueError, LookupError, AttributeError, TypeError, RecursionError) as error:
             wanted = f"anchors {', '.join(anchors)}" + (f", signer {signer}" if signer else "")
             msg = (
                 f"{self.file} cannot be edited: {error}. Set meshtrust:anchors and meshtrust:signer by hand: {wanted}."
@@ -486,11 +487,11 @@ def _read_config(path: Path, fix: str) -> Mapping[str, Any]:
 
 def _read_yaml(path: Path, fix: str) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(read_text(path))
+        content = parse_yaml(read_text(path))
     except FileNotFoundError:
         msg = f"There is no {path}. {fix}"
         raise StackError(msg) from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError) as error:
         msg = f"{path} cannot be read: {error}. {fix}"
         raise StackError(msg) from error
     if not isinstance(content, dict):

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
+from meshtrust import files
 from meshtrust.cluster.api import ClusterError
-from meshtrust.cluster.connection import kubeconfig as module
 from meshtrust.cluster.connection.access import ClusterAccess, KubeconfigOutput
 from meshtrust.cluster.connection.credentials import CredentialsError, read_credentials
 from meshtrust.cluster.connection.kubeconfig import KubeconfigError, read_context
@@ -69,7 +69,7 @@ def test_a_kubeconfig_that_is_no_yaml_is_named(tmp_path, text):
 
 @pytest.mark.parametrize("loader", [yaml.SafeLoader, yaml.CSafeLoader])
 def test_a_line_that_is_no_yaml_is_counted_and_not_repeated(tmp_path, monkeypatch, loader):
-    monkeypatch.setattr(module, "_LOADER", loader)
+    monkeypatch.setattr(files, "_LOADER", loader)
     path = tmp_path / "config"
     path.write_text(KUBECONFIG.replace("token: secret", "token: secret: x"))
     with pytest.raises(

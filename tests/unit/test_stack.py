@@ -122,6 +122,29 @@ def test_a_file_whose_config_is_a_list_is_one_sentence(stack):
         stack.setting("context")
 
 
+PEM = "-----BEGIN EC PRIVATE KEY-----\nhush\n-----END EC PRIVATE KEY-----\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f'config:\n  meshtrust:anchorKeys:\n    "2026": |\n{PEM}',
+        "config:\n  meshtrust:linkerd: {license: hush: x}\n",
+        "config:\n  hush: 2026-99-99\n",
+        "config: {? [hush]: x}\n",
+        f"config: {'[' * 3000}{']' * 3000}\n",
+        "config:\n  meshtrust:signer: !!python/object:os.system hush\n",
+    ],
+)
+def test_a_file_that_is_no_yaml_is_one_sentence_that_quotes_nothing_of_it(stack, text):
+    stack.file.write_text(text)
+    for use in (lambda: stack.setting("signer"), lambda: stack.set_goal(["2027"])):
+        with pytest.raises(StackError, match=r"Pulumi\.dev\.yaml cannot be (read|edited): ") as caught:
+            use()
+        assert "hush" not in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
 def test_a_stack_that_does_not_exist_is_named_with_those_that_do(project):
     with pytest.raises(StackError, match=r'There is no stack "prod" in .*stacks \(there are: dev\)'):
         Stack("prod", project).check()

@@ -12,12 +12,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import yaml
+from meshtrust.files import parse_yaml, read_text
 
-from meshtrust.files import read_text
-
-# libyaml is ten times as fast.
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # No path of a kubeconfig has them, and no kubeconfig itself, as YAML or as JSON, is without.
 _MARKS = ("\n", "{", "apiVersion")
 # What in a cluster or a user is the path of a file, relative to the kubeconfig's own directory.
@@ -217,14 +213,9 @@ def _read_yaml(text: str) -> Any:
         ValueError: It is not YAML, or nothing that JSON can have.
     """
     try:
-        return _as_json(yaml.load(text, Loader=_LOADER))  # noqa: S506 both are safe
-    except yaml.YAMLError as error:
-        # Its own words quote the line, and so may a token.
-        mark = getattr(error, "problem_mark", None)
-        msg = f"it is not YAML from line {mark.line + 1} on" if mark else "it is not YAML"
-        raise ValueError(msg) from error
-    # PyYAML makes objects of dates and of keys without a check of its own.
-    except (TypeError, RecursionError) as error:
+        return _as_json(parse_yaml(text))
+    # A date is no key in JSON.
+    except TypeError as error:
         raise ValueError(str(error)) from error
 
 
