@@ -18,6 +18,7 @@ from meshtrust.cluster.connection.kubeconfig import Context, KubeconfigError, pa
 from rehearsal.connection import connect
 from rehearsal.providers.cluster_client import ClusterClient, UnreachableError
 from tests.certificates import make_certificate
+from tests.connect_proxy import proxying
 from tests.http_server import serving
 from tests.kubeconfigs import command_for_credentials, write_kubeconfig
 from tests.recorder import REPOSITORY
@@ -201,9 +202,10 @@ def test_of_what_a_command_writes_before_it_fails_the_last_lines_are_shown():
     assert len(str(caught.value).splitlines()) == 20
 
 
-def test_a_socks_proxy_is_one_that_a_cluster_may_be_behind(kubeconfig):
-    with pytest.raises(ClusterError, match='context "dev" cannot be reached: All connection attempts failed'):
-        asyncio.run(connect("dev", kubeconfig(NOWHERE, cluster={"proxy-url": "socks5://127.0.0.1:1"})))
+def test_a_cluster_is_reached_by_a_socks_proxy(kubeconfig):
+    with serving(lambda _: (200, b'{"gitVersion": "v1.36.0"}')) as url, proxying("socks5") as (proxy, tunnels):
+        asyncio.run(connect("dev", kubeconfig(url, cluster={"proxy-url": proxy})))
+        assert tunnels == [url.removeprefix("http://")]
 
 
 def test_a_command_that_does_not_end_is_ended(tmp_path, monkeypatch):
