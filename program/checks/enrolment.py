@@ -24,7 +24,7 @@ async def check_enrolment(settings: Settings) -> None:
     if os.environ.get(OFFLINE) == "1":
         return
     with refusing():
-        api = await open_cluster(settings.cluster.access)
+        api = await open_cluster(settings.cluster.access, pulumi.log.warn)
         mesh = await read_mesh(api, settings.linkerd.namespace)
     names = settings.anchor.generations
     announced = {fingerprint(read_bundle(settings.anchor.certificates[name])[0]) for name in names}

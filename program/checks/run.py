@@ -48,7 +48,7 @@ async def check_run(settings: Settings, last: StackOutputs, fleet: Membership | 
         report_way(settings, way)
         if os.environ.get(OFFLINE) == "1":
             return await _plan_offline(settings, last, way, fleet)
-        api = await open_cluster(settings.cluster.access)
+        api = await open_cluster(settings.cluster.access, pulumi.log.warn)
         uid = await _check_cluster(api, settings, last)
         held = await read_held(api, settings.linkerd.namespace)
         await health.warn(api, settings, last)

@@ -247,6 +247,7 @@ def test_another_cluster_is_refused(stack):
         said = " ".join((refused.stdout + refused.stderr).split())
         assert refused.returncode != 0
         assert f'output kubeconfig of stack "{SOURCE}" leads to cluster another' in said
+        assert f'output kubeconfig of stack "{SOURCE}" is not verified' in said, "it answers by http://"
         assert "Traceback" not in said
         status = stack.command("status")
         assert status.returncode == 3

@@ -4,12 +4,13 @@ import asyncio
 import base64
 import json
 import os
+from typing import Any
 
 import pytest
 import yaml
 
 from meshtrust.cluster.api import NAMESPACES, ClusterError
-from meshtrust.cluster.connection import access
+from meshtrust.cluster.connection import access, session
 from meshtrust.cluster.connection.access import IN_CLUSTER, ClusterAccess, KubeconfigOutput
 from meshtrust.cluster.connection.client import open_cluster
 from meshtrust.cluster.connection.kubeconfig import KubeconfigError
@@ -93,6 +94,30 @@ def test_a_cluster_of_another_stack_that_does_not_answer_is_named_by_stack_and_o
         asyncio.run(open_cluster(unreached))
     assert "kubectl --kubeconfig <file with output kubeconfig of stack acme/infra/prod> version" in str(told.value)
     assert TOKEN not in str(told.value)
+
+
+INSECURE: dict[str, Any] = {"certificate-authority-data": "", "insecure-skip-tls-verify": True}
+
+
+@pytest.mark.parametrize(
+    ("config", "is_told"),
+    [
+        (kubeconfig({"token": TOKEN}, server="http://127.0.0.1:1"), True),
+        (kubeconfig({"token": TOKEN}, **INSECURE), True),
+        (kubeconfig({"token": TOKEN}), False),
+    ],
+    ids=["http", "insecure-skip-tls-verify", "verified"],
+)
+def test_a_server_that_is_not_verified_is_a_warning(config, is_told, monkeypatch):
+    async def open_client(*_):
+        return None, ""
+
+    monkeypatch.setattr(session, "open_client", open_client)
+    told: list[str] = []
+    asyncio.run(open_cluster(FROM_STACK.with_output(config), told.append))
+    assert [line.partition(":")[0] for line in told] == [
+        'The API server of output kubeconfig of stack "acme/infra/prod" is not verified'
+    ] * is_told
 
 
 @pytest.fixture

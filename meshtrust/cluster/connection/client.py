@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
 from meshtrust.cluster.api import Api, ClusterError
+from meshtrust.cluster.backoff import Notify, silent
 from meshtrust.cluster.connection.access import ClusterAccess
 from meshtrust.cluster.connection.kubeconfig import KubeconfigError
 
@@ -11,8 +12,12 @@ from meshtrust.cluster.connection.kubeconfig import KubeconfigError
 _CLOCK_TOLERANCE = timedelta(minutes=1)
 
 
-async def open_cluster(access: ClusterAccess) -> Api:
+async def open_cluster(access: ClusterAccess, notify: Notify = silent) -> Api:
     """Return a client of a cluster.
+
+    Args:
+        access: The way to it.
+        notify: Takes a warning, if anyone could answer in its place.
 
     Raises:
         ClusterError: The context does not exist; the API server does not answer or refuses the credentials; or its
@@ -27,6 +32,12 @@ async def open_cluster(access: ClusterAccess) -> Api:
 
     client, date = await open_client(found, access)
     check_clock(date, access.title)
+    if not found.verifies_server:
+        notify(
+            f"The API server of {access.title} is not verified: the kubeconfig has insecure-skip-tls-verify, or a "
+            "server with http://. Whoever is on the way there can answer in its place, and reads the credentials and each key "
+            "that is written. Set certificate-authority-data in its place."
+        )
     return client
 
 

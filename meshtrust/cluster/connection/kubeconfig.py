@@ -44,6 +44,11 @@ class Context:
     cluster: Mapping[str, Any]
     user: Mapping[str, Any]
 
+    @property
+    def verifies_server(self) -> bool:
+        """Whether whoever answers for the API server has to show a certificate that is trusted."""
+        return self.cluster["server"].startswith("https://") and not self.cluster.get("insecure-skip-tls-verify")
+
 
 class KubeconfigError(Exception):
     """A kubeconfig that cannot be read, or lacks what was named; the message says what to do."""
