@@ -35,8 +35,8 @@ async def open_cluster(access: ClusterAccess, notify: Notify = silent) -> Api:
     if not found.verifies_server:
         notify(
             f"The API server of {access.title} is not verified: the kubeconfig has insecure-skip-tls-verify, or a "
-            "server with http://. Whoever is on the way there can answer in its place, and reads the credentials and each key "
-            "that is written. Set certificate-authority-data in its place."
+            "server with http://. Whoever is on the way there can answer in its place, and reads the credentials and "
+            "each key that is written. Set certificate-authority-data in its place."
         )
     return client
 
