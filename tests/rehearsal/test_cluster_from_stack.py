@@ -177,12 +177,12 @@ def another_way(request, stack, cluster, deployer):
         [user] = kubeconfig["users"]
         yield {**kubeconfig, "users": [{**user, "user": {"token": request_token(cluster, "kube-system", deployer)}}]}
     else:
-        with proxying() as (url, tunnels):
+        with proxying(request.param) as (url, tunnels):
             yield changed(kubeconfig, **{"proxy-url": url})
             assert tunnels, "the run went by the proxy"
 
 
-@pytest.mark.parametrize("another_way", ["server", "context", "token", "proxy-url"], indirect=True)
+@pytest.mark.parametrize("another_way", ["server", "context", "token", "http", "socks5"], indirect=True)
 def test_another_way_to_the_same_cluster_updates_the_provider_and_replaces_nothing(stack, another_way):
     assert another_way != stack.kubeconfig
     with stack.exporting(another_way):
