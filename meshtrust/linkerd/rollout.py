@@ -92,18 +92,20 @@ async def find_obstacles(api: Api, workloads: Sequence[Workload], *, minds_budge
         ClusterError: They cannot be read.
     """
     limit = asyncio.Semaphore(_READ_AT_ONCE)
+    asked = [workload for workload in workloads if can_restart(workload)]
+    namespaces = sorted({workload.namespace for workload in asked}) if minds_budgets else []
+    budgets = {namespace: await _read_budgets(api, namespace) for namespace in namespaces}
 
     async def look(workload: Workload) -> tuple[Workload, str]:
         async with limit:
             try:
                 found = await _read_workload(api, workload)
-                own = _obstacle(workload, found)
-                return workload, own or (await _strict_budgets(api, workload, found) if minds_budgets else "")
             except NotFoundError:
                 return workload, ""
+        listed = budgets.get(workload.namespace, [])
+        return workload, _obstacle(workload, found) or _strict_budgets(listed, workload, found)
 
-    looks = [look(workload) for workload in workloads if can_restart(workload)]
-    return {workload: obstacle for workload, obstacle in await asyncio.gather(*looks) if obstacle}
+    return {workload: obstacle for workload, obstacle in await asyncio.gather(*map(look, asked)) if obstacle}
 
 
 def _obstacle(workload: Workload, found: Mapping[str, Any]) -> str:
@@ -120,8 +122,8 @@ def _obstacle(workload: Workload, found: Mapping[str, Any]) -> str:
     return ""
 
 
-async def _strict_budgets(api: Api, workload: Workload, found: Mapping[str, Any]) -> str:
-    if strict := [entry.name for entry in await _budgets(api, workload, found) if entry.never_allows]:
+def _strict_budgets(listed: Sequence[Object], workload: Workload, found: Mapping[str, Any]) -> str:
+    if strict := [entry.name for entry in _budgets_over(listed, workload, found) if entry.never_allows]:
         return (
             f"PodDisruptionBudget {', '.join(strict)} never allows a disruption: it demands as many pods as there are. "
             "Raise the replicas above that, or loosen it (minAvailable, maxUnavailable)"
@@ -388,7 +390,8 @@ async def _blocking_budgets(api: Api, workload: Workload) -> list[str]:
     found = await _read_workload(api, workload)
     if not _takes_away(found) or not _is_at_strength(found):
         return []
-    return [budget.name for budget in await _budgets(api, workload, found) if not budget.allows]
+    listed = await _read_budgets(api, workload.namespace)
+    return [budget.name for budget in _budgets_over(listed, workload, found) if not budget.allows]
 
 
 def _takes_away(workload: Mapping[str, Any]) -> bool:
@@ -405,8 +408,12 @@ def _takes_away(workload: Mapping[str, Any]) -> bool:
     return (spec.get("replicas", 1) * share // 100 if str(away).endswith("%") else share) > 0
 
 
-async def _budgets(api: Api, workload: Workload, found: Mapping[str, Any]) -> list[_Budget]:
-    """Return the PodDisruptionBudgets over a workload's pods."""
+async def _read_budgets(api: Api, namespace: str) -> list[Object]:
+    return [budget async for budget in api.list(DISRUPTION_BUDGETS, namespace=namespace)]
+
+
+def _budgets_over(listed: Sequence[Object], workload: Workload, found: Mapping[str, Any]) -> list[_Budget]:
+    """Return those of the PodDisruptionBudgets of its namespace that are over a workload's pods."""
     template = found["spec"].get("template") or {}
     labels = (template.get("metadata") or {}).get("labels") or {}
     return [
@@ -415,7 +422,7 @@ async def _budgets(api: Api, workload: Workload, found: Mapping[str, Any]) -> li
             allows=bool((budget.get("status") or {}).get("disruptionsAllowed", 0)),
             never_allows=_takes_away(found) and _never_allows(budget),
         )
-        async for budget in api.list(DISRUPTION_BUDGETS, namespace=workload.namespace)
+        for budget in listed
         if selects(budget["spec"].get("selector"), labels)
     ]
 
