@@ -50,7 +50,7 @@ async def check(api: Api, settings: Settings, last: StackOutputs, written: Mappi
         )
         raise ClusterError(msg)
     secret = written or await api.find(SECRETS, IDENTITY_ISSUER, namespace=namespace)
-    if policy.mode in CERT_MANAGER_MODES:
+    if policy.mode != "external-secret":
         issuer_secret.check_writable(secret)
     if last_mode in CERT_MANAGER_MODES and policy.mode not in CERT_MANAGER_MODES:
         cert_manager.check_secret_stays(secret)

@@ -1,14 +1,21 @@
 """The identity issuer's Secret as anyone may have written it: each thing that keeps a mesh from signing is named."""
 
+import asyncio
 import base64
 from datetime import UTC, datetime, timedelta
 
+import pulumi
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from meshtrust.cluster.api import ClusterError
 from meshtrust.linkerd.issuer.secret import check_writable, judge_issuer_life, judge_issuer_secret
+from meshtrust.stacks.outputs import StackOutputs
+from program.checks import issuance
+from program.configuration.settings import Settings, load_settings
+from rehearsal.mocks import engine_config
 from tests.certificates import make_certificate
+from tests.fake_cluster import FakeCluster
 
 NOW = datetime.now(UTC)
 
@@ -129,6 +136,32 @@ def test_a_secret_that_cert_manager_cannot_write_is_refused_before_it_tries(root
     secret = written(root, root=root, type_="Opaque")
     with pytest.raises(ClusterError, match=r'linkerd/linkerd-identity-issuer is of type "Opaque"'):
         check_writable(secret)
+
+
+def test_a_secret_that_is_immutable_is_refused_with_the_command_that_deletes_it(root):
+    secret = {**written(root, root=root), "immutable": True}
+    with pytest.raises(ClusterError, match=r"is immutable, .*delete secret linkerd-identity-issuer -n linkerd"):
+        check_writable(secret)
+
+
+@pytest.mark.parametrize("mode", ["intermediate", "anchor", "pulumi", "external-secret"])
+def test_each_mode_that_writes_the_secret_looks_whether_it_can(config, root, mode):
+    cluster = FakeCluster()
+    issuer = make_certificate("issuer", issuer=root)
+    found = {**written(issuer, root=root), "immutable": True}
+    cluster.objects["api/v1/namespaces/linkerd/secrets/linkerd-identity-issuer"] = found
+    given = {**config, "meshtrust:issuer": {"mode": mode}, "meshtrust:anchorCertificates": {"2026": root.pem}}
+    if mode != "external-secret":
+        given["meshtrust:anchorKeys"] = {"2026": root.key_pem}
+    pulumi.runtime.set_all_config(engine_config(given), ["meshtrust:anchorKeys"])
+    settings = load_settings(StackOutputs({}))
+    assert isinstance(settings, Settings)
+    check = issuance.check(cluster, settings, StackOutputs({}))
+    if mode == "external-secret":
+        assert asyncio.run(check) is False, "its writer may delete it"
+        return
+    with pytest.raises(ClusterError, match="is immutable"):
+        asyncio.run(check)
 
 
 def test_a_secret_that_cert_manager_wrote_or_will_make_may_be_written(root):

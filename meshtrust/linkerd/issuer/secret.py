@@ -28,19 +28,32 @@ def how_to_write(namespace: str, kubectl: str) -> str:
 
 
 def check_writable(secret: Mapping[str, Any] | None) -> None:
-    """Make sure that cert-manager can write the Secret, if it is there: the type of a Secret never changes.
+    """Make sure that cert-manager, or the engine, can write the Secret, if it is there.
+
+    The type of a Secret never changes, and nothing of one that is immutable.
 
     Args:
         secret: The Secret, as the API server has it; None if there is none.
 
     Raises:
-        ClusterError: It is of another type than cert-manager's.
+        ClusterError: It is of another type than that of a certificate, or immutable.
     """
-    if secret is not None and secret.get("type") != TYPE:
+    if secret is None:
+        return
+    namespace = secret["metadata"]["namespace"]
+    name = f"{namespace}/{IDENTITY_ISSUER}"
+    if secret.get("type") != TYPE:
         msg = (
-            f'Secret {secret["metadata"]["namespace"]}/{IDENTITY_ISSUER} is of type "{secret.get("type")}", as '
-            "`linkerd install` makes it, and cert-manager can never write it. How a stack takes such an installation "
-            "over: docs/runbook.md, Linkerd installed by the CLI."
+            f'Secret {name} is of type "{secret.get("type")}", as `linkerd install` makes it, and can never be of type '
+            f"{TYPE}, as it has to be. How a stack takes such an installation over: docs/runbook.md, Linkerd installed "
+            "by the CLI."
+        )
+        raise ClusterError(msg)
+    if secret.get("immutable"):
+        msg = (
+            f"Secret {name} is immutable, so that nobody can write the next issuer into it. Delete it right before the "
+            f"run: kubectl delete secret {IDENTITY_ISSUER} -n {namespace}. Until the run has written another, the "
+            "identity service goes on with the issuer that it has, if its pods are not restarted."
         )
         raise ClusterError(msg)
 
