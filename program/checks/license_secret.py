@@ -1,5 +1,7 @@
 """The check of the Secret that has the license of Linkerd's enterprise distribution."""
 
+import base64
+
 from meshtrust.cluster.api import SECRETS, Api, ClusterError
 from meshtrust.names import LICENSE_SECRET_KEY
 from program.configuration.settings import Settings
@@ -19,10 +21,16 @@ async def check(api: Api, settings: Settings) -> None:
     if not name:
         return
     found = await api.find(SECRETS, name, namespace=namespace)
-    if found and (found.get("data") or {}).get(LICENSE_SECRET_KEY):
+    data = (found or {}).get("data") or {}
+    if base64.b64decode(data.get(LICENSE_SECRET_KEY) or "").strip():
         return
     kubectl = settings.cluster.access.kubectl
-    lacks = f'has no key "{LICENSE_SECRET_KEY}"' if found else "does not exist"
+    if found is None:
+        lacks = "does not exist"
+    elif LICENSE_SECRET_KEY in data:
+        lacks = f'has nothing under its key "{LICENSE_SECRET_KEY}"'
+    else:
+        lacks = f'has no key "{LICENSE_SECRET_KEY}"'
     msg = (
         f'meshtrust:linkerd.licenseSecret is "{name}", and Secret {namespace}/{name} {lacks}. The control plane would '
         f"not start without a license. Write it:\n  {kubectl} create namespace {namespace}\n  {kubectl} -n {namespace} "

@@ -161,7 +161,13 @@ def test_a_release_of_another_name_is_to_be_named_before_a_first_deployment(conf
 
 @pytest.mark.parametrize(
     ("found", "wrong"),
-    [({}, "does not exist"), ({"data": {"key": "eA=="}}, 'has no key "license"'), ({"data": {"license": "eA=="}}, "")],
+    [
+        ({}, "does not exist"),
+        ({"data": {"key": "eA=="}}, 'has no key "license"'),
+        ({"data": {"license": ""}}, 'has nothing under its key "license"'),
+        ({"data": {"license": "IAo="}}, 'has nothing under its key "license"'),
+        ({"data": {"license": "eA=="}}, ""),
+    ],
 )
 def test_a_license_that_a_secret_is_to_have_is_looked_for_before_anything_is_changed(config, found, wrong):
     cluster = FakeCluster()
