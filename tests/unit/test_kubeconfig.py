@@ -92,7 +92,11 @@ def test_several_kubeconfigs_are_merged_as_kubectl_does_it(kubeconfig, tmp_path,
     assert found.user == {"token": "t"}, "the first file to name it counts"
 
 
-CONTENTS = [KUBECONFIG, "apiVersion: v1", KUBECONFIG.replace("\n", " "), json.dumps({"users": ["token: secret"]})]
+CONTENTS = [
+    *(KUBECONFIG, "apiVersion: v1", KUBECONFIG.replace("\n", " "), json.dumps({"users": ["token: secret"]})),
+    # As the secrets of a pipeline have it.
+    base64.b64encode(KUBECONFIG.encode()).decode(),
+]
 
 
 @pytest.mark.parametrize("content", CONTENTS)
@@ -103,7 +107,8 @@ def test_a_kubeconfig_that_was_given_itself_is_refused_and_not_repeated(content,
         read_context("kind-dev", "" if ambient else content)
     assert ("KUBECONFIG is" in str(caught.value)) == ambient
     assert ("--kubeconfig" in str(caught.value)) != ambient
-    assert not any(told in str(caught.value) for told in ("token", "secret", "127.0.0.1", "apiVersion"))
+    assert not any(told in str(caught.value) for told in ("token", "secret", "127.0.0.1", "apiVersion", "Y29udGV4"))
+    assert content[:20] not in str(caught.value)
 
 
 def test_nothing_but_the_context_is_handed_on_and_its_files_are_found_from_anywhere(kubeconfig):

@@ -295,7 +295,13 @@ KUBECONFIG = "apiVersion: v1\nusers:\n- user:\n    client-key-data: hush\n    to
 
 @pytest.mark.parametrize(
     ("content", "encrypted"),
-    [(KUBECONFIG, False), (KUBECONFIG, True), (yaml.safe_load(KUBECONFIG), False), ("apiVersion: hush", True)],
+    [
+        (KUBECONFIG, False),
+        (KUBECONFIG, True),
+        (yaml.safe_load(KUBECONFIG), False),
+        ("apiVersion: hush", True),
+        (base64.b64encode(KUBECONFIG.encode()).decode(), False),
+    ],
 )
 @pytest.mark.parametrize("role", ["cluster", "anchor"])
 def test_a_kubeconfig_itself_in_place_of_its_path_is_refused_and_not_repeated(config, caplog, content, encrypted, role):
@@ -311,6 +317,7 @@ def test_a_kubeconfig_itself_in_place_of_its_path_is_refused_and_not_repeated(co
     else:
         assert "meshtrust:kubeconfig is [secret], and an anchor stack touches no cluster" in message
     assert "hush" not in message + caplog.text
+    assert str(content)[:20] not in message + caplog.text
 
 
 def test_a_path_of_a_kubeconfig_may_be_encrypted(config):

@@ -16,6 +16,7 @@ from meshtrust.files import parse_yaml, read_text
 
 # No path of a kubeconfig has them, and no kubeconfig itself, as YAML or as JSON, is without.
 _MARKS = ("\n", "{", "apiVersion")
+_WORDS = (b"apiVersion", b"clusters", b"contexts", b"users")
 # What in a cluster or a user is the path of a file, relative to the kubeconfig's own directory.
 _PATHS = ("certificate-authority", "client-certificate", "client-key", "tokenFile")
 # What in a user is a secret itself; an auth-provider has tokens in its map config.
@@ -55,8 +56,11 @@ class KubeconfigError(Exception):
 
 
 def is_content(kubeconfig: str) -> bool:
-    """Whether a kubeconfig was given itself, credentials and all, where its path belongs: it must not be shown."""
-    return any(mark in kubeconfig for mark in _MARKS)
+    """Whether a kubeconfig was given itself, in base64 too, where its path belongs: it must not be shown."""
+    decoded = b""
+    with suppress(ValueError):
+        decoded = base64.b64decode(kubeconfig, validate=True)
+    return any(mark in kubeconfig for mark in _MARKS) or any(word in decoded for word in _WORDS)
 
 
 def kubeconfig_files(kubeconfig: str) -> list[Path]:
