@@ -71,6 +71,11 @@ WITHOUT = {
     "another map": ({"token": "hush"}, "it has no current-context"),
     "no current context": ({**AKS, "current-context": ""}, "it has no current-context"),
     "another current context": ({**AKS, "current-context": "hush"}, "its current-context is not in its contexts"),
+    "a number as current context": (yaml.safe_dump({**AKS, "current-context": 5}), "its current-context is not text"),
+    "a number as cluster": (
+        {**AKS, "contexts": [{"name": "mesh", "context": {"cluster": 5, "user": "mesh"}}]},
+        "its current context's cluster is not text; put it in quotes",
+    ),
     "no cluster": ({**AKS, "clusters": []}, "its current context's cluster is not in its clusters"),
     "no user": ({**AKS, "users": {"hush": 1}}, "its current context's user is not in its users"),
     "no server": (kubeconfig({"token": "hush"}, server=""), "server of its cluster is not an address"),

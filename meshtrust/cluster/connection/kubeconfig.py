@@ -201,6 +201,9 @@ def _entry(config: Mapping[str, Any], kind: str, name: Any, what: str) -> Mappin
     Raises:
         KubeconfigError: There is none.
     """
+    if name and not isinstance(name, str):
+        msg = f"is no kubeconfig that can be used: {what} is not text; put it in quotes"
+        raise KubeconfigError(msg)
     listed = config.get(f"{kind}s")
     for entry in listed if isinstance(listed, list) else []:
         if isinstance(entry, Mapping) and name and entry.get("name") == name and isinstance(entry.get(kind), Mapping):
