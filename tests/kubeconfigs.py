@@ -22,4 +22,5 @@ def write_kubeconfig(
 
 def command_for_credentials(script: str) -> dict[str, Any]:
     """Return a user whose credentials a script of the shell is asked for."""
-    return {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "sh", "args": ["-c", script]}}
+    command = {"apiVersion": "client.authentication.k8s.io/v1", "command": "sh", "args": ["-c", script]}
+    return {"exec": {**command, "interactiveMode": "Never"}}

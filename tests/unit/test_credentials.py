@@ -221,7 +221,7 @@ def test_a_command_with_a_relative_path_is_the_one_beside_the_kubeconfig(tmp_pat
     script = tmp_path / "bin" / "login"
     script.write_text('#!/bin/sh\necho \'{"status": {"token": "beside"}}\'\n')
     script.chmod(0o755)
-    user = {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "./bin/login"}}
+    user = {"exec": {"apiVersion": "client.authentication.k8s.io/v1beta1", "command": "./bin/login"}}
     context = read_context("dev", write_kubeconfig(tmp_path / "config", user))
     assert asyncio.run(read_credentials(context)).headers == [("Authorization", "Bearer beside")]
 

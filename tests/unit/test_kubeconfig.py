@@ -156,7 +156,17 @@ WRONG_FIELDS = [
     ({"exec": {"apiVersion": "v1", "command": "a", "env": {"A": "b"}}}, {}, "exec.env of its user is not a list"),
     ({"exec": {"apiVersion": "v1", "command": "a", "env": [{"name": "A", "value": 5}]}}, {}, "exec.env.0.value of its"),
     ({"auth-provider": {}}, {}, "auth-provider.name of its user is missing"),
-    ({"client-key-data": CLIENT_KEY}, {}, "its user has one of client-certificate and client-key without the other"),
+    (
+        {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "aws"}},
+        {},
+        "exec of its user has no interactiveMode, which client.authentication.k8s.io/v1 requires: set it to IfAvail",
+    ),
+    (
+        {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "aws", "interactiveMode": "Yes"}},
+        {},
+        "exec.interactiveMode of its user is not one of Never, IfAvailable, Always",
+    ),
+    ({"client-certificate-data": CLIENT_KEY}, {}, "its user has a client-certificate without its client-key"),
     ({}, {"server": "10.0.0.1:6443"}, "server of its cluster is not an address with http:// or https://"),
     ({}, {"server": "https://"}, "server of its cluster is not an address"),
     ({}, {"server": "https://a:b"}, "server of its cluster is not an address"),
@@ -249,7 +259,7 @@ def test_what_is_null_is_not_there():
     assert found.cluster.keys() == {"server", "certificate-authority-data"}
 
 
-COMMAND = {"apiVersion": "client.authentication.k8s.io/v1", "command": "kubelogin"}
+COMMAND = {"apiVersion": "client.authentication.k8s.io/v1beta1", "command": "kubelogin"}
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ Source: client-go ``tools/clientcmd/api/v1/types.go`` for names and types; ``too
 """
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -15,6 +15,7 @@ _WRONG = {
     "bool_type": "is not true or false",
     "dict_type": "is not a map",
     "list_type": "is not a list",
+    "literal_error": "is not one of Never, IfAvailable, Always",
     "missing": "is missing",
     "model_type": "is not a map",
     "string_too_short": "is empty",
@@ -67,7 +68,16 @@ class _Command(_Fields):
     args: list[str] = []
     env: list[_Variable] = []
     install_hint: str = Field(alias="installHint", default="")
+    interactive_mode: Literal["", "Never", "IfAvailable", "Always"] = Field(alias="interactiveMode", default="")
     provide_cluster_info: bool = Field(alias="provideClusterInfo", default=False)
+
+    @model_validator(mode="after")
+    def _check_mode(self) -> Self:
+        # Earlier versions have a default (client-go ``tools/clientcmd/api/v1/defaults.go``).
+        if self.api_version == "client.authentication.k8s.io/v1" and not self.interactive_mode:
+            wrong = f"has no interactiveMode, which {self.api_version} requires: set it to IfAvailable"
+            raise ValueError(wrong)
+        return self
 
 
 class _Provider(_Fields):
@@ -93,10 +103,9 @@ class _User(_Fields):
 
     @model_validator(mode="after")
     def _check_pair(self) -> Self:
-        if bool(self.client_certificate or self.client_certificate_data) != bool(
-            self.client_key or self.client_key_data
-        ):
-            wrong = "has one of client-certificate and client-key without the other"
+        has_certificate = bool(self.client_certificate or self.client_certificate_data)
+        if has_certificate and not (self.client_key or self.client_key_data):
+            wrong = "has a client-certificate without its client-key"
             raise ValueError(wrong)
         return self
 
