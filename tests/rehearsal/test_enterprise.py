@@ -26,10 +26,12 @@ def preview(stack):
     return {step["urn"].rpartition("::")[2]: step["op"] for step in json.loads(shown.stdout)["steps"]}
 
 
-def test_a_stack_moves_to_the_enterprise_charts_in_place_and_keeps_its_license_to_itself(make_stack, cluster, tmp_path):
+def test_a_stack_moves_to_the_enterprise_charts_in_place_and_keeps_its_license_to_itself(
+    make_stack, cluster, linkerd_charts, tmp_path
+):
     stack = make_stack("no-cert-manager")
     stack.up()
-    charts = str(write_charts(tmp_path / "charts"))
+    charts = str(write_charts(tmp_path / "charts", linkerd_charts))
     enterprise = {"distribution": "enterprise", "charts": charts}
 
     said = stack.refused("preview", "--non-interactive", linkerd=enterprise)
