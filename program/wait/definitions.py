@@ -7,7 +7,7 @@ import pulumi
 import pulumi_kubernetes as kubernetes
 
 from components.charts import Resources
-from meshtrust.cluster.definitions import wait_served
+from meshtrust.cluster.definitions import set_up_storage, wait_served
 from program.checks.plan import RunPlan
 from program.refusal import ending, notify_at
 
@@ -35,6 +35,8 @@ def wait_for_definitions(plan: RunPlan, release: kubernetes.helm.v3.Release) -> 
         names, seconds = made
         with ending():
             await wait_served(api, _definitions(names or {}), seconds, notify_at(release))
+            if plan.last.trust is None:
+                await set_up_storage(api, _definitions(names or {}))
         return [release]
 
     return pulumi.Output.all(release.resource_names, release.timeout).apply(wait)

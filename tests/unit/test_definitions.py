@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from meshtrust.cluster.api import ClusterError
-from meshtrust.cluster.definitions import wait_served
+from meshtrust.cluster.definitions import set_up_storage, wait_served
 from tests.fake_cluster import FakeCluster
 
 NAMES = ("servers.policy.linkerd.io", "serviceprofiles.linkerd.io")
@@ -65,3 +65,12 @@ def test_a_definition_that_is_never_served_ends_the_wait_with_its_reason_and_the
     assert "after 0 seconds (meshtrust:helm.timeoutSeconds)" in str(caught.value)
     assert f'  - {NAMES[0]}: PluralConflict: "servers" is in use\nPut it right' in str(caught.value)
     assert NAMES[1] not in str(caught.value)
+
+
+def test_the_objects_of_each_kind_that_is_served_are_asked_for_once():
+    api = Apis(NAMES)
+    api.objects["apis/policy.linkerd.io/v1/servers"] = []
+    asyncio.run(set_up_storage(api, (*NAMES, "absent.linkerd.io")))
+    assert sorted(api.requests) == ["apis/linkerd.io/v1/serviceprofiles", "apis/policy.linkerd.io/v1/servers"], (
+        "one of them does not exist any more, which ends nothing"
+    )
