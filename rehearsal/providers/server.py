@@ -4,6 +4,7 @@ import contextlib
 import functools
 import importlib
 import os
+import select
 import signal
 import sys
 import threading
@@ -80,19 +81,27 @@ def serve(name: str, version: str, engine: str) -> None:
 def end_of_engine() -> threading.Event:
     """Return what is set when the engine interrupts its plugins, or closes standard input by ending, however that ends.
 
-    To be called by the main thread, the only one that receives signals.
+    To be called by the main thread, and no more than once. The signal reaches a thread by a pipe, since a handler in
+    Python that sets what the main thread waits for is lost if the signal comes as that begins to wait: the engine then
+    waits five seconds for its plugin.
     """
     ended = threading.Event()
+    interrupted, interrupt = os.pipe()
+    os.set_blocking(interrupt, False)
+    signal.set_wakeup_fd(interrupt)
 
-    def read_to_the_end() -> None:
+    def wait() -> None:
         # From the descriptor: a thread inside of sys.stdin would keep Python from ending.
-        while os.read(sys.stdin.fileno(), 1):
-            pass
+        engine = sys.stdin.fileno()
+        while interrupted not in (readable := select.select([engine, interrupted], [], [])[0]):
+            if engine in readable and not os.read(engine, 1):
+                break
         ended.set()
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ended.set())
-    threading.Thread(target=read_to_the_end, daemon=True).start()
+        # The pipe is written for signals that have a handler.
+        signal.signal(number, lambda *_: None)
+    threading.Thread(target=wait, daemon=True).start()
     return ended
 
 

@@ -23,6 +23,16 @@ KEY = "tls:index/privateKey:PrivateKey"
 ID = "random:index/randomId:RandomId"
 # Long enough for whatever a plugin does at its end; a plugin that hangs fails the test.
 SECONDS = 60
+# While it derives a key, its main thread looks for no signal, and lets other threads run.
+BUSY = """
+import hashlib, threading
+from rehearsal.providers.server import end_of_engine
+ended = end_of_engine()
+threading.Thread(target=lambda: (ended.wait(), print("ended", flush=True))).start()
+print("ready", flush=True)
+hashlib.pbkdf2_hmac("sha256", b"", b"", 10_000_000)
+print("done", flush=True)
+"""
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
@@ -49,6 +59,18 @@ def test_an_interrupt_ends_a_plugin_without_a_traceback(provider):
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=SECONDS)
     assert (process.returncode, said) == (0, "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_is_not_missed_while_the_main_thread_is_busy(number):
+    process: Any = subprocess.Popen(
+        [sys.executable, "-c", BUSY], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(number)
+        assert process.stdout.readline() == "ended\n"
+        process.kill()
 
 
 def test_what_has_begun_is_brought_to_an_end_although_the_engine_was_killed():
