@@ -15,7 +15,8 @@ from typing import Any
 
 import yaml
 
-from meshtrust.lint import lint_material, read_files
+from meshtrust.lint.reading.files import read_files
+from meshtrust.lint.runner import lint_material
 from meshtrust.names import CERT_MANAGER_API, IDENTITY_ISSUER, KUBERNETES_TLS
 from tests.certificates import Pair, make_certificate
 

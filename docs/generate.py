@@ -22,7 +22,7 @@ from benchmarks.targets import judge, verdict
 from benchmarks.timeline import draw_timeline
 from docs.package_picture import draw_packages, read_packages
 from meshtrust.commands.cli import EXIT_CODES, app
-from meshtrust.lint import RULE_SETS
+from meshtrust.lint.rule_sets import RULE_SETS
 
 DOCS = Path(__file__).parent
 # Results of the suite of faults, as `make faults` recorded them last.

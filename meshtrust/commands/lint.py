@@ -12,8 +12,11 @@ from rich.console import Console
 
 from meshtrust.commands.display.files import writing
 from meshtrust.files import ENCODING
-from meshtrust.lint import RULES, Finding, LintResult, lint_material, read_files
+from meshtrust.lint import Finding
+from meshtrust.lint.reading.files import read_files
 from meshtrust.lint.report import as_json, as_sarif, print_text, summary
+from meshtrust.lint.rule_sets import RULES
+from meshtrust.lint.runner import LintResult, lint_material
 
 FOUND, UNREADABLE = 1, 3
 # What these find was not judged at all.

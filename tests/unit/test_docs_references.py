@@ -10,7 +10,7 @@ from typer.core import TyperGroup, TyperOption
 
 from docs.generate import flatten_commands
 from meshtrust.commands.cli import app
-from meshtrust.lint import RULES
+from meshtrust.lint.rule_sets import RULES
 from tests.recorder import REPOSITORY
 
 PAGES = sorted(

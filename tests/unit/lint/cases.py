@@ -17,7 +17,9 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from meshtrust.commands.lint import lint
-from meshtrust.lint import Finding, lint_material, read_files
+from meshtrust.lint import Finding
+from meshtrust.lint.reading.files import read_files
+from meshtrust.lint.runner import lint_material
 
 # Of the words of a sentence so many have to be in a finding that is about it.
 _SHARE = 0.55

@@ -11,7 +11,8 @@ from textwrap import indent
 import pytest
 import yaml
 
-from meshtrust.lint import lint_material, read_files
+from meshtrust.lint.reading.files import read_files
+from meshtrust.lint.runner import lint_material
 from tests.certificates import make_certificate
 from tests.recorder import REPOSITORY, run_program, stack_config
 

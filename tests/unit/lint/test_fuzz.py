@@ -12,8 +12,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meshtrust.lint import RULES, lint_material, read_files
+from meshtrust.lint.reading.files import read_files
 from meshtrust.lint.report import as_json, as_sarif
+from meshtrust.lint.rule_sets import RULES
+from meshtrust.lint.runner import lint_material
 from tests.unit.lint.meshes import (
     CARRIERS,
     GUIDE,

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from meshtrust.lint import lint_material, read_files
+from meshtrust.lint.reading.files import read_files
+from meshtrust.lint.runner import lint_material
 from tests.certificates import make_certificate, make_v1_root
 from tests.unit.lint import meshes
 from tests.unit.lint.meshes import (

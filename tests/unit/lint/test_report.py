@@ -9,8 +9,10 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from meshtrust.lint import RULES, Finding, LintResult, Location
+from meshtrust.lint import Finding, Location
 from meshtrust.lint.report import as_json, as_sarif, print_text, summary
+from meshtrust.lint.rule_sets import RULES
+from meshtrust.lint.runner import LintResult
 
 RULE = next(rule for rule in RULES if rule.id == "MT304")
 NOTE = next(rule for rule in RULES if rule.severity == "note")

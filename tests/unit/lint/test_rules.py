@@ -9,7 +9,6 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from meshtrust.lint import RULE_SETS, RULES
 from meshtrust.lint.facts import certificate_facts
 from meshtrust.lint.objects import Object
 from meshtrust.lint.reading.documents import Document
@@ -17,6 +16,7 @@ from meshtrust.lint.reading.files import Unread
 from meshtrust.lint.reading.schema import Duplicate, Manifest
 from meshtrust.lint.relations.issuance import Signing
 from meshtrust.lint.rule import Location
+from meshtrust.lint.rule_sets import RULE_SETS, RULES
 from meshtrust.lint.rules.anchors import Anchor, Bundle
 from meshtrust.lint.rules.bundles import Source, TrustBundle
 from meshtrust.lint.rules.certificates import CertificateSpec
