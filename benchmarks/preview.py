@@ -3,8 +3,8 @@
 And against itself where no cluster is asked (`MESHTRUST_OFFLINE=1`): what is left then over the empty program is what
 Pulumi takes to load, check and compare the stack's thirty resources.
 
-The program once asked the cluster in a second process, imported in threads, and turned the garbage collector off: a
-preview then took 1.45 seconds, 1.41 times the empty program. Without these it takes more, and its code is plain.
+The program once asked the cluster in a second process, and imported in threads: a preview then took 1.45 seconds, 1.41
+times the empty program. Without these it takes more, and its code is plain.
 """
 
 import statistics

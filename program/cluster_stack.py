@@ -4,9 +4,10 @@ import pulumi
 
 from meshtrust.stacks.outputs import StackOutputs
 from program.checks import check_enrolment, check_run
+from program.checks.replacement import keep_from_replacement
 from program.cluster_access import with_kubeconfig
 from program.configuration.settings import Settings
-from program.declare.cluster import declare_cluster, declare_requests
+from program.declare.cluster import declare_cluster, declare_provider, declare_requests
 from program.declare.outputs import cluster_outputs
 from program.declare.trust_anchor import declare_trust_anchor
 from program.membership import enrol, read_membership
@@ -37,9 +38,11 @@ async def run_cluster_stack(settings: Settings, last: StackOutputs) -> pulumi.In
 
     plan = await check_run(settings, last, fleet)
 
+    keep_from_replacement(plan)
+    cluster = declare_provider(plan)
     anchor = await declare_trust_anchor(plan.settings.anchor, last, plan.held)
     await clear_pending_releases(plan)
-    declared = declare_cluster(plan, anchor)
+    declared = declare_cluster(plan, anchor, cluster)
 
     await wait_until_deployed(plan, declared.linkerd.control_plane, anchor.bundle, declared.issued)
     await check_releases(declared.releases)

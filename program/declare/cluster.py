@@ -19,7 +19,6 @@ from components.trust_bundle import TrustBundle, TrustBundleArgs
 from components.webhook_certificates import WebhookCertificates, WebhookCertificatesArgs
 from program.checks.plan import RunPlan
 from program.checks.releases import release_owner
-from program.checks.replacement import keep_from_replacement
 from program.wait.bundle import wait_for_published_bundle
 from program.wait.cert_manager import wait_for_cert_manager_api
 from program.wait.definitions import wait_for_definitions
@@ -52,17 +51,21 @@ class DeclaredCluster:
     releases: Sequence[DeclaredRelease]
 
 
-def declare_cluster(plan: RunPlan, anchor: TrustAnchor) -> DeclaredCluster:
+def declare_provider(plan: RunPlan) -> kubernetes.Provider:
+    """Declare the provider of the cluster; first of all, since the engine starts and configures it meanwhile."""
+    return kubernetes.Provider("cluster", plan.settings.cluster.provider_args(plan.cluster_uid))
+
+
+def declare_cluster(plan: RunPlan, anchor: TrustAnchor, cluster: kubernetes.Provider) -> DeclaredCluster:
     """Declare all of a cluster's stack but its trust anchor.
 
     Args:
         plan: The plan of the run.
-        anchor: The trust anchor, which is declared first.
+        anchor: The trust anchor, which is declared before.
+        cluster: The provider of the cluster.
     """
     settings, fleet = plan.settings, plan.fleet
     owner = release_owner(plan)
-    keep_from_replacement(plan)
-    cluster = kubernetes.Provider("cluster", settings.cluster.provider_args(plan.cluster_uid))
     on_cluster = pulumi.ResourceOptions(providers=[cluster])
     requests = declare_requests(settings.issuer.trust_domain, plan.requested_generations) if fleet else None
     namespace = ControlPlaneNamespace(

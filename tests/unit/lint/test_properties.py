@@ -18,19 +18,13 @@ from cryptography.hazmat.primitives import serialization
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from meshtrust.lint import (
-    RULES,
-    LeafLifetime,
-    LintResult,
-    lint_issuer_window,
-    lint_material,
-    lint_trust_anchor,
-    read_files,
-)
-from meshtrust.lint.reading.files import Material, PemFile, add_text
+from meshtrust.lint import LeafLifetime, lint_issuer_window, lint_trust_anchor
+from meshtrust.lint.reading.files import Material, PemFile, add_text, read_files
 from meshtrust.lint.report import as_json, as_sarif
+from meshtrust.lint.rule_sets import RULES
 from meshtrust.lint.rules.anchors import ANCHORS, BUNDLES, Bundle
 from meshtrust.lint.rules.credentials import CREDENTIALS, Credentials
+from meshtrust.lint.runner import LintResult, lint_material
 from meshtrust.pki.chain import ChainError, verify_chain
 from meshtrust.pki.durations import format_duration, parse_duration
 from meshtrust.pki.pem import CertificateSummary, PemError, normalise_bundle, read_bundle
