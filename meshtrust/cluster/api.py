@@ -111,7 +111,7 @@ class Request:
             which sets members to a value.
     """
 
-    method: Literal["GET", "POST", "PATCH", "DELETE"]
+    method: Literal["GET", "HEAD", "POST", "PATCH", "DELETE"]
     path: str
     what: str
     params: Mapping[str, str] = field(default_factory=dict)
@@ -134,7 +134,7 @@ class Api(ABC):
 
     @abstractmethod
     async def send(self, request: Request) -> Any:
-        """Return the answer to a request: an object, or a text if the API server sends plain text."""
+        """Return the answer to a request: an object, a text if the API server sends plain text, or None to a HEAD."""
 
     @abstractmethod
     def open_port(

@@ -11,6 +11,7 @@ from meshtrust.cluster.api import OFFLINE, Api
 from meshtrust.cluster.connection import preflight
 from meshtrust.cluster.connection.client import open_cluster
 from meshtrust.cluster.helm_release import check_definition
+from meshtrust.cluster.openapi import document_in_the_making
 from meshtrust.names import CERTIFICATES_DEFINITION, IDENTITY_ISSUER
 from meshtrust.pki.identity_suffix import check_rename
 from meshtrust.pki.issuer_mode import check_move
@@ -49,18 +50,19 @@ async def check_run(settings: Settings, last: StackOutputs, fleet: Membership | 
         if os.environ.get(OFFLINE) == "1":
             return await _plan_offline(settings, last, way, fleet)
         api = await open_cluster(settings.cluster.access, pulumi.log.warn)
-        uid = await _check_cluster(api, settings, last)
-        held = await read_held(api, settings.linkerd.namespace)
-        await health.warn(api, settings, last)
-        found = await first_deployment.find_mesh(api, settings, last, held, in_fleet=fleet is not None)
-        before = last
-        if found.present:
-            before, way = found.deployed, found.way(settings)
-            check_rename(before.identity_suffix, settings.identity_suffix)
-        decision = await steps.decide_step(api, settings, before, way, fleet, held=held)
-        decision, held = await first_deployment.check(found, decision, last, held)
-        written = found.present.secret if found.present else None
-        awaits_issuer = await issuance.check(api, decision.settings, last, written)
+        with document_in_the_making(api):
+            uid = await _check_cluster(api, settings, last)
+            held = await read_held(api, settings.linkerd.namespace)
+            await health.warn(api, settings, last)
+            found = await first_deployment.find_mesh(api, settings, last, held, in_fleet=fleet is not None)
+            before = last
+            if found.present:
+                before, way = found.deployed, found.way(settings)
+                check_rename(before.identity_suffix, settings.identity_suffix)
+            decision = await steps.decide_step(api, settings, before, way, fleet, held=held)
+            decision, held = await first_deployment.check(found, decision, last, held)
+            written = found.present.secret if found.present else None
+            awaits_issuer = await issuance.check(api, decision.settings, last, written)
     plan = _plan(settings, last, way, fleet, decision, api=api, uid=uid, held=held, awaits_issuer=awaits_issuer)
     return replace(plan, taken_over=found.present, signs_first=found.may_sign_first(plan.settings, last))
 

@@ -8,7 +8,15 @@ import pytest
 import yaml
 
 from meshtrust.cluster import api as cluster_api
-from meshtrust.cluster.api import CONFIGMAPS, NAMESPACES, SECRETS, ConflictError, ForbiddenError, NotFoundError
+from meshtrust.cluster.api import (
+    CONFIGMAPS,
+    NAMESPACES,
+    SECRETS,
+    ConflictError,
+    ForbiddenError,
+    NotFoundError,
+    Request,
+)
 from meshtrust.cluster.connection.port_forward import PodUnreachableError, fetch_page
 from rehearsal.connection import connect
 
@@ -38,6 +46,11 @@ def test_many_questions_are_answered_at_once(cluster):
         return wanted == [namespace["metadata"]["name"] for namespace in found]
 
     assert asked(cluster, many)
+
+
+def test_a_document_is_asked_for_without_its_text(cluster):
+    document = Request(method="HEAD", path="/openapi/v2", what="OpenAPI document", accept="application/json")
+    assert asked(cluster, lambda api: api.send(document)) is None
 
 
 def test_what_does_not_exist_is_named_and_an_optional_one_is_none(cluster):

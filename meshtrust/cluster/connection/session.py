@@ -129,7 +129,7 @@ class _Client(Api):
 
     async def send(self, request: Request) -> Any:
         """Return the answer to a request, as `Api.send` does."""
-        done = "read" if request.method == "GET" else "changed"
+        done = "read" if request.method in ("GET", "HEAD") else "changed"
         try:
             session = self._session
             response = await self._persistent_answer(session, request)
@@ -254,6 +254,8 @@ class _Client(Api):
 
 
 def _read(response: httpx.Response) -> Any:
+    if response.request.method == "HEAD":
+        return None
     if response.headers.get("content-type", "").startswith("text/plain"):
         return response.text
     with _without_collection():
