@@ -4,11 +4,12 @@ Both install the same charts on clusters of the same kind, each on one of its ow
 it has made; the script's removal leaves cert-manager's definitions behind, as their chart does by default, and "remove
 all" takes them away too.
 
-More than half of a removal is spent on the two namespaces, by the script as well: Kubernetes leaves a namespace alone
-for the first five seconds of its deletion (kubernetes ``pkg/controller/namespace/namespace_controller.go``,
-namespaceDeletionGracePeriod), and Helm, whose record of a release is in it, has to be done before. The engine needs
-over a second before its first deletion, because it starts one plugin after the other; cert-manager's six definitions
-keep the API server busy for another.
+Of a removal's eight seconds, 5.5 are spent on the two namespaces, by the script as well: Kubernetes leaves a namespace
+alone for the first five seconds of its deletion (kubernetes ``pkg/controller/namespace/namespace_controller.go``,
+namespaceDeletionGracePeriod), and Helm, whose record of a release is in it, has to be done before. Before that the
+engine needs 0.8 seconds until its first deletion, for the passphrase and its plugins, which it starts one after the
+other; the control plane takes 0.3, and cert-manager beside linkerd-crds 1.4, in which the API server has both cores
+busy with sixteen definitions (to remove all three releases at once takes as long). The script saves six of those.
 
 Each life is measured on nodes where pods are ready at once, and with the waiting times of real nodes
 (rehearsal/cluster/waiting_times.py), and once on nodes that pull one image at a time. The picture has the first `up` of

@@ -11,7 +11,7 @@ _FORM = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
 
 
 @contextmanager
-def document_in_the_making(api: Api) -> Iterator[None]:
+def preparing_document(api: Api) -> Iterator[None]:
     """Have an API server make its OpenAPI document while something else is done.
 
     It makes the document when it is asked for it, for the first time after a definition has changed (kube-openapi

@@ -11,7 +11,7 @@ from meshtrust.cluster.api import OFFLINE, Api
 from meshtrust.cluster.connection import preflight
 from meshtrust.cluster.connection.client import open_cluster
 from meshtrust.cluster.helm_release import check_definition
-from meshtrust.cluster.openapi import document_in_the_making
+from meshtrust.cluster.openapi import preparing_document
 from meshtrust.names import CERTIFICATES_DEFINITION, IDENTITY_ISSUER
 from meshtrust.pki.identity_suffix import check_rename
 from meshtrust.pki.issuer_mode import check_move
@@ -50,7 +50,7 @@ async def check_run(settings: Settings, last: StackOutputs, fleet: Membership | 
         if os.environ.get(OFFLINE) == "1":
             return await _plan_offline(settings, last, way, fleet)
         api = await open_cluster(settings.cluster.access, pulumi.log.warn)
-        with document_in_the_making(api):
+        with preparing_document(api):
             uid = await _check_cluster(api, settings, last)
             held = await read_held(api, settings.linkerd.namespace)
             await health.warn(api, settings, last)

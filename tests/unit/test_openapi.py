@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from meshtrust.cluster.api import ClusterError, ForbiddenError
-from meshtrust.cluster.openapi import document_in_the_making
+from meshtrust.cluster.openapi import preparing_document
 from tests.fake_cluster import FakeCluster
 
 
@@ -44,7 +44,7 @@ def test_the_document_is_asked_for_beside_the_checks_and_not_waited_for(answer):
     async def run():
         api = Server(answer)
         async with asyncio.timeout(30):
-            with document_in_the_making(api):
+            with preparing_document(api):
                 await api.asked.wait()
             # It has ended, or been cancelled.
             await api.left.wait()
@@ -54,7 +54,7 @@ def test_the_document_is_asked_for_beside_the_checks_and_not_waited_for(answer):
 
 def test_what_fails_beside_it_fails_as_without_it():
     async def run():
-        with document_in_the_making(Server(never)):
+        with preparing_document(Server(never)):
             await asyncio.sleep(0)
             raise ClusterError("no")
 
