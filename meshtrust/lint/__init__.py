@@ -5,7 +5,7 @@ deployment checks itself by; what reads files (`reading.files`, `runner`, `rule_
 """
 
 from meshtrust.lint.requirements import LEAF_LIFETIME
-from meshtrust.lint.rule import Finding, Location, Rule, Severity
+from meshtrust.lint.rule import Finding, Location
 from meshtrust.lint.rules.anchors import lint_trust_anchor
 from meshtrust.lint.rules.credentials import LeafLifetime
 from meshtrust.lint.rules.helm import leaf_of, lint_helm_values
@@ -18,8 +18,6 @@ __all__ = [
     "Finding",
     "LeafLifetime",
     "Location",
-    "Rule",
-    "Severity",
     "VaultIssuer",
     "leaf_of",
     "lint_helm_values",

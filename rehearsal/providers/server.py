@@ -4,7 +4,6 @@ import contextlib
 import functools
 import importlib
 import os
-import select
 import signal
 import sys
 import threading
@@ -89,19 +88,22 @@ def end_of_engine() -> threading.Event:
     interrupted, interrupt = os.pipe()
     os.set_blocking(interrupt, False)
     signal.set_wakeup_fd(interrupt)
-
-    def wait() -> None:
-        # From the descriptor: a thread inside of sys.stdin would keep Python from ending.
-        engine = sys.stdin.fileno()
-        while interrupted not in (readable := select.select([engine, interrupted], [], [])[0]):
-            if engine in readable and not os.read(engine, 1):
-                break
-        ended.set()
-
     for number in (signal.SIGINT, signal.SIGTERM):
         # The pipe is written for signals that have a handler.
         signal.signal(number, lambda *_: None)
-    threading.Thread(target=wait, daemon=True).start()
+
+    def read_to_the_end() -> None:
+        # From the descriptor: a thread inside of sys.stdin would keep Python from ending.
+        while os.read(sys.stdin.fileno(), 1):
+            pass
+        ended.set()
+
+    def read_interrupt() -> None:
+        os.read(interrupted, 1)
+        ended.set()
+
+    for read in (read_to_the_end, read_interrupt):
+        threading.Thread(target=read, daemon=True).start()
     return ended
 
 
